@@ -1,0 +1,40 @@
+# Two commands do everything on a machine with Python >= 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A wheel index with CPU builds of torch, e.g. https://download.pytorch.org/whl/cpu; empty: pip's own.
+TORCH_INDEX ?=
+PIP_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
+STAMP := $(VENV)/.installed
+
+.PHONY: all demo test check format clean notebooks laws
+all: $(STAMP)
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt $(PIP_INDEX) -e '.[all,test]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m audit run --seed 0 --out demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto -q
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+laws: $(STAMP)
+	$(BIN)/python -m pytest -n auto -q tests/contracts --hypothesis-profile=thorough
+
+notebooks: $(STAMP)
+	$(BIN)/python notebooks/build.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo

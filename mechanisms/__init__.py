@@ -1,0 +1,62 @@
+"""Mechanisms: what is run, described so that every accountant can price it.
+
+    from mechanisms import Gaussian, Poisson, Repeat, Sampled
+    process = Repeat(Sampled(Gaussian(noise_multiplier=1.1), Poisson(probability=0.01)), 10_000)
+
+A new mechanism is one new file beside `gaussian.py`; nothing else is edited.
+"""
+
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.discover import implementations as _implementations
+from mechanisms.core.errors import DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
+from mechanisms.core.pair import DiscretePair, DominatingPair
+from mechanisms.core.process import Adjacency, Allocated, Compose, Mechanism, Process, Repeat, Sampled, leaves
+from mechanisms.core.randomness import KeyedSource, Source, SystemSource
+from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
+from mechanisms.core.serialise import from_json, to_json
+from mechanisms.core.version import VERSION as __version__
+from mechanisms.gaussian import Gaussian
+from mechanisms.randomized_response import RandomizedResponse
+
+
+def available() -> dict[str, type[Mechanism]]:
+    """Return every mechanism there is, by the name of its file.
+
+    >>> sorted(available())
+    ['gaussian', 'randomized_response']
+    """
+    return _implementations("mechanisms", Mechanism)  # type: ignore[type-abstract]
+
+
+__all__ = [
+    "Adjacency",
+    "Allocated",
+    "BallsInBins",
+    "Bounds",
+    "Compose",
+    "DPError",
+    "DiscretePair",
+    "DominatingPair",
+    "FixedSize",
+    "Gaussian",
+    "InvalidParameter",
+    "KeyedSource",
+    "Mechanism",
+    "NumericalFailure",
+    "Poisson",
+    "Process",
+    "RandomizedResponse",
+    "Repeat",
+    "Sampled",
+    "Shuffled",
+    "Source",
+    "SystemSource",
+    "TruncatedPoisson",
+    "UnsupportedProcess",
+    "WithReplacement",
+    "__version__",
+    "available",
+    "from_json",
+    "leaves",
+    "to_json",
+]

@@ -1,0 +1,1 @@
+"""The machinery behind the mechanisms: bounds, process tree, pairs, sampling, randomness."""

@@ -1,0 +1,17 @@
+"""The errors that this library raises on purpose; anything else is a bug."""
+
+
+class DPError(Exception):
+    """Base of every error raised on purpose: catch this to catch them all."""
+
+
+class InvalidParameter(DPError, ValueError):
+    """A value breaks a rule; the message names the value, the rule and the likely mistake."""
+
+
+class UnsupportedProcess(DPError, TypeError):
+    """No theorem at hand covers this process here; the message names what does, or what to use instead."""
+
+
+class NumericalFailure(DPError, ArithmeticError):
+    """A certified number could not be had within the work budget; the message names the knob to turn."""

@@ -1,0 +1,230 @@
+"""The waist: pairs (P, Q) of distributions that dominate a mechanism, seen through their privacy loss.
+
+The privacy loss is L = log dP/dQ. A pair dominates a mechanism in one direction (x to its neighbour x') when
+its hockey-stick divergence is nowhere smaller than theirs:
+
+    δ(ε) = sup_S P(S) − e^ε Q(S)  >=  sup_S Pr[M(x) ∈ S] − e^ε Pr[M(x') ∈ S]        for all real ε.   [ZDW22, Def 7]
+
+It is `attained` when named neighbours of a mechanism that fits the description have exactly this pair at every
+step: only then does it give lower ends too.
+
+[ZDW22] Y. Zhu, J. Dong, Y.-X. Wang. Optimal Accounting of Differential Privacy via Characteristic Function.
+AISTATS 2022. arXiv:2106.08567.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from mechanisms.core.bounds import Array, Bounds, exp, log, log1p
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossBins:
+    """The masses of a pair on bins (x_k, x_{k+1}] of its loss, infinite losses left out.
+
+    Args:
+        p: enclosure of P(L ∈ bin k), shape (n,).
+        q: enclosure of e^{scale_k} Q(L ∈ bin k), shape (n,): scaled, because Q's mass may underflow where P's counts.
+        edge_error: shape (n + 1,); the bins are exact for edges that differ from those asked for by at most this.
+    """
+
+    p: Bounds
+    q: Bounds
+    edge_error: Array
+
+
+class DominatingPair(ABC):
+    """A pair (P, Q) of distributions, given by the law of its privacy loss under both."""
+
+    __slots__ = ()
+
+    attained: bool
+
+    @property
+    @abstractmethod
+    def supremum(self) -> Bounds:
+        """The largest finite value that the loss comes up to, inf where it is unbounded."""
+
+    @property
+    @abstractmethod
+    def infinite_mass(self) -> Bounds:
+        """P(L = ∞): what P may show and Q never does."""
+
+    @property
+    def missing_mass(self) -> Bounds:
+        """Q(L = −∞): what Q may show and P never does."""
+        return self.reverse().infinite_mass
+
+    @abstractmethod
+    def delta(self, epsilon: Bounds) -> Bounds:
+        """Enclose the hockey-stick divergence δ(ε) of the single pair, for ε >= 0, elementwise."""
+
+    @abstractmethod
+    def loss_bins(self, edges: Array, scale: Array) -> LossBins:
+        """Return the masses between increasing `edges`, shape (n + 1,), Q's multiplied by e^scale, shape (n,)."""
+
+    @abstractmethod
+    def loss_range(self, tail: float) -> tuple[float, float]:
+        """Return finite (low, high) such that P and Q have mass of about `tail` at most on either side."""
+
+    @abstractmethod
+    def log_mixture_moment(self, probability: float, power: float) -> Bounds:
+        """Enclose log E_Q[(1 − p + p e^L)^power], the outcomes with L = ∞ left out.
+
+        With p = 1 it is the logarithm of the moment generating function of L under Q at `power`, so that
+        log_mixture_moment(1, α) / (α − 1) is the Rényi divergence of order α of P from Q when L is finite.
+        With p < 1 it is the same for Poisson samples, see `mechanisms.core.sampling`.
+        """
+
+    @abstractmethod
+    def reverse(self) -> DominatingPair:
+        """Return the pair (Q, P)."""
+
+    def power(self, times: int) -> DominatingPair:
+        """Return the pair of `times` independent copies, where it has a closed form.
+
+        Raises:
+            UnsupportedProcess: where it has none.
+        """
+        if times == 1:
+            return self
+        raise UnsupportedProcess(
+            f"{type(self).__name__}: several steps inside one draw of a sample have no closed pair; only Gaussians do.\n"
+            "If each step draws its own sample, put the sampling inside: Repeat(Sampled(mechanism, ...), times)."
+        )
+
+    def times(self, other: DominatingPair) -> DominatingPair:
+        """Return the pair of this one and `other`, independent, where it has a closed form.
+
+        Raises:
+            UnsupportedProcess: where it has none.
+        """
+        raise UnsupportedProcess(
+            f"{type(self).__name__}: it has no closed pair together with {type(other).__name__} inside one sample.\n"
+            "If each mechanism draws its own sample, put the sampling inside: Compose((Sampled(a, ...), Sampled(b, ...)))."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscretePair(DominatingPair):
+    """A pair with finitely many values of the loss.
+
+    Args:
+        losses: the finite losses, increasing; each may be rounded by a relative 4u.
+        masses: P's mass at each.
+        infinite_mass: P's mass where Q has none.
+        missing_mass: Q's mass where P has none.
+        attained: whether named neighbours have this pair.
+
+    >>> DiscretePair.from_probabilities((0.75, 0.25), (0.25, 0.75), attained=True).delta(Bounds.exact(0.0)).contains(0.5)
+    True
+    """
+
+    losses: tuple[float, ...]
+    masses: tuple[Bounds, ...]
+    infinite_mass: Bounds
+    missing_mass: Bounds
+    attained: bool
+
+    @classmethod
+    def from_probabilities(cls, p: tuple[float, ...], q: tuple[float, ...], *, attained: bool) -> DiscretePair:
+        """Return the pair of two probability vectors over the same outcomes, taken as exact.
+
+        Raises:
+            InvalidParameter: if the lengths differ or a vector is no probability vector to within 1e-12.
+        """
+        for name, vector in (("p", p), ("q", q)):
+            if len(p) != len(q) or min(vector, default=-1.0) < 0 or abs(sum(vector) - 1) > 1e-12:
+                raise InvalidParameter(f"DiscretePair: {name} must be a probability vector of the other's length, got {vector}.")
+        both = sorted((float(np.log(a) - np.log(b)), a) for a, b in zip(p, q, strict=True) if a > 0 and b > 0)
+        return cls(
+            losses=tuple(loss for loss, _ in both),
+            masses=tuple(Bounds.exact(mass) for _, mass in both),
+            infinite_mass=Bounds.exact(sum(a for a, b in zip(p, q, strict=True) if b == 0)),
+            missing_mass=Bounds.exact(sum(b for a, b in zip(p, q, strict=True) if a == 0)),
+            attained=attained,
+        )
+
+    @property
+    def supremum(self) -> Bounds:
+        """The largest loss."""
+        return self._losses()[-1] if self.losses else Bounds.exact(0.0)
+
+    def delta(self, epsilon: Bounds) -> Bounds:
+        """δ(ε) = P(L = ∞) + Σ_i p_i (1 − e^{ε − l_i})₊."""
+        total = self.infinite_mass + 0.0 * epsilon
+        for loss, mass in zip(self.losses, self.masses, strict=True):
+            total = total + mass * (1.0 - exp(epsilon - _rounded(loss))).clip(0.0, 1.0)
+        return total.clip(0.0, 1.0)
+
+    def loss_bins(self, edges: Array, scale: Array) -> LossBins:
+        """Put every atom into its bin; an atom on an edge belongs to the bin below."""
+        bins = np.searchsorted(edges, self.losses, side="left") - 1
+        p, q = (np.zeros((2, len(scale))) for _ in range(2))
+        for k, loss, mass in zip(bins, self.losses, self.masses, strict=True):
+            if 0 <= k < len(scale):
+                scaled = mass * exp(scale[k] - _rounded(loss))
+                p[:, k] += mass.lower, mass.upper
+                q[:, k] += scaled.lower, scaled.upper
+        slack = 4.0 * (1 + len(self.losses)) * UNIT_ROUNDOFF
+        error = 8.0 * UNIT_ROUNDOFF * max(map(abs, self.losses), default=0.0)
+        return LossBins(
+            p=Bounds(lower=p[0], upper=p[1]).inflate(slack),
+            q=Bounds(lower=q[0], upper=q[1]).inflate(slack),
+            edge_error=np.full(len(edges), error),
+        )
+
+    def loss_range(self, tail: float) -> tuple[float, float]:
+        """Return the smallest and the largest loss."""
+        return (self.losses[0], self.losses[-1]) if self.losses else (0.0, 0.0)
+
+    def log_mixture_moment(self, probability: float, power: float) -> Bounds:
+        """log Σ_i q_i (1 − p + p e^{l_i})^power."""
+        losses = self._losses()
+        masses = Bounds(lower=np.array([m.lower for m in self.masses]), upper=np.array([m.upper for m in self.masses]))
+        log_q = log(masses) - losses
+        growth = losses if probability == 1.0 else log1p(probability * (exp(losses) - 1.0).clip(-1.0, np.inf))
+        exponents = log_q + power * growth
+        if not self.missing_mass.upper or (probability == 1.0 and power > 0):
+            return _log_sum_exp(exponents)
+        rest = log(self.missing_mass) + power * log1p(Bounds.exact(-probability))
+        return _log_sum_exp(
+            Bounds(lower=np.append(exponents.lower, rest.lower), upper=np.append(exponents.upper, rest.upper))
+        )
+
+    def reverse(self) -> DiscretePair:
+        """Return the pair (Q, P)."""
+        losses = tuple(-loss for loss in reversed(self.losses))
+        masses = tuple(mass * exp(-_rounded(loss)) for loss, mass in zip(self.losses, self.masses, strict=True))
+        return DiscretePair(
+            losses=losses,
+            masses=masses[::-1],
+            infinite_mass=self.missing_mass,
+            missing_mass=self.infinite_mass,
+            attained=self.attained,
+        )
+
+    def _losses(self) -> Bounds:
+        return _rounded(np.array(self.losses))
+
+
+def _rounded(loss: Array | float) -> Bounds:
+    slack = 4.0 * UNIT_ROUNDOFF * np.abs(loss)
+    return Bounds.exact(loss) + Bounds(lower=-slack, upper=slack)
+
+
+def _log_sum_exp(exponents: Bounds) -> Bounds:
+    """Enclose log Σ e^x."""
+    largest = float(np.max(exponents.upper, initial=-np.inf))
+    if not np.isfinite(largest):
+        return Bounds(lower=-np.inf, upper=largest)
+    terms = exp(exponents - largest)
+    total = Bounds(lower=np.sum(terms.lower), upper=np.sum(terms.upper)).inflate(np.size(terms.upper) * UNIT_ROUNDOFF * 2)
+    return largest + log(total)

@@ -1,0 +1,252 @@
+"""The description of what is run: an immutable, hashable tree of mechanisms, handled once for every accountant.
+
+`Compose` runs its parts one after the other, `Repeat` runs one part several times, `Sampled` runs its part on a
+random sample of the records, `Allocated` spreads the records over the steps of a repetition. The parts of a
+composition may be chosen adaptively; what they are must be fixed before the run.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.pair import DominatingPair
+from mechanisms.core.randomness import Source
+from mechanisms.core.sampling import Allocation, Poisson, Sampling
+
+Direction = Literal["remove", "add", "replace"]
+Pairs = Mapping[Direction, DominatingPair]
+
+
+class Adjacency(StrEnum):
+    """Which datasets are neighbours.
+
+    ADD_REMOVE: one record more or less. REPLACE_ONE: one record changed, the number of records known.
+    ZERO_OUT: one record's contribution set to zero, the number of records known.
+    """
+
+    ADD_REMOVE = "add_remove"
+    REPLACE_ONE = "replace_one"
+    ZERO_OUT = "zero_out"
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The orders of the two neighbours; each is fixed for the whole run, so each is composed apart."""
+        return ("replace",) if self is Adjacency.REPLACE_ONE else ("remove", "add")
+
+    @classmethod
+    def parse(cls, value: object) -> Adjacency:
+        """Return the adjacency of that name.
+
+        Raises:
+            InvalidParameter: if there is none; the message lists them.
+        """
+        return cls(validate.choice("Adjacency", "name", value, tuple(member.value for member in cls)))
+
+
+class Process(ABC):
+    """Anything whose privacy loss can be asked for: a mechanism, or mechanisms put together."""
+
+    __slots__ = ()
+
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Return, for each direction of `adjacency`, the pair (P, Q) that dominates this process as one step.
+
+        Raises:
+            UnsupportedProcess: if no such pair is known.
+        """
+        raise UnsupportedProcess(f"{type(self).__name__}: no single dominating pair is known for this process.")
+
+
+class Mechanism(Process):
+    """One randomised algorithm: it says which pairs dominate it and, where it can run, `release`s values."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Return, for each direction of `adjacency`, a dominating pair (P, Q); `attained` tells whether neighbours have it."""
+
+    @abstractmethod
+    def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
+        """Return `value` made private, for a query of this `sensitivity` in the mechanism's own norm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compose(Process):
+    """`parts` run one after the other on the same records, each allowed to depend on the results before it.
+
+    >>> from mechanisms import Gaussian
+    >>> Compose((Gaussian(noise_multiplier=1.0), Gaussian(noise_multiplier=2.0)))
+    Compose(parts=(Gaussian(noise_multiplier=1.0), Gaussian(noise_multiplier=2.0)))
+    """
+
+    parts: tuple[Process, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.parts, Process):
+            raise InvalidParameter("Compose: parts must be a sequence of processes, got a single one: Compose((a, b)).")
+        object.__setattr__(self, "parts", tuple(_process("Compose", part) for part in self.parts))
+
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Return the composed pair where the parts have one of closed form (Gaussians), so that it can be sampled."""
+        return _single_pair(self, adjacency)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat(Process):
+    """`part` run `times` times on the same records: the same process as `Compose((part,) * times)`.
+
+    >>> from mechanisms import Gaussian
+    >>> Repeat(Gaussian(noise_multiplier=1.0), 3)
+    Repeat(part=Gaussian(noise_multiplier=1.0), times=3)
+    """
+
+    part: Process
+    times: int
+
+    def __post_init__(self) -> None:
+        _process("Repeat", self.part)
+        object.__setattr__(self, "times", validate.count("Repeat", "times", self.times))
+        if isinstance(self.part, Sampled) and isinstance(self.part.sampling, Allocation):
+            raise InvalidParameter(
+                f"Repeat: {self.part.sampling!r} spans the steps of a run, so it cannot be drawn anew in each.\n"
+                "Wrap the repetition instead: Allocated(Repeat(mechanism, times), sampling)."
+            )
+
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Return the composed pair where the part has one of closed form (Gaussians), so that it can be sampled."""
+        return _single_pair(self, adjacency)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled(Process):
+    """`part` run on a random sample of the records: one draw, shared by everything inside `part`.
+
+    >>> from mechanisms import Gaussian, Poisson
+    >>> Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.01))
+    Sampled(part=Gaussian(noise_multiplier=1.0), sampling=Poisson(probability=0.01))
+    """
+
+    part: Process
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        _process("Sampled", self.part)
+        if isinstance(self.sampling, Allocation):
+            raise InvalidParameter(
+                f"Sampled: {self.sampling!r} spans the steps of a run.\n"
+                "Wrap the repetition instead: Allocated(Repeat(mechanism, times), sampling)."
+            )
+        if not isinstance(self.sampling, Sampling):
+            raise InvalidParameter(f"Sampled: sampling must be a sampling scheme, got {self.sampling!r}.")
+
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Return the pairs of the sampled part, as far as its sampling scheme has a theorem for them."""
+        if adjacency is Adjacency.REPLACE_ONE:
+            raise UnsupportedProcess(
+                f"Sampled: no proved pair under replace_one for {self.sampling!r} yet. Use adjacency='add_remove'."
+            )
+        return {
+            direction: self.sampling.amplify(pair, reverse=direction == "add")
+            for direction, pair in self.part.pairs(adjacency).items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated(Process):
+    """The records spread over the steps of `part`, a repetition, by a scheme that spans them all.
+
+    >>> from mechanisms import BallsInBins, Gaussian
+    >>> Allocated(Repeat(Gaussian(noise_multiplier=1.0), 10), BallsInBins()).sampling
+    BallsInBins()
+    """
+
+    part: Repeat
+    sampling: Allocation
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.part, Repeat):
+            raise InvalidParameter(f"Allocated: part must be a Repeat, got {self.part!r}.")
+        if not isinstance(self.sampling, Allocation):
+            raise InvalidParameter(
+                f"Allocated: sampling must span the steps of a run (Shuffled, BallsInBins), got {self.sampling!r}."
+            )
+
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Refuse: no dominating pair of an allocated run is known to this version.
+
+        Raises:
+            UnsupportedProcess: always.
+        """
+        raise UnsupportedProcess(
+            f"Allocated: no proved bound for {self.sampling!r} yet, and a bound for Poisson sampling does not hold "
+            "for it. Use Repeat(Sampled(mechanism, Poisson(probability=...)), times) and run that."
+        )
+
+
+def leaves(process: Process) -> tuple[tuple[Process, int], ...]:
+    """Return the steps that `process` composes, each with the number of times it runs, in a canonical order.
+
+    Equal steps are counted together, so that listing, repeating, nesting and ordering make no difference.
+    Steps that cost nothing by construction (never run, sampled with probability 0) are left out.
+
+    >>> from mechanisms import Gaussian
+    >>> g = Gaussian(noise_multiplier=1.0)
+    >>> leaves(Compose((g, Repeat(Repeat(g, 2), 3))))
+    ((Gaussian(noise_multiplier=1.0), 7),)
+    """
+    counts: dict[Process, int] = {}
+    pending = [(process, 1)]
+    while pending:
+        node, times = pending.pop()
+        node = _simplified(node)
+        if isinstance(node, Compose):
+            pending.extend((part, times) for part in node.parts)
+        elif isinstance(node, Repeat):
+            pending.append((node.part, times * node.times))
+        elif times:
+            counts[node] = counts.get(node, 0) + times
+    return tuple(sorted(counts.items(), key=lambda item: repr(item[0])))
+
+
+def _simplified(node: Process) -> Process:
+    """Resolve Poisson sampling with probability 0 or 1, of nothing, and of Poisson samples."""
+    if not (isinstance(node, Sampled) and isinstance(node.sampling, Poisson)):
+        return node
+    part, probability = node.part, node.sampling.probability
+    while isinstance(part, Sampled) and isinstance(part.sampling, Poisson):
+        probability, part = probability * part.sampling.probability, part.part
+    inside = leaves(part)
+    if probability == 0 or not inside:
+        return Compose(())
+    if probability == 1:
+        return part
+    if len(inside) == 1 and inside[0][1] == 1:
+        part = inside[0][0]
+    return Sampled(part, Poisson(probability=probability))
+
+
+def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:
+    """Return the product of the leaves' pairs, direction by direction, where it is known in closed form."""
+    product: dict[Direction, DominatingPair] = {}
+    inside = leaves(process)
+    for leaf, times in inside:
+        for direction, pair in leaf.pairs(adjacency).items():
+            power = pair.power(times)
+            product[direction] = product[direction].times(power) if direction in product else power
+    if not inside or math.inf in (times for _, times in inside):
+        raise UnsupportedProcess(f"{type(process).__name__}: an empty composition has no pair of its own.")
+    return product
+
+
+def _process(owner: str, value: object) -> Process:
+    if not isinstance(value, Process):
+        raise InvalidParameter(f"{owner}: every part must be a process such as Gaussian(...), got {value!r}.")
+    return value

@@ -1,0 +1,181 @@
+"""Randomness that privacy rests on: streams of words from AES in counter mode, and exact coins made from them.
+
+Every stream has a key of its own, derived from the source's key by its name; a position in a stream is a
+counter, so any part can be had again (resume, several ranks) without what came before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from abc import ABC, abstractmethod
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
+
+Words = NDArray[np.uint32]
+WORDS_PER_BLOCK = 4
+
+
+class Source(ABC):
+    """A keyed family of streams of uniform 32-bit words.
+
+    `words` is a pure function of (stream, counter); `reserve` hands out counters one after the other and never the
+    same twice, and is what single releases use.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._taken: dict[str, int] = {}
+
+    @property
+    @abstractmethod
+    def reproducible(self) -> bool:
+        """Whether someone else can know the key: then what is made with this source is not private."""
+
+    def words(self, stream: str, counter: int, n: int) -> Words:
+        """Return the words number counter, …, counter + n − 1 of `stream`: uint32, shape (n,).
+
+        Raises:
+            InvalidParameter: if counter or n is negative.
+        """
+        counter = validate.count("Source", "counter", counter)
+        n = validate.count("Source", "n", n)
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # costs .05 s to import
+
+        block, skip = divmod(counter, WORDS_PER_BLOCK)
+        stream_key = hashlib.blake2b(stream.encode(), key=self._key, digest_size=16, person=b"dp-calipers").digest()
+        cipher = Cipher(algorithms.AES(stream_key), modes.CTR(block.to_bytes(16, "big"))).encryptor()
+        keystream = cipher.update(bytes(4 * (skip + n)))
+        return np.frombuffer(keystream, dtype="<u4")[skip:].astype(np.uint32, copy=False)
+
+    def reserve(self, stream: str, n: int) -> int:
+        """Return the counter of the next `n` words of `stream`, and never hand out the same ones again."""
+        start = self._taken.get(stream, 0)
+        self._taken[stream] = start + n
+        return start
+
+
+class SystemSource(Source):
+    """Streams under a key drawn from the operating system when the source is made, and kept nowhere else.
+
+    >>> SystemSource().words("noise", 0, 4).shape
+    (4,)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(secrets.token_bytes(32))
+
+    @property
+    def reproducible(self) -> bool:
+        """False: nobody knows the key."""
+        return False
+
+    def __repr__(self) -> str:
+        return "SystemSource()"
+
+
+class KeyedSource(Source):
+    """Streams under a key that is given: for studies, resumed runs and ranks that must agree.
+
+    Whoever knows the key knows the noise: results made with a published key are reproducible and not private.
+
+    Args:
+        key: 16 to 64 bytes, or an int or text that stands for a published seed.
+
+    >>> bool((KeyedSource(7).words("noise", 0, 8)[4:] == KeyedSource(7).words("noise", 4, 4)).all())
+    True
+    """
+
+    def __init__(self, key: bytes | int | str) -> None:
+        if isinstance(key, bytes):
+            if not 16 <= len(key) <= 64:
+                raise InvalidParameter(f"KeyedSource: key must have 16 to 64 bytes, got {len(key)}.")
+            super().__init__(key)
+        elif isinstance(key, (int, str)) and not isinstance(key, bool):
+            super().__init__(hashlib.blake2b(repr(key).encode(), digest_size=32, person=b"dp-calipers-key").digest())
+        else:
+            raise InvalidParameter(f"KeyedSource: key must be bytes, an int or text, got {type(key).__name__}.")
+
+    @property
+    def reproducible(self) -> bool:
+        """True: the key was given from outside."""
+        return True
+
+    def __repr__(self) -> str:
+        return "KeyedSource(<key>)"
+
+
+def uniforms(words: Words) -> NDArray[np.float64]:
+    """Return floats in (0, 1), shape (n // 2,): odd multiples of 2^-54 made from pairs of words."""
+    pairs = words.astype(np.uint64).reshape(-1, 2)
+    return ((((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) >> np.uint64(11)) + 0.5) * 2.0**-53
+
+
+def normals(source: Source, stream: str, counter: int, n: int) -> NDArray[np.float64]:
+    """Return `n` standard normal floats of `stream`, those numbered `counter` on, so that any part can be had alone.
+
+    Box–Muller on pairs of 53-bit uniforms: each pair of values takes four words, so `counter` must be even.
+
+    Guarantees: exact up to the rounding of float64 arithmetic, and to |z| <= 8.66, beyond which a normal has
+    probability 5e-18; float64 noise is not exactly Gaussian, and no claim of the accountants covers that gap.
+
+    Raises:
+        InvalidParameter: if `counter` is odd.
+    """
+    if counter % 2:
+        raise InvalidParameter(f"normals: counter must be even, got {counter}.")
+    pairs = -(-n // 2)
+    u = uniforms(source.words(stream, 2 * counter, 4 * pairs)).reshape(-1, 2)
+    radius, angle = np.sqrt(-2.0 * np.log(u[:, 0])), 2.0 * np.pi * u[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()[:n]
+
+
+def coins(source: Source, stream: str, counter: int, n: int, *, probability: float) -> NDArray[np.bool_]:
+    """Return `n` independent coins that fall True with `probability`, numbered `counter` on in `stream`.
+
+    Guarantees: the probability realised is ⌊2^64 probability⌋ / 2^64: never above the one described, and at most
+    2^-64 below it.
+    """
+    threshold = int(Fraction(validate.probability("coins", "probability", probability)) * 2**64)
+    words = source.words(stream, 2 * counter, 2 * n).astype(np.uint64).reshape(-1, 2)
+    value = (words[:, 0] << np.uint64(32)) | words[:, 1]
+    return np.ones(n, dtype=bool) if threshold == 2**64 else value < np.uint64(threshold)
+
+
+def uniform_integer(source: Source, stream: str, below: int) -> int:
+    """Return a uniformly random integer in [0, below), exactly, by rejection."""
+    below = validate.count("uniform_integer", "below", below, least=1)
+    bits = (below - 1).bit_length()
+    while True:
+        size = -(-bits // 32)
+        words = source.words(stream, source.reserve(stream, size), size)
+        value = sum(int(word) << (32 * k) for k, word in enumerate(words)) & ((1 << bits) - 1)
+        if value < below:
+            return value
+
+
+def bernoulli_exp(source: Source, stream: str, exponent: Fraction) -> bool:
+    """Return True with probability exactly e^−exponent, for a rational exponent >= 0.
+
+    [CKS20, Alg 1]: for exponent <= 1, the number of successive Bernoulli(exponent / k), k = 1, 2, …, that come up
+    before the first failure is even with probability e^−exponent; a larger exponent is a product of such coins.
+
+    [CKS20] C. Canonne, G. Kamath, T. Steinke. The Discrete Gaussian for Differential Privacy. NeurIPS 2020.
+    arXiv:2004.00010.
+    """
+    whole, rest = divmod(exponent, 1)
+    return all(_bernoulli_exp_at_most_one(source, stream, Fraction(1)) for _ in range(int(whole))) and (
+        _bernoulli_exp_at_most_one(source, stream, rest)
+    )
+
+
+def _bernoulli_exp_at_most_one(source: Source, stream: str, exponent: Fraction) -> bool:
+    successes = 0
+    while uniform_integer(source, stream, exponent.denominator * (successes + 1)) < exponent.numerator:
+        successes += 1
+    return successes % 2 == 0
