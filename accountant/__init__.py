@@ -1,1 +1,28 @@
-"""accountant."""
+"""Accountants: what a computation promises, as certified bounds of its privacy loss.
+
+    from accountant import compute_epsilon
+    compute_epsilon(noise_multiplier=1.1, sample_rate=0.01, steps=10_000, delta=1e-5)
+
+A new accountant is one new file beside `basic.py`; nothing else is edited.
+"""
+
+from accountant.calibrate import calibrate_noise_multiplier
+from accountant.core.ask import compute_delta, compute_epsilon, delta_bounds, dp_sgd, epsilon_bounds
+from accountant.core.base import Accountant, available
+from accountant.core.ledger import ErrorLine
+from accountant.core.profile import Claim, Curve, Profile
+
+__all__ = [
+    "Accountant",
+    "Claim",
+    "Curve",
+    "ErrorLine",
+    "Profile",
+    "available",
+    "calibrate_noise_multiplier",
+    "compute_delta",
+    "compute_epsilon",
+    "delta_bounds",
+    "dp_sgd",
+    "epsilon_bounds",
+]

@@ -107,7 +107,9 @@ class Bounds:
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             products = [np.multiply(a, b) for a in (self.lower, self.upper) for b in (other.lower, other.upper)]
         corners = np.stack([np.where(np.isnan(corner), 0.0, corner) for corner in products])  # 0 · inf is 0 here
-        return _outward(corners.min(axis=0), corners.max(axis=0))
+        lower, upper = corners.min(axis=0), corners.max(axis=0)
+        nothing = self._is_zero() | other._is_zero()  # a product with an exact zero is an exact zero
+        return _make(np.where(nothing, 0.0, down(lower)), np.where(nothing, 0.0, up(upper)))
 
     def __truediv__(self, other: Bounds | ArrayLike) -> Bounds:
         other = _bounds(other)
@@ -118,6 +120,9 @@ class Bounds:
                 np.where(through_zero, -np.inf, 1.0 / upper), np.where(through_zero, np.inf, 1.0 / lower)
             )
         return self * inverse
+
+    def _is_zero(self) -> Any:
+        return np.equal(self.lower, 0.0) & np.equal(self.upper, 0.0)
 
     def __radd__(self, other: ArrayLike) -> Bounds:
         return self + other

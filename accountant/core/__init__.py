@@ -1,0 +1,1 @@
+"""The machinery behind the accountants: curves, profiles, bins, tilted convolution, error ledger."""

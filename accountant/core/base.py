@@ -1,0 +1,68 @@
+"""What every accountant is: one method, from a process to its profile."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from accountant.core.profile import Profile
+from mechanisms.core.discover import implementations
+from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.pair import DominatingPair
+from mechanisms.core.process import Adjacency, Direction, Process, leaves
+
+Steps = tuple[tuple[DominatingPair, int], ...]
+
+
+class Accountant(ABC):
+    """A route from the description of a process to a certified bound of its privacy loss.
+
+    Subclasses are frozen dataclasses in a file of their own beside `basic.py`; the file's name is the accountant's.
+    """
+
+    __slots__ = ()
+
+    exact: ClassVar[bool] = False
+    """Whether its bracket is the truth up to the rounding of floats, so that no other can be tighter."""
+
+    @property
+    def name(self) -> str:
+        """The name by which `available()` lists it."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
+        """Return the certified profile of `process` for neighbours under `adjacency`.
+
+        Raises:
+            UnsupportedProcess: if this accountant has no theorem for it; the message names one that has.
+        """
+
+    def supports(self, process: Process, adjacency: Adjacency) -> bool:
+        """Tell whether `profile` answers rather than refuses."""
+        try:
+            self.profile(process, adjacency=adjacency)
+        except UnsupportedProcess:
+            return False
+        return True
+
+
+def available() -> dict[str, type[Accountant]]:
+    """Return every accountant there is, by name.
+
+    >>> sorted(available())
+    ['basic', 'gdp', 'pld', 'rdp', 'tightest']
+    """
+    return implementations("accountant", Accountant)  # type: ignore[type-abstract]
+
+
+def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
+    """Return, for every direction, the dominating pair of each step and how often it runs.
+
+    Raises:
+        UnsupportedProcess: if a step has no known pair under this adjacency.
+    """
+    parts = [(leaf.pairs(adjacency), times) for leaf, times in leaves(process)]
+    return {
+        direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions
+    }

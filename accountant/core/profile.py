@@ -1,0 +1,195 @@
+"""Privacy profiles: what an accountant answers, and the one place where answers are inverted and combined.
+
+A `Curve` encloses δ(ε) for one direction. A `Profile` holds one curve for each direction of an adjacency and takes the
+larger of what they say: neighbours are fixed for the whole run, so each direction is composed apart.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accountant.core.ledger import Ledger
+from mechanisms.core import validate
+from mechanisms.core.bounds import Array, Bounds, largest
+from mechanisms.core.process import Adjacency, Direction
+
+SECTIONS = 16
+RELATIVE_RESOLUTION = 1e-12
+STEPS_FROM_GUESS = (1.001, 1.05, 1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+
+
+class Curve(ABC):
+    """An enclosure of the privacy profile δ(ε) of a process in one direction."""
+
+    @abstractmethod
+    def delta(self, epsilon: Array) -> Bounds:
+        """Enclose δ at every ε >= 0 of an array of shape (n,)."""
+
+    @property
+    def supremum(self) -> Bounds:
+        """Enclose the smallest ε with δ(ε) = 0; the upper end is inf where none is known."""
+        return Bounds(lower=0.0, upper=math.inf)
+
+    def guess(self, delta: float) -> float:
+        """Return about the ε at which δ(ε) = delta, from where a search may start: no guarantee."""
+        return 1.0
+
+    def method(self, epsilon: float) -> str:
+        """Name what gives the upper end at this ε, where the curve itself chooses; empty otherwise."""
+        return ""
+
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return the errors that the bounds of δ at this ε were widened by."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Bounds):
+    """Certified bounds of ε at a δ, or of δ at an ε, with what they were derived from.
+
+    Args:
+        quantity: what is bounded, "epsilon" or "delta".
+        at: the other one of the two.
+        adjacency: the neighbours that the claim is about.
+        method: the accountant that gave the upper end.
+        ledger: every error counted, see `accountant.core.ledger`.
+    """
+
+    quantity: Literal["epsilon", "delta"]
+    at: float
+    adjacency: Adjacency
+    method: str
+    ledger: Ledger = field(repr=False)
+
+    @property
+    def delta(self) -> float:
+        """The δ at which ε is bounded, or the upper end of δ."""
+        return self.at if self.quantity == "epsilon" else float(self.upper)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The certified privacy profile of a process: a curve for each direction, the worst of which counts.
+
+    Args:
+        curves: (direction, curve) for every direction of the adjacency.
+        adjacency: the neighbours that it is about.
+        method: the accountant's name.
+    """
+
+    curves: tuple[tuple[Direction, Curve], ...]
+    adjacency: Adjacency
+    method: str
+
+    def epsilon(self, delta: float) -> Claim:
+        """Enclose the smallest ε for which the process is (ε, delta)-differentially private.
+
+        Guarantees: δ(upper) <= delta was certified at `upper` itself, and δ(x) > delta at every x < `lower`.
+        """
+        delta = validate.probability("Profile", "delta", delta)
+        best, worst = Bounds.exact(0.0), next((direction for direction, _ in self.curves), "")
+        for direction, curve in self.curves:
+            if direction != worst and _cannot_raise(curve, delta, best):
+                continue
+            ends = Bounds(lower=_epsilon_lower(curve, delta), upper=_epsilon_upper(curve, delta))
+            worst = direction if ends.upper > best.upper else worst
+            best = largest([best, ends])
+        return self._claim(best, "epsilon", delta, worst)
+
+    def delta(self, epsilon: float) -> Claim:
+        """Enclose the smallest δ for which the process is (epsilon, δ)-differentially private."""
+        epsilon = validate.real("Profile", "epsilon", epsilon)
+        ends = [(curve.delta(np.array([epsilon]))[0], direction) for direction, curve in self.curves]
+        bounds = largest([end for end, _ in ends]) if ends else Bounds.exact(0.0)
+        return self._claim(bounds, "delta", epsilon, next((d for end, d in ends if end.upper == bounds.upper), ""))
+
+    def deltas(self, epsilon: ArrayLike) -> Bounds:
+        """Enclose δ at every ε of an array, the larger of all directions."""
+        points = np.atleast_1d(np.asarray(epsilon, dtype=np.float64))
+        curves = [curve.delta(points) for _, curve in self.curves]
+        return largest(curves) if curves else Bounds.exact(np.zeros_like(points))
+
+    def _claim(self, bounds: Bounds, quantity: Literal["epsilon", "delta"], at: float, worst: str) -> Claim:
+        where = bounds.upper if quantity == "epsilon" else at
+        curve = next((curve for direction, curve in self.curves if direction == worst), None)
+        known = curve is not None and math.isfinite(where)
+        return Claim(
+            lower=bounds.lower,
+            upper=bounds.upper,
+            quantity=quantity,
+            at=at,
+            adjacency=self.adjacency,
+            method=(curve.method(where) if known and curve else "") or self.method,
+            ledger=curve.ledger(where) if known and curve else (),
+        )
+
+
+def _cannot_raise(curve: Curve, delta: float, best: Bounds) -> bool:
+    """Tell whether ε(delta) of this direction is certified to lie below the enclosure found already."""
+    return 0.0 < delta < 1.0 and bool(curve.delta(np.array([best.lower])).upper[0] <= delta)
+
+
+def _epsilon_upper(curve: Curve, delta: float) -> float:
+    """Return an ε at which δ(ε) <= delta is certified, as small as the curve allows."""
+    if delta >= 1.0:
+        return 0.0
+    ceiling = float(curve.supremum.upper)
+    if delta == 0.0:
+        return ceiling
+    _, crossed = _search(lambda x: curve.delta(x).upper <= delta, curve.guess(delta))
+    return min(ceiling, crossed)
+
+
+def _epsilon_lower(curve: Curve, delta: float) -> float:
+    """Return an ε such that δ(x) > delta is certified for all x below it, as large as the curve allows."""
+    if delta >= 1.0:
+        return 0.0
+    if delta == 0.0:
+        return max(0.0, float(curve.supremum.lower))
+    below, _ = _search(lambda x: curve.delta(x).lower <= delta, curve.guess(delta))
+    return below
+
+
+def _search(crossed: Callable[[Array], NDArray[np.bool_]], guess: float) -> tuple[float, float]:
+    """Return (last point seen not crossed, first point seen crossed), 0 and inf standing for never.
+
+    `crossed` is False, then True as ε grows. Points are laid out around the guess, then between the two.
+    """
+    guess = float(np.clip(guess, 1e-12, 1e280)) if math.isfinite(guess) else 1.0
+    below, above = _bracket(crossed, guess)
+    while math.isfinite(above) and above - below > RELATIVE_RESOLUTION * above:
+        sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
+        points = np.linspace(below, above, sections + 1)[1:-1]
+        points = points[(points > below) & (points < above)]
+        if not len(points):
+            break
+        hits = crossed(points)
+        first = int(np.argmax(hits)) if np.any(hits) else len(points)
+        below = float(points[first - 1]) if first > 0 else below
+        above = float(points[first]) if first < len(points) else above
+    return below, above
+
+
+def _bracket(crossed: Callable[[Array], NDArray[np.bool_]], guess: float) -> tuple[float, float]:
+    def at(x: float) -> bool:
+        return bool(crossed(np.array([x]))[0])
+
+    last = guess
+    if at(guess):
+        for factor in STEPS_FROM_GUESS:
+            if not at(guess / factor):
+                return guess / factor, last
+            last = guess / factor
+        return (0.0, 0.0) if at(0.0) else (0.0, last)
+    for factor in STEPS_FROM_GUESS:
+        if at(guess * factor):
+            return last, guess * factor
+        last = guess * factor
+    return last, math.inf
