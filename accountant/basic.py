@@ -15,13 +15,15 @@ from accountant.core.profile import Curve, Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.process import Adjacency, Process
 
+SLACK = 1e-12  # for the rounding of the split: the shares may sum to less than ε, never to more
+
 
 @dataclass(frozen=True, slots=True)
 class Basic(Accountant):
     """δ(Σ ε_i) <= Σ δ_i(ε_i), with the budget ε split over the steps.
 
     Steps whose loss is bounded (pure differential privacy) get their whole bound where the budget allows it, and cost
-    no δ then; the rest is split in proportion to each step's scale of loss. Any split is valid; this one is not optimal.
+    no δ then; the rest is split in proportion to each step's scale of loss. Any split is valid, this one not optimal.
 
     Guarantees: an upper bound, for any process whose steps have a dominating pair. Far from tight for many steps.
 
@@ -61,25 +63,28 @@ class BasicCurve(Curve):
         return Bounds(lower=np.zeros_like(epsilon), upper=upper)
 
     def guess(self, delta: float) -> float:
-        """Σ n_i scale_i √(2 log(1/δ))."""
-        return float(sum(n * s for (_, n), s in zip(self.steps, self._scales(), strict=True)) * math.sqrt(2 * math.log(1 / delta)) + 1e-6)
+        """Σ n_i weight_i √(2 log 1/δ)."""
+        _, weights, times = self._weights()
+        return float(np.dot(weights, times)) * math.sqrt(2 * math.log(1 / delta))
 
-    def _scales(self) -> list[float]:
-        """A standard deviation of each step's loss or so, from −8 log E_Q[e^{L/2}] = μ² for a Gaussian."""
-        return [math.sqrt(max(-8 * pair.log_mixture_moment(1.0, 0.5).lower, 1e-300)) for pair, _ in self.steps]
+    def _weights(self) -> tuple[Array, Array, Array]:
+        """Return, for every step, whether its loss is bounded, its weight in the split, and how often it runs.
 
-    def _split(self, epsilon: Array) -> list[Array]:
-        """Return each step's share of the budget; n times the shares sum to ε, rounded down."""
-        ceilings = [pair.supremum.upper if pair.infinite_mass.upper == 0 else math.inf for pair, _ in self.steps]
-        pure = sum(n * c for (_, n), c in zip(self.steps, ceilings, strict=True) if math.isfinite(c))
-        scales = self._scales()
-        rest = sum(n * s for (_, n), s, c in zip(self.steps, scales, ceilings, strict=True) if math.isinf(c))
-        spared = np.maximum(epsilon - pure * (1 + 1e-12), 0.0) * (1 - 1e-12)
-        enough = epsilon >= pure * (1 + 1e-12)
-        whole = sum(n * (s if math.isinf(c) else c) for (_, n), s, c in zip(self.steps, scales, ceilings, strict=True))
-        small = epsilon * (1 - 1e-12) / whole if whole > 0 else np.zeros_like(epsilon)
-        return [
-            np.where(enough, spared * scale / rest if rest > 0 else 0.0, small * scale) if math.isinf(ceiling)
-            else np.where(enough, ceiling, small * ceiling)
-            for scale, ceiling in zip(scales, ceilings, strict=True)
-        ]
+        The weight is the bound, or else a standard deviation of the loss or so, from −8 log E_Q[e^{L/2}] = μ² for a
+        Gaussian.
+        """
+        ceilings = np.array([p.supremum.upper if p.infinite_mass.upper == 0 else math.inf for p, _ in self.steps])
+        variances = np.array([-8 * p.log_mixture_moment(1.0, 0.5).lower for p, _ in self.steps])
+        pure = np.isfinite(ceilings)
+        weights = np.where(pure, np.maximum(ceilings, 0.0), np.sqrt(np.clip(variances, 1e-300, 1e300)))
+        return pure, weights, np.array([float(n) for _, n in self.steps])
+
+    def _split(self, epsilon: Array) -> Array:
+        """Return each step's share of every ε, shape (steps, n); times the repeats they sum to ε, rounded down."""
+        pure, weights, times = self._weights()
+        bounded, rest = float(np.dot(weights * times, pure)), float(np.dot(weights * times, np.logical_not(pure)))
+        enough = epsilon >= bounded * (1 + SLACK)
+        spared = np.where(enough, epsilon - bounded * (1 + SLACK), 0.0) / (rest or 1.0)
+        scarce = epsilon / ((bounded + rest) or 1.0)
+        generous = np.where(pure[:, None], weights[:, None], spared * weights[:, None] * (1 - SLACK))
+        return np.where(enough, generous, scarce * weights[:, None] * (1 - SLACK))

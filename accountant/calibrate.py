@@ -12,7 +12,7 @@ from mechanisms.core import validate
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency
 
-RELATIVE_RESOLUTION = 1e-7
+RELATIVE_RESOLUTION = 1e-6
 MOST_STEPS = 60
 LARGEST_NOISE = 1e9
 QUICK_ORDERS = tuple(1.0 + 2.0 ** (k / 4) for k in range(-16, 49))
@@ -30,7 +30,7 @@ def calibrate_noise_multiplier(
     """Return the smallest noise multiplier of DP-SGD whose certified ε is at most the target.
 
     δ(target_epsilon) falls with the noise, so its certified upper end is solved for delta, by the regula falsi on
-    logarithms; the end that meets the promise is returned, within a relative 1e-7 of one that does not.
+    logarithms; the end that meets the promise is returned, within a relative 1e-6 of one that does not.
 
     Args:
         target_epsilon: ε >= 0 to be kept.
@@ -70,7 +70,7 @@ def calibrate_noise_multiplier(
 
 
 def _least(excess: Callable[[float], float], resolution: float, start: float) -> float:
-    """Return an x with excess(x) <= 0, within a relative `resolution` of one with excess > 0, for a falling function."""
+    """Return an x with excess(x) <= 0, within a relative `resolution` of one with excess > 0."""
     factor, high = 1.05 if start != 1.0 else 2.0, start
     above = excess(high)
     while above > 0:
@@ -94,16 +94,17 @@ def _least(excess: Callable[[float], float], resolution: float, start: float) ->
 def _narrowed(
     excess: Callable[[float], float], low: float, below: float, high: float, above: float, resolution: float
 ) -> float:
-    """Regula falsi with halved weights (Illinois) on log x, the last resort being halving."""
+    """Regula falsi on log x with halved weights (Illinois), nudged beyond the root so that both ends close in on it."""
+    nudge = 0.4 * resolution
     for step in range(MOST_STEPS):
         if high - low <= resolution * high:
             break
-        share = below / (below - above) if math.isfinite(below - above) and step % 6 < 5 else 0.5
-        middle = low * (high / low) ** min(max(share, 0.01 * resolution), 1 - 1e-3)
-        middle = min(max(middle, low * (1 + 0.3 * resolution)), high * (1 - 0.3 * resolution))
+        share = below / (below - above) if math.isfinite(below - above) and step % 8 < 7 else 0.5
+        root = low * (high / low) ** share
+        middle = min(max(root * (1 + nudge), low * (1 + resolution / 4)), high * (1 - resolution / 4))
         value = excess(middle)
         if value > 0:
-            low, below, above = middle, value, 0.5 * above
+            low, below, above, nudge = middle, value, 0.5 * above, 0.4 * resolution
         else:
-            high, above, below = middle, value, 0.5 * below
+            high, above, below, nudge = middle, value, 0.5 * below, -0.4 * resolution
     return high

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,8 @@ class LossCurve(Curve):
         """Enclose δ, each ε with the tilt that suits it."""
         epsilon = np.asarray(epsilon, dtype=np.float64)
         lower, upper = np.zeros_like(epsilon), np.zeros_like(epsilon)
+        if any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
+            return Bounds.exact(np.ones_like(epsilon))
         saddle = _saddle(self.steps)
         open_ends = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
         rungs = np.array([saddle.rung(x) if is_open else -1 for x, is_open in zip(epsilon, open_ends, strict=True)])
@@ -100,11 +103,13 @@ class LossCurve(Curve):
 
     def guess(self, delta: float) -> float:
         """Invert the saddle-point approximation of δ(ε)."""
+        if any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
+            return 1.0
         return _saddle(self.steps).epsilon(delta)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added at the tilt used for this ε."""
-        if epsilon >= self.supremum.upper:
+        if epsilon >= self.supremum.upper or any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
             return ()
         return self._composed(_saddle(self.steps).rung(epsilon)).ledger(epsilon)
 
@@ -167,7 +172,12 @@ class Composed:
             ErrorLine(source="rounding of bin edges", bound=self.shift, unit="epsilon", basis="validated"),
         )
 
-    def _scale(self, tilted: Tilted, x: Array | float) -> Array | float:
+    def _slack(self, tilted: Tilted, epsilon: Array) -> Array:
+        """The relative error of a sum read off at ε: of the masses, the summation, and the exponents of `_scale`."""
+        exponents = 2.0 + np.abs(tilted.log_scale) + (1.0 + self.tilt) * (np.abs(epsilon) + 40.0 * self.window.step)
+        return np.asarray(2 * (tilted.relative + self.rounding) + 16 * UNIT_ROUNDOFF * exponents)
+
+    def _scale(self, tilted: Tilted, x: Any) -> Any:
         return np.exp(np.minimum(tilted.log_scale - self.tilt * x, 700.0))
 
     def _upper(self, epsilon: Array) -> Array:
@@ -175,13 +185,13 @@ class Composed:
         x = np.maximum(epsilon - self.shift, 0.0) * (1 - 4 * UNIT_ROUNDOFF)
         j = np.clip(np.floor(x / h).astype(np.int64) - low, 0, self.window.size - 2)
         nodes = h * (j + low)
-        share = np.clip(np.expm1(x - nodes) / np.expm1(h), 0.0, 1.0)  # δ is linear in e^ε between nodes
+        share = np.clip(np.expm1(np.minimum(x - nodes, h)) / np.expm1(h), 0.0, 1.0)  # δ is linear in e^ε between nodes
         masses = (1 - share) * self.excess[j] + share * math.exp(-self.tilt * h) * self.excess[j + 1]
         last = h * (low + self.window.size)
         inside = self._scale(self.above, nodes) * masses
         noise = self._scale(self.above, x) * self.above.noise * math.sqrt(_square_sum(self.tilt, h))
         alias = self._scale(self.above, last) * self.above.outside[1]
-        total = self.lost + (inside + noise + alias) * (1 + 2 * (self.above.relative + self.rounding) + 1e-14)
+        total = self.lost + (inside + noise + alias) * (1 + self._slack(self.above, x))
         return np.where(x < h * low, 1.0, total)
 
     def _lower(self, epsilon: Array) -> Array:
@@ -200,10 +210,10 @@ class Composed:
         x, h = self.under.step * (t + self.under.low), self.under.step
         noise_p = p.noise * math.sqrt(1 + 1 / (2 * self.tilt * h)) + sum(p.outside)
         noise_q = q.noise * math.sqrt(1 + 1 / (2 * (self.tilt + 1) * h)) + sum(q.outside)
-        seen_p = np.maximum(self.tails[0][t] - noise_p, 0.0) * (1 - 2 * (p.relative + self.rounding))
-        seen_q = (self.tails[1][t] + noise_q) * (1 + 2 * (q.relative + self.rounding))
+        seen_p = np.maximum(self.tails[0][t] - noise_p, 0.0) * (1 - self._slack(p, epsilon))
+        seen_q = (self.tails[1][t] + noise_q) * (1 + self._slack(q, epsilon))
         gap = np.minimum(epsilon - x + (q.log_scale - p.log_scale), 700.0)
-        return self._scale(p, x) * (seen_p * (1 - 1e-14) - np.exp(gap) * seen_q * (1 + 1e-14))
+        return np.asarray(self._scale(p, x) * (seen_p - np.exp(gap) * seen_q))
 
 
 def _square_sum(tilt: float, step: float) -> float:
@@ -277,7 +287,8 @@ def _read(
 def _mean_offset(step: GriddedStep, tilt: float) -> float:
     """The average of log(p/q) − x_k over the bins, tilted: how far the bins' losses lie above their lower edges."""
     seen = (step.p > 0) & (step.q > 0)
-    x = step.grid.points[seen]
-    log_weight = np.log(step.p[seen]) + tilt * x
-    weight = np.exp(log_weight - np.max(log_weight, initial=0.0))
-    return float(np.average(np.clip(np.log(step.p[seen] / step.q[seen]), 0.0, step.grid.step), weights=weight)) if seen.any() else 0.0
+    if not seen.any():
+        return 0.0
+    log_weight = np.log(step.p[seen]) + tilt * step.grid.points[seen]
+    inside = np.clip(np.log(step.p[seen] / step.q[seen]), 0.0, step.grid.step)
+    return float(np.average(inside, weights=np.exp(log_weight - np.max(log_weight))))

@@ -53,7 +53,10 @@ class RDP(Accountant):
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0."""
         curves = tuple(
-            (direction, RDPCurve(orders=self.orders, divergences=_divergences(parts, self.orders), conversion=self.conversion))
+            (
+                direction,
+                RDPCurve(orders=self.orders, divergences=_divergences(parts, self.orders), conversion=self.conversion),
+            )
             for direction, parts in steps(process, adjacency).items()
             if parts
         )

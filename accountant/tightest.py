@@ -50,7 +50,9 @@ class Tightest(Accountant):
             for direction, curve in profile.curves:
                 curves[direction].append((profile.method, curve))
         return Profile(
-            curves=tuple((direction, TightestCurve(routes=tuple(curves[direction]))) for direction, _ in profiles[0].curves),
+            curves=tuple(
+                (direction, TightestCurve(routes=tuple(curves[direction]))) for direction, _ in profiles[0].curves
+            ),
             adjacency=adjacency,
             method=self.name,
         )

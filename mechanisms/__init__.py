@@ -25,7 +25,7 @@ def available() -> dict[str, type[Mechanism]]:
     >>> sorted(available())
     ['gaussian', 'randomized_response']
     """
-    return _implementations("mechanisms", Mechanism)  # type: ignore[type-abstract]
+    return _implementations("mechanisms", Mechanism)
 
 
 __all__ = [

@@ -17,8 +17,8 @@ from scipy import special
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log, log1p, log_ndtr, log_sub_exp, sqrt
-from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.pair import NO_CLOSED_PAIR, UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, normals
 
@@ -86,7 +86,9 @@ class Gaussian(Mechanism):
         scale = self.noise_multiplier * validate.positive("Gaussian", "sensitivity", sensitivity)
         data = np.asarray(value, dtype=np.float64)
         if not np.all(np.isfinite(data)):
-            raise InvalidParameter("Gaussian: value must be finite. Bound the query first, by a rule that no data decides.")
+            raise InvalidParameter(
+                "Gaussian: value must be finite. Bound the query first, by a rule that no data decides."
+            )
         start = randomness.reserve("gaussian", 4 * (data.size + data.size % 2)) // 2
         noisy = data + scale * normals(randomness, "gaussian", start, data.size).reshape(data.shape)
         return float(noisy) if noisy.ndim == 0 else noisy
@@ -154,14 +156,14 @@ class GaussianPair(DominatingPair):
         """Return the Gaussian pair of shift √times μ             [DRS22, Cor 3.3]."""
         return GaussianPair(shift=sqrt(Bounds.exact(float(times))) * self.shift, attained=self.attained)
 
-    def times(self, other: DominatingPair) -> DominatingPair:
+    def times(self, other: DominatingPair) -> GaussianPair:
         """Return the Gaussian pair of shift √(μ² + ν²)           [DRS22, Cor 3.3].
 
         Raises:
             UnsupportedProcess: if `other` is not Gaussian.
         """
         if not isinstance(other, GaussianPair):
-            return DominatingPair.times(self, other)
+            raise UnsupportedProcess(NO_CLOSED_PAIR.format(type(self).__name__, type(other).__name__))
         shift = sqrt(self.shift * self.shift + other.shift * other.shift)
         return GaussianPair(shift=shift, attained=self.attained and other.attained)
 
@@ -202,16 +204,18 @@ def _interval_masses(z: Array, mean: float, scale: Array, spread: float) -> Boun
             log_share = np.where(np.isneginf(a), 0.0, np.log(-np.expm1(np.minimum(log_a - log_b, -1e-300))))
         value[wide] = np.exp(scale[wide] + log_b + log_share)
     reach = np.where(np.isfinite(distance), distance, 40.0)
-    error = UNIT_ROUNDOFF * (64.0 + 16.0 * reach * (1.0 + reach) + 2.0 * np.abs(scale)) + 2.0 * reach * abs(mean) * spread
+    error = (
+        UNIT_ROUNDOFF * (64.0 + 16.0 * reach * (1.0 + reach) + 2.0 * np.abs(scale)) + 2.0 * reach * abs(mean) * spread
+    )
     return Bounds(lower=value, upper=value).inflate(np.minimum(error, 0.5))
 
 
 def _log_moment(mu: float, q: float, power: float) -> Bounds:
-    """Enclose log ∫ φ(z) r(z)^t dz, r = 1 − q + q e^{μz − μ²/2}, by the trapezoidal rule.                  [TW14, Thm 5.1]
+    """Enclose log ∫ φ(z) r(z)^t dz, r = 1 − q + q e^{μz − μ²/2}, by the trapezoidal rule [TW14, Thm 5.1].
 
     The integrand is analytic for |Im z| < π/μ, where r avoids the negative axis. On the line Im z = a it is at most
-    e^{a²/2} C times its value on the real axis: C = 1 for t >= 0, as |r(z)| <= r(Re z), and C = cos(μa/2)^t for t < 0, as
-    |r(z)| >= r(Re z) cos(μa/2). So the rule with step s errs, relative to the integral, by at most
+    e^{a²/2} C times its value on the real axis: C = 1 for t >= 0, as |r(z)| <= r(Re z), and C = cos(μa/2)^t for
+    t < 0, as |r(z)| >= r(Re z) cos(μa/2). So the rule with step s errs, relative to the integral, by at most
     2 C e^{a²/2} / (e^{2πa/s} − 1): the bound needs no more than that.
     """
     t = power
@@ -242,8 +246,8 @@ def _log_mixture(w: Array, q: float) -> Array:
 def _nodes(mu: float, q: float, t: float, step: float, low: float, high: float) -> Array | None:
     """Return the nodes from low to high where the integrand matters, or None if there are too many to look at.
 
-    For t >= 0, t log r is convex, so on a cell of width Δ log(φ r^t) is at most its larger end + Δ²/8: cells of width at
-    most 4 whose ends both lie 62 below the largest add less than e^-58 a node and are left out.
+    For t >= 0, t log r is convex, so on a cell of width Δ log(φ r^t) is at most its larger end + Δ²/8: cells of width
+    at most 4 whose ends both lie 62 below the largest add less than e^-58 a node and are left out.
     """
     each = max(1, int(4.0 / step))
     cells = int((high - low) / (each * step)) + 1

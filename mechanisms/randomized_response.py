@@ -58,12 +58,15 @@ class RandomizedResponse(Mechanism):
         own = 1.0 / (1.0 + rest * exp(Bounds.exact(-self.epsilon)))
         other = 1.0 / (rest + exp(Bounds.exact(self.epsilon)))
         none = Bounds.exact(0.0)
-        losses, masses = (-self.epsilon, self.epsilon), (other, own)
-        if self.categories > 2:
-            losses, masses = (-self.epsilon, 0.0, self.epsilon), (other, (rest - 1.0) * other, own)
-        return {
-            "replace": DiscretePair(losses=losses, masses=masses, infinite_mass=none, missing_mass=none, attained=True)
-        }
+        same = (rest - 1.0) * other  # the categories that neither record has
+        pair = DiscretePair(
+            losses=(-self.epsilon, 0.0, self.epsilon),
+            masses=(other, same, own),
+            infinite_mass=none,
+            missing_mass=none,
+            attained=True,
+        )
+        return {"replace": pair}
 
     def release(self, value: Any, *, sensitivity: float = 1.0, randomness: Source) -> Any:
         """Return the answer: an int for a category, an int64 array of the same shape for an array of them.

@@ -53,7 +53,7 @@ def available() -> dict[str, type[Accountant]]:
     >>> sorted(available())
     ['basic', 'gdp', 'pld', 'rdp', 'tightest']
     """
-    return implementations("accountant", Accountant)  # type: ignore[type-abstract]
+    return implementations("accountant", Accountant)
 
 
 def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
@@ -63,6 +63,4 @@ def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
         UnsupportedProcess: if a step has no known pair under this adjacency.
     """
     parts = [(leaf.pairs(adjacency), times) for leaf, times in leaves(process)]
-    return {
-        direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions
-    }
+    return {direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions}

@@ -16,9 +16,9 @@ from mechanisms.core.bounds import Array
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 FFT_ULPS = 8.0
-"""‖error‖₂ <= FFT_ULPS · u · log₂N · ‖transform‖₂. Higham (Accuracy and Stability of Numerical Algorithms, ch. 24) proves
-about 7 a stage for radix 2 with twiddle factors right to u; numpy's mixed-radix transform is `validated` against one in
-long double by tests/accountant/core/test_convolve.py, which sees less than 1 in all."""
+"""‖error‖₂ <= FFT_ULPS · u · log₂N · ‖transform‖₂. Higham (Accuracy and Stability of Numerical Algorithms, ch. 24)
+proves about 7 a stage for radix 2 with twiddle factors right to u; numpy's mixed-radix transform is `validated` against
+one in long double by tests/accountant/core/test_convolve.py, which sees less than 1."""
 
 NEGLIGIBLE = 60.0
 
@@ -86,7 +86,9 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
     unit = FFT_ULPS * UNIT_ROUNDOFF * math.log2(window.size)
     for part in parts:
         tilted, kappa, error, cumulants = _tilted(part, window.step, tilt, probes)
-        transform = np.fft.rfft(np.bincount(np.arange(part.low, part.low + len(tilted)) % window.size, tilted, window.size))
+        transform = np.fft.rfft(
+            np.bincount(np.arange(part.low, part.low + len(tilted)) % window.size, tilted, window.size)
+        )
         with np.errstate(divide="ignore"):
             log_size += part.times * np.log(np.abs(transform))
         phase += part.times * np.angle(transform)
@@ -130,7 +132,9 @@ def suffix_sums(values: Array, decay: float) -> tuple[Array, float]:
     return inside.ravel(), UNIT_ROUNDOFF * (block + len(rows) + 200.0)
 
 
-def _tilted(part: Part, step: float, tilt: float, probes: tuple[float, float]) -> tuple[Array, float, float, tuple[float, float]]:
+def _tilted(
+    part: Part, step: float, tilt: float, probes: tuple[float, float]
+) -> tuple[Array, float, float, tuple[float, float]]:
     """Return (masses e^{θx − κ}, κ, bound of their relative error, log Σ masses e^{θx − κ} e^{∓probe x})."""
     x = step * (part.low + np.arange(len(part.masses), dtype=np.float64))
     with np.errstate(divide="ignore"):
@@ -140,12 +144,14 @@ def _tilted(part: Part, step: float, tilt: float, probes: tuple[float, float]) -
     tilted = np.exp(log_tilted - kappa)
     seen = tilted > 0
     reach = float(np.max(np.abs(tilt * x[seen]) + np.abs(np.log(part.masses[seen])))) + abs(kappa)
-    cumulants = [_log_sum_exp(log_tilted - kappa + sign * probe * x) for sign, probe in zip((-1, 1), probes, strict=True)]
+    cumulants = [
+        _log_sum_exp(log_tilted - kappa + sign * probe * x) for sign, probe in zip((-1, 1), probes, strict=True)
+    ]
     return tilted, kappa, UNIT_ROUNDOFF * 8 * (4 + reach), (cumulants[0] + 1e-12, cumulants[1] + 1e-12)
 
 
 def _inverted(log_size: Array, phase: Array, window: Window) -> tuple[Array, float]:
-    """Return the inverse transform of e^{log_size + i phase}, rolled to the window, and a bound for what was dropped."""
+    """Return the inverse transform of e^{log_size + i phase}, rolled to the window, and a bound of what was dropped."""
     kept = log_size > -NEGLIGIBLE
     product = np.zeros(len(log_size), dtype=np.complex128)
     product[kept] = np.exp(log_size[kept]) * (np.cos(phase[kept]) + 1j * np.sin(phase[kept]))

@@ -134,7 +134,7 @@ class Saddle:
         return low
 
     def _reach(self, theta: float, deviation: float, side: int) -> tuple[float, float]:
-        """How far the tilted loss goes on one side but for e^-32 of its mass, by Chernoff, and the tilt that shows it."""
+        """How far the tilted loss goes on one side but for e^-32 of its mass, and the Chernoff tilt that shows it."""
         best = (side * math.inf, 1.0)
         for units in (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 9.6, 12.0):
             probe = units / deviation

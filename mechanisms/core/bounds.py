@@ -18,7 +18,7 @@ from scipy import special
 
 from mechanisms.core.errors import InvalidParameter
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 ULPS: dict[str, Callable[[Array], Array]] = {
     "exp": lambda x: np.full_like(x, 4.0),
@@ -222,9 +222,7 @@ def _log_difference(a: ArrayLike, b: ArrayLike) -> Bounds:
 def _increasing(function: Callable[[Any], Any], x: Bounds, name: str) -> Bounds:
     lower, upper = np.asarray(x.lower, dtype=np.float64), np.asarray(x.upper, dtype=np.float64)
     with np.errstate(over="ignore", divide="ignore", under="ignore"):
-        return _make(
-            down(_move(function(lower), -ULPS[name](lower))), up(_move(function(upper), ULPS[name](upper)))
-        )
+        return _make(down(_move(function(lower), -ULPS[name](lower))), up(_move(function(upper), ULPS[name](upper))))
 
 
 def _move(value: Any, ulps: Array) -> Any:

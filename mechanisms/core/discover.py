@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 def modules(package: str) -> list[str]:
@@ -20,12 +18,12 @@ def modules(package: str) -> list[str]:
     return sorted(info.name for info in pkgutil.iter_modules(path) if not info.ispkg and not info.name.startswith("_"))
 
 
-def implementations(package: str, kind: type[T]) -> dict[str, type[T]]:
+def implementations(package: str, kind: type[Any]) -> dict[str, Any]:
     """Return the concrete subclasses of `kind` that the plug-in modules of `package` define, by module name.
 
     A module that defines several is listed once for each, as module name and class name.
     """
-    found: dict[str, type[T]] = {}
+    found: dict[str, Any] = {}
     for name in modules(package):
         module = importlib.import_module(f"{package}.{name}")
         classes = [

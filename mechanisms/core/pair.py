@@ -23,6 +23,10 @@ from mechanisms.core.bounds import Array, Bounds, exp, log, log1p
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 
 UNIT_ROUNDOFF = 2.0**-53
+NO_CLOSED_PAIR = (
+    "{}: it has no closed pair together with {} inside one sample.\n"
+    "If each mechanism draws its own sample, put the sampling inside: Compose((Sampled(a, ...), Sampled(b, ...)))."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,7 @@ class DominatingPair(ABC):
         if times == 1:
             return self
         raise UnsupportedProcess(
-            f"{type(self).__name__}: several steps inside one draw of a sample have no closed pair; only Gaussians do.\n"
+            f"{type(self).__name__}: several steps inside one sample have no closed pair; only Gaussians do.\n"
             "If each step draws its own sample, put the sampling inside: Repeat(Sampled(mechanism, ...), times)."
         )
 
@@ -106,10 +110,7 @@ class DominatingPair(ABC):
         Raises:
             UnsupportedProcess: where it has none.
         """
-        raise UnsupportedProcess(
-            f"{type(self).__name__}: it has no closed pair together with {type(other).__name__} inside one sample.\n"
-            "If each mechanism draws its own sample, put the sampling inside: Compose((Sampled(a, ...), Sampled(b, ...)))."
-        )
+        raise UnsupportedProcess(NO_CLOSED_PAIR.format(type(self).__name__, type(other).__name__))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,8 @@ class DiscretePair(DominatingPair):
         missing_mass: Q's mass where P has none.
         attained: whether named neighbours have this pair.
 
-    >>> DiscretePair.from_probabilities((0.75, 0.25), (0.25, 0.75), attained=True).delta(Bounds.exact(0.0)).contains(0.5)
+    >>> pair = DiscretePair.from_probabilities((0.75, 0.25), (0.25, 0.75), attained=True)
+    >>> pair.delta(Bounds.exact(0.0)).contains(0.5)
     True
     """
 
@@ -142,7 +144,9 @@ class DiscretePair(DominatingPair):
         """
         for name, vector in (("p", p), ("q", q)):
             if len(p) != len(q) or min(vector, default=-1.0) < 0 or abs(sum(vector) - 1) > 1e-12:
-                raise InvalidParameter(f"DiscretePair: {name} must be a probability vector of the other's length, got {vector}.")
+                raise InvalidParameter(
+                    f"DiscretePair: {name} must be a probability vector of the other's length, got {vector}."
+                )
         both = sorted((float(np.log(a) - np.log(b)), a) for a, b in zip(p, q, strict=True) if a > 0 and b > 0)
         return cls(
             losses=tuple(loss for loss, _ in both),
@@ -226,5 +230,7 @@ def _log_sum_exp(exponents: Bounds) -> Bounds:
     if not np.isfinite(largest):
         return Bounds(lower=-np.inf, upper=largest)
     terms = exp(exponents - largest)
-    total = Bounds(lower=np.sum(terms.lower), upper=np.sum(terms.upper)).inflate(np.size(terms.upper) * UNIT_ROUNDOFF * 2)
+    total = Bounds(lower=np.sum(terms.lower), upper=np.sum(terms.upper)).inflate(
+        np.size(terms.upper) * UNIT_ROUNDOFF * 2
+    )
     return largest + log(total)

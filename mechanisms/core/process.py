@@ -7,7 +7,6 @@ composition may be chosen adaptively; what they are must be fixed before the run
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,23 +54,19 @@ class Process(ABC):
 
     __slots__ = ()
 
+    @abstractmethod
     def pairs(self, adjacency: Adjacency) -> Pairs:
-        """Return, for each direction of `adjacency`, the pair (P, Q) that dominates this process as one step.
+        """Return, for each direction of `adjacency`, a pair (P, Q) that dominates this process as one step.
 
         Raises:
             UnsupportedProcess: if no such pair is known.
         """
-        raise UnsupportedProcess(f"{type(self).__name__}: no single dominating pair is known for this process.")
 
 
 class Mechanism(Process):
     """One randomised algorithm: it says which pairs dominate it and, where it can run, `release`s values."""
 
     __slots__ = ()
-
-    @abstractmethod
-    def pairs(self, adjacency: Adjacency) -> Pairs:
-        """Return, for each direction of `adjacency`, a dominating pair (P, Q); `attained` tells whether neighbours have it."""
 
     @abstractmethod
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
@@ -241,7 +236,7 @@ def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:
         for direction, pair in leaf.pairs(adjacency).items():
             power = pair.power(times)
             product[direction] = product[direction].times(power) if direction in product else power
-    if not inside or math.inf in (times for _, times in inside):
+    if not inside:
         raise UnsupportedProcess(f"{type(process).__name__}: an empty composition has no pair of its own.")
     return product
 

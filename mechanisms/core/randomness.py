@@ -113,7 +113,8 @@ class KeyedSource(Source):
 def uniforms(words: Words) -> NDArray[np.float64]:
     """Return floats in (0, 1), shape (n // 2,): odd multiples of 2^-54 made from pairs of words."""
     pairs = words.astype(np.uint64).reshape(-1, 2)
-    return ((((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) >> np.uint64(11)) + 0.5) * 2.0**-53
+    joined = ((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) >> np.uint64(11)
+    return (joined.astype(np.float64) + 0.5) * 2.0**-53
 
 
 def normals(source: Source, stream: str, counter: int, n: int) -> NDArray[np.float64]:

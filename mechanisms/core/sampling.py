@@ -16,7 +16,6 @@ dominate the sampled step, and are attained where the step's pair is.
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -28,7 +27,7 @@ from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 
 
-class Sampling(ABC):
+class Sampling:
     """A random sample of the records, drawn anew for every step."""
 
     __slots__ = ()
@@ -45,7 +44,7 @@ class Sampling(ABC):
         )
 
 
-class Allocation(ABC):
+class Allocation:
     """A random spread of the records over all steps of a run."""
 
     __slots__ = ()
@@ -68,7 +67,8 @@ class Poisson(Sampling):
         hint = (
             "If it is an expected batch size, divide it by the number of records: "
             "Poisson(probability=batch_size / records).\n"
-            "If batches have a fixed size, use FixedSize(batch_size=..., records=...): it has a different privacy analysis."
+            "If batches have a fixed size, use FixedSize(batch_size=..., records=...): it has a different privacy "
+            "analysis."
         )
         object.__setattr__(self, "probability", validate.probability("Poisson", "probability", self.probability, hint))
 
@@ -252,7 +252,9 @@ class PoissonAdd(DominatingPair):
 
 def _at(index: int, size: int) -> Array:
     """Return the unit vector of that index, or zeros where the index lies outside."""
-    return (np.arange(size) == index).astype(np.float64)
+    unit = np.zeros(size)
+    unit[index : index + 1] = 1.0 if 0 <= index < size else 0.0
+    return unit
 
 
 def _sampled(loss: float, q: float) -> float:

@@ -62,6 +62,12 @@ def _encode(value: Any) -> Any:
     return value
 
 
+def _known() -> dict[str, Any]:
+    """Return every kind of node that a document may name."""
+    mechanisms = implementations("mechanisms", Mechanism)
+    return {kind.__name__: kind for kind in (*NODES, *SCHEMES, *mechanisms.values())}
+
+
 def _decode(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_decode(item) for item in value)
@@ -69,7 +75,7 @@ def _decode(value: Any) -> Any:
         return float(value)
     if not isinstance(value, dict):
         return value
-    known = {kind.__name__: kind for kind in (*NODES, *SCHEMES, *implementations("mechanisms", Mechanism).values())}
+    known = _known()
     kind = known.get(str(value.get("type")))
     if kind is None:
         raise InvalidParameter(f"from_json: type must be one of {', '.join(sorted(known))}, got {value.get('type')!r}.")

@@ -1,0 +1,71 @@
+"""What every command line here shares: one line for an error, an exit status for its kind, digits rounded outward.
+
+Exit status: 0 done; 1 a bug, with its traceback; 2 bad input or a process that is not supported; 3 a guarantee violated
+or a description refuted (given by the command itself); 4 a numerical failure; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+
+import typer
+
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.errors import DPError, NumericalFailure
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 4, 130
+UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run a typer application and return the exit status; errors meant for users become one line on stderr."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except DPError as error:
+        return _complain(str(error), FAILED if isinstance(error, NumericalFailure) else BAD_INPUT)
+    except OSError as error:
+        return _complain(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted.", INTERRUPTED)
+    except Exception as error:
+        if not isinstance(error, UsageError):
+            raise
+        return _complain(getattr(error, "format_message", error.__str__)(), BAD_INPUT)
+    return status if isinstance(status, int) else 0
+
+
+def outward(bounds: Bounds, digits: int = 7) -> str:
+    """Return "[lower, upper]" with both ends rounded outward to so many significant digits.
+
+    >>> outward(Bounds(lower=1.00000019, upper=2.00000011))
+    '[1.000000, 2.000001]'
+    """
+    return f"[{_rounded(bounds.lower, digits, ROUND_FLOOR)}, {_rounded(bounds.upper, digits, ROUND_CEILING)}]"
+
+
+def at_most(value: float, digits: int = 7) -> str:
+    """Return `value` rounded up to so many significant digits."""
+    return _rounded(value, digits, ROUND_CEILING)
+
+
+def at_least(value: float, digits: int = 7) -> str:
+    """Return `value` rounded down to so many significant digits."""
+    return _rounded(value, digits, ROUND_FLOOR)
+
+
+def _rounded(value: float, digits: int, rounding: str) -> str:
+    return (
+        f"{Context(prec=digits, rounding=rounding).create_decimal_from_float(value)}" if _proper(value) else f"{value}"
+    )
+
+
+def _proper(value: float) -> bool:
+    return math.isfinite(value) and value != 0
+
+
+def _complain(message: str, status: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
