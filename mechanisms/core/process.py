@@ -34,6 +34,9 @@ class Adjacency(StrEnum):
     REPLACE_ONE = "replace_one"
     ZERO_OUT = "zero_out"
 
+    def __repr__(self) -> str:
+        return f"Adjacency.{self.name}"
+
     @property
     def directions(self) -> tuple[Direction, ...]:
         """The orders of the two neighbours; each is fixed for the whole run, so each is composed apart."""

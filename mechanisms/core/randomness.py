@@ -7,9 +7,11 @@ counter, so any part can be had again (resume, several ranks) without what came 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from abc import ABC, abstractmethod
 from fractions import Fraction
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,11 @@ from mechanisms.core.errors import InvalidParameter
 
 Words = NDArray[np.uint32]
 WORDS_PER_BLOCK = 4
+NORMALS_AT_ONCE = 8192  # larger buffers cost a page fault a page
+ONE_PROCESS = (
+    "a source must stay in the process that made it: copies would draw the same numbers. "
+    "Make a SystemSource in each process, or a KeyedSource with a key of its own."
+)
 
 
 class Source(ABC):
@@ -31,6 +38,11 @@ class Source(ABC):
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._taken: dict[str, int] = {}
+        self._stream_keys: dict[str, bytes] = {}
+        self._process = os.getpid()
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
 
     @property
     @abstractmethod
@@ -41,17 +53,25 @@ class Source(ABC):
         """Return the words number counter, …, counter + n − 1 of `stream`: uint32, shape (n,).
 
         Raises:
-            InvalidParameter: if counter or n is negative.
+            InvalidParameter: if counter or n is negative, or the source is used in a forked process: both would draw
+            the same numbers.
         """
+        if os.getpid() != self._process:
+            raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
         counter = validate.count("Source", "counter", counter)
         n = validate.count("Source", "n", n)
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # costs .05 s to import
 
         block, skip = divmod(counter, WORDS_PER_BLOCK)
-        stream_key = hashlib.blake2b(stream.encode(), key=self._key, digest_size=16, person=b"dp-calipers").digest()
-        cipher = Cipher(algorithms.AES(stream_key), modes.CTR(block.to_bytes(16, "big"))).encryptor()
+        cipher = Cipher(algorithms.AES(self._stream_key(stream)), modes.CTR(block.to_bytes(16, "big"))).encryptor()
         keystream = cipher.update(bytes(4 * (skip + n)))
         return np.frombuffer(keystream, dtype="<u4")[skip:].astype(np.uint32, copy=False)
+
+    def _stream_key(self, stream: str) -> bytes:
+        if stream not in self._stream_keys:
+            key = hashlib.blake2b(stream.encode(), key=self._key, digest_size=16, person=b"dp-calipers").digest()
+            self._stream_keys[stream] = key
+        return self._stream_keys[stream]
 
     def reserve(self, stream: str, n: int) -> int:
         """Return the counter of the next `n` words of `stream`, and never hand out the same ones again."""
@@ -130,10 +150,13 @@ def normals(source: Source, stream: str, counter: int, n: int) -> NDArray[np.flo
     """
     if counter % 2:
         raise InvalidParameter(f"normals: counter must be even, got {counter}.")
-    pairs = -(-n // 2)
-    u = uniforms(source.words(stream, 2 * counter, 4 * pairs)).reshape(-1, 2)
-    radius, angle = np.sqrt(-2.0 * np.log(u[:, 0])), 2.0 * np.pi * u[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()[:n]
+    values = np.empty(n + n % 2)
+    for start in range(0, n, NORMALS_AT_ONCE):
+        part = values[start : start + NORMALS_AT_ONCE]
+        u = uniforms(source.words(stream, 2 * (counter + start), 2 * len(part)))
+        radius, angle = np.sqrt(-2.0 * np.log(u[0::2])), 2.0 * np.pi * u[1::2]
+        part[0::2], part[1::2] = radius * np.cos(angle), radius * np.sin(angle)
+    return values[:n]
 
 
 def coins(source: Source, stream: str, counter: int, n: int, *, probability: float) -> NDArray[np.bool_]:
@@ -142,7 +165,7 @@ def coins(source: Source, stream: str, counter: int, n: int, *, probability: flo
     Guarantees: the probability realised is ⌊2^64 probability⌋ / 2^64: never above the one described, and at most
     2^-64 below it.
     """
-    threshold = int(Fraction(validate.probability("coins", "probability", probability)) * 2**64)
+    threshold = int(validate.probability("coins", "probability", probability) * 2.0**64)  # scaling by 2^64 is exact
     words = source.words(stream, 2 * counter, 2 * n).astype(np.uint64).reshape(-1, 2)
     value = (words[:, 0] << np.uint64(32)) | words[:, 1]
     return np.ones(n, dtype=bool) if threshold == 2**64 else value < np.uint64(threshold)

@@ -1,0 +1,47 @@
+"""Clipping: the factor that brings an example's gradient down to the norm allowed to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import threshold
+
+SLACK = 2.0**-22
+"""Shrinks the bound, relative to it: the factor and its product with a float32 entry err by 2^-24 each, a float64 sum
+of d squares by d · 2^-53; so up to 2^29 entries the contribution itself, not only its estimate, keeps the bound."""
+
+
+def clipping_bound(max_grad_norm: float) -> float:
+    """Return the norm that gradients are scaled down to, so that rounding cannot lift them above `max_grad_norm`."""
+    return max_grad_norm * (1.0 - SLACK)
+
+
+def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> Tensor:
+    """Return min(1, max_grad_norm / ‖g_i‖) for every example, 0 where the norm is NaN or past the range of `dtype`.
+
+    An example whose gradient is not finite thus counts as zero, and costs no other example anything.
+
+    Args:
+        norms: ‖g_i‖ of shape (n,), accumulated in float64.
+        max_grad_norm: > 0.
+        dtype: of the parameters, and of the result.
+
+    Guarantees: the exact norm of the floats factor · g_i is at most max_grad_norm, as long as they are not subnormal.
+
+    >>> clip_factors(torch.tensor([0.5, 2.0, float("nan")]).double(), max_grad_norm=1.0, dtype=torch.float32)
+    tensor([1.0000, 0.5000, 0.0000])
+    """
+    bound, kind = clipping_bound(max_grad_norm), torch.finfo(dtype)
+    factors = (bound / norms).nan_to_num_(nan=0.0, posinf=1.0).clamp_(max=1.0)
+    # Below `tiny` a factor is subnormal: it has lost digits and could lift the norm above the bound.
+    return threshold(factors, max(kind.tiny, bound / kind.max), 0.0).to(dtype)
+
+
+def weigh(rows: Tensor, factors: Tensor) -> Tensor:
+    """Return factor · row for every row of (n, k), zeros where the factor is 0 whatever the row holds.
+
+    >>> weigh(torch.tensor([[2.0], [float("nan")]]), torch.tensor([0.5, 0.0]))
+    tensor([[1.],
+            [0.]])
+    """
+    return rows.nan_to_num() * factors.unsqueeze(1)  # 0 · NaN would be NaN

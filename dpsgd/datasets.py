@@ -1,0 +1,139 @@
+"""Datasets as pairs of tensors, and loaders of three public ones."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mechanisms import InvalidParameter
+from mechanisms.core import validate
+
+NAMES = ("digits", "fashion_mnist", "mnist")
+SIBLING = Path("../shared/data")
+DIGITS_TEST_SHARE = 5  # one in five
+SOURCES = {
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist (folder data/fashion)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """n records: row i of `features` and of `targets` is what record i holds.
+
+    Args:
+        features: (n, …); the loaders give float32 in [0, 1].
+        targets: (n, …); the loaders give class numbers, int64 (n,).
+
+    Raises:
+        InvalidParameter: if either is no tensor or their numbers of rows differ.
+
+    >>> len(Dataset(features=torch.zeros(3, 2), targets=torch.zeros(3)))
+    3
+    """
+
+    features: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("features", "targets"):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) or value.dim() == 0:
+                raise InvalidParameter(f"Dataset: {name} must be a tensor with one row a record, got {type(value)}.")
+        if len(self.features) != len(self.targets):
+            raise InvalidParameter(
+                f"Dataset: features and targets must have the same number of rows, "
+                f"got {len(self.features)} and {len(self.targets)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def load(name: str, *, directory: str | Path | None = None) -> tuple[Dataset, Dataset]:
+    """Return the training and the test records of a public dataset, in an order that is always the same.
+
+    Args:
+        name: "digits" (1,797 images of 8×8, inside scikit-learn; a fixed fifth is for testing), "mnist" or
+            "fashion_mnist" (60,000 and 10,000 images of 28×28, from four files of the publishers' names).
+        directory: holds the folders mnist and fashion_mnist; without it the environment's DPCALIPERS_DATA is taken,
+            else ../shared/data where that exists.
+
+    Raises:
+        InvalidParameter: if there is no dataset of that name, or a file is missing or damaged.
+
+    >>> train, test = load("digits")
+    >>> train.features.shape, test.features.shape
+    (torch.Size([1438, 64]), torch.Size([359, 64]))
+    """
+    name = validate.choice("load", "name", name, NAMES)
+    if name == "digits":
+        return _digits()
+    folder = _data_directory(directory, name) / name
+    return _shuffled_part(folder, "train", name), _shuffled_part(folder, "t10k", name)
+
+
+def _digits() -> tuple[Dataset, Dataset]:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    split = len(labels) - len(labels) // DIGITS_TEST_SHARE
+    train, test = (_dataset(pixels[part] / 16, labels[part]) for part in np.split(order, [split]))
+    return train, test
+
+
+def _shuffled_part(folder: Path, part: str, name: str) -> Dataset:
+    """Return one of the two parts, shuffled: copies of Fashion-MNIST sorted by class are about."""
+    images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz", name)
+    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz", name)
+    order = np.random.default_rng(0).permutation(len(labels))
+    return _dataset(images.reshape(len(images), -1)[order] / np.float32(255), labels[order])
+
+
+def _dataset(features: NDArray[np.generic], targets: NDArray[np.generic]) -> Dataset:
+    return Dataset(
+        features=torch.from_numpy(features.astype(np.float32, copy=False)),
+        targets=torch.from_numpy(targets.astype(np.int64, copy=False)),
+    )
+
+
+def _data_directory(given: str | Path | None, name: str) -> Path:
+    configured = given if given is not None else os.environ.get("DPCALIPERS_DATA")
+    if configured is not None:
+        return Path(configured)
+    if SIBLING.is_dir():
+        return SIBLING
+    raise InvalidParameter(
+        f"load: {name} must be given a directory, and none was: neither directory=... nor DPCALIPERS_DATA is set.\n"
+        f"Put the four idx.gz files from {SOURCES[name]} into DIRECTORY/{name}."
+    )
+
+
+def _read_idx(path: Path, name: str) -> NDArray[np.uint8]:
+    """Return the array of an idx file: two zero bytes, type 8 (uint8), rank, the sizes (4 bytes each), the data."""
+    if not path.is_file():
+        raise InvalidParameter(
+            f"load: {name} must have the file {path.name}, but {path.parent} holds none.\nGet it from {SOURCES[name]}."
+        )
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidParameter(f"load: {path} is damaged ({error}). Get it again from {SOURCES[name]}.") from None
+    rank = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
+    shape = np.frombuffer(content[4 : 4 + 4 * rank], dtype=">i4")
+    data = np.frombuffer(content[4 + 4 * rank :], dtype=np.uint8)
+    if rank == 0 or len(shape) != rank or math.prod(map(int, shape)) != len(data):
+        raise InvalidParameter(
+            f"load: {path} is no idx file of bytes, or cut short. Get it again from {SOURCES[name]}."
+        )
+    return data.reshape(shape)

@@ -1,0 +1,134 @@
+"""The steps of DP-SGD, one after the other, each shown as an adversary inside the training would see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dpsgd.batches import poisson_mask
+from dpsgd.config import DPSGD
+from dpsgd.datasets import Dataset
+from dpsgd.gradients import GradientSum, gradient_sum
+from dpsgd.isolation import check_private
+from dpsgd.losses import Loss
+from dpsgd.noise import noise_of_each_step
+from dpsgd.parameters import assign, check_flat, flatten, trainable
+from dpsgd.prescribed import PrescribedGradients
+from dpsgd.runs import begin_run
+from mechanisms import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Release:
+    """One step as a white-box adversary sees it; noisy_sum alone is fresh information about the records.
+
+    Args:
+        step: number of the step, from 0.
+        weights_before: the flat weights at which gradients were taken, shape (d,).
+        noisy_sum: Σ clipped gradients of the sampled records + N(0, σ² C² I), before any division, shape (d,).
+    """
+
+    step: int
+    weights_before: Tensor
+    noisy_sum: Tensor
+
+
+def steps(
+    model: nn.Module,
+    dataset: Dataset,
+    config: DPSGD,
+    *,
+    loss: Loss,
+    randomness: Source,
+    prescribed: PrescribedGradients | None = None,
+) -> Iterator[Release]:
+    """Return an iterator that takes one step of `config` on `model`, in place, for every release it yields.
+
+        w ← w − learning_rate · noisy_sum / expected_batch_size
+
+    Args:
+        model: a module whose layers keep examples apart; it is changed.
+        dataset: the private records, any number of them.
+        config: what to run.
+        loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
+        randomness: of samples and noise; every call takes a part of its streams that no other call has had.
+        prescribed: further records with prescribed gradients, for gradient canaries.
+
+    Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`. Step and noise
+    depend on the records through the clipped sums alone: an empty sample gives noise like any other.
+
+    Raises:
+        InvalidParameter: before the first step, if the model cannot be private or something does not fit.
+
+    >>> import torch
+    >>> from mechanisms import KeyedSource, Poisson
+    >>> config = DPSGD(noise_multiplier=0.0, max_grad_norm=1.0, sampling=Poisson(probability=1.0),
+    ...                expected_batch_size=2, steps=1, learning_rate=1.0)
+    >>> data = Dataset(features=torch.ones(2, 1), targets=torch.zeros(2))
+    >>> line = nn.Linear(1, 1, bias=False)
+    >>> [step.noisy_sum for step in steps(line, data, config, loss=lambda o, t: o[:, 0] / 2, randomness=KeyedSource(0))]
+    [tensor([1.])]
+    """
+    parameters = trainable(model)
+    check_private(model)
+    check_flat(parameters)
+    dimensions = dataset.features.dim() - 1
+    clipped_sum = gradient_sum(model, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
+    population = _real(dataset, clipped_sum)
+    if prescribed is not None:
+        like = flatten(parameters.values())
+        population = _with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
+    return _descend(list(parameters.values()), population, config, randomness)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Population:
+    """All that may be sampled: how many records, and the sum of the clipped gradients of those a mask marks."""
+
+    records: int
+    clipped_sum: Callable[[NDArray[np.bool_]], Tensor]
+
+
+def _descend(
+    parameters: list[nn.Parameter], population: _Population, config: DPSGD, randomness: Source
+) -> Iterator[Release]:
+    weights = flatten(parameters)
+    assign(weights, parameters)  # from here on the parameters are views of the weights
+    run = begin_run(randomness)
+    scale = config.noise_multiplier * config.max_grad_norm
+    noises = noise_of_each_step(randomness, run=run, steps=config.steps, scale=scale, like=weights)
+    for step, noise in enumerate(noises):
+        taken = poisson_mask(randomness, config.sampling, run=run, step=step, records=population.records)
+        noisy_sum = population.clipped_sum(taken) + noise
+        release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
+        weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)
+        yield release
+
+
+def _real(dataset: Dataset, clipped_sum: GradientSum) -> _Population:
+    def sum_of(taken: NDArray[np.bool_]) -> Tensor:
+        rows = torch.from_numpy(np.flatnonzero(taken)).to(dataset.features.device)
+        return clipped_sum(dataset.features.index_select(0, rows), dataset.targets.index_select(0, rows))
+
+    return _Population(records=len(dataset), clipped_sum=sum_of)
+
+
+def _with_prescribed(
+    real: _Population, prescribed: PrescribedGradients, *, max_grad_norm: float, like: Tensor
+) -> _Population:
+    """Return the real records followed by the prescribed ones, whose coins are drawn whether included or not."""
+    prescribed.check_dimension(len(like))
+    coordinates = prescribed.coordinates.to(like.device)
+    contributions = prescribed.contributions(max_grad_norm=max_grad_norm, dtype=like.dtype).to(like.device)
+
+    def sum_of(taken: NDArray[np.bool_]) -> Tensor:
+        drawn = torch.from_numpy(taken[real.records :]).to(like.device)
+        total = real.clipped_sum(taken[: real.records])
+        return total.index_add_(0, coordinates, torch.where(drawn, contributions, 0.0))
+
+    return _Population(records=real.records + len(prescribed), clipped_sum=sum_of)

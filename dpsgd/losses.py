@@ -1,0 +1,33 @@
+"""What the user brings as a loss: one value for each example, so that gradients can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from mechanisms import InvalidParameter
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs (n, …), targets (n, …)) -> losses (n,), each example's from its own output and target alone."""
+
+
+def per_example(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the losses of a batch, shape (n,).
+
+    Raises:
+        InvalidParameter: if the loss returns any other shape, such as one mean over the batch.
+
+    >>> import torch
+    >>> per_example(torch.nn.CrossEntropyLoss(reduction="none"), torch.zeros(2, 4), torch.tensor([0, 3])).shape
+    torch.Size([2])
+    """
+    losses = loss(outputs, targets)
+    if isinstance(losses, Tensor) and losses.shape == outputs.shape[:1]:
+        return losses
+    shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+    raise InvalidParameter(
+        f"train: loss must return one value per example, shape ({len(outputs)},), got {shape}.\n"
+        'Losses of torch average over the batch unless told otherwise: CrossEntropyLoss(reduction="none"); '
+        'where an example has several outputs: lambda o, t: mse_loss(o, t, reduction="none").mean(1).'
+    )

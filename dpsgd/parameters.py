@@ -1,0 +1,50 @@
+"""The trainable parameters of a model as one flat vector, in the order of `model.named_parameters()`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mechanisms import InvalidParameter
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that require a gradient, by name, each shared one once.
+
+    >>> list(trainable(nn.Linear(2, 1)))
+    ['weight', 'bias']
+    """
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def flatten(parameters: Iterable[Tensor]) -> Tensor:
+    """Return a copy of all entries as one vector (d,), cut off from the graph."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+
+
+def assign(weights: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Make the parameters views of `weights` (d,), cut in their order."""
+    pieces = torch.split(weights, [parameter.numel() for parameter in parameters])
+    for parameter, piece in zip(parameters, pieces, strict=True):
+        parameter.data = piece.view(parameter.shape)
+
+
+def check_flat(parameters: dict[str, nn.Parameter]) -> None:
+    """Refuse parameters that do not fit one vector of float32 or float64 on one device.
+
+    Raises:
+        InvalidParameter: naming the first parameter that differs.
+    """
+    if not parameters:
+        raise InvalidParameter("train: model must have a parameter that requires a gradient, got none.")
+    first = next(iter(parameters.values()))
+    for name, parameter in parameters.items():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise InvalidParameter(f"train: parameters must be float32 or float64, got {parameter.dtype} for {name!r}.")
+        if (parameter.dtype, parameter.device) != (first.dtype, first.device):
+            raise InvalidParameter(
+                f"train: parameters must share one dtype and device, got {parameter.dtype} on {parameter.device} for "
+                f"{name!r} beside {first.dtype} on {first.device}."
+            )

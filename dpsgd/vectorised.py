@@ -1,0 +1,74 @@
+"""Clipped gradient sums of any model: every example's gradient formed by `torch.func`, a bounded number at a time.
+
+The model sees one example at a time, whatever its code does: no layer can mix examples here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from dpsgd.clip import clip_factors
+from dpsgd.losses import Loss, per_example
+from dpsgd.parameters import trainable
+
+CHUNK_ENTRIES = 2**22
+"""Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Vectorised:
+    """The clipped gradient sum of a model of any structure that `torch.func.vmap` can run."""
+
+    model: nn.Module
+    loss: Loss
+    max_grad_norm: float
+
+    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
+        parameters = {name: parameter.detach() for name, parameter in trainable(self.model).items()}
+        dimension = sum(parameter.numel() for parameter in parameters.values())
+        size = max(1, CHUNK_ENTRIES // dimension)
+        gradients = vmap(grad(self._loss_of_one()), in_dims=(None, 0, 0), randomness="different")
+        total = next(iter(parameters.values())).new_zeros(dimension)
+        for start in range(0, len(features), size):
+            some = slice(start, start + size)
+            by_name = gradients(parameters, features[some], targets[some])
+            rows = torch.cat([piece.flatten(start_dim=1) for piece in by_name.values()], dim=1)
+            total += _clipped_sum(rows, self.max_grad_norm)
+        return total
+
+    def _loss_of_one(self) -> Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]:
+        places = _places(self.model)
+
+        def loss_of_one(parameters: dict[str, Tensor], features: Tensor, target: Tensor) -> Tensor:
+            placed = {place: parameters[name] for place, name in places.items()}
+            outputs = functional_call(self.model, placed, (features.unsqueeze(0),), tie_weights=False)
+            return per_example(self.loss, outputs, target.unsqueeze(0)).squeeze(0)
+
+        return loss_of_one
+
+
+def _places(model: nn.Module) -> dict[str, str]:
+    """Return, for every place that holds a trainable parameter, the parameter's name; a shared one has several places.
+
+    Each module is visited once: `functional_call` with names of its own finding would put a parameter twice into a
+    module that is used twice, and on its way out leave the replacement there.
+    """
+    names = {id(parameter): name for name, parameter in trainable(model).items()}
+    held = (
+        (f"{path}.{name}" if path else name, id(parameter))
+        for path, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+    )
+    return {place: names[key] for place, key in held if key in names}
+
+
+def _clipped_sum(rows: Tensor, max_grad_norm: float) -> Tensor:
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    factors = clip_factors(norms, max_grad_norm=max_grad_norm, dtype=rows.dtype)
+    return factors @ rows.nan_to_num()  # 0 · NaN would be NaN

@@ -1,0 +1,224 @@
+"""Both ways of summing clipped gradients against the plainest: one backward pass an example."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import linear, mse_loss
+
+from dpsgd import gradient_sum, mlp
+from dpsgd.bookkeeping import BookKeeping, linear_chain
+from dpsgd.parameters import trainable
+from dpsgd.vectorised import Vectorised
+
+CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
+
+
+class Tied(nn.Module):
+    """The same weights there and back: book-keeping would miss their product terms."""
+
+    def __init__(self):
+        super().__init__()
+        self.there = nn.Linear(4, 3, bias=False)
+
+    def forward(self, rows):
+        return linear(torch.tanh(self.there(rows)), self.there.weight.T)
+
+
+class Centring(nn.Module):
+    """Mixes the examples of a batch without a parameter or a trace in the gradient."""
+
+    def forward(self, rows):
+        return rows - rows.mean(0)
+
+
+def _one_by_one(model, loss, features, targets, max_grad_norm):
+    """The clipped sum in float64, from one backward pass an example."""
+    parameters = list(trainable(model).values())
+    total = torch.zeros(sum(parameter.numel() for parameter in parameters)).double()
+    for i in range(len(features)):
+        value = loss(model(features[i : i + 1]), targets[i : i + 1])[0]
+        gradient = torch.cat([piece.flatten() for piece in torch.autograd.grad(value, parameters)]).double()
+        if torch.isfinite(gradient).all():
+            total += gradient * min(1.0, max_grad_norm / float(gradient.norm().clamp(min=1e-300)))
+    return total
+
+
+def _assert_close(sum_, expected):
+    assert (sum_.double() - expected).norm() <= 1e-5 * expected.norm() + 1e-12
+
+
+def _both(model, loss, max_grad_norm):
+    chain = linear_chain(model, example_dimensions=1)
+    assert chain is not None
+    return (
+        BookKeeping(chain=chain, loss=loss, max_grad_norm=max_grad_norm),
+        Vectorised(model=model, loss=loss, max_grad_norm=max_grad_norm),
+    )
+
+
+@st.composite
+def chains(draw):
+    """Random nested chains of linear layers with 5 features and 3 classes."""
+    torch.manual_seed(draw(st.integers(0, 10**6)))
+    widths = [5, *draw(st.lists(st.integers(1, 9), max_size=3)), 3]
+    layers = []
+    for width, following in pairwise(widths):
+        activation = draw(st.sampled_from([nn.Tanh, nn.ReLU, nn.GELU, nn.Identity, nn.Softplus]))
+        layers.append(nn.Sequential(nn.Linear(width, following, bias=draw(st.booleans())), activation()))
+    return nn.Sequential(*layers)
+
+
+@settings(deadline=None, max_examples=40)
+@given(model=chains(), records=st.integers(0, 12), max_grad_norm=st.sampled_from([1e-3, 0.5, 2.0, 1e6]))
+def test_book_keeping_and_vmap_agree_with_one_backward_pass_an_example(model, records, max_grad_norm):
+    features, targets = 2 * torch.randn(records, 5), torch.randint(3, (records,))
+    expected = _one_by_one(model, CROSS_ENTROPY, features, targets, max_grad_norm)
+    for clipped_sum in _both(model, CROSS_ENTROPY, max_grad_norm):
+        _assert_close(clipped_sum(features, targets), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(model=chains(), scale=st.floats(1e-6, 1e6), max_grad_norm=st.floats(1e-6, 1e6))
+def test_what_one_example_contributes_never_exceeds_the_bound(model, scale, max_grad_norm):
+    features, targets = scale * torch.randn(1, 5), torch.tensor([1])
+    for clipped_sum in _both(model, CROSS_ENTROPY, max_grad_norm):
+        assert clipped_sum(features, targets).double().norm() <= max_grad_norm
+
+
+def _frozen_first_layer():
+    model = mlp(5, (4,), 3)
+    model[0].requires_grad_(False)
+    return model
+
+
+def _frozen_bias():
+    model = mlp(5, (4,), 3)
+    model[0].bias.requires_grad_(False)
+    return model
+
+
+def _used_twice():
+    layer = nn.Linear(5, 5)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+def _hooked():
+    model = mlp(5, (4,), 3)
+    model[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    return model
+
+
+IMAGES, ROWS, WORDS = torch.rand(6, 1, 6, 6), torch.randn(6, 5), torch.randint(7, (6, 4))
+MODELS = {
+    "linear": (lambda: nn.Linear(5, 3), ROWS, BookKeeping),
+    "flattened images": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), IMAGES, BookKeeping),
+    "frozen first layer": (_frozen_first_layer, ROWS, BookKeeping),
+    "frozen bias": (_frozen_bias, ROWS, Vectorised),
+    "layer used twice": (_used_twice, ROWS, Vectorised),
+    "hooked": (_hooked, ROWS, Vectorised),
+    "in place": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)), ROWS, Vectorised),
+    "tied": (Tied, torch.randn(6, 4), Vectorised),
+    "layer norm": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)), ROWS, Vectorised),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 3)), ROWS, Vectorised),
+    "convolution": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+        ),
+        IMAGES,
+        Vectorised,
+    ),
+    "embedding": (lambda: nn.Sequential(nn.Embedding(7, 5), nn.Flatten(), nn.Linear(20, 3)), WORDS, Vectorised),
+    "sequences": (lambda: nn.Sequential(nn.Linear(6, 2), nn.Flatten(), nn.Linear(12, 3)), IMAGES[:, 0], Vectorised),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("max_grad_norm", [0.3, 1e6])
+def test_the_way_fits_the_model_and_the_sum_is_right(name, max_grad_norm):
+    torch.manual_seed(0)
+    make, features, way = MODELS[name]
+    model, targets = make(), torch.arange(6) % 3
+    clipped_sum = gradient_sum(
+        model, example_dimensions=features.dim() - 1, loss=CROSS_ENTROPY, max_grad_norm=max_grad_norm
+    )
+    assert type(clipped_sum) is way
+    held = dict(model.named_parameters())
+    _assert_close(clipped_sum(features, targets), _one_by_one(model, CROSS_ENTROPY, features, targets, max_grad_norm))
+    assert all(held[key] is parameter for key, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_empty_batch_gives_zeros(name):
+    make, features, _ = MODELS[name]
+    model = make()
+    clipped_sum = gradient_sum(model, example_dimensions=features.dim() - 1, loss=CROSS_ENTROPY, max_grad_norm=1.0)
+    empty = clipped_sum(features[:0], torch.zeros(0, dtype=torch.int64))
+    assert empty.shape == (sum(parameter.numel() for parameter in trainable(model).values()),)
+    assert not empty.any()
+
+
+def test_a_module_of_the_users_own_never_mixes_examples():
+    torch.manual_seed(0)
+    model = nn.Sequential(Centring(), nn.Linear(5, 3))
+    clipped_sum = gradient_sum(model, example_dimensions=1, loss=CROSS_ENTROPY, max_grad_norm=1.0)
+    targets = torch.arange(6) % 3
+    alone = sum(clipped_sum(ROWS[i : i + 1], targets[i : i + 1]) for i in range(6))
+    torch.testing.assert_close(clipped_sum(ROWS, targets), alone)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf"), 1e38])
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_example_whose_gradient_is_not_finite_counts_as_zero(poison, place):
+    torch.manual_seed(0)
+    model, features, targets = mlp(5, (4,), 3), torch.randn(6, 5), torch.randn(6, 3)
+    features[place, 2] = poison
+    if poison == 1e38:  # finite features whose gradients are not
+        model = mlp(5, (), 3)
+
+    def square(outputs, targets):
+        return mse_loss(outputs, targets, reduction="none").sum(1)
+
+    others = torch.arange(6) != place
+    for clipped_sum in _both(model, square, 0.5):
+        torch.testing.assert_close(clipped_sum(features, targets), clipped_sum(features[others], targets[others]))
+
+
+def test_a_loss_that_is_not_finite_counts_as_zero():
+    model, features = nn.Linear(5, 3), ROWS
+    for clipped_sum in _both(model, lambda outputs, targets: outputs[:, 0] / targets, 0.5):
+        poisoned = clipped_sum(features, torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0, 1.0]))
+        torch.testing.assert_close(poisoned, clipped_sum(features[[0, 2, 3, 4, 5]], torch.ones(5)))
+
+
+def test_vmap_gives_the_same_in_chunks_of_one(monkeypatch):
+    whole = Vectorised(model=mlp(5, (4,), 3), loss=CROSS_ENTROPY, max_grad_norm=0.5)
+    expected = whole(ROWS, torch.arange(6) % 3)
+    monkeypatch.setattr("dpsgd.vectorised.CHUNK_ENTRIES", 1)
+    torch.testing.assert_close(whole(ROWS, torch.arange(6) % 3), expected)
+
+
+def test_gradients_are_had_where_the_caller_has_switched_them_off():
+    for clipped_sum in _both(nn.Linear(5, 3), CROSS_ENTROPY, 0.5):
+        with torch.no_grad():
+            assert clipped_sum(ROWS, torch.arange(6) % 3).any()
+
+
+def test_dropout_is_drawn_for_each_example_apart():
+    model = nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.5))
+    same, ones = torch.ones(64, 5), torch.zeros(64)
+    for clipped_sum in _both(model, lambda outputs, targets: outputs[:, 0], 1e6):
+        share = float(clipped_sum(same, ones)[0]) / 64  # each example gives 0 or 2, half of them each
+        assert 0.4 < share < 1.6
+
+
+def test_float64_models_are_summed_in_float64():
+    torch.manual_seed(0)
+    model, features = mlp(5, (4,), 3).double(), ROWS.double()
+    targets = torch.arange(6) % 3
+    expected = _one_by_one(model, CROSS_ENTROPY, features, targets, 1e6)
+    for clipped_sum in _both(model, CROSS_ENTROPY, 1e6):
+        torch.testing.assert_close(clipped_sum(features, targets), expected, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,66 @@
+"""The README's table says what the accountants do: it is generated from them and compared."""
+
+from pathlib import Path
+
+import pytest
+
+from accountant import available
+from mechanisms import (
+    Adjacency,
+    Allocated,
+    BallsInBins,
+    Compose,
+    FixedSize,
+    Gaussian,
+    Poisson,
+    RandomizedResponse,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+)
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+GAUSSIAN, ANSWER = Gaussian(noise_multiplier=1.0), RandomizedResponse(epsilon=1.0)
+POISSON = Sampled(GAUSSIAN, Poisson(probability=0.1))
+PROCESSES = {
+    "`Gaussian`, also composed": (Repeat(GAUSSIAN, 3), Adjacency.ADD_REMOVE),
+    "`Gaussian`, replace-one": (Repeat(GAUSSIAN, 3), Adjacency.REPLACE_ONE),
+    "`Gaussian` on `Poisson` samples (DP-SGD)": (Repeat(POISSON, 3), Adjacency.ADD_REMOVE),
+    "`RandomizedResponse`, replace-one": (Repeat(ANSWER, 3), Adjacency.REPLACE_ONE),
+    "any composition of these": (Compose((POISSON, GAUSSIAN)), Adjacency.ADD_REMOVE),
+    "`FixedSize`, shuffled, balls in bins": (Repeat(Sampled(GAUSSIAN, FixedSize(batch_size=1, records=9)), 3), None),
+}
+
+
+def cell(accountant, process, adjacency):
+    try:
+        profile = accountant().profile(process, adjacency=adjacency or Adjacency.ADD_REMOVE)
+    except UnsupportedProcess:
+        return "–"
+    if accountant.exact:
+        return "exact"
+    claim = profile.epsilon(1e-5)
+    return "exact" if claim.method == "gdp" else "bracket" if claim.lower > 0 else "upper"
+
+
+def table():
+    names = list(available())
+    lines = ["| process | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for label, (process, adjacency) in PROCESSES.items():
+        cells = [cell(available()[name], process, adjacency) for name in names]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_the_readme_is_what_the_accountants_answer():
+    assert table() in README, f"put this into README.md:\n{table()}"
+
+
+@pytest.mark.parametrize("accountant", available().values(), ids=available())
+def test_allocated_runs_are_refused_with_what_to_run_instead(accountant):
+    with pytest.raises(UnsupportedProcess, match="Poisson sampling does not hold"):
+        accountant().profile(Allocated(Repeat(GAUSSIAN, 3), BallsInBins()), adjacency=Adjacency.ADD_REMOVE)
+
+
+def test_the_readme_shows_the_result_on_its_first_screen():
+    assert README.index("compute_epsilon(") < 2_000
