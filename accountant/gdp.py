@@ -27,7 +27,7 @@ class GDP(Accountant):
 
     >>> from mechanisms import Gaussian, Repeat
     >>> profile = GDP().profile(Repeat(Gaussian(noise_multiplier=10.0), 100), adjacency=Adjacency.ADD_REMOVE)
-    >>> profile.epsilon(1e-5).contains(4.3771780915)
+    >>> profile.epsilon(1e-5).contains(4.3771780956812246)
     True
     """
 

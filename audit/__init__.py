@@ -1,1 +1,81 @@
-"""audit."""
+"""Audit: measure from below what a computation loses, and hold it against the claim.
+
+    from audit import audit
+    report = audit(trainer, claim=config.process(), delta=1e-5, …)
+
+A new estimator or attack is one new file under `estimators/` or `attacks/`; nothing else is edited. Importing this
+package loads neither torch nor matplotlib: names come from their modules on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audit.attack import Attack, Observations, Public, Trainer, TrainerTask, attacks
+    from audit.canaries import SignedCoordinates, signed_coordinates
+    from audit.evidence import Estimator, LowerBound, estimators
+    from audit.harness import audit
+    from audit.report import AccountantAnswer, AuditReport
+    from audit.runs import observe_independent_runs, observe_one_run
+    from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Threshold
+    from audit.trainers import dpsgd_trainer
+
+_HOMES = {
+    "AccountantAnswer": "report",
+    "Attack": "attack",
+    "AuditReport": "report",
+    "Estimator": "evidence",
+    "GuessExtremes": "scores",
+    "IndependentRuns": "scores",
+    "LabelledScores": "scores",
+    "LowerBound": "evidence",
+    "Observations": "attack",
+    "OneRun": "scores",
+    "Public": "attack",
+    "Scores": "scores",
+    "SignedCoordinates": "canaries",
+    "Threshold": "scores",
+    "Trainer": "attack",
+    "TrainerTask": "attack",
+    "attacks": "attack",
+    "audit": "harness",
+    "dpsgd_trainer": "trainers",
+    "estimators": "evidence",
+    "observe_independent_runs": "runs",
+    "observe_one_run": "runs",
+    "signed_coordinates": "canaries",
+}
+
+__all__ = [
+    "AccountantAnswer",
+    "Attack",
+    "AuditReport",
+    "Estimator",
+    "GuessExtremes",
+    "IndependentRuns",
+    "LabelledScores",
+    "LowerBound",
+    "Observations",
+    "OneRun",
+    "Public",
+    "Scores",
+    "SignedCoordinates",
+    "Threshold",
+    "Trainer",
+    "TrainerTask",
+    "attacks",
+    "audit",
+    "dpsgd_trainer",
+    "estimators",
+    "observe_independent_runs",
+    "observe_one_run",
+    "signed_coordinates",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'audit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"audit.{_HOMES[name]}"), name)

@@ -1,0 +1,103 @@
+"""The command line: `python -m audit run` trains, audits and reports.
+
+Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
+130 interrupted. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from audit.files import check_writable
+from audit.report import AuditReport
+from audit.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
+from mechanisms import DPError, NumericalFailure
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+log = Console(stderr=True, highlight=False)
+REPORTS = ("report.html", "bracket.png", "report.json")
+
+
+@app.callback()
+def main() -> None:
+    """Measure from below the privacy that a training run loses, and hold it against the claim."""
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Option(help="digits, fashion_mnist or mnist.")] = "digits",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, else $DPCALIPERS_DATA.")] = None,
+    epsilon: Annotated[float, typer.Option(help="Privacy budget ε of the training.")] = 4.0,
+    delta: Annotated[float, typer.Option(help="δ of the budget.")] = 1e-5,
+    seed: Annotated[int | None, typer.Option(help="Makes the run reproducible, and so not private.")] = None,
+    out: Annotated[Path, typer.Option(help="Where report.html, bracket.png and report.json go.")] = Path(
+        "audit-report"
+    ),
+) -> None:
+    """Train privately with canaries inside, audit the run, print and write the report."""
+    started = time.perf_counter()
+    check_writable(out)
+    import torch
+
+    from audit import demo
+
+    torch.set_num_threads(1)  # matrices this small gain nothing from more, and sums would depend on their number
+    report = demo.run(data=data, directory=data_dir, epsilon=epsilon, delta=delta, seed=seed, log=log.print)
+    seconds = time.perf_counter() - started
+    out.mkdir(parents=True, exist_ok=True)
+    for name in REPORTS:
+        report.save(out / name, seconds=seconds)
+    show(report, Console(highlight=False))
+    log.print(f"took {seconds:.0f} s, wrote {', '.join(REPORTS)} in {out}")
+    if report.verdict in ("violated", "description refuted"):
+        raise typer.Exit(3)
+
+
+def show(report: AuditReport, console: Console) -> None:
+    """Print the table and the verdict."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in ("ε", "ratio", "level") else "left", no_wrap=True)
+    for row in rows(report):
+        table.add_row(*row.cells)
+    console.print(table)
+    for name, value in facts(report):
+        console.print(f"{name}: {value}", markup=False)
+    if ceiling_note(report):
+        console.print(ceiling_note(report), markup=False)
+    console.print(f"verdict: {report.verdict}. {MEANINGS[report.verdict]}", markup=False)
+
+
+def command_line(arguments: list[str]) -> int:
+    """Return the exit code of a command line, having printed one line for every error that is not a bug."""
+    try:
+        code = app(arguments, prog_name="python -m audit", standalone_mode=False)
+    except NumericalFailure as error:
+        return _complain(str(error), 4)
+    except (DPError, OSError) as error:
+        return _complain(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    except Exception as error:
+        # What typer raises for a wrong command line has this method, wherever its version keeps the class.
+        if not hasattr(error, "format_message"):
+            raise
+        return _complain(error.format_message(), 2)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(command_line(sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""The main job: train privately on public data with canaries inside, audit that run, and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from audit.attacks.gradient import GradientProjection
+from audit.canaries import signed_coordinates
+from audit.estimators.clopper_pearson import ClopperPearson
+from audit.evidence import LowerBound, check_level
+from audit.harness import audit
+from audit.report import AuditReport
+from audit.runs import observe_independent_runs
+from audit.scores import GuessExtremes, Threshold
+from audit.trainers import dpsgd_trainer
+from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
+from mechanisms import KeyedSource, Poisson, Source, SystemSource
+from mechanisms.core import validate
+
+CLASSES = 10
+CANARIES = 5_000
+GUESSES = GuessExtremes(included=250, excluded=250)
+CONFIDENCE = 0.95
+LOSS = nn.CrossEntropyLoss(reduction="none")
+
+RUNS = 200
+RECORDS_OF_A_RUN = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The public constants of a demo: chosen by hand, none of them computed from the records.
+
+    Args:
+        hidden: widths of the hidden layers; the model needs more parameters than there are canaries.
+        probability: q. Large, so that each canary takes part often and few steps suffice.
+        steps: T.
+        expected_batch_size: the divisor of the noisy sums.
+        learning_rate: see `DPSGD`.
+    """
+
+    hidden: tuple[int, ...]
+    probability: float
+    steps: int
+    expected_batch_size: float
+    learning_rate: float
+
+    def calibrated(self, *, epsilon: float, delta: float) -> DPSGD:
+        """Return the configuration with the least noise that keeps the budget."""
+        return DPSGD.for_budget(
+            epsilon=epsilon,
+            delta=delta,
+            max_grad_norm=1.0,
+            sampling=Poisson(probability=self.probability),
+            expected_batch_size=self.expected_batch_size,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+        )
+
+
+SETTINGS = {
+    "digits": Setting(hidden=(96,), probability=0.5, steps=100, expected_batch_size=700, learning_rate=4.0),
+    "fashion_mnist": Setting(hidden=(64,), probability=0.1, steps=200, expected_batch_size=6_000, learning_rate=4.0),
+    "mnist": Setting(hidden=(64,), probability=0.1, steps=200, expected_batch_size=6_000, learning_rate=4.0),
+}
+
+
+def run(
+    *,
+    data: str,
+    directory: Path | None,
+    epsilon: float,
+    delta: float,
+    seed: int | None,
+    log: Callable[[str], None],
+) -> AuditReport:
+    """Return the report of one audited training run, with two-world runs of a tiny model beside it.
+
+    Args:
+        data: a name in `SETTINGS`.
+        directory: where the data lies, see `dpsgd.load`.
+        epsilon: budget that the noise is calibrated to, > 0.
+        delta: δ in (0, 1).
+        seed: everything follows from it, and nothing is private; None takes the system's randomness.
+        log: is told what happens, a line at a time.
+
+    Guarantees: the same seed, machine, software and number of torch's threads give the same report, bit for bit.
+
+    Raises:
+        InvalidParameter: if a value breaks its rule or the data is not there.
+    """
+    setting = SETTINGS[validate.choice("audit", "data", data, tuple(SETTINGS))]
+    epsilon = validate.positive("audit", "epsilon", epsilon)
+    check_level("audit", delta=validate.positive("audit", "delta", delta), confidence=CONFIDENCE)
+    seed = None if seed is None else validate.count("audit", "seed", seed)
+    train, test = load(data, directory=directory)
+    log(f"calibrating the noise to ε = {epsilon:g} at δ = {delta:g}")
+    config = setting.calibrated(epsilon=epsilon, delta=delta)
+    randomness = SystemSource() if seed is None else KeyedSource(seed)
+    rng = np.random.default_rng(seed)
+    model = initialised((train.features.shape[1], *setting.hidden), rng)
+    canaries = signed_coordinates(canaries=CANARIES, dimension=count_parameters(model), rng=rng)
+    log(f"running {RUNS} tiny models with and without one canary")
+    two_worlds = _two_worlds(train, config, delta=delta, rng=rng, randomness=randomness)
+    log(f"training on {data} with {CANARIES} canaries, noise multiplier {config.noise_multiplier:.3f}")
+    report = audit(
+        dpsgd_trainer(model, train, config, loss=LOSS),
+        claim=config.process(),
+        delta=delta,
+        confidence=CONFIDENCE,
+        canaries=canaries,
+        guessing_rule=GUESSES,
+        randomness=randomness,
+        exploratory=(two_worlds,),
+    )
+    return replace(report, data=data, seed=seed, accuracy=accuracy(model, test))
+
+
+def _two_worlds(
+    train: Dataset, config: DPSGD, *, delta: float, rng: np.random.Generator, randomness: Source
+) -> LowerBound:
+    """Return what independent runs of the same process, on few records, show by one fixed threshold: half the gap."""
+    few = Dataset(features=train.features[:RECORDS_OF_A_RUN], targets=train.targets[:RECORDS_OF_A_RUN])
+    model = initialised((train.features.shape[1],), rng)
+    attack = GradientProjection()
+    data = observe_independent_runs(
+        dpsgd_trainer(model, few, config, loss=LOSS),
+        canary=signed_coordinates(canaries=1, dimension=count_parameters(model), rng=rng),
+        runs=RUNS,
+        threshold=Threshold(value=config.sampling.probability * config.steps / 2),
+        randomness=randomness,
+        attack=attack,
+    )
+    return ClopperPearson().lower_bound(
+        data, process=config.process(), delta=delta, confidence=CONFIDENCE, threat_model=attack.threat_model
+    )
+
+
+def initialised(widths: tuple[int, ...], rng: np.random.Generator) -> nn.Module:
+    """Return a model of these layers, for ten classes, with fresh public weights.
+
+    Args:
+        widths: number of features, then the widths of the hidden layers.
+        rng: public randomness.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(int(rng.integers(2**63)))
+        return mlp(widths[0], widths[1:], CLASSES)
+
+
+def accuracy(model: nn.Module, test: Dataset) -> float:
+    """Return the share of the records in `test` whose class the model gives the largest output."""
+    with torch.no_grad():
+        hits = model(test.features).argmax(dim=1) == test.targets
+    return int(hits.sum()) / len(test)

@@ -1,0 +1,49 @@
+"""The described run, read from a process: one Gaussian step on Poisson samples, repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mechanisms import Gaussian, Poisson, Process, Repeat, Sampled, UnsupportedProcess, leaves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledGaussianRun:
+    """`steps` releases of a sum over Poisson samples plus normal noise: what DP-SGD is to an auditor.
+
+    Args:
+        noise_multiplier: σ, standard deviation of the noise ÷ largest norm of a record's contribution.
+        probability: q, with which a record takes part in a step.
+        steps: T.
+    """
+
+    noise_multiplier: float
+    probability: float
+    steps: int
+
+    @classmethod
+    def of(cls, process: Process) -> SampledGaussianRun:
+        """Return the run that `process` describes.
+
+        Raises:
+            UnsupportedProcess: if it is anything but one Gaussian, Poisson-sampled or not, repeated.
+
+        >>> SampledGaussianRun.of(Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.5)), 100))
+        SampledGaussianRun(noise_multiplier=2.0, probability=0.5, steps=100)
+        """
+        parts = leaves(process)
+        leaf, steps = parts[0] if len(parts) == 1 else (process, 0)
+        probability = 1.0
+        if isinstance(leaf, Sampled) and isinstance(leaf.sampling, Poisson):
+            probability, leaf = leaf.sampling.probability, leaf.part
+        if not steps or not isinstance(leaf, Gaussian):
+            raise UnsupportedProcess(
+                f"audit: the process must be one Gaussian step on Poisson samples, repeated, got {process!r}.\n"
+                "Audit it as Repeat(Sampled(Gaussian(noise_multiplier=...), Poisson(probability=...)), steps)."
+            )
+        return cls(noise_multiplier=leaf.noise_multiplier, probability=probability, steps=steps)
+
+    def process(self) -> Process:
+        """Return the description for an accountant."""
+        step = Sampled(Gaussian(noise_multiplier=self.noise_multiplier), Poisson(probability=self.probability))
+        return Repeat(step, self.steps)

@@ -1,0 +1,1 @@
+"""Estimators, one a file: from scores and coins to a lower bound of ε."""

@@ -1,0 +1,132 @@
+"""Evidence: a lower bound of ε, what it relies on, and the estimators that give one."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from audit.scores import Design, LabelledScores
+from mechanisms.core import validate
+from mechanisms.core.discover import implementations
+from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.process import Adjacency, Process
+
+Guarantee = Literal["frequentist", "parametric", "credible", "approximate"]
+GUARANTEES = ("frequentist", "parametric", "credible", "approximate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowerBound:
+    """ε is at least `epsilon`, with what this rests on.
+
+    Args:
+        epsilon: >= 0, may be inf; 0 says that nothing was learnt.
+        delta: the δ that goes with it, in [0, 1).
+        confidence: probability, over coins and noise, that the bound holds; in (0, 1).
+        adjacency: the neighbours that it is about.
+        method: the estimator's name.
+        guarantee: "frequentist" needs no more than the design; "parametric" needs the described process too;
+            "credible" a prior; "approximate" large numbers.
+        threat_model: what the attack was allowed to see, in words.
+        design: how the canaries came to be in or out.
+
+    Raises:
+        InvalidParameter: if ε is negative or NaN, or another value breaks its rule.
+    """
+
+    epsilon: float
+    delta: float
+    confidence: float
+    adjacency: Adjacency
+    method: str
+    guarantee: Guarantee
+    threat_model: str
+    design: Design
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epsilon", validate.real("LowerBound", "epsilon", self.epsilon))
+        if self.epsilon < 0:
+            raise InvalidParameter(f"LowerBound: epsilon must be at least 0, got {self.epsilon}.")
+        check_level("LowerBound", delta=self.delta, confidence=self.confidence)
+        object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
+        validate.choice("LowerBound", "guarantee", self.guarantee, GUARANTEES)
+
+
+class Estimator(ABC):
+    """A route from scores whose membership is known to a lower bound of ε.
+
+    Subclasses are frozen dataclasses in a file of their own under `audit/estimators`; the file's name is theirs.
+    """
+
+    __slots__ = ()
+
+    design: ClassVar[type[Design]]
+    guarantee: ClassVar[Guarantee]
+
+    @property
+    def name(self) -> str:
+        """The name by which `estimators()` lists it."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the lower bound of ε at `delta` that holds with probability `confidence`.
+
+        Args:
+            data: scores of the design that this estimator is for.
+            process: the description claimed for the run; frequentist estimators ignore it.
+            delta: in [0, 1).
+            confidence: in (0, 1).
+        """
+
+    def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
+        """Return the largest ε that these numbers of canaries and guesses could show, infinite where none is known."""
+        return math.inf
+
+    def lower_bound(
+        self, data: LabelledScores, *, process: Process, delta: float, confidence: float, threat_model: str
+    ) -> LowerBound:
+        """Return the bound with all that it rests on, for neighbours that differ in one canary more or less.
+
+        Raises:
+            InvalidParameter: if the scores came about by another design, or δ or the confidence breaks its rule.
+        """
+        check_level(self.name, delta=delta, confidence=confidence)
+        if not isinstance(data.scores.design, self.design):
+            raise InvalidParameter(
+                f"{self.name}: design must be {self.design.__name__}, got {data.scores.design!r}.\n"
+                "Its guarantee holds for no other design: choose an estimator made for this one."
+            )
+        return LowerBound(
+            epsilon=self.epsilon(data, process=process, delta=delta, confidence=confidence),
+            delta=delta,
+            confidence=confidence,
+            adjacency=Adjacency.ADD_REMOVE,
+            method=self.name,
+            guarantee=self.guarantee,
+            threat_model=threat_model,
+            design=data.scores.design,
+        )
+
+
+def estimators() -> dict[str, type[Estimator]]:
+    """Return every estimator there is, by the name of its file.
+
+    >>> sorted(estimators())
+    ['accountant_inversion', 'clopper_pearson', 'one_run']
+    """
+    return implementations("audit.estimators", Estimator)
+
+
+def check_level(owner: str, *, delta: float, confidence: float) -> None:
+    """Refuse a δ outside [0, 1) and a confidence outside (0, 1).
+
+    Raises:
+        InvalidParameter: naming the one that breaks its rule.
+    """
+    if validate.non_negative(owner, "delta", delta) >= 1:
+        raise InvalidParameter(f"{owner}: delta must be below 1, got {delta}: with δ = 1 anything is private.")
+    if not 0 < validate.finite(owner, "confidence", confidence) < 1:
+        raise InvalidParameter(f"{owner}: confidence must lie strictly between 0 and 1, got {confidence}.")

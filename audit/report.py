@@ -1,0 +1,139 @@
+"""The report of an audit: claim, evidence and verdict side by side. It holds numbers and computes none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from accountant import Claim
+from audit.evidence import LowerBound
+from mechanisms import InvalidParameter, Process
+from mechanisms.core import validate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Verdict = Literal["consistent", "violated", "description refuted", "none"]
+VERDICTS = ("consistent", "violated", "description refuted", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountantAnswer:
+    """What one accountant says of the claimed process.
+
+    Args:
+        name: of the accountant.
+        claim: its bounds of ε, or None if it refuses.
+        refusal: why it refuses, else empty.
+    """
+
+    name: str
+    claim: Claim | None
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What was claimed, what was shown, and what follows.
+
+    Args:
+        process: the description claimed.
+        claim: tightest certified bounds of its ε, with δ, adjacency and accountant.
+        accountants: what every accountant says of the same process.
+        evidence: of the primary estimator, named before the run; only it can show a violation.
+        refutation: of the refuter, named before the run, or None; only it can refute the description.
+        exploratory: further bounds; they decide nothing.
+        verdict: "violated" if the evidence, "description refuted" if the refutation lies above the claim's upper end;
+            "none" if nothing was learnt; else "consistent".
+        multiplicity: how primary and refuter share the error, in words.
+        ceiling: the largest ε that the primary could have shown with every guess right.
+        guesses: number of guesses of the primary, fixed before the run.
+        correct: how many of them were right.
+        noise_ratio: variance of the out-scores ÷ (T σ²) of the claim; 1 if the described noise was added.
+        reproducible: whether the randomness had a key that others may know: then the run is not private.
+        data: name of the dataset, or None.
+        seed: the seed that everything was derived from, or None.
+        accuracy: of the audited model on test records, in [0, 1], or None.
+
+    Raises:
+        InvalidParameter: if a number breaks its rule, or claim and evidence are about different δ or neighbours.
+    """
+
+    process: Process
+    claim: Claim
+    accountants: tuple[AccountantAnswer, ...]
+    evidence: LowerBound
+    refutation: LowerBound | None
+    exploratory: tuple[LowerBound, ...]
+    verdict: Verdict
+    multiplicity: str
+    ceiling: float
+    guesses: int
+    correct: int
+    noise_ratio: float
+    reproducible: bool
+    data: str | None = None
+    seed: int | None = None
+    accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        validate.choice("AuditReport", "verdict", self.verdict, VERDICTS)
+        validate.non_negative("AuditReport", "noise_ratio", self.noise_ratio)
+        if self.accuracy is not None:
+            validate.probability("AuditReport", "accuracy", self.accuracy)
+        for shown in (self.evidence, self.refutation):
+            if shown is not None and (shown.delta, shown.adjacency) != (self.claim.delta, self.claim.adjacency):
+                raise InvalidParameter(
+                    f"AuditReport: claim and evidence must be about the same δ and neighbours, got {self.claim.delta} "
+                    f"{self.claim.adjacency} and {shown.delta} {shown.adjacency} ({shown.method})."
+                )
+
+    def to_json(self) -> str:
+        """Return the report as JSON text; the same report gives the same bytes."""
+        from audit.serialise import to_json
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> AuditReport:
+        """Return the report that `to_json` wrote.
+
+        Raises:
+            InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
+        """
+        from audit.serialise import from_json
+
+        return from_json(text)
+
+    def plot(self) -> Figure:
+        """Return the figure of both jaws on one ε axis."""
+        from audit.plots import bracket
+
+        return bracket(self)
+
+    def save(self, path: str | Path, *, seconds: float | None = None) -> None:
+        """Write the report to `path`, whole or not at all, in the format of its ending: .html, .json or .png.
+
+        Args:
+            path: where to; its directory must exist.
+            seconds: what the run took; the page mentions it, the JSON never does.
+
+        Raises:
+            InvalidParameter: if the ending is none of the three.
+            OSError: if the file cannot be written.
+        """
+        from audit.files import write_atomically
+
+        ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, (".html", ".json", ".png"))
+        if ending == ".json":
+            content = self.to_json().encode()
+        elif ending == ".png":
+            from audit.plots import png
+
+            content = png(self, scheme="light")
+        else:
+            from audit.page import page
+
+            content = page(self, seconds=seconds).encode()
+        write_atomically(Path(path), content)

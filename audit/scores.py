@@ -1,0 +1,222 @@
+"""Scores: what an attack says about every canary, by which design they came about, and how guesses are read off them.
+
+Scores hold no membership. Whoever tossed the coins joins them afterwards, as `LabelledScores`, for an estimator.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
+
+Values = NDArray[np.float64]
+Coins = NDArray[np.bool_]
+Guesses = NDArray[np.int8]
+
+
+class Design(ABC):
+    """How the canaries came to be in or out: what an estimator must know before it may compute."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of coins tossed, one for each score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneRun(Design):
+    """One training run that many canaries entered, each by its own fair coin.
+
+    Args:
+        canaries: number of coins, m >= 1.
+
+    >>> OneRun(canaries=5_000)
+    OneRun(canaries=5000)
+    """
+
+    canaries: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "canaries", validate.count("OneRun", "canaries", self.canaries, least=1))
+
+    @property
+    def size(self) -> int:
+        """The number of canaries."""
+        return self.canaries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndependentRuns(Design):
+    """Independent training runs with fresh randomness, one canary each, in or out by a fair coin.
+
+    Args:
+        runs: number of runs, >= 1.
+
+    >>> IndependentRuns(runs=400)
+    IndependentRuns(runs=400)
+    """
+
+    runs: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", validate.count("IndependentRuns", "runs", self.runs, least=1))
+
+    @property
+    def size(self) -> int:
+        """The number of runs."""
+        return self.runs
+
+
+class GuessingRule(ABC):
+    """How guesses are read off scores. A rule is fixed before the run: one chosen after it proves nothing."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def guess(self, values: Values) -> Guesses:
+        """Return for every score 1 (in), −1 (out) or 0 (no guess), shape (m,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuessExtremes(GuessingRule):
+    """Guess that the highest scores are in and the lowest out, and pass on the rest.
+
+    Args:
+        included: how many to guess in, >= 0.
+        excluded: how many to guess out, >= 0.
+
+    >>> GuessExtremes(included=1, excluded=2).guess(np.array([0.3, -1.0, 2.0, 0.1]))
+    array([ 0, -1,  1, -1], dtype=int8)
+    """
+
+    included: int
+    excluded: int
+
+    def __post_init__(self) -> None:
+        for name in ("included", "excluded"):
+            object.__setattr__(self, name, validate.count("GuessExtremes", name, getattr(self, name)))
+
+    def guess(self, values: Values) -> Guesses:
+        """Return the guesses; ties are broken by position, which knows nothing of membership.
+
+        Raises:
+            InvalidParameter: if there are fewer scores than guesses.
+        """
+        if self.included + self.excluded > len(values):
+            raise InvalidParameter(
+                f"GuessExtremes: guesses must be at most the {len(values)} canaries, "
+                f"got {self.included} included and {self.excluded} excluded."
+            )
+        order = np.argsort(values, kind="stable")
+        guesses = np.zeros(len(values), dtype=np.int8)
+        guesses[order[: self.excluded]] = -1
+        guesses[order[len(values) - self.included :]] = 1
+        return guesses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold(GuessingRule):
+    """Guess in where the score is at least `value`, out elsewhere.
+
+    >>> Threshold(value=0.5).guess(np.array([0.3, 0.5]))
+    array([-1,  1], dtype=int8)
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", validate.finite("Threshold", "value", self.value))
+
+    def guess(self, values: Values) -> Guesses:
+        """Return the guesses."""
+        return np.where(values >= self.value, 1, -1).astype(np.int8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """One number for every canary, higher the more likely it was in.
+
+    Args:
+        values: shape (m,), finite; copied and made read-only.
+        design: how the canaries came to be in or out; its size is m.
+        guessing_rule: how guesses are read off, fixed before the run.
+
+    Raises:
+        InvalidParameter: if a value is not finite or there are more or fewer values than coins.
+
+    >>> Scores(values=np.zeros(3), design=OneRun(canaries=3), guessing_rule=Threshold(value=0.0)).guesses
+    array([1, 1, 1], dtype=int8)
+    """
+
+    values: Values
+    design: Design
+    guessing_rule: GuessingRule
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float64)
+        if values.shape != (self.design.size,):
+            raise InvalidParameter(f"Scores: values must have shape ({self.design.size},), got {values.shape}.")
+        if not np.all(np.isfinite(values)):
+            unusable = int(np.count_nonzero(~np.isfinite(values)))
+            raise InvalidParameter(f"Scores: values must be finite, got {unusable} that are not. Did training diverge?")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+    @property
+    def guesses(self) -> Guesses:
+        """What the rule guesses, shape (m,): 1 in, −1 out, 0 no guess."""
+        return self.guessing_rule.guess(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledScores:
+    """Scores joined with the coins: what an estimator computes from.
+
+    Args:
+        scores: of the attack, made without the coins.
+        membership: bool (m,), True where the canary was in.
+
+    >>> scores = Scores(values=[2.0, -1.0], design=OneRun(canaries=2), guessing_rule=Threshold(value=0.0))
+    >>> LabelledScores(scores=scores, membership=[True, True]).correct
+    1
+    """
+
+    scores: Scores
+    membership: Coins
+
+    def __post_init__(self) -> None:
+        membership = np.array(self.membership)
+        if membership.dtype != np.bool_ or membership.shape != self.scores.values.shape:
+            raise InvalidParameter(
+                f"LabelledScores: membership must be bool of shape {self.scores.values.shape}, "
+                f"got {membership.dtype} of shape {membership.shape}."
+            )
+        membership.flags.writeable = False
+        object.__setattr__(self, "membership", membership)
+
+    @property
+    def included(self) -> Values:
+        """The scores of the canaries that were in."""
+        return self.scores.values[self.membership]
+
+    @property
+    def excluded(self) -> Values:
+        """The scores of the canaries that were out."""
+        return self.scores.values[~self.membership]
+
+    @property
+    def guessed(self) -> int:
+        """The number of guesses made."""
+        return int(np.count_nonzero(self.scores.guesses))
+
+    @property
+    def correct(self) -> int:
+        """The number of guesses that are right."""
+        return int(np.count_nonzero(self.scores.guesses == np.where(self.membership, 1, -1)))

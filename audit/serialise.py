@@ -1,0 +1,88 @@
+"""Reports as JSON and back: `{"schema": "dp-calipers/report/1", "library": version, "report": {…}}`.
+
+A value of a class of ours is `{"type": class name, field: value, …}`, a process the document that
+`mechanisms.to_json` writes. Floats come back bit for bit; infinities are strings. No time, path or machine is in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from accountant import Claim, ErrorLine
+from audit.evidence import LowerBound
+from audit.report import AccountantAnswer, AuditReport
+from audit.scores import IndependentRuns, OneRun
+from mechanisms import Adjacency, InvalidParameter, Process
+from mechanisms import __version__ as library
+from mechanisms import from_json as process_from_json
+from mechanisms import to_json as process_to_json
+
+SCHEMA = "dp-calipers/report/1"
+KINDS = {
+    kind.__name__: kind
+    for kind in (AuditReport, AccountantAnswer, Claim, ErrorLine, LowerBound, OneRun, IndependentRuns)
+}
+
+
+def to_json(report: AuditReport) -> str:
+    """Return `report` as indented JSON text that ends with a line break."""
+    document = {"schema": SCHEMA, "library": library, "report": _encode(report)}
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
+
+
+def from_json(text: str) -> AuditReport:
+    """Return the report that `to_json` wrote.
+
+    Raises:
+        InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
+    """
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidParameter(f"AuditReport: JSON must be well formed, but {error}.") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise InvalidParameter(f"AuditReport: schema must be {SCHEMA!r}, got {schema!r}.")
+    report = _decode(document.get("report"))
+    if not isinstance(report, AuditReport):
+        raise InvalidParameter(f"AuditReport: the document must hold a report, got {type(report).__name__}.")
+    return report
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Process):
+        return json.loads(process_to_json(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item) for item in value)
+    if value in ("inf", "-inf"):
+        return float(value)
+    if not isinstance(value, dict):
+        return value
+    if "schema" in value:
+        return process_from_json(json.dumps(value))
+    kind = KINDS.get(str(value.get("type")))
+    if kind is None:
+        raise InvalidParameter(f"AuditReport: type must be one of {', '.join(KINDS)}, got {value.get('type')!r}.")
+    given = {name: _decode(item) for name, item in value.items() if name != "type"}
+    expected = {field.name for field in dataclasses.fields(kind)}
+    if set(given) != expected:
+        raise InvalidParameter(
+            f"AuditReport: {kind.__name__} must have the fields {sorted(expected)}, got {sorted(given)}."
+        )
+    if kind is Claim:
+        given["adjacency"] = Adjacency.parse(given["adjacency"])
+    return kind(**given)

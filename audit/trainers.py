@@ -1,0 +1,69 @@
+"""Adapters: trainers seen through the one door that the harness knows, `TrainerTask` in and `Observations` out."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
+from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
+from dpsgd.losses import Loss
+from dpsgd.parameters import assign, trainable
+
+ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes
+
+
+def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> Trainer:
+    """Return `dpsgd` as a trainer that can be audited, any number of times.
+
+    Every task trains `model` in place, from the weights that it has now, on `dataset` and the canaries that are in.
+
+    Args:
+        model: what to train; after a task it holds the weights that the task ended with.
+        dataset: the known records.
+        config: what is run; whether it is what is claimed is for the audit to find out.
+        loss: one loss for each example.
+    """
+    initial = copy.deepcopy(model.state_dict())
+
+    def trainer(task: TrainerTask) -> Observations:
+        model.load_state_dict(initial)
+        prescribed = PrescribedGradients(
+            coordinates=torch.tensor(task.canaries.coordinates),
+            values=torch.tensor(task.canaries.signs * config.max_grad_norm),
+            included=torch.tensor(task.membership),
+        )
+        return Observations(
+            released=steps(model, dataset, config, loss=loss, randomness=task.streams, prescribed=prescribed),
+            max_grad_norm=config.max_grad_norm,
+            expected_sum=expected_clipped_sum(model, dataset, config, loss=loss),
+        )
+
+    return trainer
+
+
+def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> ExpectedSum:
+    """Return the function w -> q Σ_i clip(g_i(w)) over all of `dataset`, shape (d,).
+
+    Args:
+        model: gives the shape; a copy of it is used.
+        dataset: the known records.
+        config: gives q and the clip norm.
+        loss: one loss for each example.
+    """
+    twin = copy.deepcopy(model)
+    parameters = list(trainable(twin).values())
+    dimensions = dataset.features.dim() - 1
+    clipped = gradient_sum(twin, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
+    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(dataset), ROWS_AT_ONCE)]
+
+    def expected(weights: Tensor) -> Tensor:
+        assign(weights, parameters)
+        total = torch.zeros_like(weights)
+        for rows in parts:
+            total += clipped(dataset.features[rows], dataset.targets[rows])
+        return total.mul_(config.sampling.probability)
+
+    return expected

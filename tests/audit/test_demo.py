@@ -1,0 +1,78 @@
+"""The main job, measured: what it must show on real training runs."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from audit import AuditReport, demo  # noqa: E402
+from audit import __main__ as cli  # noqa: E402
+
+CLAIM = 4.0
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Run the whole command at seed 0, with fewer of the exploratory runs, which decide nothing."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "RUNS", 20)
+        assert cli.command_line(["run", "--seed", "0", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_demo_at_seed_zero_shows_what_it_must(written):
+    report = AuditReport.from_json((written / "report.json").read_text())
+    assert report.verdict == "consistent"
+    assert report.claim.upper == pytest.approx(CLAIM, abs=1e-4)
+    assert report.evidence.epsilon >= 0.35 * CLAIM
+    assert report.refutation.epsilon >= 0.8 * CLAIM
+    assert report.accuracy >= 0.93
+    assert report.noise_ratio == pytest.approx(1.0, abs=0.05)
+    assert report.ceiling > report.claim.upper
+    assert [bound.method for bound in report.exploratory] == ["clopper_pearson"]
+
+
+def test_the_same_seed_writes_the_same_json_byte_for_byte(written, monkeypatch):
+    monkeypatch.setattr(demo, "RUNS", 20)
+    again = demo.run(data="digits", directory=None, epsilon=4.0, delta=1e-5, seed=0, log=lambda line: None)
+    assert again.to_json().encode() == (written / "report.json").read_bytes()
+
+
+def test_the_page_of_the_demo_stands_alone(written):
+    page = (written / "report.html").read_text()
+    assert "Verdict: consistent" in page and "http" not in page
+    assert (written / "bracket.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_quarter_of_the_noise_is_violated_and_refuted_in_one_run(digits_run):
+    for seed in (0, 1):
+        caught(digits_run, seed)
+
+
+def test_without_subtracting_the_known_records_a_quarter_of_the_noise_passes_the_primary(digits_run):
+    report, _ = digits_run(0, noise_factor=0.25, subtract=False)
+    assert report.evidence.epsilon < report.claim.upper
+    assert report.noise_ratio > 3 * 0.25**2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_a_quarter_of_the_noise_is_violated_and_refuted_at_ten_more_seeds(digits_run, seed):
+    caught(digits_run, seed)
+
+
+@pytest.mark.slow
+def test_nine_of_ten_other_seeds_show_what_seed_zero_shows(digits_run):
+    good = 0
+    for seed in range(1, 11):
+        report, accuracy = digits_run(seed)
+        shown = report.evidence.epsilon >= 0.35 * CLAIM and report.refutation.epsilon >= 0.8 * CLAIM
+        good += report.verdict == "consistent" and shown and accuracy >= 0.93
+    assert good >= 9
+
+
+def caught(digits_run, seed):
+    report, _ = digits_run(seed, noise_factor=0.25)
+    assert report.verdict == "violated"
+    assert report.evidence.epsilon > report.claim.upper
+    assert report.refutation.epsilon > report.claim.upper

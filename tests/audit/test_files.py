@@ -1,0 +1,37 @@
+import pytest
+
+from audit.files import check_writable, write_atomically
+from mechanisms import InvalidParameter
+
+
+def test_a_file_is_written_whole(tmp_path):
+    write_atomically(tmp_path / "a.txt", b"one")
+    write_atomically(tmp_path / "a.txt", b"two")
+    assert (tmp_path / "a.txt").read_bytes() == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_directory_that_can_be_made_is_accepted_and_not_made(tmp_path):
+    check_writable(tmp_path / "new" / "deeper")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_inside_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidParameter, match=r"the output directory must be writable, got .*file"):
+        check_writable(tmp_path / "file" / "inside")
+    with pytest.raises(InvalidParameter, match="the output directory must be writable"):
+        check_writable(tmp_path / "file")

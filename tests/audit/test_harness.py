@@ -1,0 +1,141 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from audit.harness import verdict
+from audit.scores import OneRun
+from mechanisms import (
+    Bounds,
+    Compose,
+    Gaussian,
+    InvalidParameter,
+    KeyedSource,
+    Poisson,
+    Repeat,
+    Sampled,
+    SystemSource,
+    UnsupportedProcess,
+)
+
+
+def never(task):
+    raise AssertionError("the trainer was called")
+
+
+def test_an_honest_trainer_is_consistent_and_both_estimators_show_something(honest_report):
+    assert honest_report.verdict == "consistent"
+    assert 0 < honest_report.evidence.epsilon < honest_report.refutation.epsilon < honest_report.claim.upper
+    assert honest_report.noise_ratio == pytest.approx(1.0, abs=0.15)
+
+
+def test_primary_and_refuter_share_the_error(honest_report):
+    assert honest_report.evidence.confidence == pytest.approx(0.96)
+    assert honest_report.refutation.confidence == pytest.approx(0.99)
+    assert honest_report.multiplicity == "error 0.05 = 0.04 (one_run) + 0.01 (accountant_inversion), by the union bound"
+
+
+def test_a_quarter_of_the_noise_is_violated_and_refuted(simulated, auditing):
+    report = auditing(simulated(noise=5.511 / 4), guesses=250)
+    assert report.verdict == "violated"
+    assert report.evidence.epsilon > report.claim.upper
+    assert report.refutation.epsilon > report.claim.upper
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [{"noise": 0.6 * 5.511}, {"probability": 1.0}, {"included": 1.7}],
+    ids=["three fifths of the noise", "every record in every step", "contributions above the clip norm"],
+)
+def test_what_the_primary_cannot_see_yet_refutes_the_description(simulated, auditing, bug):
+    report = auditing(simulated(**bug))
+    assert report.verdict == "description refuted"
+    assert report.evidence.epsilon < report.claim.upper < report.refutation.epsilon
+
+
+def test_a_trainer_without_noise_is_violated(simulated, auditing):
+    report = auditing(simulated(noise=0.0), guesses=250)
+    assert (report.verdict, report.refutation.epsilon, report.noise_ratio) == ("violated", np.inf, 0.0)
+
+
+def test_a_trainer_that_ignores_the_canaries_teaches_nothing(simulated, auditing):
+    report = auditing(simulated(included=0.0))
+    assert report.verdict == "none"
+    assert report.evidence.epsilon == report.refutation.epsilon == 0.0
+
+
+def test_without_a_refuter_the_primary_has_all_of_the_error(simulated, auditing):
+    report = auditing(simulated(), refuter=None)
+    assert report.refutation is None
+    assert report.evidence.confidence == 0.95
+
+
+def test_the_primarys_ceiling_is_reported(simulated, auditing):
+    assert auditing(simulated(), guesses=20).ceiling < 4.0 < auditing(simulated(), guesses=250).ceiling
+
+
+def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report):
+    by_name = {answer.name: answer for answer in honest_report.accountants}
+    assert {"basic", "rdp", "pld", "gdp"} <= set(by_name)
+    assert by_name["gdp"].claim is None and "gdp" in by_name["gdp"].refusal
+    assert all(answer.claim.upper >= honest_report.claim.lower for answer in by_name.values() if answer.claim)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"primary": "accountant_inversion"}, "primary must be a frequentist estimator for OneRun"),
+        ({"primary": "clopper_pearson"}, "primary must be a frequentist estimator for OneRun"),
+        ({"refuter": "one_run"}, "refuter must be a parametric estimator for OneRun"),
+        ({"primary": "one_rum"}, "primary must be one of 'accountant_inversion', 'clopper_pearson', 'one_run'"),
+        ({"attack": "loss"}, "attack must be one of 'gradient', got 'loss'"),
+        ({"delta": 1.0}, "delta must be below 1"),
+        ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
+        ({"claim": Gaussian(noise_multiplier=0.0)}, "the claimed process must have noise"),
+    ],
+)
+def test_bad_input_is_refused_before_the_run(auditing, change, message):
+    with pytest.raises(InvalidParameter, match=message):
+        auditing(never, **change)
+
+
+def test_a_claim_that_is_no_repeated_sampled_gaussian_is_refused_before_the_run(auditing):
+    step = Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.5))
+    mixed = Compose((Repeat(step, 3), Gaussian(noise_multiplier=2.0)))
+    with pytest.raises(UnsupportedProcess, match="must be one Gaussian step"):
+        auditing(never, claim=mixed)
+
+
+def test_a_misspelt_keyword_is_refused(auditing):
+    with pytest.raises(TypeError, match="confidance"):
+        auditing(never, confidance=0.9)
+
+
+def test_only_a_key_that_others_may_know_makes_a_run_reproducible(simulated, auditing, honest_report):
+    assert honest_report.reproducible
+    assert not auditing(simulated(), randomness=SystemSource()).reproducible
+
+
+def test_the_same_key_gives_the_same_report_byte_for_byte(simulated, auditing, honest_report):
+    assert auditing(simulated()).to_json() == honest_report.to_json()
+    assert auditing(simulated(), randomness=KeyedSource(1)).to_json() != honest_report.to_json()
+
+
+@pytest.mark.parametrize(
+    ("evidence", "refutation", "expected"),
+    [
+        (1.0, 3.0, "consistent"),
+        (4.0, 4.0, "consistent"),
+        (4.1, 3.0, "violated"),
+        (4.1, 5.0, "violated"),
+        (3.0, 4.1, "description refuted"),
+        (0.0, 0.0, "none"),
+        (0.0, None, "none"),
+        (0.0, 1.0, "consistent"),
+        (np.inf, None, "violated"),
+    ],
+)
+def test_only_the_primary_violates_and_only_the_refuter_refutes(honest_report, evidence, refutation, expected):
+    shown = dataclasses.replace(honest_report.evidence, epsilon=evidence, design=OneRun(canaries=9))
+    refuting = None if refutation is None else dataclasses.replace(honest_report.refutation, epsilon=refutation)
+    assert verdict(Bounds(lower=3.9, upper=4.0), shown, refuting) == expected

@@ -1,0 +1,107 @@
+import dataclasses
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from audit import __main__ as cli
+from audit import demo
+from mechanisms import NumericalFailure, UnsupportedProcess
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --epsilon nan", "epsilon must be a number, got nan"),
+        ("run --epsilon=-1", "epsilon must be above 0, got -1.0"),
+        ("run --epsilon inf", "epsilon must be finite, got inf"),
+        ("run --epsilon four", "Invalid value for '--epsilon'"),
+        ("run --delta 2", "delta must be below 1, got 2.0"),
+        ("run --delta 0", "delta must be above 0, got 0.0"),
+        ("run --delta nan", "delta must be a number, got nan"),
+        ("run --seed=-1", "seed must be at least 0, got -1"),
+        ("run --seed 1.5", "Invalid value for '--seed'"),
+        ("run --sed 3", "No such option: --sed"),
+        ("run --data cifar", "data must be one of 'digits', 'fashion_mnist', 'mnist', got 'cifar'"),
+        ("run --data mnist --data-dir nowhere", "mnist must have the file train-images-idx3-ubyte.gz"),
+        ("run --out file/inside", "the output directory must be writable, got file/inside"),
+        ("run something", "unexpected extra argument"),
+        ("walk", "No such command 'walk'"),
+        ("", "Missing command"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert cli.command_line(arguments.split()) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+    assert message in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def run_with(outcome, monkeypatch, tmp_path):
+    """Run the command with `demo.run` returning, or raising, `outcome`."""
+
+    def stand_in(**_):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(demo, "run", stand_in)
+    return cli.command_line(["run", "--out", str(tmp_path / "made" / "here")])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (UnsupportedProcess("no theorem\nuse another"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (NumericalFailure("too wide"), 4),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_have_their_exit_codes(outcome, code, monkeypatch, tmp_path, capsys):
+    assert run_with(outcome, monkeypatch, tmp_path) == code
+    assert capsys.readouterr().err.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_is_not_hidden(monkeypatch, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run_with(ZeroDivisionError("a bug"), monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("consistent", 0), ("none", 0), ("violated", 3), ("description refuted", 3)]
+)
+def test_the_verdict_sets_the_exit_code_after_everything_is_written(
+    verdict, code, honest_report, monkeypatch, tmp_path
+):
+    report = dataclasses.replace(honest_report, verdict=verdict)
+    assert run_with(report, monkeypatch, tmp_path) == code
+    written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
+    assert written == {"report.html", "bracket.png", "report.json"}
+
+
+def test_the_table_fits_a_terminal_of_eighty_columns(honest_report):
+    printed = io.StringIO()
+    cli.show(honest_report, Console(width=80, file=printed))
+    text = printed.getvalue()
+    assert "…" not in text
+    assert "accountant_inversion  refuter" in text and "verdict: consistent" in text
+
+
+def test_the_module_runs_as_a_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "audit", "run", "--delta", "2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: audit: delta must be below 1, got 2.0: with δ = 1 anything is private.\n"
+    assert done.stdout == ""

@@ -1,0 +1,139 @@
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audit import AuditReport
+from audit.rows import ceiling_note, facts, rows
+from mechanisms import InvalidParameter, __version__
+
+
+@pytest.fixture(scope="module")
+def report(honest_report):
+    exploratory = dataclasses.replace(honest_report.evidence, method="one_run", epsilon=0.25)
+    return dataclasses.replace(
+        honest_report, exploratory=(exploratory,), data="<digits> & more", seed=0, accuracy=0.9471
+    )
+
+
+def test_json_comes_back_as_the_same_report(report):
+    assert AuditReport.from_json(report.to_json()) == report
+
+
+def test_the_first_report_ever_written_still_loads():
+    text = (Path(__file__).parent / "report-1.json").read_text()
+    assert AuditReport.from_json(text).verdict == "consistent"
+
+
+def test_json_keeps_infinities_and_every_bit_of_a_float(report):
+    odd = dataclasses.replace(
+        report,
+        evidence=dataclasses.replace(report.evidence, epsilon=0.1 + 0.2),
+        refutation=dataclasses.replace(report.refutation, epsilon=np.inf),
+        ceiling=np.inf,
+    )
+    text = odd.to_json()
+    assert '"inf"' in text and "0.30000000000000004" in text and "Infinity" not in text
+    assert AuditReport.from_json(text) == odd
+
+
+def test_json_says_its_schema_and_version_and_no_time_or_path(report):
+    document = json.loads(report.to_json())
+    assert (document["schema"], document["library"]) == ("dp-calipers/report/1", __version__)
+    assert not re.search(r"second|elapsed|hostname|/tmp|/home|20\d\d-\d\d", report.to_json())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda d: d | {"schema": "dp-calipers/report/9"},
+            "schema must be 'dp-calipers/report/1', got 'dp-calipers/report/9'",
+        ),
+        (lambda d: [d], "schema must be 'dp-calipers/report/1', got None"),
+        (lambda d: d | {"report": 7}, "must hold a report, got int"),
+        (lambda d: d | {"report": d["report"] | {"type": "Path"}}, "type must be one of AuditReport, .*, got 'Path'"),
+        (lambda d: d | {"report": d["report"] | {"extra": 1}}, r"AuditReport must have the fields .*'extra'"),
+        (lambda d: d | {"report": d["report"] | {"verdict": "fine"}}, "verdict must be one of 'consistent'"),
+    ],
+)
+def test_unknown_schemas_types_and_fields_are_refused_by_name(report, spoil, message):
+    with pytest.raises(InvalidParameter, match=message):
+        AuditReport.from_json(json.dumps(spoil(json.loads(report.to_json()))))
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(InvalidParameter, match="JSON must be well formed"):
+        AuditReport.from_json("{")
+
+
+def test_claim_and_evidence_must_be_about_the_same_delta(report):
+    with pytest.raises(InvalidParameter, match="must be about the same δ and neighbours"):
+        dataclasses.replace(report, evidence=dataclasses.replace(report.evidence, delta=1e-6))
+
+
+def test_the_page_says_the_verdict_and_needs_nothing_from_outside(report, tmp_path):
+    report.save(tmp_path / "report.html", seconds=12.3)
+    page = (tmp_path / "report.html").read_text()
+    assert "Verdict: consistent" in page and "reproducible: not private" in page and "The run took 12 s" in page
+    assert not re.search(r"https?:|<script|<link|@import|url\(", page)
+    assert page.count("data:image/png;base64,") == 2
+    assert 'name="viewport"' in page and "prefers-color-scheme: dark" in page
+
+
+def test_the_page_escapes_what_comes_from_outside(report, tmp_path):
+    report.save(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;digits&gt; &amp; more" in page and "<digits>" not in page
+
+
+@pytest.mark.parametrize("ending", ["html", "json", "png"])
+def test_the_same_report_is_saved_as_the_same_bytes(report, tmp_path, ending):
+    for name in ("a", "b"):
+        report.save(tmp_path / f"{name}.{ending}")
+    assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_other_endings_are_refused(report, tmp_path):
+    with pytest.raises(
+        InvalidParameter, match=r"the ending of path must be one of '.html', '.json', '.png', got '.pdf'"
+    ):
+        report.save(tmp_path / "report.pdf")
+
+
+def test_the_figure_names_its_axis_and_every_accountant_and_estimator(report):
+    figure = report.plot()
+    (axes,) = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert axes.get_xlabel() == "privacy loss ε at δ = 1e-05, add_remove neighbours"
+    assert {"basic", "pld", "rdp", "one_run\n(primary, frequentist)"} <= set(labels)
+    assert not axes.get_title()
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-9, 25.0, 1e6, np.inf])
+def test_any_evidence_can_be_drawn_and_told(report, epsilon, tmp_path):
+    odd = dataclasses.replace(report, evidence=dataclasses.replace(report.evidence, epsilon=epsilon))
+    odd.save(tmp_path / "report.html")
+    assert len(rows(odd)) == 6
+
+
+def test_the_table_has_the_ratio_to_the_claim_for_evidence_only(report):
+    told = {(row.name, row.role): row for row in rows(report)}
+    assert told["pld", "claim"].ratio == "" and told["basic", "accountant"].level == ""
+    assert told["one_run", "primary"].ratio == f"{report.evidence.epsilon / report.claim.upper:.2f}"
+    assert told["accountant_inversion", "refuter"].rests_on == "parametric"
+
+
+def test_facts_leave_out_what_is_not_known(report):
+    assert dict(facts(report))["accuracy on test records"] == "94.7%"
+    bare = dataclasses.replace(report, accuracy=None, data=None, seed=None, reproducible=False)
+    assert "accuracy on test records" not in dict(facts(bare))
+    assert dict(facts(bare))["randomness"] == "drawn by the operating system, known to nobody"
+
+
+def test_a_ceiling_below_the_claim_is_told(report):
+    assert not ceiling_note(report)
+    assert "No violation can be shown with" in ceiling_note(dataclasses.replace(report, ceiling=3.0))

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # noqa: E402
+from audit.trainers import expected_clipped_sum  # noqa: E402
+from dpsgd import DPSGD, Dataset, count_parameters, mlp  # noqa: E402
+from mechanisms import KeyedSource, Poisson  # noqa: E402
+
+LOSS = torch.nn.CrossEntropyLoss(reduction="none")
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    model = mlp(5, (4,), 3)
+    data = Dataset(features=torch.rand(30, 5), targets=torch.arange(30) % 3)
+    config = DPSGD(
+        noise_multiplier=0.5,
+        max_grad_norm=0.1,
+        sampling=Poisson(probability=0.5),
+        expected_batch_size=15,
+        steps=4,
+        learning_rate=0.5,
+    )
+    return model, data, config
+
+
+def weights_of(model):
+    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+
+
+def releases(trainer, dimension, *, included, key=0):
+    canaries = signed_coordinates(canaries=6, dimension=dimension, rng=np.random.default_rng(0))
+    task = TrainerTask(canaries=canaries, membership=np.full(6, included), streams=KeyedSource(key))
+    return canaries, list(trainer(task).released)
+
+
+def test_the_expectation_is_the_clipped_sum_of_every_record_times_the_probability(small):
+    model, data, config = small
+    expected = expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model))
+    total = torch.zeros_like(expected)
+    for features, target in zip(data.features, data.targets, strict=True):
+        loss = LOSS(model(features[None]), target[None]).sum()
+        gradient = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(model.parameters()))])
+        total += gradient * min(1.0, config.max_grad_norm / float(gradient.norm()))
+    torch.testing.assert_close(expected, 0.5 * total, rtol=1e-4, atol=1e-6)
+
+
+def test_the_expectation_does_not_depend_on_how_many_rows_fit_at_once(small, monkeypatch):
+    model, data, config = small
+    whole = expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model))
+    monkeypatch.setattr(trainers, "ROWS_AT_ONCE", 7)
+    torch.testing.assert_close(expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model)), whole)
+
+
+def test_asking_for_the_expectation_leaves_the_model_alone(small):
+    model, data, config = small
+    before = weights_of(model)
+    expected_clipped_sum(model, data, config, loss=LOSS)(torch.ones_like(before))
+    assert torch.equal(weights_of(model), before)
+
+
+def test_every_task_starts_from_the_weights_that_the_model_had(small):
+    model, data, config = small
+    trainer = dpsgd_trainer(model, data, config, loss=LOSS)
+    _, first = releases(trainer, count_parameters(model), included=True)
+    _, second = releases(trainer, count_parameters(model), included=True)
+    assert torch.equal(first[0].weights_before, second[0].weights_before)
+    assert torch.equal(first[-1].noisy_sum, second[-1].noisy_sum)
+    assert not torch.equal(weights_of(model), first[0].weights_before)
+
+
+def test_an_included_canary_adds_the_clip_norm_at_its_coordinate_and_nothing_elsewhere(small):
+    model, data, config = small
+    trainer = dpsgd_trainer(model, data, config, loss=LOSS)
+    canaries, without = releases(trainer, count_parameters(model), included=False)
+    _, within = releases(trainer, count_parameters(model), included=True)
+    difference = (within[0].noisy_sum - without[0].noisy_sum).double().numpy()
+    at_canaries = difference[canaries.coordinates] * canaries.signs
+    assert set(np.round(at_canaries, 5)) == {0.0, 0.1}
+    elsewhere = np.delete(difference, canaries.coordinates)
+    np.testing.assert_array_equal(elsewhere, 0.0)

@@ -1,0 +1,47 @@
+"""Writes compositions.json: δ(ε) of two and three sampled Gaussian steps to 18 digits, by nested quadrature.
+
+    python tests/reference/make.py        (some minutes)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import mpmath as mp
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.reference.truth import composed_delta  # noqa: E402
+
+CASES = (
+    ((1.0, 0.5), (1.0, 0.5)),
+    ((0.5, 0.1), (0.5, 0.1)),
+    ((2.0, 0.05), (2.0, 0.05)),
+    ((0.3, 0.01), (0.3, 0.01)),
+    ((1.0, 1.0), (0.7, 0.2)),
+    ((3.0, 0.9), (0.8, 0.02)),
+    ((1.0, 0.5), (1.0, 0.5), (1.0, 0.5)),
+    ((0.8, 0.1), (0.8, 0.1), (2.0, 0.3)),
+)
+EPSILONS = {"remove": (0.01, 0.3, 1.0, 2.5, 6.0), "add": (0.01, 0.1, 0.5, 1.0)}
+LEAST = mp.mpf("1e-40")
+
+
+def rows() -> list[dict[str, object]]:
+    """Return one row a case, direction and ε whose δ is not negligible."""
+    mp.mp.dps = 30
+    found = []
+    for steps in CASES:
+        for direction, epsilons in EPSILONS.items():
+            for epsilon in epsilons:
+                value = composed_delta(steps, direction, mp.mpf(epsilon))
+                if value > LEAST:
+                    row = {"steps": steps, "direction": direction, "epsilon": epsilon, "delta": mp.nstr(value, 18)}
+                    found.append(row)
+    return found
+
+
+if __name__ == "__main__":
+    target = Path(__file__).with_name("compositions.json")
+    target.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows()) + "\n]\n")

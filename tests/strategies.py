@@ -1,0 +1,150 @@
+"""Hypothesis strategies for everything that laws are stated about: processes, pairs, numbers, and what is no number.
+
+Processes are kept to a few steps of moderate noise, where one certified answer takes a few hundredths of a second on a
+coarse grid; extreme parameters have tests of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mechanisms import (
+    Adjacency,
+    Compose,
+    DiscretePair,
+    Gaussian,
+    Mechanism,
+    Poisson,
+    Process,
+    RandomizedResponse,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+)
+
+ADD_REMOVE, REPLACE_ONE, ZERO_OUT = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE, Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tabulated(Mechanism):
+    """A mechanism with finitely many outcomes: `p` with the record, `q` without it; it exists in tests only."""
+
+    p: tuple[float, ...]
+    q: tuple[float, ...]
+
+    def pairs(self, adjacency: Adjacency) -> Any:
+        if adjacency is REPLACE_ONE:
+            raise UnsupportedProcess("Tabulated: its neighbours differ by one record more or less.")
+        pair = DiscretePair.from_probabilities(self.p, self.q, attained=True)
+        return {"remove": pair, "add": pair.reverse()}
+
+    def release(self, value: Any, *, sensitivity: float, randomness: Any) -> Any:
+        raise NotImplementedError
+
+
+noise_multipliers = st.sampled_from((0.5, 0.8, 1.0, 1.1, 2.0, 3.7, 10.0, 25.0))
+any_noise_multipliers = st.floats(min_value=0.0, max_value=1e300, allow_subnormal=True)
+probabilities = st.sampled_from((0.01, 0.05, 0.1, 0.3, 0.5, 0.9))
+any_probabilities = st.floats(min_value=0.0, max_value=1.0, allow_subnormal=True)
+deltas = st.sampled_from((1e-2, 1e-3, 1e-5, 1e-7, 1e-10, 1e-15))
+epsilons = st.sampled_from((0.0, 0.03, 0.1, 0.5, 1.0, 1.7, 3.0, 6.0))
+counts = st.integers(min_value=0, max_value=10**6)
+
+gaussians = st.builds(Gaussian, noise_multiplier=noise_multipliers)
+sampled_gaussians = st.builds(Sampled, gaussians, st.builds(Poisson, probability=probabilities))
+responses = st.builds(
+    RandomizedResponse, epsilon=st.sampled_from((0.1, 0.5, math.log(3), 2.0)), categories=st.sampled_from((2, 3, 7))
+)
+
+
+@st.composite
+def vectors(draw: Any, size: int) -> tuple[float, ...]:
+    """Probability vectors whose entries are multiples of 1/64, so that sums and complements are exact."""
+    cuts = sorted(draw(st.lists(st.integers(0, 64), min_size=size - 1, max_size=size - 1)))
+    ends = [0, *cuts, 64]
+    return tuple((b - a) / 64 for a, b in zip(ends, ends[1:], strict=False))
+
+
+@st.composite
+def tables(draw: Any) -> Tabulated:
+    """Finite mechanisms, some of whose outcomes give the record away."""
+    size = draw(st.integers(2, 5))
+    return Tabulated(p=draw(vectors(size)), q=draw(vectors(size)))
+
+
+def steps(adjacency: Adjacency) -> st.SearchStrategy[Process]:
+    """Single steps that have a pair under this adjacency."""
+    return gaussians | responses if adjacency is REPLACE_ONE else gaussians | sampled_gaussians
+
+
+def processes(adjacency: Adjacency, *, most: int = 3) -> st.SearchStrategy[Process]:
+    """Up to `most` kinds of step, each run up to four times."""
+    runs = st.builds(Repeat, steps(adjacency), st.integers(1, 4))
+    return st.lists(runs, min_size=1, max_size=most).map(lambda parts: Compose(tuple(parts)))
+
+
+def any_processes() -> st.SearchStrategy[Process]:
+    """Process trees of any shape and any valid parameters, to be described rather than accounted for."""
+    leaf = (
+        st.builds(Gaussian, noise_multiplier=any_noise_multipliers)
+        | st.builds(RandomizedResponse, epsilon=any_noise_multipliers, categories=st.integers(2, 10**30))
+    )
+    sampling = st.builds(Poisson, probability=any_probabilities)
+    return st.recursive(
+        leaf,
+        lambda inner: (
+            st.builds(Compose, st.lists(inner, max_size=3).map(tuple))
+            | st.builds(Repeat, inner, counts)
+            | st.builds(Sampled, inner, sampling)
+        ),
+        max_leaves=6,
+    )
+
+
+VALID_REALS = (
+    0.25,
+    np.float64(0.25),
+    np.float32(0.25),
+    np.array(0.25),
+    Fraction(1, 4),
+    Decimal("0.25"),
+)
+"""One quarter, in every guise that a number may come in."""
+
+NO_REALS = (math.nan, np.float64(math.nan), "0.25", b"0.25", None, True, [0.25], (0.25,), 0.25 + 0j, object(), {})
+"""What no parameter takes."""
+
+ODD_REALS = (
+    0.0,
+    -0.0,
+    5e-324,
+    -5e-324,
+    1e-310,
+    1e-30,
+    1.0,
+    1.0 + 2.0**-52,
+    1.0 - 2.0**-53,
+    -1.0,
+    1e30,
+    1e308,
+    math.inf,
+    -math.inf,
+    2**63,
+    2**64 + 1,
+    10**400,
+    -(10**400),
+    np.int64(1),
+    np.uint8(1),
+    np.float16(0.5),
+    Fraction(10**400, 3),
+    Decimal("1e-400"),
+    *NO_REALS,
+)
+"""Values at the edges of floats, and beyond them."""
