@@ -173,8 +173,9 @@ class Composed:
         )
 
     def _slack(self, tilted: Tilted, epsilon: Array) -> Array:
-        """The relative error of a sum read off at ε: of the masses, the summation, and the exponents of `_scale`."""
-        exponents = 2.0 + np.abs(tilted.log_scale) + (1.0 + self.tilt) * (np.abs(epsilon) + abs(self.offset) + 4.0 * self.window.step)
+        """The relative error of a sum read off at ε: of the masses, the summation, and the exponents."""
+        reach = np.abs(epsilon) + abs(self.offset) + 4.0 * self.window.step
+        exponents = 2.0 + abs(tilted.log_scale) + (1.0 + self.tilt) * reach
         return np.asarray(2 * (tilted.relative + self.rounding) + 16 * UNIT_ROUNDOFF * exponents)
 
     def _scale(self, tilted: Tilted, x: Any) -> Any:

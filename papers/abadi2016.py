@@ -60,9 +60,16 @@ def figure() -> Figure:
     certified = [bounds(epoch) for epoch in epochs]
     drawing = Figure(figsize=(6, 4), layout="constrained")
     axes = drawing.add_subplot(xscale="log", yscale="log", xlabel="epochs", ylabel=f"ε at δ = {DELTA:g}")
-    axes.plot(epochs, [_moments(epoch)() for epoch in epochs], "--", color="#D55E00", label="moments accountant (upper)")
+    axes.plot(
+        epochs, [_moments(epoch)() for epoch in epochs], "--", color="#D55E00", label="moments accountant (upper)"
+    )
     axes.fill_between(
-        epochs, [c.lower for c in certified], [c.upper for c in certified], color="#0072B2", linewidth=2, label="certified"
+        epochs,
+        [c.lower for c in certified],
+        [c.upper for c in certified],
+        color="#0072B2",
+        linewidth=2,
+        label="certified",
     )
     axes.plot([100, 400], [1.26, 2.55], "o", color="#000000", label="published")
     axes.xaxis.set_major_formatter("{x:g}")

@@ -18,7 +18,18 @@ def wheel(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     for name in (*PACKAGES, "pyproject.toml", "README.md", "LICENSE"):
         _copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, source]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+        source,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("dp_calipers-*.whl"))
 
