@@ -19,7 +19,7 @@ from rich.table import Table
 from audit.files import check_writable
 from audit.report import AuditReport
 from audit.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
-from mechanisms import DPError, NumericalFailure
+from mechanisms.core import command_line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 log = Console(stderr=True, highlight=False)
@@ -76,28 +76,5 @@ def show(report: AuditReport, console: Console) -> None:
     console.print(f"verdict: {report.verdict}. {MEANINGS[report.verdict]}", markup=False)
 
 
-def command_line(arguments: list[str]) -> int:
-    """Return the exit code of a command line, having printed one line for every error that is not a bug."""
-    try:
-        code = app(arguments, prog_name="python -m audit", standalone_mode=False)
-    except NumericalFailure as error:
-        return _complain(str(error), 4)
-    except (DPError, OSError) as error:
-        return _complain(str(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
-    except Exception as error:
-        # What typer raises for a wrong command line has this method, wherever its version keeps the class.
-        if not hasattr(error, "format_message"):
-            raise
-        return _complain(error.format_message(), 2)
-    return code if isinstance(code, int) else 0
-
-
-def _complain(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return code
-
-
 if __name__ == "__main__":
-    sys.exit(command_line(sys.argv[1:]))
+    sys.exit(command_line.run(app))

@@ -8,8 +8,9 @@ from string import Template
 
 from audit.plots import Scheme, png
 from audit.report import AuditReport
-from audit.rows import HEADINGS, MEANINGS, Row, ceiling_note, facts, number, rows
+from audit.rows import DIGITS, HEADINGS, MEANINGS, Row, ceiling_note, facts, rows
 from mechanisms import __version__
+from mechanisms.core.command_line import at_least, at_most
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #666666; --line: #d8d8d8;
@@ -77,8 +78,8 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         verdict=escape(report.verdict),
         tone="bad" if report.verdict in ("violated", "description refuted") else "good",
         meaning=escape(MEANINGS[report.verdict]),
-        upper=number(report.claim.upper),
-        shown=number(report.evidence.epsilon),
+        upper=at_most(report.claim.upper, DIGITS),
+        shown=at_least(report.evidence.epsilon, DIGITS),
         warnings="\n".join(f'<p class="warning">{escape(note)}</p>' for note in warnings),
         caption=escape(f"Claims and evidence on one axis of ε. Verdict: {report.verdict}."),
         light=_inline(report, "light"),

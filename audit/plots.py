@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 
-from audit.rows import number, roles
+from audit.rows import DIGITS, roles
+from mechanisms.core.command_line import at_least, outward
 
 if TYPE_CHECKING:
     from audit.report import AuditReport
@@ -105,7 +106,7 @@ def _lines(report: AuditReport, colours: Colours) -> list[Line]:
             lower=answer.claim.lower,
             upper=answer.claim.upper,
             colour=colours.claim,
-            value=f"[{number(answer.claim.lower)}, {number(answer.claim.upper)}]",
+            value=outward(answer.claim, DIGITS),
         )
         for answer in report.accountants
         if answer.claim is not None
@@ -116,7 +117,7 @@ def _lines(report: AuditReport, colours: Colours) -> list[Line]:
             lower=bound.epsilon,
             upper=None,
             colour=colours.evidence[role],
-            value=f"≥ {number(bound.epsilon)} at {bound.confidence:.4g}",
+            value=f"≥ {at_least(bound.epsilon, DIGITS)} at {bound.confidence:.4g}",
         )
         for role, bound in roles(report)
     ]

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from audit.evidence import LowerBound
 from audit.report import AuditReport
 from audit.scores import IndependentRuns, OneRun
+from mechanisms.core.command_line import at_least, at_most, outward
+
+DIGITS = 5  # of every ε that is shown, rounded outward
 
 MEANINGS = {
     "consistent": "The evidence lies below the claim. That proves nothing beyond the attack that was tried.",
@@ -86,19 +89,8 @@ def ceiling_note(report: AuditReport) -> str:
         return ""
     return (
         f"No violation can be shown with {report.guesses} guesses: were all of them right, "
-        f"{report.evidence.method} would give {number(report.ceiling)}, which is not above the claim."
+        f"{report.evidence.method} would give {at_most(report.ceiling, DIGITS)}, which is not above the claim."
     )
-
-
-def number(value: float) -> str:
-    """Return an ε for reading, to three decimals or four digits.
-
-    >>> number(3.99999), number(float("inf")), number(12345.678)
-    ('4.000', '∞', '12346')
-    """
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.3f}" if value < 1000 else f"{value:.0f}"
 
 
 def _claims(report: AuditReport) -> tuple[Row, ...]:
@@ -106,7 +98,7 @@ def _claims(report: AuditReport) -> tuple[Row, ...]:
         Row(
             name=answer.name,
             role="claim" if answer.name == report.claim.method else "accountant",
-            epsilon=f"[{number(answer.claim.lower)}, {number(answer.claim.upper)}]",
+            epsilon=outward(answer.claim, DIGITS),
             ratio="",
             level="",
             rests_on="proof",
@@ -121,7 +113,7 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
         Row(
             name=bound.method,
             role=role,
-            epsilon=f"≥ {number(bound.epsilon)}",
+            epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}",
             ratio=_ratio(bound, report),
             level=f"{bound.confidence:.4g}",
             rests_on=bound.guarantee,

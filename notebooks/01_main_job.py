@@ -18,8 +18,7 @@
 # axis: the claim from above, the evidence from below.
 
 # %%
-import matplotlib.pyplot  # noqa: F401  its import lets a notebook show figures
-
+# %matplotlib inline
 from accountant import available, dp_sgd, epsilon_bounds
 from audit import demo
 from mechanisms import UnsupportedProcess

@@ -16,7 +16,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "RUNS", 20)
-        assert cli.command_line(["run", "--seed", "0", "--out", str(folder)]) == 0
+        assert command_line.run(cli.app, ["run", "--seed", "0", "--out", str(folder)]) == 0
     return folder
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from audit import __main__ as cli
 from audit import demo
 from mechanisms import NumericalFailure, UnsupportedProcess
+from mechanisms.core import command_line
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ from mechanisms import NumericalFailure, UnsupportedProcess
 def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    assert cli.command_line(arguments.split()) == 2
+    assert command_line.run(cli.app, arguments.split()) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ") and errors.count("\n") == 1
     assert message in errors
@@ -51,7 +52,7 @@ def run_with(outcome, monkeypatch, tmp_path):
         return outcome
 
     monkeypatch.setattr(demo, "run", stand_in)
-    return cli.command_line(["run", "--out", str(tmp_path / "made" / "here")])
+    return command_line.run(cli.app, ["run", "--out", str(tmp_path / "made" / "here")])
 
 
 @pytest.mark.parametrize(
