@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 
 from audit import AuditReport, demo  # noqa: E402
 from audit import __main__ as cli  # noqa: E402
+from mechanisms.core import command_line  # noqa: E402
 
 CLAIM = 4.0
 
