@@ -149,8 +149,9 @@ class Composed:
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ at every ε."""
-        upper = np.minimum(1.0, self._upper(epsilon))
-        lower = np.zeros_like(epsilon) if self.below is None else np.clip(self._lower(epsilon), 0.0, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # far from the tilt's ε nothing is known: [0, 1]
+            upper = np.fmin(1.0, self._upper(epsilon))
+            lower = np.zeros_like(epsilon) if self.below is None else np.clip(self._lower(epsilon), 0.0, 1.0)
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
     def ledger(self, epsilon: float) -> Ledger:
@@ -202,7 +203,7 @@ class Composed:
         start = np.ceil((epsilon - self.offset) / self.under.step).astype(np.int64) - self.under.low
         for nudge in (-1, 0, 1):
             t = np.clip(start + nudge, 0, self.under.size - 1)
-            best = np.maximum(best, self.infinite + self._test(epsilon, t))
+            best = np.fmax(best, self.infinite + self._test(epsilon, t))
         return best * (1 - 8 * UNIT_ROUNDOFF)
 
     def _test(self, epsilon: Array, t: Array) -> Array:

@@ -16,7 +16,8 @@ from accountant.core.base import Steps
 FIRST_RUNG, RATIO, LAST_RUNG = 0.25, 1.15, 60  # λ from .25 to 1,100: beyond the smallest δ that a float holds
 LOG_OUTSIDE = 32.0  # the window leaves out about e^-32 of the tilted mass on either side
 HALVINGS = 12
-LEAST_TILT, LARGEST_TILT = 1e-9, 1e12
+LEAST_TILT = 1e-9
+LARGEST_TILT = 1e3  # in units of 1 / spread; beyond it a bounded loss sits at its largest value anyway
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ class Saddle:
         """Return about the largest θ that is too small, by doubling from the scale of the loss, then halving."""
         theta = 1.0 / self._spread if self._spread < 1 else 1.0
         grow = too_small(theta)
-        while LEAST_TILT < theta < LARGEST_TILT and too_small(theta) == grow:
+        while LEAST_TILT < theta < LARGEST_TILT / self._spread and too_small(theta) == grow:
             theta = 4 * theta if grow else theta / 4
         low, high = (theta / 4, theta) if grow else (theta, 4 * theta)
         for _ in range(HALVINGS):

@@ -1,0 +1,241 @@
+"""Randomness: known answers from AES itself, seekable streams, exact laws by χ² and Kolmogorov–Smirnov at fixed keys."""
+
+import hashlib
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mechanisms import InvalidParameter, KeyedSource, SystemSource
+from mechanisms.core.randomness import bernoulli_exp, coins, normals, uniform_integer, uniforms
+
+KEY = bytes(range(32))
+LEAST_P_VALUE = 1e-4  # keys are fixed: a test that passes once passes always
+streams = st.text(max_size=20)
+
+
+def keystream_by_blocks(key: bytes, stream: str, blocks: int) -> bytes:
+    """AES in counter mode written out: each block is the encryption of its number, under the stream's key."""
+    stream_key = hashlib.blake2b(stream.encode(), key=key, digest_size=16, person=b"dp-calipers").digest()
+    cipher = Cipher(algorithms.AES(stream_key), modes.ECB()).encryptor()
+    return b"".join(cipher.update(number.to_bytes(16, "big")) for number in range(blocks))
+
+
+def test_the_cipher_gives_the_known_answer_of_fips_197():
+    key, plain = bytes(range(16)), bytes.fromhex("00112233445566778899aabbccddeeff")
+    cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    assert cipher.update(plain).hex() == "69c4e0d86a7b0430d8cdb78070b4c55a"
+
+
+@pytest.mark.parametrize("stream", ["noise", "", "µ"])
+def test_words_are_little_endian_quarters_of_encrypted_block_numbers(stream):
+    expected = np.frombuffer(keystream_by_blocks(KEY, stream, 5), dtype="<u4")
+    assert (KeyedSource(KEY).words(stream, 0, 20) == expected).all()
+
+
+def test_words_of_a_published_seed_never_change():
+    assert KeyedSource(0).words("noise", 0, 4).tolist() == GOLDEN_WORDS
+
+
+GOLDEN_WORDS = [902208217, 2375007966, 4223450116, 2672104249]
+
+
+@given(streams, st.integers(0, 10**6), st.integers(0, 50), st.integers(0, 50))
+def test_any_part_of_a_stream_can_be_had_without_what_comes_before(stream, counter, skip, n):
+    source = KeyedSource(KEY)
+    assert (source.words(stream, counter, skip + n)[skip:] == source.words(stream, counter + skip, n)).all()
+
+
+@given(st.integers(2**40, 2**100))
+def test_counters_far_beyond_a_machine_word_are_reached(counter):
+    source = KeyedSource(KEY)
+    assert (source.words("noise", counter, 8)[3:] == source.words("noise", counter + 3, 5)).all()
+
+
+@given(streams, streams)
+def test_streams_of_different_names_differ(one, other):
+    same = (KeyedSource(KEY).words(one, 0, 4) == KeyedSource(KEY).words(other, 0, 4)).all()
+    assert same == (one == other)
+
+
+def test_streams_are_uncorrelated():
+    source, n = KeyedSource(KEY), 100_000
+    a, b = (uniforms(source.words(name, 0, 2 * n)) for name in ("one", "other"))
+    assert abs(np.corrcoef(a, b)[0, 1]) < 4 / math.sqrt(n)
+    assert abs(np.corrcoef(a[1:], a[:-1])[0, 1]) < 4 / math.sqrt(n)
+
+
+def test_keys_of_any_kind_differ_from_one_another():
+    keys = [KEY, bytes(16), bytes(17), 0, 1, -1, "0", "1", "", 2**70]
+    first = {KeyedSource(key).words("noise", 0, 4).tobytes() for key in keys}
+    assert len(first) == len(keys)
+
+
+def test_two_system_sources_share_nothing():
+    assert (SystemSource().words("noise", 0, 4) != SystemSource().words("noise", 0, 4)).any()
+
+
+def test_only_a_keyed_source_is_reproducible():
+    assert KeyedSource(KEY).reproducible and not SystemSource().reproducible
+
+
+def test_no_source_shows_its_key():
+    assert KEY.hex() not in repr(KeyedSource(KEY)) and repr(SystemSource()) == "SystemSource()"
+
+
+@pytest.mark.parametrize("key", [b"short", bytes(65), 1.5, None, True, [1]])
+def test_what_is_no_key_is_refused(key):
+    with pytest.raises(InvalidParameter, match="KeyedSource: key must"):
+        KeyedSource(key)
+
+
+@pytest.mark.parametrize(("counter", "n"), [(-1, 1), (0, -1), (0.5, 1), ("0", 1)])
+def test_words_at_impossible_places_are_refused(counter, n):
+    with pytest.raises(InvalidParameter, match="Source: (counter|n) must be"):
+        KeyedSource(KEY).words("noise", counter, n)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 9)), max_size=20))
+def test_reserved_words_are_never_handed_out_twice(requests):
+    source, taken = KeyedSource(KEY), set()
+    for stream, n in requests:
+        start = source.reserve(stream, n)
+        places = {(stream, start + k) for k in range(n)}
+        assert not places & taken
+        taken |= places
+
+
+# Laws
+
+
+def test_uniforms_are_uniform():
+    u = uniforms(KeyedSource(KEY).words("uniform", 0, 200_000))
+    assert stats.kstest(u, "uniform").pvalue > LEAST_P_VALUE
+    assert u.min() > 0 and u.max() < 1
+
+
+def test_the_smallest_uniform_is_above_zero():
+    assert uniforms(np.zeros(2, dtype=np.uint32))[0] == 2.0**-54
+
+
+@pytest.mark.xfail(strict=True, reason="2^53 − 1 + ½ is no float: the largest uniform is 1.0, and above ½ most are even")
+def test_the_largest_uniform_is_below_one():
+    assert uniforms(np.full(2, 2**32 - 1, dtype=np.uint32))[0] < 1.0
+
+
+def test_normals_are_normal():
+    z = normals(KeyedSource(KEY), "normal", 0, 200_000)
+    assert stats.kstest(z, "norm").pvalue > LEAST_P_VALUE
+    assert stats.kstest(z[0::2] * z[1::2] / np.hypot(z[0::2], z[1::2]) * 2, "norm").pvalue > LEAST_P_VALUE  # [Shepp]
+    assert abs(np.mean(z**4) - 3) < 4 * math.sqrt(96 / len(z))
+
+
+def test_extreme_words_give_finite_normals():
+    class Constant(KeyedSource):
+        def words(self, stream, counter, n):
+            return np.full(n, self.value, dtype=np.uint32)
+
+    for value in (0, 2**32 - 1):
+        source = Constant(KEY)
+        source.value = value
+        z = normals(source, "normal", 0, 4)
+        assert np.isfinite(z).all() and (np.abs(z) <= 8.66).all()
+
+
+@given(st.integers(0, 1000).map(lambda k: 2 * k), st.integers(0, 40), st.integers(0, 40).map(lambda k: 2 * k))
+def test_any_part_of_the_normals_can_be_had_alone(counter, n, skip):
+    source = KeyedSource(KEY)
+    whole = normals(source, "normal", counter, skip + n)
+    assert (whole[skip:] == normals(source, "normal", counter + skip, n)).all()
+
+
+def test_many_normals_are_the_same_in_one_piece_and_in_several():
+    source, n = KeyedSource(KEY), 3 * 2**20 + 5
+    whole = normals(source, "normal", 0, n)
+    for start in (0, 2**20 - 2, 2**20, 2**21 + 6, n - 5):
+        assert (whole[start : start + 4] == normals(source, "normal", start, 4)[: n - start]).all()
+
+
+def test_normals_from_the_middle_of_a_pair_are_refused():
+    with pytest.raises(InvalidParameter, match="normals: counter must be even, got 3"):
+        normals(KeyedSource(KEY), "normal", 3, 2)
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.01, 0.3, 0.999])
+def test_coins_fall_with_their_probability(probability):
+    n = 200_000
+    heads = int(coins(KeyedSource(KEY), "coins", 0, n, probability=probability).sum())
+    assert stats.binomtest(heads, n, probability).pvalue > LEAST_P_VALUE
+
+
+def test_coins_are_independent_of_one_another():
+    fallen = coins(KeyedSource(KEY), "coins", 0, 400_000, probability=0.5).reshape(-1, 4) @ [1, 2, 4, 8]
+    assert stats.chisquare(np.bincount(fallen, minlength=16)).pvalue > LEAST_P_VALUE
+
+
+@given(st.floats(0.0, 1.0, allow_subnormal=True))
+def test_a_coin_falls_below_the_threshold_that_it_promises(probability):
+    """⌊2^64 p⌋ of the 2^64 words, in exact arithmetic: just below the threshold True, at the threshold False."""
+    threshold = math.floor(Fraction(probability) * 2**64)
+
+    class At(KeyedSource):
+        def words(self, stream, counter, n):
+            return np.array([self.value >> 32, self.value & (2**32 - 1)], dtype=np.uint32)
+
+    for value, expected in ((threshold - 1, True), (threshold, False)):
+        if 0 <= value < 2**64:
+            source = At(KEY)
+            source.value = value
+            assert coins(source, "coins", 0, 1, probability=probability)[0] == expected
+
+
+def test_coins_of_probability_zero_and_one_are_certain():
+    assert not coins(KeyedSource(KEY), "coins", 0, 1000, probability=0.0).any()
+    assert coins(KeyedSource(KEY), "coins", 0, 1000, probability=1.0).all()
+
+
+@given(st.integers(0, 1000), st.integers(0, 20), st.integers(0, 20))
+def test_any_part_of_the_coins_can_be_had_alone(counter, skip, n):
+    source = KeyedSource(KEY)
+    whole = coins(source, "coins", counter, skip + n, probability=0.3)
+    assert (whole[skip:] == coins(source, "coins", counter + skip, n, probability=0.3)).all()
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1, math.nan, "0.5"])
+def test_coins_of_no_probability_are_refused(probability):
+    with pytest.raises(InvalidParameter, match="coins: probability must"):
+        coins(KeyedSource(KEY), "coins", 0, 1, probability=probability)
+
+
+@pytest.mark.parametrize("below", [2, 3, 7, 10])
+def test_uniform_integers_are_uniform(below):
+    source = KeyedSource(KEY)
+    drawn = [uniform_integer(source, "integers", below) for _ in range(4_000)]
+    assert stats.chisquare(np.bincount(drawn, minlength=below)).pvalue > LEAST_P_VALUE
+
+
+def test_large_uniform_integers_fill_their_range():
+    source, below = KeyedSource(KEY), 3 * 2**94
+    drawn = np.array([uniform_integer(source, "integers", below) / below for _ in range(2_000)])
+    assert stats.kstest(drawn, "uniform").pvalue > LEAST_P_VALUE
+
+
+@given(st.integers(1, 2**200))
+def test_uniform_integers_stay_below_their_bound(below):
+    assert 0 <= uniform_integer(KeyedSource(KEY), "integers", below) < below
+
+
+@pytest.mark.parametrize("exponent", [Fraction(0), Fraction(1, 3), Fraction(1), Fraction(5, 2), Fraction(0.1)])
+def test_exponential_coins_fall_with_their_probability(exponent):
+    source, n = KeyedSource(KEY), 3_000
+    heads = sum(bernoulli_exp(source, "exp", exponent) for _ in range(n))
+    assert stats.binomtest(heads, n, math.exp(-exponent)).pvalue > LEAST_P_VALUE
+
+
+def test_an_exponential_coin_of_an_enormous_exponent_is_quick_and_false():
+    assert not bernoulli_exp(KeyedSource(KEY), "exp", Fraction(10**300))
