@@ -101,12 +101,13 @@ class Saddle:
     def plan(self, rung: int, relative_width: float) -> Plan:
         """Lay out a grid for a rung.
 
-        A grid of step h widens the bracket by about θ n h² / 8: each step's loss gains a variance of up to h²/4.
+        A grid of step h widens the bracket by about (θ + 1) n h² / 8: each step's loss gains a variance of up to h²/4,
+        and with it half as much in the mean.
         """
         theta = self.tilt(rung)
         mean, variance = self.moments(theta)
         repeats = sum(times for _, times in self.steps)
-        step = math.sqrt(8 * relative_width * max(abs(mean), 1e-9) / (repeats * theta))
+        step = math.sqrt(8 * relative_width * max(abs(mean), 1e-9) / (repeats * (theta + 1)))
         log_tail = min(self.log_delta(theta), 0.0) + math.log(1e-6 * relative_width / repeats)
         tail = math.exp(max(min(log_tail, -50.0), -690.0))
         ranges = [pair.loss_range(tail) for pair, _ in self.steps]

@@ -213,17 +213,30 @@ def test_moments_agree_with_the_masses_on_bins(name, power):
     """Σ q_k e^{t x_k} and Σ q_k e^{t x_{k+1}} lie on either side of E_Q[e^{tL}]."""
     pair, _ = PAIRS[name]
     low, high = pair.loss_range(1e-300)
-    if "table" in name or "no-noise" in name:  # atoms, all within these
-        low, high = -2.5, 2.5
+    if "gaussian" not in name:  # atoms, also outside the range of the base's
+        low, high = min(low, -2.5) - 0.5, max(high, 2.5) + 0.5
     edges = np.linspace(low, high + 1e-6, 20_001)
     q = pair.loss_bins(edges, power * edges[:-1]).q
     moment, step = pair.log_mixture_moment(1.0, power), (edges[1] - edges[0]) * abs(power)
     if power < 0 and pair.missing_mass.upper > 0:
-        assert moment.upper == math.inf
-        return
-    outside = 0.0 if power > 0 or not pair.missing_mass.lower else math.inf
-    assert moment.lower <= math.log(math.fsum(q.upper)) + step + 1e-9 + outside
+        return  # then it is infinite, see below
+    assert moment.lower <= math.log(math.fsum(q.upper)) + step + 1e-9
     assert moment.upper >= math.log(math.fsum(q.lower)) - step - 1e-9
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "table-remove",
+        "table-add",
+        pytest.param(
+            "table-sampled-add",
+            marks=pytest.mark.xfail(strict=True, reason="PoissonAdd leaves out L = −∞ for negative powers: 0.1087, not ∞"),
+        ),
+    ],
+)
+def test_moments_of_negative_order_are_infinite_where_the_loss_may_be_minus_infinity(name):
+    assert PAIRS[name][0].log_mixture_moment(1.0, -1.5).upper == math.inf
 
 
 @given(tables(), st.floats(0.01, 0.99), st.floats(0.1, 8.0))
@@ -266,10 +279,10 @@ def test_equal_tables_give_equal_pairs_with_equal_hashes(one, other):
 
 
 @pytest.mark.xfail(strict=True, reason="log a − log b cancels where a ≈ b: its error is u |log a|, not the 4u |loss| allowed for")
-def test_delta_of_nearly_equal_tables_encloses_their_distance():
+def test_the_supremum_of_nearly_equal_tables_encloses_the_largest_loss():
     p, q = (0.25, 0.75), (0.25 + 2.0**-40, 0.75 - 2.0**-40)
     pair = DiscretePair.from_probabilities(p, q, attained=True)
-    assert holds(pair.delta(Bounds.exact(0.0)), mp.mpf(2) ** -40)
+    assert holds(pair.supremum, mp.log(mp.mpf(p[1]) / mp.mpf(q[1])))
 
 
 @pytest.mark.xfail(strict=True, reason="an infinite mass of several outcomes is a float sum, taken as exact")

@@ -1,0 +1,44 @@
+"""Import rules: what stands on which floor, and what an import may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FLOORS = ("mechanisms", "accountant", "dpsgd", "audit")
+FILES = [(package, path) for package in FLOORS for path in sorted((ROOT / package).rglob("*.py"))]
+HEAVY = ("torch", "scipy.stats", "scipy.optimize", "sklearn", "pandas", "matplotlib")
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute"
+            yield node.module
+
+
+@pytest.mark.parametrize(("package", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
+def test_a_file_imports_only_what_stands_below_it(package, path):
+    above = {*FLOORS[FLOORS.index(package) + 1 :], "tests", "papers", "notebooks"}
+    tops = {name.split(".")[0] for name in imported(path)}
+    assert not tops & above
+    assert "torch" not in tops or package in ("dpsgd", "audit")
+    assert path.name != "config.py" or "torch" not in tops
+    assert "pandas" not in tops and ("matplotlib" not in tops or path.name in ("plots.py", "report.py"))
+
+
+@pytest.mark.parametrize(("package", "path"), FILES, ids=[str(path.relative_to(ROOT)) for _, path in FILES])
+def test_rounding_direction_is_decided_in_one_file(package, path):
+    assert ("nextafter" in path.read_text(encoding="utf-8")) == (path.name == "bounds.py")
+
+
+@pytest.mark.parametrize("module", ["mechanisms", "accountant", "dpsgd", "audit", "accountant.__main__"])
+def test_importing_a_package_loads_nothing_heavy(module):
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert loaded.stdout.strip() == "[]"

@@ -1,0 +1,96 @@
+"""Randomised response: its pair, its exact law, and what it refuses."""
+
+import math
+
+import mpmath as mp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mechanisms import Adjacency, InvalidParameter, KeyedSource, RandomizedResponse, UnsupportedProcess
+from mechanisms.core.bounds import Bounds
+from tests.strategies import REPLACE_ONE
+
+
+def pair_of(epsilon, categories):
+    return RandomizedResponse(epsilon=epsilon, categories=categories).pairs(REPLACE_ONE)["replace"]
+
+
+@given(st.floats(0.0, 30.0), st.integers(2, 10**12))
+def test_the_distance_of_two_answers_is_that_of_their_laws(epsilon, categories):
+    with mp.workdps(40):
+        weight = mp.exp(mp.mpf(epsilon))
+        truth = (weight - 1) / (weight + categories - 1)
+        found = pair_of(epsilon, categories).delta(Bounds.exact(0.0))
+        assert mp.mpf(found.lower) <= truth <= mp.mpf(found.upper)
+
+
+@given(st.floats(0.0, 30.0), st.integers(2, 1000))
+def test_one_answer_costs_its_epsilon_and_no_less(epsilon, categories):
+    pair = pair_of(epsilon, categories)
+    assert pair.supremum.contains(epsilon)
+    assert pair.delta(Bounds.exact(epsilon)).contains(0.0)
+    assert pair.attained and pair.infinite_mass.upper == 0.0
+
+
+@given(st.floats(0.0, 30.0), st.integers(2, 1000))
+def test_masses_sum_to_one(epsilon, categories):
+    masses = pair_of(epsilon, categories).masses
+    assert math.fsum(mass.lower for mass in masses) <= 1 <= math.fsum(mass.upper for mass in masses)
+
+
+def test_two_categories_have_two_losses_and_more_have_three():
+    assert len(pair_of(1.0, 2).losses) == 2 and len(pair_of(1.0, 3).losses) == 3
+
+
+@pytest.mark.parametrize("adjacency", [Adjacency.ADD_REMOVE, Adjacency.ZERO_OUT])
+def test_neighbours_that_do_not_answer_are_refused(adjacency):
+    with pytest.raises(UnsupportedProcess, match=f"its neighbours are replace_one, got {adjacency.value}"):
+        RandomizedResponse(epsilon=1.0).pairs(adjacency)
+
+
+@pytest.mark.parametrize(("epsilon", "categories", "own"), [(0.0, 2, 0), (math.log(3), 2, 1), (1.0, 4, 2), (3.0, 7, 0)])
+def test_answers_follow_their_law(epsilon, categories, own):
+    answers = RandomizedResponse(epsilon=epsilon, categories=categories).release(
+        np.full(4_000, own), randomness=KeyedSource(1)
+    )
+    weights = np.where(np.arange(categories) == own, math.exp(epsilon), 1.0)
+    expected = len(answers) * weights / weights.sum()
+    assert stats.chisquare(np.bincount(answers, minlength=categories), expected).pvalue > 1e-4
+
+
+def test_answers_of_one_source_are_independent():
+    answers = RandomizedResponse(epsilon=0.0, categories=2).release(np.zeros(8_000, dtype=int), randomness=KeyedSource(1))
+    assert stats.chisquare(np.bincount(answers.reshape(-1, 3 + 1) @ [1, 2, 4, 8], minlength=16)).pvalue > 1e-4
+
+
+def test_a_category_comes_back_as_an_int_and_an_array_in_its_shape():
+    response, source = RandomizedResponse(epsilon=1.0, categories=3), KeyedSource(0)
+    assert type(response.release(np.uint8(2), randomness=source)) is int
+    released = response.release([[0, 1], [2, 2]], randomness=source)
+    assert released.shape == (2, 2) and released.dtype == np.int64
+
+
+def test_an_enormous_epsilon_tells_the_truth():
+    assert RandomizedResponse(epsilon=1e6, categories=9).release(4, randomness=KeyedSource(0)) == 4
+
+
+@pytest.mark.parametrize("value", [-1, 3, 0.5, "0", None, True, [0, 3], 2**70])
+def test_what_is_no_category_is_refused(value):
+    with pytest.raises(InvalidParameter, match=r"value must hold whole numbers in \[0, 3\)"):
+        RandomizedResponse(epsilon=1.0, categories=3).release(value, randomness=KeyedSource(0))
+
+
+def test_a_sensitivity_other_than_one_is_refused():
+    with pytest.raises(InvalidParameter, match="sensitivity must be 1 for a category, got 2.0"):
+        RandomizedResponse(epsilon=1.0).release(0, sensitivity=2.0, randomness=KeyedSource(0))
+
+
+@pytest.mark.xfail(strict=True, reason="k − 1 beyond floats: a bare OverflowError")
+def test_categories_beyond_floats_are_described_or_refused():
+    try:
+        pair_of(1.0, 10**400)
+    except InvalidParameter:
+        pass
