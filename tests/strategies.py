@@ -6,6 +6,7 @@ coarse grid; extreme parameters have tests of their own.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from decimal import Decimal
@@ -69,7 +70,7 @@ def vectors(draw: Any, size: int) -> tuple[float, ...]:
     """Probability vectors whose entries are multiples of 1/64, so that sums and complements are exact."""
     cuts = sorted(draw(st.lists(st.integers(0, 64), min_size=size - 1, max_size=size - 1)))
     ends = [0, *cuts, 64]
-    return tuple((b - a) / 64 for a, b in zip(ends, ends[1:], strict=False))
+    return tuple((b - a) / 64 for a, b in itertools.pairwise(ends))
 
 
 @st.composite
@@ -92,9 +93,8 @@ def processes(adjacency: Adjacency, *, most: int = 3) -> st.SearchStrategy[Proce
 
 def any_processes() -> st.SearchStrategy[Process]:
     """Process trees of any shape and any valid parameters, to be described rather than accounted for."""
-    leaf = (
-        st.builds(Gaussian, noise_multiplier=any_noise_multipliers)
-        | st.builds(RandomizedResponse, epsilon=any_noise_multipliers, categories=st.integers(2, 10**30))
+    leaf = st.builds(Gaussian, noise_multiplier=any_noise_multipliers) | st.builds(
+        RandomizedResponse, epsilon=any_noise_multipliers, categories=st.integers(2, 10**30)
     )
     sampling = st.builds(Poisson, probability=any_probabilities)
     return st.recursive(
@@ -118,7 +118,15 @@ VALID_REALS = (
 )
 """One quarter, in every guise that a number may come in."""
 
-NO_REALS = (math.nan, np.float64(math.nan), "0.25", b"0.25", None, True, [0.25], (0.25,), 0.25 + 0j, object(), {})
+
+class Stranger:
+    """Something of no use as a number, with a representation that is the same in every process."""
+
+    def __repr__(self) -> str:
+        return "Stranger()"
+
+
+NO_REALS = (math.nan, np.float64(math.nan), "0.25", b"0.25", None, True, [0.25], (0.25,), 0.25 + 0j, Stranger(), {})
 """What no parameter takes."""
 
 ODD_REALS = (

@@ -1,5 +1,6 @@
 """Randomised response: its pair, its exact law, and what it refuses."""
 
+import contextlib
 import math
 
 import mpmath as mp
@@ -41,10 +42,6 @@ def test_masses_sum_to_one(epsilon, categories):
     assert math.fsum(mass.lower for mass in masses) <= 1 <= math.fsum(mass.upper for mass in masses)
 
 
-def test_two_categories_have_two_losses_and_more_have_three():
-    assert len(pair_of(1.0, 2).losses) == 2 and len(pair_of(1.0, 3).losses) == 3
-
-
 @pytest.mark.parametrize("adjacency", [Adjacency.ADD_REMOVE, Adjacency.ZERO_OUT])
 def test_neighbours_that_do_not_answer_are_refused(adjacency):
     with pytest.raises(UnsupportedProcess, match=f"its neighbours are replace_one, got {adjacency.value}"):
@@ -54,7 +51,7 @@ def test_neighbours_that_do_not_answer_are_refused(adjacency):
 @pytest.mark.parametrize(("epsilon", "categories", "own"), [(0.0, 2, 0), (math.log(3), 2, 1), (1.0, 4, 2), (3.0, 7, 0)])
 def test_answers_follow_their_law(epsilon, categories, own):
     answers = RandomizedResponse(epsilon=epsilon, categories=categories).release(
-        np.full(4_000, own), randomness=KeyedSource(1)
+        np.full(1_500, own), randomness=KeyedSource(1)
     )
     weights = np.where(np.arange(categories) == own, math.exp(epsilon), 1.0)
     expected = len(answers) * weights / weights.sum()
@@ -62,8 +59,10 @@ def test_answers_follow_their_law(epsilon, categories, own):
 
 
 def test_answers_of_one_source_are_independent():
-    answers = RandomizedResponse(epsilon=0.0, categories=2).release(np.zeros(8_000, dtype=int), randomness=KeyedSource(1))
-    assert stats.chisquare(np.bincount(answers.reshape(-1, 3 + 1) @ [1, 2, 4, 8], minlength=16)).pvalue > 1e-4
+    answers = RandomizedResponse(epsilon=0.0, categories=2).release(
+        np.zeros(4_000, dtype=int), randomness=KeyedSource(1)
+    )
+    assert stats.chisquare(np.bincount(answers.reshape(-1, 4) @ [1, 2, 4, 8], minlength=16)).pvalue > 1e-4
 
 
 def test_a_category_comes_back_as_an_int_and_an_array_in_its_shape():
@@ -84,13 +83,11 @@ def test_what_is_no_category_is_refused(value):
 
 
 def test_a_sensitivity_other_than_one_is_refused():
-    with pytest.raises(InvalidParameter, match="sensitivity must be 1 for a category, got 2.0"):
+    with pytest.raises(InvalidParameter, match=r"sensitivity must be 1 for a category, got 2\.0"):
         RandomizedResponse(epsilon=1.0).release(0, sensitivity=2.0, randomness=KeyedSource(0))
 
 
 @pytest.mark.xfail(strict=True, reason="k − 1 beyond floats: a bare OverflowError")
 def test_categories_beyond_floats_are_described_or_refused():
-    try:
+    with contextlib.suppress(InvalidParameter):
         pair_of(1.0, 10**400)
-    except InvalidParameter:
-        pass

@@ -1,6 +1,6 @@
 """Writes compositions.json: δ(ε) of two and three sampled Gaussian steps to 15 digits, by nested quadrature.
 
-    python tests/reference/make.py        (about half an hour)
+python tests/reference/make.py        (about half an hour)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import mpmath as mp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.reference.truth import composed_delta  # noqa: E402
+from tests.reference.truth import composed_delta
 
 CASES = (
     ((1.0, 0.5), (1.0, 0.5)),

@@ -127,7 +127,7 @@ def composed_delta(parts: Sequence[tuple[float, float]], direction: str, epsilon
     (sigma, probability), rest = parts[0], parts[1:]
     if not rest:
         return delta(sampled_gaussian(sigma, probability, direction), epsilon)
-    p, q = gaussian_densities(sigma, probability, direction)
+    p, _q = gaussian_densities(sigma, probability, direction)
     mu = 1 / mp.mpf(sigma)
     sign = 1 if direction == "remove" else -1  # of the slope of the loss
     end = sign * mp.fsum(mp.log1p(-mp.mpf(share)) if share < 1 else -mp.inf for _, share in rest)
@@ -148,7 +148,7 @@ def _log_mixture(z: Number, mu: Number, share: Number) -> Number:
 
 
 def log_sampled_moment(mu: Number, probability: Number, power: Number) -> Number:
-    """log ∫ φ(z) (1 − q + q e^{μz − μ²/2})^t dz, by a trapezoidal rule far finer and wider than double precision needs."""
+    """log ∫ φ(z) (1 − q + q e^{μz − μ²/2})^t dz, by a trapezoidal rule far finer than double precision needs."""
     mu, q, t = mp.mpf(mu), mp.mpf(probability), mp.mpf(power)
     half_width = min(mp.mpf("0.95") * mp.pi / mu / (1 if t >= 0 else 2), mp.mpf(12))
     growth = half_width**2 / 2 - (0 if t >= 0 else -t * mp.log(mp.cos(mu * half_width / 2)))

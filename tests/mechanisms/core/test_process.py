@@ -70,7 +70,9 @@ def test_a_list_of_parts_becomes_a_tuple():
 def test_numbers_are_stored_as_plain_floats_and_ints():
     import numpy as np
 
-    process = Repeat(Sampled(Gaussian(noise_multiplier=np.float32(0.5)), Poisson(probability=np.array(0.5))), np.int64(3))
+    process = Repeat(
+        Sampled(Gaussian(noise_multiplier=np.float32(0.5)), Poisson(probability=np.array(0.5))), np.int64(3)
+    )
     assert repr(process) == repr(Repeat(Sampled(Gaussian(noise_multiplier=0.5), HALF), 3))
 
 
@@ -139,13 +141,18 @@ def test_a_poisson_sample_of_a_poisson_sample_is_one_of_the_product(part, a, b):
         assert leaves(nested) == leaves(Sampled(part, Poisson(probability=a * b)))
 
 
-@pytest.mark.xfail(strict=True, reason="leaves() multiplies the probabilities in floats: 1e-400 becomes 0, so that the step costs nothing")
+@pytest.mark.xfail(
+    strict=True,
+    reason="leaves() multiplies the probabilities in floats: 1e-400 becomes 0, so that the step costs nothing",
+)
 def test_a_poisson_sample_of_a_poisson_sample_is_no_empty_process_when_the_product_underflows():
     tiny = Poisson(probability=1e-200)
     assert leaves(Sampled(Sampled(G, tiny), tiny)) != ()
 
 
-@pytest.mark.xfail(strict=True, reason="leaves() unwraps Sampled(Compose((x,))) after, not before, it merges nested Poisson sampling")
+@pytest.mark.xfail(
+    strict=True, reason="leaves() unwraps Sampled(Compose((x,))) after, not before, it merges nested Poisson sampling"
+)
 def test_nesting_in_a_composition_makes_no_difference_to_nested_sampling():
     inner = Sampled(G, HALF)
     assert leaves(Sampled(Compose((inner,)), HALF)) == leaves(Sampled(inner, HALF))
@@ -179,7 +186,7 @@ def test_several_steps_of_another_kind_inside_one_draw_are_refused():
     response = RandomizedResponse(epsilon=1.0)
     with pytest.raises(UnsupportedProcess, match="several steps inside one sample have no closed pair"):
         Repeat(response, 2).pairs(REPLACE_ONE)
-    with pytest.raises(UnsupportedProcess, match="GaussianPair|DiscretePair"):
+    with pytest.raises(UnsupportedProcess, match=r"GaussianPair|DiscretePair"):
         Compose((response, G)).pairs(REPLACE_ONE)
 
 
@@ -203,7 +210,9 @@ def test_an_adjacency_is_found_by_its_name(adjacency):
 
 @pytest.mark.parametrize("name", ["add-remove", "", None, 1, "ADD_REMOVE"])
 def test_an_unknown_adjacency_is_refused_with_those_there_are(name):
-    with pytest.raises(InvalidParameter, match=r"Adjacency: name must be one of 'add_remove', 'replace_one', 'zero_out'"):
+    with pytest.raises(
+        InvalidParameter, match=r"Adjacency: name must be one of 'add_remove', 'replace_one', 'zero_out'"
+    ):
         Adjacency.parse(name)
 
 
@@ -256,7 +265,10 @@ def test_parts_that_are_no_sequence_are_refused(parts):
 
 
 UNSUPPORTED = [
-    (Allocated(Repeat(G, 3), BallsInBins()), r"no proved bound for BallsInBins\(\) yet.*Poisson sampling does not hold"),
+    (
+        Allocated(Repeat(G, 3), BallsInBins()),
+        r"no proved bound for BallsInBins\(\) yet.*Poisson sampling does not hold",
+    ),
     (Allocated(Repeat(G, 3), Shuffled()), r"no proved bound for Shuffled\(\) yet"),
     (Sampled(G, FixedSize(batch_size=1, records=2)), "FixedSize: no proved pair for this sampling scheme yet"),
     (Sampled(G, WithReplacement(batch_size=1, records=2)), "WithReplacement: no proved pair"),

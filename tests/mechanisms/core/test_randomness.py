@@ -1,4 +1,4 @@
-"""Randomness: known answers from AES itself, seekable streams, exact laws by χ² and Kolmogorov–Smirnov at fixed keys."""
+"""Randomness: known answers from AES itself, seekable streams, laws by χ² and Kolmogorov–Smirnov at fixed keys."""
 
 import hashlib
 import math
@@ -96,7 +96,7 @@ def test_what_is_no_key_is_refused(key):
 
 @pytest.mark.parametrize(("counter", "n"), [(-1, 1), (0, -1), (0.5, 1), ("0", 1)])
 def test_words_at_impossible_places_are_refused(counter, n):
-    with pytest.raises(InvalidParameter, match="Source: (counter|n) must be"):
+    with pytest.raises(InvalidParameter, match=r"Source: (counter|n) must be"):
         KeyedSource(KEY).words("noise", counter, n)
 
 
@@ -123,7 +123,9 @@ def test_the_smallest_uniform_is_above_zero():
     assert uniforms(np.zeros(2, dtype=np.uint32))[0] == 2.0**-54
 
 
-@pytest.mark.xfail(strict=True, reason="2^53 − 1 + ½ is no float: the largest uniform is 1.0, and above ½ most are even")
+@pytest.mark.xfail(
+    strict=True, reason="2^53 − 1 + ½ is no float: the largest uniform is 1.0, and above ½ most are even"
+)
 def test_the_largest_uniform_is_below_one():
     assert uniforms(np.full(2, 2**32 - 1, dtype=np.uint32))[0] < 1.0
 

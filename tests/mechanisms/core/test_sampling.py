@@ -142,7 +142,9 @@ def test_inner_edges_map_back_to_their_edges_within_the_error_declared(chance):
         assert edge_errors_in_units(chance, np.sort(edges)) <= 1
 
 
-@pytest.mark.xfail(strict=True, reason="near log(1 − q) the edge errs by 2u/(1 − q), the declared error knows no 1/(1 − q)")
+@pytest.mark.xfail(
+    strict=True, reason="near log(1 − q) the edge errs by 2u/(1 − q), the declared error knows no 1/(1 − q)"
+)
 def test_inner_edges_map_back_to_their_edges_for_probabilities_near_one():
     chance = 1 - 1e-6
     with mp.workdps(60):
