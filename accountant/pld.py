@@ -94,10 +94,16 @@ class LossCurve(Curve):
             return Bounds.exact(np.ones_like(epsilon))
         saddle = _saddle(self.steps)
         open_ends = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
+        if saddle.flat:
+            return Bounds(lower=lower, upper=np.where(open_ends, 1.0, 0.0))
         rungs = np.array([saddle.rung(x) if is_open else -1 for x, is_open in zip(epsilon, open_ends, strict=True)])
         for rung in set(rungs[open_ends].tolist()):
             chosen = open_ends & (rungs == rung)
-            bounds = self._composed(rung).delta(epsilon[chosen])
+            composed = self._composed(rung)
+            if composed is None:
+                upper[chosen] = 1.0
+                continue
+            bounds = composed.delta(epsilon[chosen])
             lower[chosen], upper[chosen] = bounds.lower, bounds.upper
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
@@ -105,15 +111,18 @@ class LossCurve(Curve):
         """Invert the saddle-point approximation of δ(ε)."""
         if any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
             return 1.0
-        return _saddle(self.steps).epsilon(delta)
+        saddle = _saddle(self.steps)
+        return 1e-9 if saddle.flat else saddle.epsilon(delta)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added at the tilt used for this ε."""
-        if epsilon >= self.supremum.upper or any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
+        certain = any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps)
+        if epsilon >= self.supremum.upper or certain or _saddle(self.steps).flat:
             return ()
-        return self._composed(_saddle(self.steps).rung(epsilon)).ledger(epsilon)
+        composed = self._composed(_saddle(self.steps).rung(epsilon))
+        return composed.ledger(epsilon) if composed else ()
 
-    def _composed(self, rung: int) -> Composed:
+    def _composed(self, rung: int) -> Composed | None:
         return _compose(self.steps, rung, self.relative_width, self.most_points)
 
 
@@ -230,9 +239,11 @@ def _saddle(parts: Steps) -> Saddle:
 
 
 @lru_cache(maxsize=8)
-def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -> Composed:
-    """Lay out the grid for this tilt and compose."""
+def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -> Composed | None:
+    """Lay out the grid for this tilt and compose; None where losses are too small or too large for any grid."""
     plan = _saddle(parts).plan(rung, relative_width)
+    if not plan.usable:
+        return None
     step = coarsened(max(plan.step, plan.reach / (2 * most_points)))
     while True:
         grids = [(gridded(pair, step, plan.tail), times) for pair, times in parts]
@@ -274,7 +285,7 @@ def _read(
         tilt=tilt,
         window=window,
         under=under,
-        lost=min(1.0, sum(n * g.lost for g, n in grids) * (1 + 1e-14)),
+        lost=_any_of([(g.lost, n) for g, n in grids]),
         shift=sum(n * g.shift for g, n in grids) * (1 + 1e-14),
         above=above,
         excess=excess,
@@ -284,6 +295,13 @@ def _read(
         offset=offset,
         rounding=error + more,
     )
+
+
+def _any_of(chances: list[tuple[float, int]]) -> float:
+    """Bound 1 − Π (1 − p)^n, the chance that something of small chance p happens in n tries, rounded up."""
+    if any(p >= 1 for p, _ in chances):
+        return 1.0
+    return min(1.0, -math.expm1(sum(n * math.log1p(-p) for p, n in chances)) * (1 + 1e-12))
 
 
 def _mean_offset(step: GriddedStep, tilt: float) -> float:

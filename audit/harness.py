@@ -64,6 +64,7 @@ def audit(
     described = _described(claim)
     plan = _plan(primary, refuter, confidence)
     watching = _attack(attack)
+    guessing_rule.guess(np.zeros(len(canaries)))  # refuses before the run what does not fit so many canaries
     claimed = epsilon_bounds(claim, delta=delta, adjacency="add_remove")
     answers = _answers(claim, delta)
     data = observe_one_run(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from dpsgd.bookkeeping import BookKeeping, linear_chain
 from dpsgd.losses import Loss
 from dpsgd.vectorised import Vectorised
+from mechanisms import InvalidParameter
 
 GradientSum = Callable[[Tensor, Tensor], Tensor]
 """(features (n, …), targets (n, …)) -> Σ_i g_i min(1, C / ‖g_i‖) of shape (d,), in the order of `trainable`."""
@@ -36,6 +38,10 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
     >>> clipped(torch.tensor([[0.5], [4.0]]), torch.zeros(2))
     tensor([1.5000])
     """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise InvalidParameter(
+            "gradient_sum: autocast must be off: norms in low precision do not keep the bound max_grad_norm."
+        )
     chain = linear_chain(model, example_dimensions=example_dimensions)
     if chain is None:
         return Vectorised(model=model, loss=loss, max_grad_norm=max_grad_norm)

@@ -24,7 +24,7 @@ from mechanisms.core.randomness import Source, normals
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(5)
-NARROW = 0.5  # a bin of width w at z is narrow if w (1 + |z|) <= this: five Gauss–Legendre nodes then err by < 1e-16
+NARROW = 0.25  # a bin of width w at z is narrow if w (1 + |z|) <= this: five Gauss–Legendre nodes then err by < 1e-16
 DIGITS = 40.0  # −log of the relative error allowed to the trapezoidal rule
 MOST_NODES = 100_000
 
@@ -57,12 +57,12 @@ class Gaussian(Mechanism):
         """Return N(μ, 1) against N(0, 1), μ = (movement ÷ sensitivity) ÷ noise multiplier, in every direction."""
         movement = 2.0 if adjacency is Adjacency.REPLACE_ONE else 1.0
         shift = movement / Bounds.exact(self.noise_multiplier)
-        one, none = Bounds.exact(1.0), Bounds.exact(0.0)
+        one = Bounds.exact(1.0)
         pair: DominatingPair = GaussianPair(shift=shift, attained=True)
         if math.isinf(shift.upper):
             pair = DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=True)
         if shift.lower > 0 and math.isinf(shift.upper):
-            pair = DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=none, attained=False)
+            pair = DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=False)
         return dict.fromkeys(adjacency.directions, pair)
 
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
@@ -188,7 +188,7 @@ def _interval_masses(z: Array, mean: float, scale: Array, spread: float) -> Boun
         width = high - low
         centre = 0.5 * (low + high)
         distance = np.maximum(np.abs(low - mean), np.abs(high - mean))
-        narrow = width * (1.0 + distance + abs(mean)) <= NARROW
+        narrow = width * (1.0 + distance) <= NARROW
     value, error = np.zeros_like(scale), np.zeros_like(scale)
     if np.any(narrow):
         x = centre[narrow, None] + 0.5 * width[narrow, None] * NODES - mean
@@ -205,7 +205,8 @@ def _interval_masses(z: Array, mean: float, scale: Array, spread: float) -> Boun
         value[wide] = np.exp(scale[wide] + log_b + log_share)
     reach = np.where(np.isfinite(distance), distance, 40.0)
     error = (
-        UNIT_ROUNDOFF * (64.0 + 16.0 * reach * (1.0 + reach) + 2.0 * np.abs(scale)) + 2.0 * reach * abs(mean) * spread
+        UNIT_ROUNDOFF * (64.0 + 16.0 * reach * (1.0 + reach + abs(mean)) + 2.0 * np.abs(scale))
+        + 2.0 * reach * abs(mean) * spread
     )
     return Bounds(lower=value, upper=value).inflate(np.minimum(error, 0.5))
 
@@ -231,7 +232,7 @@ def _log_moment(mu: float, q: float, power: float) -> Bounds:
     if nodes is None:
         return _crude_log_moment(mu, q, t)
     log_r = _log_mixture(mu * nodes - 0.5 * mu * mu, q)
-    if np.max(t * log_r) < 1:
+    if np.max(t * log_r) < 1 and mu * float(nodes[-1]) < 600:
         return _summed_small(nodes, mu * nodes - 0.5 * mu * mu, log_r, q, t, step)
     return _summed(nodes, mu * nodes - 0.5 * mu * mu, log_r, t, step)
 
@@ -240,22 +241,24 @@ def _log_mixture(w: Array, q: float) -> Array:
     """log(1 − q + q e^w)."""
     with np.errstate(over="ignore"):
         right = math.log(q) + w + np.log1p((1 - q) / q * np.exp(-np.maximum(w, 30)))
-    return np.where(w > 30, right, np.log1p(q * np.expm1(np.minimum(w, 30))))
+        left = np.log((1 - q) + q * np.exp(np.minimum(w, 0)))  # keeps the digits of 1 − q where q is near 1
+    near_one = np.where((w < -0.5) & (q > 0.5), left, np.log1p(q * np.expm1(np.minimum(w, 30))))
+    return np.where(w > 30, right, near_one)
 
 
 def _nodes(mu: float, q: float, t: float, step: float, low: float, high: float) -> Array | None:
     """Return the nodes from low to high where the integrand matters, or None if there are too many to look at.
 
-    For t >= 0, t log r is convex, so on a cell of width Δ log(φ r^t) is at most its larger end + Δ²/8: cells of width
+    For t >= 1, t log r is convex, so on a cell of width Δ log(φ r^t) is at most its larger end + Δ²/8: cells of width
     at most 4 whose ends both lie 62 below the largest add less than e^-58 a node and are left out.
     """
     each = max(1, int(4.0 / step))
     cells = int((high - low) / (each * step)) + 1
-    if cells * (1 if t >= 0 else each) > MOST_NODES:
+    if cells * (1 if t >= 1 else each) > MOST_NODES:
         return None
     ends = low + each * step * np.arange(cells + 1)
     inside = np.ones(cells, dtype=bool)
-    if t >= 0:
+    if t >= 1:
         exponent = t * _log_mixture(mu * ends - 0.5 * mu * mu, q) - 0.5 * ends * ends
         inside = np.maximum(exponent[:-1], exponent[1:]) > np.max(exponent) - 62
     return (ends[:-1][inside, None] + step * np.arange(each)).ravel()

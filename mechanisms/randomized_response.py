@@ -11,9 +11,11 @@ import numpy as np
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import DiscretePair
+from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, bernoulli_exp, uniform_integer
+
+MOST_CATEGORIES = 10**300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,10 @@ class RandomizedResponse(Mechanism):
         checked = validate.non_negative("RandomizedResponse", "epsilon", self.epsilon)
         object.__setattr__(self, "epsilon", checked)
         categories = validate.count("RandomizedResponse", "categories", self.categories, least=2)
+        if categories > MOST_CATEGORIES:
+            raise InvalidParameter(
+                f"RandomizedResponse: categories must be at most 1e300, got {len(str(categories))} digits."
+            )
         object.__setattr__(self, "categories", categories)
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
@@ -54,11 +60,12 @@ class RandomizedResponse(Mechanism):
                 f"RandomizedResponse: its neighbours are replace_one, got {adjacency.value}: "
                 "every record answers, so none can be missing. Use adjacency='replace_one'."
             )
-        rest = float(self.categories - 1)
+        rest = Bounds.exact(float(self.categories - 1))
+        rest = rest if self.categories <= 2**53 else rest.inflate(2 * UNIT_ROUNDOFF)
         own = 1.0 / (1.0 + rest * exp(Bounds.exact(-self.epsilon)))
         other = 1.0 / (rest + exp(Bounds.exact(self.epsilon)))
         none = Bounds.exact(0.0)
-        same = (rest - 1.0) * other  # the categories that neither record has
+        same = ((rest - 1.0) * other).clip(0.0, 1.0)  # the categories that neither record has
         pair = DiscretePair(
             losses=(-self.epsilon, 0.0, self.epsilon),
             masses=(other, same, own),

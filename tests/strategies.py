@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from mechanisms import (
@@ -75,9 +76,11 @@ def vectors(draw: Any, size: int) -> tuple[float, ...]:
 
 @st.composite
 def tables(draw: Any) -> Tabulated:
-    """Finite mechanisms, some of whose outcomes give the record away."""
+    """Finite mechanisms, some of whose outcomes give the record away, with at least two finite losses."""
     size = draw(st.integers(2, 5))
-    return Tabulated(p=draw(vectors(size)), q=draw(vectors(size)))
+    p, q = draw(vectors(size)), draw(vectors(size))
+    assume(len({a / b for a, b in zip(p, q, strict=True) if a and b}) > 1)
+    return Tabulated(p=p, q=q)
 
 
 def steps(adjacency: Adjacency) -> st.SearchStrategy[Process]:

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from accountant.core.profile import Profile
 from mechanisms.core.discover import implementations
-from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Process, leaves
 
+MOST_REPEATS = 2**53  # counts up to here are exact as floats
 Steps = tuple[tuple[DominatingPair, int], ...]
 
 
@@ -61,6 +62,9 @@ def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
 
     Raises:
         UnsupportedProcess: if a step has no known pair under this adjacency.
+        InvalidParameter: if a step runs more often than floats can count.
     """
     parts = [(leaf.pairs(adjacency), times) for leaf, times in leaves(process)]
+    if any(times > MOST_REPEATS for _, times in parts):
+        raise InvalidParameter("Repeat: times must be at most 2**53 in all for any one step to be priced, got more.")
     return {direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions}

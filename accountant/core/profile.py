@@ -105,14 +105,15 @@ class Profile:
 
     def delta(self, epsilon: float) -> Claim:
         """Enclose the smallest δ for which the process is (epsilon, δ)-differentially private."""
-        epsilon = validate.real("Profile", "epsilon", epsilon)
+        epsilon = validate.non_negative("Profile", "epsilon", epsilon)
         ends = [(curve.delta(np.array([epsilon]))[0], direction) for direction, curve in self.curves]
         bounds = largest([end for end, _ in ends]) if ends else Bounds.exact(0.0)
         return self._claim(bounds, "delta", epsilon, next((d for end, d in ends if end.upper == bounds.upper), ""))
 
     def deltas(self, epsilon: ArrayLike) -> Bounds:
         """Enclose δ at every ε of an array, the larger of all directions."""
-        points = np.atleast_1d(np.asarray(epsilon, dtype=np.float64))
+        given = np.atleast_1d(np.asarray(epsilon, dtype=np.float64))
+        points = np.array([validate.non_negative("Profile", "epsilon", value) for value in given])
         curves = [curve.delta(points) for _, curve in self.curves]
         return largest(curves) if curves else Bounds.exact(np.zeros_like(points))
 

@@ -42,6 +42,12 @@ class Plan:
     tail: float
     reach: float
 
+    @property
+    def usable(self) -> bool:
+        """Whether there is such a grid: its ends and its step are proper floats."""
+        ends = (self.below, self.above, self.reach, self.tilt)
+        return all(math.isfinite(end) for end in ends) and 1e-290 < self.step < 1e290
+
 
 @dataclass(slots=True)
 class Saddle:
@@ -58,6 +64,11 @@ class Saddle:
 
     def __post_init__(self) -> None:
         self._spread = math.sqrt(max(-8 * self.cumulant(-0.5), 1e-200))  # μ for a Gaussian
+
+    @property
+    def flat(self) -> bool:
+        """Whether there is no loss to speak of, and so nothing to tilt."""
+        return self._spread < 1e-90
 
     def cumulant(self, theta: float) -> float:
         """K(θ)."""

@@ -30,6 +30,8 @@ ULPS: dict[str, Callable[[Array], Array]] = {
 }
 """By how many ulps the value of each elementary function at x is widened on either side (`validated`)."""
 
+SUBNORMAL_NDTR = -37.5  # Φ(−37.5) = 4.6e-308
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
@@ -169,12 +171,18 @@ def log1p(x: Bounds) -> Bounds:
 
 def ndtr(x: Bounds) -> Bounds:
     """Enclose the standard normal distribution function Φ(x)."""
-    return _increasing(special.ndtr, x, "ndtr").clip(0.0, 1.0)
+    value = _increasing(special.ndtr, x, "ndtr").clip(0.0, 1.0)
+    flushed = np.less(x.lower, SUBNORMAL_NDTR), np.less(x.upper, SUBNORMAL_NDTR)  # scipy returns 0 there
+    lower = np.where(flushed[0], 0.0, value.lower)
+    return _make(lower, np.where(flushed[1], np.maximum(value.upper, 1e-307), value.upper))
 
 
 def log_ndtr(x: Bounds) -> Bounds:
     """Enclose log Φ(x)."""
-    return _increasing(special.log_ndtr, x, "log_ndtr").clip(-np.inf, 0.0)
+    value = _increasing(special.log_ndtr, x, "log_ndtr").clip(-np.inf, 0.0)
+    flushed = np.greater(x.lower, -SUBNORMAL_NDTR), np.greater(x.upper, -SUBNORMAL_NDTR)
+    lower = np.where(flushed[0], np.minimum(value.lower, -1e-307), value.lower)
+    return _make(lower, np.where(flushed[1], 0.0, value.upper))
 
 
 def sqrt(x: Bounds) -> Bounds:
@@ -215,7 +223,7 @@ def _log_difference(a: ArrayLike, b: ArrayLike) -> Bounds:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     empty = ~(b < a)
     gap = Bounds.exact(np.where(empty, -np.inf, b)) - Bounds.exact(np.where(empty, 0.0, a))
-    result = Bounds.exact(np.where(empty, 0.0, a)) + log(-expm1(gap.clip(-np.inf, 0.0)))
+    result = Bounds.exact(np.where(empty, 0.0, a)) + log((-expm1(gap.clip(-np.inf, 0.0))).clip(0.0, 1.0))
     return _make(np.where(empty, -np.inf, result.lower), np.where(empty, -np.inf, result.upper))
 
 

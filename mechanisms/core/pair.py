@@ -14,6 +14,7 @@ AISTATS 2022. arXiv:2106.08567.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -147,12 +148,12 @@ class DiscretePair(DominatingPair):
                 raise InvalidParameter(
                     f"DiscretePair: {name} must be a probability vector of the other's length, got {vector}."
                 )
-        both = sorted((float(np.log(a) - np.log(b)), a) for a, b in zip(p, q, strict=True) if a > 0 and b > 0)
+        both = sorted((_log_ratio(a, b), a) for a, b in zip(p, q, strict=True) if a > 0 and b > 0)
         return cls(
             losses=tuple(loss for loss, _ in both),
             masses=tuple(Bounds.exact(mass) for _, mass in both),
-            infinite_mass=Bounds.exact(sum(a for a, b in zip(p, q, strict=True) if b == 0)),
-            missing_mass=Bounds.exact(sum(b for a, b in zip(p, q, strict=True) if a == 0)),
+            infinite_mass=_total([a for a, b in zip(p, q, strict=True) if b == 0]),
+            missing_mass=_total([b for a, b in zip(p, q, strict=True) if a == 0]),
             attained=attained,
         )
 
@@ -217,6 +218,18 @@ class DiscretePair(DominatingPair):
 
     def _losses(self) -> Bounds:
         return _rounded(np.array(self.losses))
+
+
+def _log_ratio(a: float, b: float) -> float:
+    """log(a/b) to a few ulps, also where a is near b or the quotient leaves the floats."""
+    if b / 2 <= a <= 2 * b:
+        return math.log1p((a - b) / b)
+    quotient = a / b
+    return math.log(quotient) if 1e-300 < quotient < 1e300 else math.log(a) - math.log(b)
+
+
+def _total(masses: list[float]) -> Bounds:
+    return sum((Bounds.exact(mass) for mass in masses if mass), start=Bounds.exact(0.0))
 
 
 def _rounded(loss: Array | float) -> Bounds:

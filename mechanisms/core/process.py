@@ -8,7 +8,7 @@ composition may be chosen adaptively; what they are must be fixed before the run
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -90,6 +90,8 @@ class Compose(Process):
     def __post_init__(self) -> None:
         if isinstance(self.parts, Process):
             raise InvalidParameter("Compose: parts must be a sequence of processes, got a single one: Compose((a, b)).")
+        if not isinstance(self.parts, Iterable):
+            raise InvalidParameter(f"Compose: parts must be a sequence of processes, got {self.parts!r}.")
         object.__setattr__(self, "parts", tuple(_process("Compose", part) for part in self.parts))
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
@@ -215,20 +217,15 @@ def leaves(process: Process) -> tuple[tuple[Process, int], ...]:
 
 
 def _simplified(node: Process) -> Process:
-    """Resolve Poisson sampling with probability 0 or 1, of nothing, and of Poisson samples."""
+    """Resolve Poisson sampling with probability 0 or 1, or of nothing."""
     if not (isinstance(node, Sampled) and isinstance(node.sampling, Poisson)):
         return node
-    part, probability = node.part, node.sampling.probability
-    while isinstance(part, Sampled) and isinstance(part.sampling, Poisson):
-        probability, part = probability * part.sampling.probability, part.part
-    inside = leaves(part)
-    if probability == 0 or not inside:
+    inside = leaves(node.part)
+    if node.sampling.probability == 0 or not inside:
         return Compose(())
-    if probability == 1:
-        return part
-    if len(inside) == 1 and inside[0][1] == 1:
-        part = inside[0][0]
-    return Sampled(part, Poisson(probability=probability))
+    if node.sampling.probability == 1:
+        return _simplified(node.part)
+    return Sampled(inside[0][0], node.sampling) if len(inside) == 1 and inside[0][1] == 1 else node
 
 
 def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:

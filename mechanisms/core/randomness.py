@@ -131,19 +131,19 @@ class KeyedSource(Source):
 
 
 def uniforms(words: Words) -> NDArray[np.float64]:
-    """Return floats in (0, 1), shape (n // 2,): odd multiples of 2^-54 made from pairs of words."""
+    """Return floats in (0, 1), shape (n // 2,): odd multiples of 2^-53 made from pairs of words."""
     pairs = words.astype(np.uint64).reshape(-1, 2)
-    joined = ((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) >> np.uint64(11)
-    return (joined.astype(np.float64) + 0.5) * 2.0**-53
+    joined = ((pairs[:, 0] << np.uint64(32)) | pairs[:, 1]) >> np.uint64(12)
+    return (joined.astype(np.float64) + 0.5) * 2.0**-52
 
 
 def normals(source: Source, stream: str, counter: int, n: int) -> NDArray[np.float64]:
     """Return `n` standard normal floats of `stream`, those numbered `counter` on, so that any part can be had alone.
 
-    Box–Muller on pairs of 53-bit uniforms: each pair of values takes four words, so `counter` must be even.
+    Box–Muller on pairs of 52-bit uniforms: each pair of values takes four words, so `counter` must be even.
 
-    Guarantees: exact up to the rounding of float64 arithmetic, and to |z| <= 8.66, beyond which a normal has
-    probability 5e-18; float64 noise is not exactly Gaussian, and no claim of the accountants covers that gap.
+    Guarantees: exact up to the rounding of float64 arithmetic, and to |z| <= 8.57, beyond which a normal has
+    probability 1e-17; float64 noise is not exactly Gaussian, and no claim of the accountants covers that gap.
 
     Raises:
         InvalidParameter: if `counter` is odd.

@@ -23,7 +23,7 @@ import numpy as np
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, up
-from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 
 
@@ -108,7 +108,10 @@ class FixedSize(Sampling):
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", validate.count("FixedSize", "records", self.records, least=1))
         object.__setattr__(self, "batch_size", validate.count("FixedSize", "batch_size", self.batch_size))
-        validate.probability("FixedSize", "batch_size / records", self.batch_size / self.records)
+        if self.batch_size > self.records:
+            raise InvalidParameter(
+                f"FixedSize: batch_size must be at most records, got {self.batch_size} of {self.records}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +179,8 @@ class PoissonRemove(DominatingPair):
     def loss_range(self, tail: float) -> tuple[float, float]:
         """Map the step's range."""
         low, high = self.base.loss_range(tail)
-        return _sampled(low, self.probability), _sampled(high, self.probability)
+        least = -np.inf if self.base.missing_mass.upper > 0 else low  # L = −∞ is L' = log(1 − q)
+        return _sampled(least, self.probability), _sampled(high, self.probability)
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """Since 1 − p + p e^{L'} = 1 − pq + pq e^L, it is the step's at pq."""
@@ -233,7 +237,8 @@ class PoissonAdd(DominatingPair):
     def loss_range(self, tail: float) -> tuple[float, float]:
         """Map the step's range."""
         low, high = self.base.loss_range(tail)
-        return -_sampled(-low, self.probability), -_sampled(-high, self.probability)
+        most = np.inf if self.base.infinite_mass.upper > 0 else high  # L = ∞ is L' = −log(1 − q)
+        return -_sampled(-low, self.probability), -_sampled(-most, self.probability)
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """log E_P[(1 − q + q e^{−L})^{1 − power}], for p = 1.
@@ -243,6 +248,8 @@ class PoissonAdd(DominatingPair):
         """
         if probability != 1.0:
             raise UnsupportedProcess("PoissonAdd: samples of samples multiply their probabilities first.")
+        if power < 0 and self.base.missing_mass.lower > 0:
+            return Bounds.exact(np.inf)  # what only the mixture shows has L' = −∞
         return self.base.reverse().log_mixture_moment(self.probability, 1.0 - power)
 
     def reverse(self) -> PoissonRemove:
@@ -275,4 +282,6 @@ def _unsampled(edges: Array, q: float) -> tuple[Array, Array, Array]:
         inner = np.where(edges > 1.0, large, small)
         slope = np.clip(1.0 - (1.0 - q) * np.exp(-edges), 0.0, 1.0)
     finite = np.where(np.isfinite(edges), np.abs(edges), 0.0)
-    return inner, slope, 16.0 * UNIT_ROUNDOFF * (1.0 + finite - np.log(q))
+    with np.errstate(over="ignore", divide="ignore"):
+        steep = q * np.minimum(np.exp(-edges), 1.0 / (1.0 - q))  # near log(1 − q), 1 + (e^x − 1)/q cancels
+    return inner, slope, 16.0 * UNIT_ROUNDOFF * (1.0 + finite - np.log(q) + steep)

@@ -40,12 +40,14 @@ def from_json(text: str) -> Process:
     """
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if schema != SCHEMA:
+            raise InvalidParameter(f"from_json: schema must be {SCHEMA!r}, got {schema!r}.")
+        process = _decode(document.get("process"))
+    except RecursionError:
+        raise InvalidParameter("from_json: text must be JSON that nests no deeper than Python's stack.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise InvalidParameter(f"from_json: text must be JSON, but {error}.") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise InvalidParameter(f"from_json: schema must be {SCHEMA!r}, got {schema!r}.")
-    process = _decode(document.get("process"))
     if not isinstance(process, Process):
         raise InvalidParameter(f"from_json: {type(process).__name__} is no process.")
     return process

@@ -16,7 +16,8 @@ def real(owner: str, name: str, value: object) -> float:
     >>> real("Gaussian", "noise_multiplier", 2)
     2.0
     """
-    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+    kind = getattr(getattr(value, "dtype", None), "kind", "")  # numpy's bool and complex scalars have __float__ too
+    if isinstance(value, (str, bytes, bool)) or kind in ("b", "c") or not hasattr(value, "__float__"):
         raise InvalidParameter(f"{owner}: {name} must be a real number, got {value!r}.")
     try:
         number = float(cast(SupportsFloat, value))

@@ -41,7 +41,7 @@ INVALID = [
     (lambda: Poisson(probability=math.nan), "probability must be a number, got nan"),
     (lambda: Poisson(probability="0.1"), "probability must be a real number"),
     (lambda: TruncatedPoisson(probability=0.5, largest_batch=0), "largest_batch must be at least 1"),
-    (lambda: FixedSize(batch_size=3, records=2), r"batch_size / records must lie in \[0, 1\]"),
+    (lambda: FixedSize(batch_size=3, records=2), r"batch_size must be at most records"),
     (lambda: FixedSize(batch_size=0, records=0), "records must be at least 1"),
     (lambda: FixedSize(batch_size=0.5, records=2), "batch_size must be a whole number"),
     (lambda: WithReplacement(batch_size=-1, records=2), "batch_size must be at least 0"),
@@ -54,7 +54,6 @@ def test_impossible_schemes_are_refused(build, message):
         build()
 
 
-@pytest.mark.xfail(strict=True, reason="batch_size / records overflows: a bare OverflowError")
 def test_enormous_batches_are_refused_like_large_ones():
     with pytest.raises(InvalidParameter):
         FixedSize(batch_size=10**400, records=1)
@@ -142,9 +141,6 @@ def test_inner_edges_map_back_to_their_edges_within_the_error_declared(chance):
         assert edge_errors_in_units(chance, np.sort(edges)) <= 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="near log(1 − q) the edge errs by 2u/(1 − q), the declared error knows no 1/(1 − q)"
-)
 def test_inner_edges_map_back_to_their_edges_for_probabilities_near_one():
     chance = 1 - 1e-6
     with mp.workdps(60):

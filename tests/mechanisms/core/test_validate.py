@@ -23,9 +23,6 @@ def test_what_is_no_real_number_is_refused_by_name(value):
         validate.real("Owner", "name", value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="numpy's complex and bool scalars have __float__: 1j is dropped, True becomes 1.0"
-)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("value", [np.complex128(0.25 + 1j), np.True_], ids=repr)
 def test_numpy_scalars_that_are_no_real_numbers_are_refused(value):
