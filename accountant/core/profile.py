@@ -22,7 +22,9 @@ from mechanisms.core.process import Adjacency, Direction
 
 SECTIONS = 16
 RELATIVE_RESOLUTION = 1e-12
-STEPS_FROM_GUESS = (1.001, 1.05, 1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+NEARBY = 2.0 ** np.arange(-44, -4)  # where to look beside a guess, relative to it: 6e-14 to .03
+FURTHER = (1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
 class Curve(ABC):
@@ -98,7 +100,7 @@ class Profile:
         for direction, curve in self.curves:
             if direction != worst and _cannot_raise(curve, delta, best):
                 continue
-            ends = Bounds(lower=_epsilon_lower(curve, delta), upper=_epsilon_upper(curve, delta))
+            ends = _enclosed(curve, delta)
             worst = direction if ends.upper > best.upper else worst
             best = largest([best, ends])
         return self._claim(best, "epsilon", delta, worst)
@@ -137,35 +139,56 @@ def _cannot_raise(curve: Curve, delta: float, best: Bounds) -> bool:
     return 0.0 < delta < 1.0 and bool(curve.delta(np.array([best.lower])).upper[0] <= delta)
 
 
-def _epsilon_upper(curve: Curve, delta: float) -> float:
-    """Return an ε at which δ(ε) <= delta is certified, as small as the curve allows."""
-    if delta >= 1.0:
-        return 0.0
-    ceiling = float(curve.supremum.upper)
-    if delta == 0.0:
-        return ceiling
-    _, crossed = _search(lambda x: curve.delta(x).upper <= delta, curve.guess(delta))
-    return min(ceiling, crossed)
+def _enclosed(curve: Curve, delta: float) -> Bounds:
+    """Enclose the smallest ε with δ(ε) <= delta: δ > delta is certified all below the lower end, <= at the upper.
 
-
-def _epsilon_lower(curve: Curve, delta: float) -> float:
-    """Return an ε such that δ(x) > delta is certified for all x below it, as large as the curve allows."""
-    if delta >= 1.0:
-        return 0.0
-    if delta == 0.0:
-        return max(0.0, float(curve.supremum.lower))
-    below, _ = _search(lambda x: curve.delta(x).lower <= delta, curve.guess(delta))
-    return below
-
-
-def _search(crossed: Callable[[Array], NDArray[np.bool_]], guess: float) -> tuple[float, float]:
-    """Return (last point seen not crossed, first point seen crossed), 0 and inf standing for never.
-
-    `crossed` is False, then True as ε grows. Points are laid out around the guess, then between the two.
+    Points are laid out at both sides of the guess, ever further, and then between those that enclose each end.
     """
+    supremum = curve.supremum
+    if delta >= 1.0:
+        return Bounds.exact(0.0)
+    if delta == 0.0:
+        return Bounds(lower=max(0.0, float(supremum.lower)), upper=max(0.0, float(supremum.upper)))
+
+    def refuted(points: Array) -> NDArray[np.bool_]:
+        return np.logical_not(curve.delta(points).lower > delta)
+
+    def kept(points: Array) -> NDArray[np.bool_]:
+        return np.asarray(curve.delta(points).upper <= delta)
+
+    guess = curve.guess(delta)
     guess = float(np.clip(guess, 1e-12, 1e280)) if math.isfinite(guess) else 1.0
-    below, above = _bracket(crossed, guess)
-    while math.isfinite(above) and above - below > RELATIVE_RESOLUTION * above:
+    points = np.concatenate([[0.0], guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
+    bounds = curve.delta(points)
+    below, over = _enclosing(points, np.logical_not(bounds.lower > delta), refuted)
+    under, above = _enclosing(points, bounds.upper <= delta, kept)
+    worth = SHARE * (above - below) if math.isfinite(above) else 0.0
+    lower, _ = _narrowed(refuted, below, over, worth)
+    _, upper = _narrowed(kept, under, above, worth)
+    return Bounds(lower=lower, upper=max(lower, min(upper, float(supremum.upper))))
+
+
+def _enclosing(
+    points: Array, hits: NDArray[np.bool_], crossed: Callable[[Array], NDArray[np.bool_]]
+) -> tuple[float, float]:
+    """Return (last point not crossed, first point crossed): among these, else further on; (0, 0) if 0 is crossed."""
+    if np.any(hits):
+        first = int(np.argmax(hits))
+        return (float(points[first - 1]), float(points[first])) if first else (0.0, 0.0)
+    last = float(points[-1])
+    for factor in FURTHER:
+        beyond = factor * last
+        if crossed(np.array([beyond]))[0]:
+            return last, beyond
+        last = beyond
+    return last, math.inf
+
+
+def _narrowed(
+    crossed: Callable[[Array], NDArray[np.bool_]], below: float, above: float, worth: float
+) -> tuple[float, float]:
+    """Narrow (last not crossed, first crossed) until it is not worth the work."""
+    while math.isfinite(above) and above - below > max(RELATIVE_RESOLUTION * above, worth):
         sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
         points = np.linspace(below, above, sections + 1)[1:-1]
         points = points[(points > below) & (points < above)]
@@ -176,21 +199,3 @@ def _search(crossed: Callable[[Array], NDArray[np.bool_]], guess: float) -> tupl
         below = float(points[first - 1]) if first > 0 else below
         above = float(points[first]) if first < len(points) else above
     return below, above
-
-
-def _bracket(crossed: Callable[[Array], NDArray[np.bool_]], guess: float) -> tuple[float, float]:
-    def at(x: float) -> bool:
-        return bool(crossed(np.array([x]))[0])
-
-    last = guess
-    if at(guess):
-        for factor in STEPS_FROM_GUESS:
-            if not at(guess / factor):
-                return guess / factor, last
-            last = guess / factor
-        return (0.0, 0.0) if at(0.0) else (0.0, last)
-    for factor in STEPS_FROM_GUESS:
-        if at(guess * factor):
-            return last, guess * factor
-        last = guess * factor
-    return last, math.inf

@@ -45,6 +45,21 @@ class LossBins:
     edge_error: Array
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalMixture:
+    """What a pair may be: ((1 − q) N(0, 1) + q N(μ, 1), N(0, 1)), or that reversed.
+
+    Args:
+        shift: enclosure of μ > 0.
+        probability: q in (0, 1].
+        reverse: whether the mixture is Q rather than P; where q = 1 it makes no difference.
+    """
+
+    shift: Bounds
+    probability: float
+    reverse: bool
+
+
 class DominatingPair(ABC):
     """A pair (P, Q) of distributions, given by the law of its privacy loss under both."""
 
@@ -66,6 +81,11 @@ class DominatingPair(ABC):
     def missing_mass(self) -> Bounds:
         """Q(L = −∞): what Q may show and P never does."""
         return self.reverse().infinite_mass
+
+    @property
+    def normal_mixture(self) -> NormalMixture | None:
+        """This pair as a mixture of normals, where it is one."""
+        return None
 
     @abstractmethod
     def delta(self, epsilon: Bounds) -> Bounds:

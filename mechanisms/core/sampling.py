@@ -24,7 +24,7 @@ import numpy as np
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, up
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins, NormalMixture
 
 
 class Sampling:
@@ -162,6 +162,11 @@ class PoissonRemove(DominatingPair):
         """q P(L = ∞)."""
         return self.probability * self.base.infinite_mass
 
+    @property
+    def normal_mixture(self) -> NormalMixture | None:
+        """The mixture of the step's normals, where the step is one of normals."""
+        return _mixed(self.base, self.probability, reverse=False)
+
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ'(ε) = q δ(ε'), with e^{ε'} = 1 + (e^ε − 1)/q."""
         inner = log1p(expm1(epsilon) / self.probability)
@@ -217,6 +222,11 @@ class PoissonAdd(DominatingPair):
         """0: whatever P shows, the mixture shows too."""
         return Bounds.exact(0.0)
 
+    @property
+    def normal_mixture(self) -> NormalMixture | None:
+        """The reversed mixture of the step's normals, where the step is one of normals."""
+        return _mixed(self.base, self.probability, reverse=True)
+
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ'(ε) = c δ(ε'), with c = 1 − e^ε (1 − q) and e^{ε'} = q e^ε / c; 0 where c <= 0."""
         q = Bounds.exact(self.probability)
@@ -255,6 +265,13 @@ class PoissonAdd(DominatingPair):
     def reverse(self) -> PoissonRemove:
         """Return ((1 − q) P + q Q, P)."""
         return PoissonRemove(base=self.base.reverse(), probability=self.probability, attained=self.attained)
+
+
+def _mixed(base: DominatingPair, probability: float, *, reverse: bool) -> NormalMixture | None:
+    normals = base.normal_mixture
+    if normals is None or normals.probability < 1.0:
+        return None
+    return NormalMixture(shift=normals.shift, probability=probability, reverse=reverse)
 
 
 def _at(index: int, size: int) -> Array:

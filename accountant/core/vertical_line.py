@@ -1,0 +1,186 @@
+"""δ(ε) as an integral over a vertical line, by a trapezoidal rule whose error has one sign and a bound.
+
+With K_Q(t) = log E_Q[e^{tL}] of a sum of losses that are never infinite, and t = c + iy, c = 1 + θ > 1,
+
+    δ(ε) = (1 / 2πi) ∫ e^{K_Q(t) + ε (1 − t)} / (t (t − 1)) dt.
+
+By Poisson's summation formula the rule with spacing h gives Σ_k e^{2πkθ/h} δ(ε + 2πk/h) over all whole k, each term at
+least 0. So it exceeds δ(ε) by at most
+
+    1 / (e^{2πθ/h} − 1)  +  C(θ') e^{K(θ') − θ'ε} / (e^{2π(θ' − θ)/h} − 1),    C(θ') = θ'^θ' / (1 + θ')^{1 + θ'},
+
+as δ <= 1 for k < 0 and, for k > 0 and any θ' > θ, δ(x) <= C(θ') e^{K(θ') − θ'x} by Chernoff, K(θ) = K_Q(1 + θ).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from accountant.core.ladder import Layout
+from accountant.core.ledger import ErrorLine, Ledger
+from accountant.core.normal_sums import NormalSum
+from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.pair import UNIT_ROUNDOFF
+
+FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least so far
+CUT = 1e-11  # relative: where nodes may end
+MOST_NODES = 4096
+SECANTS = 24
+MOST_WORK = 2**19  # nodes × kinds of steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Line:
+    """The rule's terms on one line, ready to be read at any ε.
+
+    Args:
+        theta: θ > 0.
+        spacing: h.
+        log_scale: K(θ).
+        frequencies: y_k = k h, shape (m,).
+        size: of the terms, over e^{K(θ)}, both signs of y together.
+        angle: of the terms.
+        doubt: bound of the error of every exponent.
+        cut: bound of the terms left out, over e^{K(θ)}.
+        quadrature: bound of the share of `doubt` that is not round-off.
+        chernoff: (θ', K(θ') at most).
+    """
+
+    theta: float
+    spacing: float
+    log_scale: float
+    frequencies: Array
+    size: Array
+    angle: Array
+    doubt: Array
+    cut: float
+    chernoff: tuple[float, float]
+
+    def delta(self, epsilon: Array) -> Bounds:
+        """Enclose δ at every ε."""
+        scale, value, noise = self._read(epsilon)
+        with np.errstate(over="ignore", invalid="ignore"):
+            upper = scale * (value + noise + self.cut)
+            lower = scale * (value - noise - self.cut) - self._aliased(epsilon)
+        upper = np.where(np.isnan(upper), 1.0, np.clip(upper, 0.0, 1.0))
+        return Bounds(lower=np.minimum(np.where(np.isnan(lower), 0.0, np.clip(lower, 0.0, 1.0)), upper), upper=upper)
+
+    def epsilon(self, delta: float, start: float) -> float:
+        """Return about the ε >= 0 with δ(ε) = delta, by secants of log δ, whose slope is about −θ."""
+        epsilon, last, error, slope = start, start, math.nan, -self.theta
+        for _ in range(SECANTS):
+            scale, value, _ = self._read(np.array([epsilon]))
+            error, before = math.log(max(float(scale[0] * value[0]), 1e-300)) - math.log(delta), error
+            if epsilon != last and math.isfinite(before):
+                slope = min((error - before) / (epsilon - last), -1e-3 * self.theta)
+            last, epsilon = epsilon, max(epsilon - error / slope, 0.0)
+            if abs(epsilon - last) <= 1e-13 * epsilon:
+                break
+        return epsilon
+
+    def missing(self, epsilon: Array, relative: float) -> float:
+        """Return by how many nats the aliases exceed `relative` δ, where other errors do not hide it; at most 0 if none."""
+        if not epsilon.size:
+            return 0.0
+        scale, value, noise = self._read(epsilon)
+        floor = np.maximum(relative * (value - noise), noise + self.cut)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.log(self._aliased(epsilon)) - np.log(scale) - np.log(floor)
+        return float(np.max(np.where(np.isnan(excess), 0.0, excess)))
+
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return one line for each error at this ε."""
+        point = np.array([epsilon])
+        scale, _, noise = self._read(point)
+        return (
+            ErrorLine(
+                source="discretisation: aliases of the trapezoidal rule on the line",
+                bound=float(self._aliased(point)[0]),
+                unit="delta",
+                basis="proved",
+            ),
+            ErrorLine(
+                source="truncation: the line beyond its last node",
+                bound=float(scale[0]) * self.cut,
+                unit="delta",
+                basis="proved",
+            ),
+            ErrorLine(
+                source="quadrature of the moments, and round-off",
+                bound=float(scale[0] * noise[0]),
+                unit="delta",
+                basis="validated",
+            ),
+        )
+
+    def _read(self, epsilon: Array) -> tuple[Array, Array, Array]:
+        """Return e^{K(θ) − θε}, rounded up by its own error; the sum of the terms over it; and its error."""
+        turned = epsilon[:, None] * self.frequencies
+        value = np.cos(self.angle - turned) @ self.size
+        exponent = self.log_scale - self.theta * epsilon
+        ulps = 8.0 + len(self.size) + 4 * np.abs(self.angle) + 4 * np.abs(turned)
+        ulps = ulps + (4 * np.abs(self.log_scale) + 4 * self.theta * np.abs(epsilon))[:, None]
+        noise = (self.doubt + UNIT_ROUNDOFF * ulps) @ self.size * (1 + 1e-9)
+        return np.exp(np.minimum(exponent, 700.0)), value, noise
+
+    def _aliased(self, epsilon: Array) -> Array:
+        """Bound what the sum exceeds δ(ε) by."""
+        further, growth = self.chernoff
+        log_c = further * math.log(further) - (1 + further) * math.log1p(further)
+        with np.errstate(over="ignore"):
+            behind = 1.0 / np.expm1(2 * math.pi * self.theta / self.spacing)
+            ahead = np.exp(np.minimum(log_c + growth - further * epsilon, 700.0))
+            ahead = ahead / np.expm1(2 * math.pi * (further - self.theta) / self.spacing)
+        return np.asarray((behind + ahead) * (1 + 1e-9))
+
+
+def line(loss: NormalSum, layout: Layout) -> Line:
+    """Return the line of a layout, with as many nodes as its end needs.
+
+    Args:
+        loss: the sum of the steps' losses.
+        layout: where it stands, see `accountant.core.ladder`.
+
+    Raises:
+        NumericalFailure: if a moment, or the number of nodes, leaves its budget.
+    """
+    theta, spacing = layout.theta, layout.spacing
+    count, rest = _nodes(loss, layout)
+    if count > MOST_NODES or count * loss.kinds > MOST_WORK:
+        raise NumericalFailure("contour: the line needs more nodes than its budget. Use accountant='pld'.")
+    y, a = spacing * np.arange(count), 1.0 + theta
+    real, imaginary, error = loss.transform(theta, y)
+    size = np.exp(real - real[0] - 0.5 * np.log((a * a + y * y) * (theta * theta + y * y))) * spacing / math.pi
+    size[0] *= 0.5
+    return Line(
+        theta=theta,
+        spacing=spacing,
+        log_scale=float(real[0]),
+        frequencies=y,
+        size=size,
+        angle=imaginary - np.arctan2(y, a) - np.arctan2(y, theta),
+        doubt=np.expm1(np.minimum(error + error[0], 1.0)) + 16 * UNIT_ROUNDOFF,
+        cut=rest,
+        chernoff=(layout.further, loss.log_moment(layout.further)),
+    )
+
+
+def _nodes(loss: NormalSum, layout: Layout) -> tuple[int, float]:
+    """Return how many nodes to take, and a bound of the terms beyond them over e^{K(θ)}.
+
+    Terms at y are at most |φ(y)| h / (π y²), both signs together, where φ is the transform over its value at y = 0; with
+    the envelope E of |φ| those from Y on sum to at most E(Y) (1/Y + h/Y²) / π.
+    """
+    theta, spacing, deviation = layout.theta, layout.spacing, math.sqrt(layout.bend)
+    level = CUT / (theta * (1.0 + theta) * math.sqrt(2 * math.pi) * deviation)
+    count = max(4.0, FIRST_REACH / deviation / spacing)
+    while True:
+        start = spacing * math.ceil(count)
+        rest = loss.envelope(theta, start) * (1.0 / start + spacing / start**2) / math.pi * (1 + 1e-9)
+        if rest <= level or count > MOST_NODES:
+            return math.ceil(count), rest
+        count *= 1.1

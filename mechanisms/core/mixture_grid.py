@@ -1,0 +1,274 @@
+"""Nodes and error bounds for the moments E[r^s] of the likelihood ratio of a Poisson-sampled normal.
+
+With r(z) = 1 − q + q e^x, x = μz − μ²/2 and z standard normal, E[r] = 1 and so
+
+    E[r^s] = 1 + ∫ φ(z) f(z) dz,    f = r^s − 1 − s w,    w = r − 1,
+
+where f is of second order in w: nothing cancels where q is small. The trapezoidal rule with step h errs by at most
+2 M / (e^{2πa/h} − 1), if ∫ |φ f| is at most M on every line |Im z| <= a                         [TW14, Thm 5.1].
+M is an upper sum over cells, from |φ(u + ib)| = e^{b²/2} φ(u), |w| <= q (e^x + 1) and the smaller one of
+
+    |f| <= |s (s − 1)| / 2 · |w|² · max over τ of |1 + τw|^{Re s − 2} e^{|Im s| arg (1 + τw)}     (Taylor)
+    |f| <= |r|^{Re s} e^{|Im s| arg r} + 1 + |s w|
+
+with, at u + ib and 0 <= τ <= 1,  cos(μb/2) min(1, r(u)) <= |1 + τw| <= max(1, r(u))  and  arg (1 + τw) <= arg r.
+
+[TW14] L. N. Trefethen, J. A. C. Weideman. The Exponentially Convergent Trapezoidal Rule. SIAM Review 56 (2014).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.pair import UNIT_ROUNDOFF
+
+LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
+REACH = 14.0  # where the cells end, the majorant falls by e^-14 a unit
+CELLS = 192
+STRIPS = (1.0, 0.5, 0.25, 0.1)  # heights a that are tried, in parts of the largest
+LARGEST_STRIP, LARGEST_TURN = 12.0, 0.8 * math.pi  # of a, and of μa
+LOG_TOLERANCE = math.log(1e-17)  # of the quadrature, relative to E[r^s] − 1
+LARGEST_EXPONENT = 650.0
+LEAST_FREQUENCY = 1e-9  # at s = 0 and 1 themselves f vanishes, and with it its majorant
+MOST_NODES = 2**14
+SMALL, TERMS = 0.06, 15  # f is a series of so many terms where |w| (|s| + 2) is below this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grid:
+    """Nodes of the trapezoidal rule for k mixtures, shape (k, n): exact x, weights, and r there.
+
+    Args:
+        z: the nodes.
+        weight: the rule's, φ(z) included.
+        w: r − 1.
+        loss: log r.
+        doubt: bound of the relative error of the weights, in units of the unit roundoff.
+        error: bound of the error of the rule and of its truncation, shape (k,).
+    """
+
+    z: Array
+    weight: Array
+    w: Array
+    loss: Array
+    doubt: Array
+    error: Array
+
+    def rows(self, rows: slice) -> Grid:
+        """Return the grid of some of the mixtures."""
+        return Grid(
+            z=self.z[rows],
+            weight=self.weight[rows],
+            w=self.w[rows],
+            loss=self.loss[rows],
+            doubt=self.doubt[rows],
+            error=self.error[rows],
+        )
+
+
+def grid(shift: Bounds, probability: Array, exponent: float, frequency: float) -> Grid:
+    """Return nodes on which E[r^s] − 1 is right to 1e-17 or so of itself at s = exponent, and at |Im s| <= frequency.
+
+    Args:
+        shift: enclosure of μ > 0, shape (k,).
+        probability: q in (0, 1), shape (k,).
+        exponent: Re s.
+        frequency: the largest |Im s|.
+
+    Raises:
+        NumericalFailure: if r^s leaves the floats, or there would be more than `MOST_NODES` nodes.
+    """
+    mu, q = 0.5 * (shift.lower + shift.upper)[:, None], probability[:, None]
+    cells = Cells.around(mu, q, exponent, max(frequency, LEAST_FREQUENCY))
+    step, first, last, error = cells.layout()
+    count = int(np.max(np.ceil((last - first) / step))) + 1
+    spacing = _rounded_up(mu[:, 0] * (last - first) / max(count - 1, 1))
+    start = np.floor((mu[:, 0] * first - 0.5 * mu[:, 0] ** 2) / spacing)
+    x = (start[:, None] + np.arange(count + 1)) * spacing[:, None]
+    z = x / mu + 0.5 * mu
+    loss = log_mixture(x, q)
+    if not max(np.max(exponent * loss), np.max((exponent - 1.0) * loss)) <= LARGEST_EXPONENT:
+        raise NumericalFailure("contour: powers of the likelihood ratio leave the floats. Use accountant='pld'.")
+    spread = (shift.upper - shift.lower)[:, None] / mu / UNIT_ROUNDOFF
+    return Grid(
+        z=z,
+        weight=np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * spacing[:, None] / mu,
+        w=q * np.expm1(x),
+        loss=loss,
+        doubt=8.0 + spread + (4.0 + 2.0 * spread) * np.abs(z) * (np.abs(x) / mu + 0.5 * mu),
+        error=error,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cells:
+    """Bounds of |φ f| on cells of u = Re z, shape (k, CELLS), for powers s with Re s = exponent, |Im s| <= frequency.
+
+    Args:
+        mu: μ, shape (k, 1).
+        q: shape (k, 1).
+        edges: ends of the cells, shape (k, CELLS + 1).
+        x: μu − μ²/2 there.
+        loss: log r there.
+        exponent: Re s.
+        frequency: the largest |Im s|.
+    """
+
+    mu: Array
+    q: Array
+    edges: Array
+    x: Array
+    loss: Array
+    exponent: float
+    frequency: float
+
+    @classmethod
+    def around(cls, mu: Array, q: Array, exponent: float, frequency: float) -> Cells:
+        """Lay out the cells to where the majorant falls by e^-14 a unit of u on either side."""
+        bend = exponent - 2.0
+        low = -REACH - max(-bend, 0.0) * mu * np.minimum(1.0, q / (1.0 - q))
+        high = REACH + (2.0 + max(bend, 0.0)) * mu
+        edges = low + (high - low) * np.linspace(0.0, 1.0, CELLS + 1)
+        x = mu * edges - 0.5 * mu**2
+        if not np.max(x) <= LARGEST_EXPONENT:
+            raise NumericalFailure("contour: the likelihood ratio leaves the floats. Use accountant='pld'.")
+        loss = log_mixture(x, q)
+        return cls(mu=mu, q=q, edges=edges, x=x, loss=loss, exponent=exponent, frequency=frequency)
+
+    @property
+    def width(self) -> Array:
+        """The width of a cell, shape (k,)."""
+        return np.asarray((self.edges[:, -1] - self.edges[:, 0]) / CELLS)
+
+    def layout(self) -> tuple[Array, Array, Array, Array]:
+        """Return, for each mixture, the step, the first and the last node, and a bound of the error."""
+        goal = LOG_TOLERANCE + self._log_size()
+        largest = np.minimum(LARGEST_TURN / self.mu, LARGEST_STRIP)
+        sizes = np.array([self._log_majorant(part * largest) for part in STRIPS])
+        heights = np.array(STRIPS)[:, None] * largest[:, 0]
+        steps = 2 * math.pi * heights / np.maximum(sizes + math.log(2.0) - goal, 1.0)
+        best, rows = np.argmax(steps, axis=0), np.arange(len(largest))
+        step = steps[best, rows]
+        first, last, lost = self._kept(step, 0.25 * np.exp(goal))
+        if not np.max((last - first) / step) < MOST_NODES:
+            raise NumericalFailure("contour: moments need more nodes than the budget allows. Use accountant='pld'.")
+        decay = 0.999 * 2 * math.pi * heights[best, rows] / step
+        aliased = 2.0 * np.exp(sizes[best, rows] - decay) / -np.expm1(-decay)
+        return step, first, last, (aliased + lost) * (1 + 1e-9)
+
+    def _log_size(self) -> Array:
+        """About log |E[r^s] − 1| at s = exponent, kept from 0 where s is 0 or 1."""
+        z = 0.5 * (self.edges[:, :-1] + self.edges[:, 1:])
+        x = self.mu * z - 0.5 * self.mu**2
+        w = self.q * np.expm1(x)
+        loss = np.clip(log_mixture(x, self.q), *(np.array([-1, 1]) * LARGEST_EXPONENT / (1 + abs(self.exponent))))
+        f0 = second_order(w, loss, self.exponent).f0 + 1e-12 * np.minimum(w * w, np.abs(w))
+        total = np.abs(np.sum(np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * f0, axis=1)) * self.width
+        return np.asarray(np.log(np.maximum(total, 1e-280)))
+
+    def _log_majorant(self, height: Array) -> Array:
+        """Bound log ∫ |φ f| over every line |Im z| <= height, shape (k,); beyond the cells arg r is taken as μ height."""
+        terms, angle = self._log_terms(height)
+        right = terms[:, -1] - angle[:, -1] + self.frequency * (self.mu * height)[:, 0]
+        largest = np.maximum(np.max(terms, axis=1), right)
+        inside = np.sum(np.exp(terms - largest[:, None]), axis=1) * self.width
+        beyond = (np.exp(terms[:, 0] - largest) + np.exp(right - largest)) / REACH
+        return np.asarray(largest + np.log(inside + beyond))
+
+    def _kept(self, step: Array, share: Array) -> tuple[Array, Array, Array]:
+        """Return the first and last u that matter, and a bound of the rule's terms beyond them, at most 2 shares each.
+
+        A cell holds at most width / step + 1 nodes; beyond the cells a further width / step + 2 bound them all.
+        """
+        terms = np.exp(np.minimum(self._log_terms(np.zeros_like(self.mu))[0], 700.0)) * (self.width + step)[:, None]
+        terms[:, [0, -1]] *= 3.0 + 1.0 / (REACH * self.width)[:, None]
+        from_left, from_right = np.cumsum(terms, axis=1), np.cumsum(terms[:, ::-1], axis=1)
+        left = np.sum(from_left < share[:, None], axis=1)
+        right = np.sum(from_right < share[:, None], axis=1)
+        rows, none = np.arange(len(step)), np.zeros((len(step), 1))
+        lost = np.hstack([none, from_left])[rows, left] + np.hstack([none, from_right])[rows, right]
+        lost += np.where(left == 0, terms[:, 0], 0.0) + np.where(right == 0, terms[:, -1], 0.0)
+        return self.edges[rows, left], self.edges[rows, np.maximum(CELLS - right, left + 1)], lost
+
+    def _log_terms(self, height: Array) -> tuple[Array, Array]:
+        """Bound log |φ f| on each cell for |Im z| <= height; and |Im s| arg r, which is part of it."""
+        s, y, turn = self.exponent, self.frequency, self.mu * height
+        left, right = self.edges[:, :-1], self.edges[:, 1:]
+        nearest = np.where(left * right <= 0, 0.0, np.minimum(np.abs(left), np.abs(right)))
+        growth = self.q * np.exp(self.x[:, 1:])
+        angle = y * np.arctan2(growth * np.sin(turn), 1.0 - self.q + growth * np.cos(turn))
+        log_w = np.log(self.q) + np.logaddexp(self.x[:, 1:], 0.0)
+        shrink = np.log(np.cos(0.5 * turn))
+        least, most = self.loss[:, :-1] + shrink, self.loss[:, 1:]
+        bend = (s - 2.0) * (np.maximum(most, 0.0) if s >= 2 else np.minimum(self.loss[:, :-1], 0.0) + shrink)
+        taylor = math.log(0.5 * (abs(s) + y) * (abs(s - 1.0) + y)) + 2.0 * log_w + bend + angle
+        powers = s * (most if s >= 0 else least) + angle
+        plain = np.logaddexp(powers, np.logaddexp(0.0, math.log(abs(s) + y) + log_w))
+        density = 0.5 * height**2 - 0.5 * nearest**2 - LOG_ROOT_TWO_PI
+        return density + np.minimum(taylor, plain) + 1e-6, angle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SecondOrder:
+    """f0 = r^s − 1 − s w and g0 = r^s log r − w = ∂f0/∂s, with the sizes that their round-off is relative to."""
+
+    f0: Array
+    g0: Array
+    f_size: Array
+    g_size: Array
+
+
+def second_order(w: Array, loss: Array, s: float) -> SecondOrder:
+    """Return f0 and g0 at real s, for w = r − 1 and loss = log r.
+
+    Where w is small, by the binomial series, f0 = Σ C(s, k) w^k from k = 2 on and g0 its derivative by s; elsewhere
+    from expm1, with a factor r taken out for s >= 1 so that what is subtracted is small where s is near 1.
+    """
+    shifted, factor = (s - 1.0, np.exp(loss)) if s >= 1 else (s, 1.0)
+    bent = factor * np.expm1(shifted * loss)
+    power = np.exp(s * loss)
+    f0, g0 = bent - shifted * w, power * loss - w
+    f_size, g_size = np.abs(bent) + np.abs(shifted * w), np.abs(power * loss) + np.abs(w)
+    small = np.abs(w) * (abs(s) + 2.0) < SMALL
+    if not np.any(small):
+        return SecondOrder(f0=f0, g0=g0, f_size=f_size, g_size=g_size)
+    near = np.where(small, w, 0.0)
+    series_f, series_g = _series(near, s)
+    return SecondOrder(
+        f0=np.where(small, series_f, f0),
+        g0=np.where(small, series_g, g0),
+        f_size=np.where(small, np.abs(s * (s - 1.0)) * near**2, f_size),
+        g_size=np.where(small, (abs(s) + 1.0) * near**2, g_size),
+    )
+
+
+def _series(w: Array, s: float) -> tuple[Array, Array]:
+    """Σ C(s, k) w^k and Σ C(s, k)' w^k from k = 2 on, by Horner's rule."""
+    coefficients, slopes = [1.0, s], [0.0, 1.0]
+    for k in range(1, TERMS):
+        slopes.append((slopes[-1] * (s - k) + coefficients[-1]) / (k + 1))
+        coefficients.append(coefficients[-1] * (s - k) / (k + 1))
+    f, g = np.zeros_like(w), np.zeros_like(w)
+    for coefficient, slope in zip(reversed(coefficients[2:]), reversed(slopes[2:]), strict=True):
+        f, g = f * w + coefficient, g * w + slope
+    return f * w * w, g * w * w
+
+
+def log_mixture(x: Array, q: Array) -> Array:
+    """log(1 − q + q e^x), to a few ulps, elementwise."""
+    bounded = np.minimum(x, 30.0)
+    middle = np.log1p(q * np.expm1(bounded))
+    left = np.log((1.0 - q) + q * np.exp(np.minimum(x, 0.0)))  # keeps the digits of 1 − q where q is near 1
+    right = np.log(q) + x + np.log1p((1.0 - q) / q * np.exp(-np.maximum(x, 30.0)))
+    return np.where(x > 30.0, right, np.where((x < -0.5) & (q > 0.5), left, middle))
+
+
+def _rounded_up(spacing: Array) -> Array:
+    """Return `spacing` with 20 binary digits, rounded up, so that its multiples are exact."""
+    mantissa, exponent = np.frexp(spacing)
+    return np.asarray(np.ldexp(np.ceil(mantissa * 2**20), exponent - 20))

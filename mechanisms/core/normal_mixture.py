@@ -1,0 +1,223 @@
+"""Fourier transforms of the privacy loss of normals, Poisson-sampled or not, with a bound for every error.
+
+With r = 1 − q + q e^{μz − μ²/2} and z standard normal, the loss of ((1 − q) N(0, 1) + q N(μ, 1), N(0, 1)) is log r, and
+that of the reversed pair −log r; the moments E_Q[e^{tL}] are E[r^s] with s = t and s = 1 − t. How E[r^s] is integrated
+and bounded is said in `mechanisms.core.mixture_grid`; here it is summed at many complex s at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, SecondOrder, grid, log_mixture, second_order
+from mechanisms.core.pair import UNIT_ROUNDOFF
+
+CHUNK = 2**17  # elements of an array that still fits a processor's cache
+STAIRS = 64
+ROUGH_REACH, MOST_ROUGH = 8.0, 512
+TAIL = 0.004  # of the tilted law that the stairs leave out on either side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Transform:
+    """Logarithms of E_Q[e^{(c + iy) L}], one row a pair, one column a frequency y.
+
+    Args:
+        log_modulus: their real parts, shape (k, m).
+        angle: their imaginary parts, of the principal branch.
+        error: bound of the absolute error of each.
+    """
+
+    log_modulus: Array
+    angle: Array
+    error: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampledNormals:
+    """k pairs ((1 − q) N(0, 1) + q N(μ, 1), N(0, 1)), or all of them reversed.
+
+    Args:
+        shift: enclosure of μ > 0, shape (k,).
+        probability: q in (0, 1), shape (k,).
+        reverse: whether the pairs are (N(0, 1), (1 − q) N(0, 1) + q N(μ, 1)).
+
+    >>> pairs = SampledNormals(shift=Bounds.exact([1.0]), probability=np.array([0.5]), reverse=False)
+    >>> expected = np.log1p(0.25 * np.expm1(1.0))  # E[r²] = 1 + q² (e^{μ²} − 1)
+    >>> bool(abs(pairs.transform(2.0, np.array([0.0])).log_modulus[0, 0] - expected) < 1e-14)
+    True
+    """
+
+    shift: Bounds
+    probability: Array
+    reverse: bool
+    _grids: dict[float, Grid] = field(default_factory=dict)
+    _layers: dict[float, tuple[Array, Array]] = field(default_factory=dict)
+
+    def transform(self, power: float, frequencies: Array) -> Transform:
+        """Return log E_Q[e^{(power + iy) L}] for every frequency y >= 0, shape (m,).
+
+        Raises:
+            NumericalFailure: if the powers leave the floats, or the quadrature its budget of nodes.
+        """
+        exponent = self._exponent(power)
+        nodes = grid(self.shift, self.probability, exponent, float(np.max(frequencies, initial=0.0)))
+        rows = max(1, CHUNK // (len(frequencies) * nodes.z.shape[1]))
+        parts = [
+            _transform(nodes.rows(slice(k, k + rows)), exponent, frequencies)
+            for k in range(0, len(self.probability), rows)
+        ]
+        angle = np.concatenate([part.angle for part in parts])
+        return Transform(
+            log_modulus=np.concatenate([part.log_modulus for part in parts]),
+            angle=-angle if self.reverse else angle,
+            error=np.concatenate([part.error for part in parts]),
+        )
+
+    def log_moment(self, power: float) -> tuple[Array, Array]:
+        """Return log E_Q[e^{tL}] at t = power, shape (k,), and a bound of its error.
+
+        Raises:
+            NumericalFailure: as `transform`.
+        """
+        exponent = self._exponent(power)
+        nodes, parts, growth, excess = self._tilted(exponent)
+        error = _round_off(nodes, exponent, parts, growth, np.zeros(1))[:, 0] + nodes.error
+        return np.log1p(excess), 2.0 * error / (1.0 + excess) + 8 * UNIT_ROUNDOFF * np.abs(excess)
+
+    def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
+        """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, shape (len(powers), k) each.
+
+        For plans, not for bounds: three digits are aimed at. Where powers leave the floats, all three are infinite.
+        """
+        exponent = self._exponent(powers)[:, None, None]
+        mu, q = self._middle[None, :, None], self.probability[None, :, None]
+        least = np.min(-ROUGH_REACH - np.maximum(2.0 - exponent, 0.0) * mu * np.minimum(1.0, q / (1.0 - q)))
+        span = ROUGH_REACH + np.maximum(exponent, 2.0) * mu - least
+        count = int(np.clip(np.max(span / np.minimum(0.4, 0.8 / mu)), 48, MOST_ROUGH))
+        z = least + span * np.linspace(0.0, 1.0, count)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            x = mu * z - 0.5 * mu * mu
+            w, loss = q * np.expm1(x), log_mixture(x, q)
+            weight = np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * span / (count - 1)
+            power = np.exp(exponent * loss)
+            excess = np.sum(weight * (power - 1.0 - exponent * w), axis=2)
+            moment = 1.0 + excess
+            slope = np.sum(weight * (power * loss - w), axis=2) / moment
+            bend = np.sum(weight * power * loss * loss, axis=2) / moment - slope**2
+            found = np.log(moment), -slope if self.reverse else slope, np.maximum(bend, 0.0)
+        lost = ~np.isfinite(found[0] + found[1] + found[2]) | (span / (count - 1) > 1.0)[:, :, 0]
+        return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
+
+    def envelope(self, power: float, frequency: float) -> Array:
+        """Bound |E_Q[e^{(power + iy) L}]| / E_Q[e^{power L}] for all y >= frequency at once, shape (k,).
+
+        The tilted law of the loss is the mixture of something and of uniform laws: of every layer, wide W_j and of
+        weight w_j, under a staircase below its density. The transform of a uniform law is sin(yW/2) / (yW/2).
+        """
+        if power not in self._layers:
+            self._layers[power] = self._uniform_layers(self._exponent(power))
+        weight, width = self._layers[power]
+        remaining = 1.0 - np.sum(weight * (1.0 - sinc_bound(0.5 * frequency * width)), axis=1)
+        return np.asarray(np.clip(remaining + 1e-13, 0.0, 1.0))
+
+    def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
+        """Return the weights and the widths of uniform laws that the tilted law of the loss contains, (k, STAIRS) each.
+
+        The loss has the density φ(z) r^{s+1} / (μ q e^x E[r^s]), here bounded from below on each of `STAIRS` stairs;
+        made unimodal by running minima from its peak, the staircase is a pile of layers, the highest stairs first.
+        """
+        nodes, _, growth, excess = self._tilted(exponent)
+        moment = (1.0 + excess) * (1 + 1e-12)
+        mass = np.cumsum(nodes.weight * growth, axis=1) / moment[:, None]
+        rows = np.arange(len(mass))[:, None]
+        ends = [nodes.z[rows[:, 0], np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)] for level in (TAIL, 1 - TAIL)]
+        z = np.linspace(ends[0] - 1e-9, ends[1] + 1e-9, STAIRS + 1, axis=1)
+        mu, q = self._middle[:, None], self.probability[:, None]
+        x = mu * z - 0.5 * mu * mu
+        loss = log_mixture(x, q)
+        farthest = np.maximum(np.abs(z[:, :-1]), np.abs(z[:, 1:]))
+        lower_power = (exponent + 1.0) * (loss[:, :-1] if exponent > -1 else loss[:, 1:])
+        density = np.exp(lower_power - x[:, 1:] - 0.5 * farthest**2 - LOG_ROOT_TWO_PI) / (mu * q * moment[:, None])
+        peak = np.argmax(density, axis=1)[:, None]
+        steps = np.arange(STAIRS)
+        rising = np.minimum.accumulate(np.where(steps <= peak, density, np.inf)[:, ::-1], axis=1)[:, ::-1]
+        falling = np.minimum.accumulate(np.where(steps >= peak, density, np.inf), axis=1)
+        stairs = np.where(steps <= peak, rising, falling)
+        order = np.argsort(-stairs, axis=1, kind="stable")
+        first, last = np.minimum.accumulate(order, axis=1), np.maximum.accumulate(order, axis=1)
+        width = loss[rows, last + 1] - loss[rows, first]
+        height = stairs[rows, order]
+        return (height - np.append(height[:, 1:], np.zeros_like(peak), axis=1)) * width * (1 - 1e-9), width
+
+    def _tilted(self, exponent: float) -> tuple[Grid, SecondOrder, Array, Array]:
+        """Return the grid of a real exponent, f0 and g0 on it, r^s, and E[r^s] − 1."""
+        if exponent not in self._grids:
+            self._grids[exponent] = grid(self.shift, self.probability, exponent, 0.0)
+        nodes = self._grids[exponent]
+        parts = second_order(nodes.w, nodes.loss, exponent)
+        return nodes, parts, np.exp(exponent * nodes.loss), np.sum(nodes.weight * parts.f0, axis=1)
+
+    def _exponent(self, power: Any) -> Any:
+        return 1.0 - power if self.reverse else power
+
+    @property
+    def _middle(self) -> Array:
+        return np.asarray(0.5 * (self.shift.lower + self.shift.upper))
+
+
+def sinc_bound(u: Array) -> Array:
+    """Bound |sin v / v| for all v >= u >= 0; the bound falls as u rises.
+
+    sin v / v falls to .2394 at 2.5; beyond, its side lobes stay below .2173 and below 1/v.
+    """
+    u = np.maximum(u, 1e-8)
+    return np.where(u <= 2.5, np.sin(np.minimum(u, 2.5)) / np.minimum(u, 2.5) + 1e-15, np.minimum(0.2394, 1.0 / u))
+
+
+def _transform(nodes: Grid, s: float, frequencies: Array) -> Transform:
+    """Sum f = f0 − 2 r^s sin²(yℓ/2) + i [r^s (sin yℓ − yℓ) + y g0] at s + iy, where ℓ = log r: nothing cancels."""
+    parts, growth = second_order(nodes.w, nodes.loss, s), np.exp(s * nodes.loss)
+    v = frequencies[None, :, None] * nodes.loss[:, None, :]
+    sine = np.sin(0.5 * v)
+    heavy = (nodes.weight * growth)[:, :, None]
+    real = np.sum(nodes.weight * parts.f0, axis=1)[:, None] - 2.0 * (sine * sine @ heavy)[:, :, 0]
+    skew = _sine_less_argument(v, sine)
+    imaginary = (skew @ heavy)[:, :, 0] + frequencies * np.sum(nodes.weight * parts.g0, axis=1)[:, None]
+    error = _round_off(nodes, s, parts, growth, frequencies) + nodes.error[:, None]
+    square = np.maximum(2.0 * real + real * real + imaginary * imaginary, -1.0)
+    modulus = np.sqrt(1.0 + square)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_modulus = np.where(modulus > 0, 0.5 * np.log1p(square), -np.inf)
+        spread = np.where(modulus > 2 * error, error / (modulus - error), np.inf)
+        rounding = 16 * UNIT_ROUNDOFF * (np.abs(real) + np.abs(imaginary)) * np.maximum(1.0, 1.0 / modulus**2)
+    return Transform(log_modulus=log_modulus, angle=np.arctan2(imaginary, 1.0 + real), error=spread + rounding)
+
+
+def _sine_less_argument(v: Array, half_sine: Array) -> Array:
+    """sin v − v, by its series where |v| < 1."""
+    square = v * v
+    near = np.minimum(square, 1.0)
+    series = 1.0 / 6227020800.0 - near / 1307674368000.0
+    for factorial in (39916800.0, 362880.0, 5040.0, 120.0, 6.0):
+        series = 1.0 / factorial - near * series
+    return np.where(square < 1.0, -v * square * series, 2.0 * half_sine * np.cos(0.5 * v) - v)
+
+
+def _round_off(nodes: Grid, s: float, parts: SecondOrder, growth: Array, y: Array) -> Array:
+    """Bound the round-off of the sums, shape (k, m).
+
+    Each term errs by a few ulps times 1 + |s ℓ|, of the larger of its parts where it is a difference, and the sums by
+    an ulp a term. With v = yℓ, both 2 sin²(v/2) and |sin v − v|, and what a few ulps of v do to them, are below
+    min(v², 2|v|).
+    """
+    ulps = (64.0 + nodes.z.shape[1] + nodes.doubt + 8.0 * np.abs(s * nodes.loss)) * UNIT_ROUNDOFF * nodes.weight
+    still = np.sum(ulps * parts.f_size, axis=1)[:, None]
+    turning = np.sum(ulps * parts.g_size, axis=1)[:, None]
+    first = np.sum(ulps * growth * np.abs(nodes.loss), axis=1)[:, None]
+    second = np.sum(ulps * growth * nodes.loss**2, axis=1)[:, None]
+    return np.asarray(still + y * turning + np.minimum(2.0 * y * first, y * y * second))
