@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class Basic(Accountant):
     >>> round(Basic().profile(process, adjacency=Adjacency.REPLACE_ONE).epsilon(0.0).upper, 9)
     2.0
     """
+
+    cost: ClassVar[float] = 2.0
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0."""

@@ -13,6 +13,7 @@ import contextlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class Contour(Accountant):
     >>> Contour().profile(process, adjacency=Adjacency.ADD_REMOVE).epsilon(1e-15).contains(1.65535347172411)
     True
     """
+
+    cost: ClassVar[float] = 0.01
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the bracketed profile.
@@ -99,10 +102,9 @@ class LineCurve(Curve):
         epsilon = np.asarray(epsilon, dtype=np.float64)
         lower, upper = np.zeros_like(epsilon), np.zeros_like(epsilon)
         inside = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
-        ladder = _ladder(self.steps)
-        plans = [ladder.for_epsilon(x) if here else None for x, here in zip(epsilon, inside, strict=True)]
-        for plan in {plan for plan in plans if plan is not None}:
-            chosen = np.array([other == plan for other in plans])
+        plans = _ladder(self.steps).for_epsilon(epsilon)
+        for plan in sorted({plan for plan, here in zip(plans, inside, strict=True) if here}):
+            chosen = inside & np.array([other == plan for other in plans])
             bounds = self._fine_line(*plan, epsilon[chosen]).delta(epsilon[chosen])
             lower[chosen], upper[chosen] = bounds.lower, bounds.upper
         return Bounds(lower=lower if self._attained else np.zeros_like(lower), upper=upper)
@@ -110,25 +112,26 @@ class LineCurve(Curve):
     def guess(self, delta: float) -> float:
         """Solve the integral for ε, on the line that suits δ and then on the one that suits that ε."""
         ladder = _ladder(self.steps)
-        rung, level, start = ladder.for_delta(delta)
-        epsilon = self._fine_line(rung, level, np.zeros(0)).epsilon(delta, start)
-        if epsilon >= self.supremum.upper or ladder.for_epsilon(epsilon) == (rung, level):
+        plan, start = ladder.for_delta(delta)
+        epsilon = self._fine_line(*plan, np.zeros(0)).epsilon(delta, start)
+        better = ladder.for_epsilon(np.array([epsilon]))[0]
+        if epsilon >= self.supremum.upper or better == plan:
             return epsilon
-        return self._fine_line(*ladder.for_epsilon(epsilon), np.array([epsilon])).epsilon(delta, epsilon)
+        return self._fine_line(*better, np.array([epsilon])).epsilon(delta, epsilon)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added on the line used for this ε."""
         if epsilon >= self.supremum.upper:
             return ()
-        plan = _ladder(self.steps).for_epsilon(epsilon)
-        return self._fine_line(*plan, np.array([epsilon])).ledger(epsilon)
+        point = np.array([epsilon])
+        return self._fine_line(*_ladder(self.steps).for_epsilon(point)[0], point).ledger(epsilon)
 
     @property
     def _attained(self) -> bool:
         return all(pair.attained for pair, _ in self.steps)
 
     def _fine_line(self, rung: int, level: int, epsilon: Array) -> Line:
-        """Return a line of this rung whose aliases do not count at these ε; of a lower one where that has no moments."""
+        """Return a line of this rung whose aliases do not count at these ε; of a lower one where it has none."""
         found = self._lowered(rung, level)
         for _ in range(MOST_REFINED):
             missing = found.missing(epsilon, ALIASED)

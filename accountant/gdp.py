@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
 
-import numpy as np
+from scipy import special
 
 from accountant.core.base import Accountant, Steps, steps
 from accountant.core.profile import Curve, Profile
@@ -17,6 +18,8 @@ from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
+
+NEWTON_STEPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,18 @@ class GaussianCurve(Curve):
         return self.pair.delta(Bounds.exact(epsilon))
 
     def guess(self, delta: float) -> float:
-        """μ²/2 + μ √(2 log 1/δ), the order of magnitude."""
+        """Solve log δ(ε) = log δ by Newton's method from above, in plain floats."""
         mu = min(float(self.pair.shift.upper), 1e150)
-        return mu * mu / 2 + mu * float(np.sqrt(2 * np.log(1 / delta)))
+        epsilon = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta))
+        for _ in range(NEWTON_STEPS):
+            log_p = special.log_ndtr(mu / 2 - epsilon / mu)
+            log_q = epsilon + special.log_ndtr(-mu / 2 - epsilon / mu)
+            gap = -math.expm1(min(log_q - log_p, -1e-16))
+            step = (log_p + math.log(gap) - math.log(delta)) * gap / max(math.exp(min(log_q - log_p, 0.0)), 1e-300)
+            last, epsilon = epsilon, max(0.0, epsilon + float(step))
+            if not abs(epsilon - last) > 1e-15 * epsilon:
+                break
+        return epsilon if math.isfinite(epsilon) else 1.0
 
 
 def _curve(parts: Steps) -> Curve:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -50,12 +51,14 @@ class RDP(Accountant):
             raise InvalidParameter(f"RDP: every order must be above 1, got {self.orders}.")
         object.__setattr__(self, "orders", orders)
 
+    cost: ClassVar[float] = 3.0
+
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0."""
         curves = tuple(
             (
                 direction,
-                RDPCurve(orders=self.orders, divergences=_divergences(parts, self.orders), conversion=self.conversion),
+                RDPCurve(steps=parts, orders=self.orders, conversion=self.conversion),
             )
             for direction, parts in steps(process, adjacency).items()
             if parts
@@ -68,14 +71,19 @@ class RDPCurve(Curve):
     """δ(ε) <= min over α of the conversion of the Rényi divergence of order α.
 
     Args:
+        steps: the pairs and how often each runs.
         orders: the α.
-        divergences: upper ends of the composed divergences, one for each order, may be inf.
         conversion: see `RDP`.
     """
 
+    steps: Steps
     orders: tuple[float, ...]
-    divergences: tuple[float, ...]
     conversion: Conversion
+
+    @property
+    def divergences(self) -> tuple[float, ...]:
+        """Upper ends of the composed divergences, one for each order, may be inf."""
+        return _divergences(self.steps, self.orders)
 
     def delta(self, epsilon: Array) -> Bounds:
         """Mironov: e^{(α−1)(D_α − ε)} [Mir17, Prop 3]; CKS: that times (1 − 1/α)^α / (α − 1) [CKS20, Prop 12]."""
@@ -92,6 +100,7 @@ class RDPCurve(Curve):
         return float(max(np.min(np.array(self.divergences) - math.log(delta) / (orders - 1)), 1e-6))
 
 
+@lru_cache(maxsize=64)
 def _divergences(parts: Steps, orders: tuple[float, ...]) -> tuple[float, ...]:
     """Return the upper end of Σ n_i D_α(P_i ‖ Q_i) for every order."""
     total = Bounds.exact(np.zeros(len(orders)))

@@ -26,6 +26,9 @@ class Accountant(ABC):
     exact: ClassVar[bool] = False
     """Whether its bracket is the truth up to the rounding of floats, so that no other can be tighter."""
 
+    cost: ClassVar[float] = 1.0
+    """About how many seconds an answer takes: `tightest` asks the cheap ones first."""
+
     @property
     def name(self) -> str:
         """The name by which `available()` lists it."""
@@ -52,7 +55,7 @@ def available() -> dict[str, type[Accountant]]:
     """Return every accountant there is, by name.
 
     >>> sorted(available())
-    ['basic', 'gdp', 'pld', 'rdp', 'tightest']
+    ['basic', 'contour', 'gdp', 'pld', 'rdp', 'tightest']
     """
     return implementations("accountant", Accountant)
 

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accountant.core.normal_sums import NormalSum
 from mechanisms.core.bounds import Array
@@ -26,7 +27,7 @@ FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
 NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that they allow
 REACH = 8.0  # deviations of the transform that nodes have to span
-WORTH = 6.0  # nats lost that e times fewer nodes are worth
+WORTH = 10.0  # nats lost that e times fewer nodes are worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +81,20 @@ class Ladder:
         theta, value, slope, bends, log_delta = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         return cls(theta=theta, value=value, slope=slope, bend=bends, log_delta=log_delta)
 
-    def for_epsilon(self, epsilon: float) -> tuple[int, int]:
-        """Return the rung and the level of the line that suits ε."""
-        entry = int(np.argmax(np.append(self.slope >= epsilon, True)))
-        before = max(entry - 1, 0)
-        log_delta = self.log_delta[before]
-        if epsilon > self.slope[before]:  # the slope of log δ is about −θ
-            log_delta = log_delta - self.theta[min(entry, len(self.theta) - 1)] * (epsilon - self.slope[before])
-        return self._chosen(entry, epsilon, float(log_delta))
+    def for_epsilon(self, epsilon: Array) -> list[tuple[int, int]]:
+        """Return the rung and the level of the line that suits each ε, shape (n,)."""
+        entry = np.searchsorted(np.maximum.accumulate(self.slope), epsilon)
+        before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
+        excess = np.maximum(epsilon - self.slope[before], 0.0)  # the slope of log δ is about −θ
+        return self._chosen(epsilon, self.log_delta[before] - self.theta[after] * excess)
 
-    def for_delta(self, delta: float) -> tuple[int, int, float]:
+    def for_delta(self, delta: float) -> tuple[tuple[int, int], float]:
         """Return the rung and the level of the line that suits δ, and about the ε to expect."""
         entry = int(np.argmax(np.append(self.log_delta <= math.log(delta), True)))
-        seen = np.flatnonzero(np.isfinite(self.slope[: entry + 1]))
-        epsilon = float(self.slope[seen[-1]]) if len(seen) else 0.0
-        return *self._chosen(entry, epsilon, math.log(delta)), max(epsilon, 0.0)
+        before, after = max(entry - 1, 0), min(entry, len(self.theta) - 1)
+        further = max(0.0, float(self.log_delta[before]) - math.log(delta)) / self.theta[before]
+        epsilon = max(0.0, min(float(self.slope[before] + further), float(self.slope[after])))
+        return self._chosen(np.array([epsilon]), np.array([math.log(delta)]))[0], epsilon
 
     def layout(self, rung: int, level: int) -> Layout:
         """Return the line of a rung whose aliases are about e^{−16 level}.
@@ -103,35 +103,40 @@ class Ladder:
             NumericalFailure: if no moment beyond the rung's is finite.
         """
         j = 2 * rung
-        spacing, further = self._spacing(j, NATS * level)
+        spacing, further = (float(part[j]) for part in self._spacings(NATS * level))
         if not spacing > 0:
             raise NumericalFailure("contour: no moment beyond the line is finite. Use accountant='pld'.")
-        theta, beyond = float(self.theta[j]), float(self.theta[further])
+        theta, beyond = float(self.theta[j]), float(self.theta[int(further)])
         return Layout(theta=theta, spacing=spacing, further=beyond, bend=float(self.bend[j]))
 
-    def _chosen(self, entry: int, epsilon: float, log_delta: float) -> tuple[int, int]:
-        """Return the rung up to an entry that is cheapest, in nodes and in nats lost, and the level for this δ."""
-        level = math.ceil((RESERVE + max(0.0, -log_delta)) / NATS)
-        costs = []
-        for j in range(0, min(entry + 2, len(self.theta)), 2):
-            spacing, _ = self._spacing(j, NATS * level)
-            nodes = REACH / (math.sqrt(self.bend[j]) * spacing) if spacing > 0 else math.inf
-            costs.append(math.log(nodes + 16.0) + (self.value[j] - self.theta[j] * epsilon) / WORTH)
-        best = int(np.argmin(np.where(np.isnan(costs), math.inf, costs)))
-        return best, level
+    def _chosen(self, epsilon: Array, log_delta: Array) -> list[tuple[int, int]]:
+        """Return the rung that is cheapest at each ε, in nodes and in nats lost, and the level for its δ."""
+        levels = np.ceil((RESERVE + np.maximum(0.0, -log_delta)) / NATS).astype(np.int64)
+        rungs = np.zeros_like(levels)
+        for level in np.unique(levels):
+            chosen = levels == level
+            spacing, _ = self._spacings(NATS * float(level))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                nodes = REACH / (np.sqrt(self.bend[::2]) * spacing[::2])
+                lost = self.value[::2] - self.theta[::2] * epsilon[chosen, None]
+                costs = np.log(nodes + 16.0) + lost / WORTH
+            rungs[chosen] = np.argmin(np.where(np.isnan(costs), math.inf, costs), axis=1)
+        return list(zip(rungs.tolist(), levels.tolist(), strict=True))
 
-    def _spacing(self, j: int, goal: float) -> tuple[float, int]:
-        """Return the widest spacing at θ_j whose aliases are e^{−goal} at most, and the entry that shows it; 0 if none."""
-        if not (math.isfinite(self.value[j]) and self.bend[j] > 0):
-            return 0.0, j
-        theta, best, entry = self.theta[j], 0.0, j
-        epsilon = self.slope[max(j - 1, 0)]
-        for k in (j + step for step in FURTHER if j + step < len(self.theta)):
-            height = self.value[k] - self.theta[k] * epsilon + goal
-            spacing = 2 * math.pi * (self.theta[k] - theta) / max(height, 1.0)
-            if spacing > best:
-                best, entry = float(spacing), k
-        return min(best, 2 * math.pi * float(theta) / goal), entry
+    def _spacings(self, goal: float) -> tuple[Array, NDArray[np.int64]]:
+        """Return the widest spacing at every θ_j whose aliases are e^{−goal} at most, 0 if none, and what shows it."""
+        entries = np.arange(len(self.theta))
+        finite = np.isfinite(self.value) & (self.bend > 0)
+        epsilon = np.append(self.slope[:1], self.slope[:-1])
+        best, shown = np.zeros(len(entries)), entries
+        for step in FURTHER:
+            further = np.minimum(entries + step, len(entries) - 1)
+            with np.errstate(invalid="ignore"):
+                height = self.value[further] - self.theta[further] * epsilon + goal
+                spacing = 2 * math.pi * (self.theta[further] - self.theta) / np.maximum(height, 1.0)
+            better = finite & finite[further] & (spacing > best)
+            best, shown = np.where(better, spacing, best), np.where(better, further, shown)
+        return np.minimum(best, 2 * math.pi * self.theta / goal), shown
 
 
 def _log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:

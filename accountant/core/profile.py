@@ -23,6 +23,7 @@ from mechanisms.core.process import Adjacency, Direction
 SECTIONS = 16
 RELATIVE_RESOLUTION = 1e-12
 NEARBY = 2.0 ** np.arange(-44, -4)  # where to look beside a guess, relative to it: 6e-14 to .03
+LEAST = 1e-12  # guesses below it are looked at from 0
 FURTHER = (1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
@@ -98,7 +99,7 @@ class Profile:
         delta = validate.probability("Profile", "delta", delta)
         best, worst = Bounds.exact(0.0), next((direction for direction, _ in self.curves), "")
         for direction, curve in self.curves:
-            if direction != worst and _cannot_raise(curve, delta, best):
+            if direction != worst and (curve == self.curves[0][1] or _cannot_raise(curve, delta, best)):
                 continue
             ends = _enclosed(curve, delta)
             worst = direction if ends.upper > best.upper else worst
@@ -151,51 +152,60 @@ def _enclosed(curve: Curve, delta: float) -> Bounds:
         return Bounds(lower=max(0.0, float(supremum.lower)), upper=max(0.0, float(supremum.upper)))
 
     def refuted(points: Array) -> NDArray[np.bool_]:
-        return np.logical_not(curve.delta(points).lower > delta)
+        return np.asarray(np.logical_not(curve.delta(points).lower > delta))
 
     def kept(points: Array) -> NDArray[np.bool_]:
         return np.asarray(curve.delta(points).upper <= delta)
 
     guess = curve.guess(delta)
-    guess = float(np.clip(guess, 1e-12, 1e280)) if math.isfinite(guess) else 1.0
-    points = np.concatenate([[0.0], guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
+    if guess <= LEAST and np.all(kept(np.zeros(1))):
+        return Bounds.exact(0.0)
+    guess = float(np.clip(guess, LEAST, 1e280)) if math.isfinite(guess) else 1.0
+    points = np.concatenate([guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
     bounds = curve.delta(points)
     below, over = _enclosing(points, np.logical_not(bounds.lower > delta), refuted)
     under, above = _enclosing(points, bounds.upper <= delta, kept)
-    worth = SHARE * (above - below) if math.isfinite(above) else 0.0
-    lower, _ = _narrowed(refuted, below, over, worth)
-    _, upper = _narrowed(kept, under, above, worth)
-    return Bounds(lower=lower, upper=max(lower, min(upper, float(supremum.upper))))
+    while True:
+        worth = SHARE * (above - below) if math.isfinite(above) else 0.0
+        if over - below > max(RELATIVE_RESOLUTION * over, worth):
+            below, over, narrowed = _narrowed(refuted, below, over)
+        elif math.isfinite(above) and above - under > max(RELATIVE_RESOLUTION * above, worth):
+            under, above, narrowed = _narrowed(kept, under, above)
+        else:
+            break
+        if not narrowed:
+            break
+    return Bounds(lower=below, upper=max(below, min(above, float(supremum.upper))))
 
 
 def _enclosing(
     points: Array, hits: NDArray[np.bool_], crossed: Callable[[Array], NDArray[np.bool_]]
 ) -> tuple[float, float]:
-    """Return (last point not crossed, first point crossed): among these, else further on; (0, 0) if 0 is crossed."""
-    if np.any(hits):
+    """Return (last point not crossed, first point crossed): among these, else beyond them; (0, 0) if 0 is crossed."""
+    if np.any(hits) and not hits[0]:
         first = int(np.argmax(hits))
-        return (float(points[first - 1]), float(points[first])) if first else (0.0, 0.0)
-    last = float(points[-1])
+        return float(points[first - 1]), float(points[first])
+    last = float(points[0] if hits[0] else points[-1])
     for factor in FURTHER:
-        beyond = factor * last
-        if crossed(np.array([beyond]))[0]:
-            return last, beyond
+        beyond = last / factor if hits[0] else last * factor
+        if crossed(np.array([beyond]))[0] != hits[0]:
+            return min(last, beyond), max(last, beyond)
         last = beyond
+    if hits[0]:
+        return (0.0, 0.0) if crossed(np.zeros(1))[0] else (0.0, last)
     return last, math.inf
 
 
-def _narrowed(
-    crossed: Callable[[Array], NDArray[np.bool_]], below: float, above: float, worth: float
-) -> tuple[float, float]:
-    """Narrow (last not crossed, first crossed) until it is not worth the work."""
-    while math.isfinite(above) and above - below > max(RELATIVE_RESOLUTION * above, worth):
-        sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
-        points = np.linspace(below, above, sections + 1)[1:-1]
-        points = points[(points > below) & (points < above)]
-        if not len(points):
-            break
-        hits = crossed(points)
-        first = int(np.argmax(hits)) if np.any(hits) else len(points)
-        below = float(points[first - 1]) if first > 0 else below
-        above = float(points[first]) if first < len(points) else above
-    return below, above
+def _narrowed(crossed: Callable[[Array], NDArray[np.bool_]], below: float, above: float) -> tuple[float, float, bool]:
+    """Return (last not crossed, first crossed) of points between the two, and whether there were any."""
+    if not math.isfinite(above):
+        return below, above, False
+    sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
+    points = np.linspace(below, above, sections + 1)[1:-1]
+    points = points[(points > below) & (points < above)]
+    if not len(points):
+        return below, above, False
+    hits = crossed(points)
+    first = int(np.argmax(hits)) if np.any(hits) else len(points)
+    below = float(points[first - 1]) if first > 0 else below
+    return below, float(points[first]) if first < len(points) else above, True

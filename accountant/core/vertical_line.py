@@ -83,7 +83,7 @@ class Line:
         return epsilon
 
     def missing(self, epsilon: Array, relative: float) -> float:
-        """Return by how many nats the aliases exceed `relative` δ, where other errors do not hide it; at most 0 if none."""
+        """Return by how many nats the aliases exceed `relative` δ or, where they are more, all other errors."""
         if not epsilon.size:
             return 0.0
         scale, value, noise = self._read(epsilon)
@@ -172,8 +172,8 @@ def line(loss: NormalSum, layout: Layout) -> Line:
 def _nodes(loss: NormalSum, layout: Layout) -> tuple[int, float]:
     """Return how many nodes to take, and a bound of the terms beyond them over e^{K(θ)}.
 
-    Terms at y are at most |φ(y)| h / (π y²), both signs together, where φ is the transform over its value at y = 0; with
-    the envelope E of |φ| those from Y on sum to at most E(Y) (1/Y + h/Y²) / π.
+    Terms at y are at most |φ(y)| h / (π y²), both signs together, where φ is the transform over its value at y = 0;
+    with the envelope E of |φ| those from Y on sum to at most E(Y) (1/Y + h/Y²) / π.
     """
     theta, spacing, deviation = layout.theta, layout.spacing, math.sqrt(layout.bend)
     level = CUT / (theta * (1.0 + theta) * math.sqrt(2 * math.pi) * deviation)

@@ -30,7 +30,8 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 REACH = 14.0  # where the cells end, the majorant falls by e^-14 a unit
 CELLS = 192
-STRIPS = (1.0, 0.5, 0.25, 0.1)  # heights a that are tried, in parts of the largest
+STRIPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05)  # heights a that are tried, in parts of the largest
+REAL_STRIPS = 2  # so many of them are enough for real powers
 LARGEST_STRIP, LARGEST_TURN = 12.0, 0.8 * math.pi  # of a, and of μa
 LOG_TOLERANCE = math.log(1e-17)  # of the quadrature, relative to E[r^s] − 1
 LARGEST_EXPONENT = 650.0
@@ -149,8 +150,9 @@ class Cells:
         """Return, for each mixture, the step, the first and the last node, and a bound of the error."""
         goal = LOG_TOLERANCE + self._log_size()
         largest = np.minimum(LARGEST_TURN / self.mu, LARGEST_STRIP)
-        sizes = np.array([self._log_majorant(part * largest) for part in STRIPS])
-        heights = np.array(STRIPS)[:, None] * largest[:, 0]
+        strips = STRIPS if self.frequency > LEAST_FREQUENCY else STRIPS[:REAL_STRIPS]
+        sizes = np.array([self._log_majorant(part * largest) for part in strips])
+        heights = np.array(strips)[:, None] * largest[:, 0]
         steps = 2 * math.pi * heights / np.maximum(sizes + math.log(2.0) - goal, 1.0)
         best, rows = np.argmax(steps, axis=0), np.arange(len(largest))
         step = steps[best, rows]
@@ -172,7 +174,7 @@ class Cells:
         return np.asarray(np.log(np.maximum(total, 1e-280)))
 
     def _log_majorant(self, height: Array) -> Array:
-        """Bound log ∫ |φ f| over every line |Im z| <= height, shape (k,); beyond the cells arg r is taken as μ height."""
+        """Bound log ∫ |φ f| over every line |Im z| <= height, shape (k,); beyond the cells arg r <= μ height."""
         terms, angle = self._log_terms(height)
         right = terms[:, -1] - angle[:, -1] + self.frequency * (self.mu * height)[:, 0]
         largest = np.maximum(np.max(terms, axis=1), right)

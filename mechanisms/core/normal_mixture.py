@@ -16,7 +16,8 @@ from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, SecondOrder, grid, log_mixture, second_order
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
-CHUNK = 2**17  # elements of an array that still fits a processor's cache
+CHUNK = 2**15  # elements of an array that still fits a processor's cache
+SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  # of sin v − v, highest power first
 STAIRS = 64
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
 TAIL = 0.004  # of the tilted law that the stairs leave out on either side
@@ -66,16 +67,15 @@ class SampledNormals:
         """
         exponent = self._exponent(power)
         nodes = grid(self.shift, self.probability, exponent, float(np.max(frequencies, initial=0.0)))
-        rows = max(1, CHUNK // (len(frequencies) * nodes.z.shape[1]))
-        parts = [
-            _transform(nodes.rows(slice(k, k + rows)), exponent, frequencies)
-            for k in range(0, len(self.probability), rows)
-        ]
-        angle = np.concatenate([part.angle for part in parts])
-        return Transform(
-            log_modulus=np.concatenate([part.log_modulus for part in parts]),
-            angle=-angle if self.reverse else angle,
-            error=np.concatenate([part.error for part in parts]),
+        parts, growth = second_order(nodes.w, nodes.loss, exponent), np.exp(exponent * nodes.loss)
+        heavy = nodes.weight * growth
+        sums = _sums(heavy, nodes.loss, frequencies)
+        real = np.sum(nodes.weight * parts.f0, axis=1)[:, None] - 2.0 * sums[0]
+        imaginary = frequencies * np.sum(nodes.weight * parts.g0, axis=1)[:, None] + sums[1]
+        error = _round_off(nodes, exponent, parts, growth, frequencies) + nodes.error[:, None]
+        found = _logarithm(real, imaginary, error)
+        return (
+            Transform(log_modulus=found.log_modulus, angle=-found.angle, error=found.error) if self.reverse else found
         )
 
     def log_moment(self, power: float) -> tuple[Array, Array]:
@@ -135,7 +135,10 @@ class SampledNormals:
         moment = (1.0 + excess) * (1 + 1e-12)
         mass = np.cumsum(nodes.weight * growth, axis=1) / moment[:, None]
         rows = np.arange(len(mass))[:, None]
-        ends = [nodes.z[rows[:, 0], np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)] for level in (TAIL, 1 - TAIL)]
+        ends = [
+            nodes.z[rows[:, 0], np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)]
+            for level in (TAIL, 1 - TAIL)
+        ]
         z = np.linspace(ends[0] - 1e-9, ends[1] + 1e-9, STAIRS + 1, axis=1)
         mu, q = self._middle[:, None], self.probability[:, None]
         x = mu * z - 0.5 * mu * mu
@@ -179,16 +182,26 @@ def sinc_bound(u: Array) -> Array:
     return np.where(u <= 2.5, np.sin(np.minimum(u, 2.5)) / np.minimum(u, 2.5) + 1e-15, np.minimum(0.2394, 1.0 / u))
 
 
-def _transform(nodes: Grid, s: float, frequencies: Array) -> Transform:
-    """Sum f = f0 − 2 r^s sin²(yℓ/2) + i [r^s (sin yℓ − yℓ) + y g0] at s + iy, where ℓ = log r: nothing cancels."""
-    parts, growth = second_order(nodes.w, nodes.loss, s), np.exp(s * nodes.loss)
-    v = frequencies[None, :, None] * nodes.loss[:, None, :]
-    sine = np.sin(0.5 * v)
-    heavy = (nodes.weight * growth)[:, :, None]
-    real = np.sum(nodes.weight * parts.f0, axis=1)[:, None] - 2.0 * (sine * sine @ heavy)[:, :, 0]
-    skew = _sine_less_argument(v, sine)
-    imaginary = (skew @ heavy)[:, :, 0] + frequencies * np.sum(nodes.weight * parts.g0, axis=1)[:, None]
-    error = _round_off(nodes, s, parts, growth, frequencies) + nodes.error[:, None]
+def _sums(heavy: Array, loss: Array, frequencies: Array) -> tuple[Array, Array]:
+    """Sum heavy · sin²(v/2) and heavy · (sin v − v), v = yℓ, over the nodes, shape (k, m) each.
+
+    With f0 and g0 of real s, f at s + iy is  f0 − 2 r^s sin²(v/2) + i [r^s (sin v − v) + y g0]:  nothing cancels.
+    """
+    squares, skews = (np.empty((len(heavy), len(frequencies))) for _ in range(2))
+    columns = max(1, CHUNK // heavy.shape[1])
+    rows = max(1, columns // len(frequencies))
+    for k in range(0, len(heavy), rows):
+        for j in range(0, len(frequencies), columns):
+            v = frequencies[None, j : j + columns, None] * loss[k : k + rows, None, :]
+            sine = np.sin(0.5 * v)
+            weights = heavy[k : k + rows, :, None]
+            skews[k : k + rows, j : j + columns] = (_sine_less_argument(v, sine) @ weights)[:, :, 0]
+            squares[k : k + rows, j : j + columns] = (np.square(sine, out=sine) @ weights)[:, :, 0]
+    return squares, skews
+
+
+def _logarithm(real: Array, imaginary: Array, error: Array) -> Transform:
+    """Return log(1 + real + i imaginary), both parts of which are known to within `error`."""
     square = np.maximum(2.0 * real + real * real + imaginary * imaginary, -1.0)
     modulus = np.sqrt(1.0 + square)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -200,12 +213,17 @@ def _transform(nodes: Grid, s: float, frequencies: Array) -> Transform:
 
 def _sine_less_argument(v: Array, half_sine: Array) -> Array:
     """sin v − v, by its series where |v| < 1."""
-    square = v * v
-    near = np.minimum(square, 1.0)
-    series = 1.0 / 6227020800.0 - near / 1307674368000.0
-    for factorial in (39916800.0, 362880.0, 5040.0, 120.0, 6.0):
-        series = 1.0 / factorial - near * series
-    return np.where(square < 1.0, -v * square * series, 2.0 * half_sine * np.cos(0.5 * v) - v)
+    square = np.square(v)
+    small = square < 1.0
+    if not np.any(small):
+        return 2.0 * half_sine * np.cos(0.5 * v) - v
+    np.minimum(square, 1.0, out=square)
+    series = square * (-1.0 / 1307674368000.0)
+    for coefficient in SINE:
+        series += coefficient
+        series *= square
+    series *= v
+    return series if np.all(small) else np.where(small, series, 2.0 * half_sine * np.cos(0.5 * v) - v)
 
 
 def _round_off(nodes: Grid, s: float, parts: SecondOrder, growth: Array, y: Array) -> Array:

@@ -1,5 +1,6 @@
 """Laws that hold for every accountant and every process: stated once, checked over everything there is."""
 
+import functools
 import math
 
 import numpy as np
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 
 from accountant import available
 from accountant.pld import PLD
-from mechanisms import Adjacency, Compose, DPError, Gaussian, Poisson, Repeat, Sampled, UnsupportedProcess
+from mechanisms import (
+    Adjacency,
+    Compose,
+    DPError,
+    Gaussian,
+    NumericalFailure,
+    Poisson,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+)
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, deltas, gaussians, noise_multipliers, probabilities, processes
 
 COARSE = PLD(relative_width=1e-4, most_points=2**14)
@@ -28,6 +39,27 @@ def profile(accountant, process, adjacency):
         return None
 
 
+def epsilon(found, delta):
+    try:
+        return found.epsilon(delta)
+    except NumericalFailure:
+        assert found.method == "contour"
+        return None
+
+
+def or_hands_over(law):
+    """Let `contour` alone fail, where it says that `pld` has the better route: few steps, rare jumps."""
+
+    @functools.wraps(law)
+    def attempt(*args, **kwargs):
+        try:
+            law(*args, **kwargs)
+        except NumericalFailure as failure:
+            assert "contour" in str(failure) and "Use accountant='pld'" in str(failure)
+
+    return attempt
+
+
 @st.composite
 def cases(draw):
     adjacency = draw(adjacencies)
@@ -36,6 +68,7 @@ def cases(draw):
 
 @every_accountant
 @given(cases(), st.integers(0, 4), deltas)
+@or_hands_over
 def test_repeating_is_composing_with_itself(accountant, case, times, delta):
     process, adjacency = case
     repeated = profile(accountant, Repeat(process, times), adjacency)
@@ -47,6 +80,7 @@ def test_repeating_is_composing_with_itself(accountant, case, times, delta):
 
 @every_accountant
 @given(cases(), cases(), deltas)
+@or_hands_over
 def test_order_and_nesting_make_no_difference(accountant, one, other, delta):
     adjacency = one[1]
     if other[1] is not adjacency:
@@ -59,6 +93,7 @@ def test_order_and_nesting_make_no_difference(accountant, one, other, delta):
 
 @every_accountant
 @given(cases())
+@or_hands_over
 def test_delta_never_rises_with_epsilon_and_is_convex_in_its_exponential(accountant, case):
     found = profile(accountant, *case)
     if found is None:
@@ -73,6 +108,7 @@ def test_delta_never_rises_with_epsilon_and_is_convex_in_its_exponential(account
 
 @every_accountant
 @given(cases(), st.sampled_from((0.1, 0.7, 2.0)))
+@or_hands_over
 def test_epsilon_of_delta_of_epsilon_is_no_larger(accountant, case, epsilon):
     found = profile(accountant, *case)
     if found is not None:
@@ -81,7 +117,8 @@ def test_epsilon_of_delta_of_epsilon_is_no_larger(accountant, case, epsilon):
 
 
 @every_accountant
-@given(noise_multipliers, probabilities, st.integers(1, 5), deltas)
+@given(noise_multipliers, probabilities, st.sampled_from((1, 2, 5, 300)), deltas)
+@or_hands_over
 def test_poisson_sampling_never_hurts(accountant, noise, probability, times, delta):
     gaussian = Gaussian(noise_multiplier=noise)
     plain = profile(accountant, Repeat(gaussian, times), ADD_REMOVE)
@@ -103,7 +140,7 @@ def test_the_empty_process_costs_nothing(accountant, adjacency, empty):
 def test_all_intervals_that_bound_the_same_number_intersect(case, delta):
     process, adjacency = case
     found = {name: profile(accountant, process, adjacency) for name, accountant in ACCOUNTANTS.items()}
-    claims = [claim.epsilon(delta) for claim in found.values() if claim is not None]
+    claims = [answer for claim in found.values() if claim is not None and (answer := epsilon(claim, delta))]
     assert max(claim.lower for claim in claims) <= min(claim.upper for claim in claims)
     assert all(claim.lower >= 0 and not math.isnan(claim.upper) for claim in claims)
 
