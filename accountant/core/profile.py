@@ -10,12 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accountant.core.ledger import Ledger
+from accountant.core.tradeoff import tradeoff
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
 from mechanisms.core.process import Adjacency, Direction
@@ -25,6 +26,7 @@ RELATIVE_RESOLUTION = 1e-12
 NEARBY = 2.0 ** np.arange(-44, -4)  # where to look beside a guess, relative to it: 6e-14 to .03
 LEAST = 1e-12  # guesses below it are looked at from 0
 FURTHER = (1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+POINTS, LEAST_DELTA = 400, 1e-15  # of the curve that trade-off functions are made of
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
@@ -91,36 +93,89 @@ class Profile:
     adjacency: Adjacency
     method: str
 
-    def epsilon(self, delta: float) -> Claim:
+    @overload
+    def epsilon(self, delta: float) -> Claim: ...
+    @overload
+    def epsilon(self, delta: Array) -> Bounds: ...
+    def epsilon(self, delta: float | Array) -> Claim | Bounds:
         """Enclose the smallest ε for which the process is (ε, delta)-differentially private.
 
+        Args:
+            delta: δ in [0, 1], or an array of them, which is answered elementwise by plain bounds.
+
         Guarantees: δ(upper) <= delta was certified at `upper` itself, and δ(x) > delta at every x < `lower`.
+
+        Raises:
+            InvalidParameter: if a δ lies outside [0, 1].
+            NumericalFailure: if the accountant's budget does not suffice.
         """
-        delta = validate.probability("Profile", "delta", delta)
+        if np.ndim(delta):
+            found = [self._epsilon(validate.probability("Profile", "delta", one))[0] for one in np.ravel(delta)]
+            ends = (np.array([getattr(end, side) for end in found]) for side in ("lower", "upper"))
+            lower, upper = (end.reshape(np.shape(delta)) for end in ends)
+            return Bounds(lower=lower, upper=upper)
+        level = validate.probability("Profile", "delta", delta)
+        return self._claim(*self._epsilon(level), "epsilon", level)
+
+    @overload
+    def delta(self, epsilon: float) -> Claim: ...
+    @overload
+    def delta(self, epsilon: Array) -> Bounds: ...
+    def delta(self, epsilon: float | Array) -> Claim | Bounds:
+        """Enclose the smallest δ for which the process is (epsilon, δ)-differentially private.
+
+        Args:
+            epsilon: ε >= 0, or an array of them, which is answered elementwise by plain bounds.
+
+        Raises:
+            InvalidParameter: if an ε is negative or infinite.
+            NumericalFailure: if the accountant's budget does not suffice.
+        """
+        points = np.array([validate.non_negative("Profile", "epsilon", one) for one in np.ravel(epsilon)])
+        found = [(curve.delta(points), direction) for direction, curve in self._different()] if len(points) else []
+        bounds = largest([end for end, _ in found]) if found else Bounds.exact(np.zeros_like(points))
+        if np.ndim(epsilon):
+            shape = np.shape(epsilon)
+            return Bounds(lower=np.reshape(bounds.lower, shape), upper=np.reshape(bounds.upper, shape))
+        worst = next((direction for end, direction in found if end.upper[0] == bounds.upper[0]), "")
+        return self._claim(bounds[0], worst, "delta", float(points[0]))
+
+    def tradeoff(self, alpha: ArrayLike) -> Bounds:
+        """Enclose the trade-off function f at every α: the least type II error of tests with type I error α.
+
+        The tests are between neighbours in either order; f is convex and its own inverse, see
+        `accountant.core.tradeoff`. Their power, and with it the success of any membership inference, is at most 1 − f.
+
+        Args:
+            alpha: type I errors in [0, 1], of any shape.
+
+        Raises:
+            InvalidParameter: if an α lies outside [0, 1].
+            NumericalFailure: if the accountant's budget does not suffice.
+        """
+        levels = np.array([validate.probability("Profile", "alpha", one) for one in np.ravel(alpha)])
+        most = float(min(self._epsilon(LEAST_DELTA)[0].upper, 600.0))
+        points = np.unique(np.concatenate([[0.0], max(most, 1e-3) * np.linspace(0.0, 1.0, POINTS) ** 1.5, [700.0]]))
+        found = tradeoff(levels, points, self.delta(points))
+        return Bounds(lower=found.lower.reshape(np.shape(alpha)), upper=found.upper.reshape(np.shape(alpha)))
+
+    def _epsilon(self, delta: float) -> tuple[Bounds, str]:
+        """Return the enclosure of ε(delta) and the direction that gave its upper end."""
         best, worst = Bounds.exact(0.0), next((direction for direction, _ in self.curves), "")
-        for direction, curve in self.curves:
-            if direction != worst and (curve == self.curves[0][1] or _cannot_raise(curve, delta, best)):
+        for direction, curve in self._different():
+            if direction != worst and _cannot_raise(curve, delta, best):
                 continue
             ends = _enclosed(curve, delta)
             worst = direction if ends.upper > best.upper else worst
             best = largest([best, ends])
-        return self._claim(best, "epsilon", delta, worst)
+        return best, worst
 
-    def delta(self, epsilon: float) -> Claim:
-        """Enclose the smallest δ for which the process is (epsilon, δ)-differentially private."""
-        epsilon = validate.non_negative("Profile", "epsilon", epsilon)
-        ends = [(curve.delta(np.array([epsilon]))[0], direction) for direction, curve in self.curves]
-        bounds = largest([end for end, _ in ends]) if ends else Bounds.exact(0.0)
-        return self._claim(bounds, "delta", epsilon, next((d for end, d in ends if end.upper == bounds.upper), ""))
+    def _different(self) -> tuple[tuple[Direction, Curve], ...]:
+        """Return the curves, equal ones once."""
+        first = self.curves[:1]
+        return first + tuple(curve for curve in self.curves[1:] if curve[1] != first[0][1])
 
-    def deltas(self, epsilon: ArrayLike) -> Bounds:
-        """Enclose δ at every ε of an array, the larger of all directions."""
-        given = np.atleast_1d(np.asarray(epsilon, dtype=np.float64))
-        points = np.array([validate.non_negative("Profile", "epsilon", value) for value in given])
-        curves = [curve.delta(points) for _, curve in self.curves]
-        return largest(curves) if curves else Bounds.exact(np.zeros_like(points))
-
-    def _claim(self, bounds: Bounds, quantity: Literal["epsilon", "delta"], at: float, worst: str) -> Claim:
+    def _claim(self, bounds: Bounds, worst: str, quantity: Literal["epsilon", "delta"], at: float) -> Claim:
         where = bounds.upper if quantity == "epsilon" else at
         curve = next((curve for direction, curve in self.curves if direction == worst), None)
         known = curve is not None and math.isfinite(where)

@@ -98,7 +98,7 @@ def test_delta_never_rises_with_epsilon_and_is_convex_in_its_exponential(account
     found = profile(accountant, *case)
     if found is None:
         return
-    bounds = found.deltas(EPSILONS)
+    bounds = found.delta(EPSILONS)
     assert np.all(bounds.lower[1:] <= bounds.upper[:-1])
     x = np.exp(EPSILONS)
     share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
