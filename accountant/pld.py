@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from accountant.core.base import Accountant, Steps, steps
+from accountant.core.base import Accountant, Steps, largest_loss, steps
 from accountant.core.bins import GriddedStep, coarsened, gridded
 from accountant.core.convolve import Part, Tilted, Window, compose, suffix_sums
 from accountant.core.ledger import ErrorLine, Ledger
@@ -77,14 +77,8 @@ class LossCurve(Curve):
 
     @property
     def supremum(self) -> Bounds:
-        """Σ n_i (largest loss of step i), exactly where losses can't be infinite and the pairs are attained."""
-        total = Bounds.exact(0.0)
-        for pair, times in self.steps:
-            total = total + float(times) * pair.supremum
-        lost = any(pair.infinite_mass.upper > 0 for pair, _ in self.steps)
-        attained = all(pair.attained for pair, _ in self.steps)
-        upper = math.inf if lost else max(0.0, float(total.upper))
-        return Bounds(lower=min(upper, max(0.0, float(total.lower))) if attained else 0.0, upper=upper)
+        """Σ n_i (largest loss of step i)."""
+        return largest_loss(self.steps)
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ, each ε with the tilt that suits it."""

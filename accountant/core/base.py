@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import ClassVar
 
+import numpy as np
+
 from accountant.core.profile import Profile
+from mechanisms.core.bounds import Bounds
 from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import DominatingPair
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Process, leaves
 
 MOST_REPEATS = 2**53  # counts up to here are exact as floats
@@ -60,6 +65,7 @@ def available() -> dict[str, type[Accountant]]:
     return implementations("accountant", Accountant)
 
 
+@lru_cache(maxsize=16)
 def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
     """Return, for every direction, the dominating pair of each step and how often it runs.
 
@@ -71,3 +77,25 @@ def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
     if any(times > MOST_REPEATS for _, times in parts):
         raise InvalidParameter("Repeat: times must be at most 2**53 in all for any one step to be priced, got more.")
     return {direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions}
+
+
+@lru_cache(maxsize=32)
+def largest_loss(parts: Steps) -> Bounds:
+    """Enclose the supremum of the composed loss: Σ n_i (that of step i), infinite where a step's loss may be.
+
+    The lower end is 0 unless every pair is attained.
+    """
+    lost = Bounds(lower=0.0, upper=math.inf)
+    suprema = [pair.supremum if pair.infinite_mass.upper == 0 else lost for pair, _ in parts]
+    attained = all(pair.attained for pair, _ in parts)
+    if any(supremum.upper == math.inf for supremum in suprema):
+        certain = any(pair.supremum.lower == math.inf or pair.infinite_mass.lower > 0 for pair, _ in parts)
+        return Bounds(lower=math.inf if attained and certain else 0.0, upper=math.inf)
+    times = np.array([float(n) for _, n in parts])
+    lower, upper = (np.array([getattr(supremum, side) for supremum in suprema]) for side in ("lower", "upper"))
+    terms = Bounds(lower=lower, upper=upper) * times
+    slack = (len(parts) + 4) * UNIT_ROUNDOFF * float(np.sum(np.abs(terms.lower) + np.abs(terms.upper)))
+    total = Bounds(lower=float(np.sum(terms.lower)), upper=float(np.sum(terms.upper))) + Bounds(
+        lower=-slack, upper=slack
+    )
+    return Bounds(lower=max(0.0, total.lower) if attained else 0.0, upper=max(0.0, total.upper))

@@ -30,7 +30,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 REACH = 14.0  # where the cells end, the majorant falls by e^-14 a unit
 CELLS = 192
-STRIPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05)  # heights a that are tried, in parts of the largest
+STRIPS = (1.0, 0.6, 0.35, 0.2, 0.12, 0.07)  # heights a that are tried, in parts of the largest
 REAL_STRIPS = 2  # so many of them are enough for real powers
 LARGEST_STRIP, LARGEST_TURN = 12.0, 0.8 * math.pi  # of a, and of μa
 LOG_TOLERANCE = math.log(1e-17)  # of the quadrature, relative to E[r^s] − 1
@@ -263,11 +263,14 @@ def _series(w: Array, s: float) -> tuple[Array, Array]:
 
 def log_mixture(x: Array, q: Array) -> Array:
     """log(1 − q + q e^x), to a few ulps, elementwise."""
-    bounded = np.minimum(x, 30.0)
-    middle = np.log1p(q * np.expm1(bounded))
-    left = np.log((1.0 - q) + q * np.exp(np.minimum(x, 0.0)))  # keeps the digits of 1 − q where q is near 1
-    right = np.log(q) + x + np.log1p((1.0 - q) / q * np.exp(-np.maximum(x, 30.0)))
-    return np.where(x > 30.0, right, np.where((x < -0.5) & (q > 0.5), left, middle))
+    found = np.log1p(q * np.expm1(np.minimum(x, 30.0)))
+    if np.any(q > 0.5):
+        left = np.log((1.0 - q) + q * np.exp(np.minimum(x, 0.0)))  # keeps the digits of 1 − q where q is near 1
+        found = np.where((x < -0.5) & (q > 0.5), left, found)
+    if np.any(x > 30.0):
+        right = np.log(q) + x + np.log1p((1.0 - q) / q * np.exp(-np.maximum(x, 30.0)))
+        found = np.where(x > 30.0, right, found)
+    return np.asarray(found)
 
 
 def _rounded_up(spacing: Array) -> Array:
