@@ -17,14 +17,17 @@ import numpy as np
 
 from accountant.core.base import Accountant, Steps, largest_loss, steps
 from accountant.core.bins import GriddedStep, coarsened, gridded
-from accountant.core.convolve import Part, Tilted, Window, compose, suffix_sums
+from accountant.core.convolve import Part, Tilted, Window, compose, fast_size, suffix_sums
 from accountant.core.ledger import ErrorLine, Ledger
 from accountant.core.profile import Curve, Profile
-from accountant.core.saddle import Saddle
+from accountant.core.saddle import Tilt, saddle
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.process import Adjacency, Process
+
+FIRST_POINTS = 2**12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class PLD(Accountant):
     True
     """
 
-    relative_width: float = 4e-6
+    relative_width: float = 1e-6
     most_points: int = 2**20
 
     def __post_init__(self) -> None:
@@ -81,42 +84,47 @@ class LossCurve(Curve):
         return largest_loss(self.steps)
 
     def delta(self, epsilon: Array) -> Bounds:
-        """Enclose δ, each ε with the tilt that suits it."""
+        """Enclose δ, each ε with the tilt that suits it.
+
+        Raises:
+            NumericalFailure: if losses are too small or too large for any grid.
+        """
         epsilon = np.asarray(epsilon, dtype=np.float64)
-        lower, upper = np.zeros_like(epsilon), np.zeros_like(epsilon)
-        if any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
+        if self._certain:
             return Bounds.exact(np.ones_like(epsilon))
-        saddle = _saddle(self.steps)
-        open_ends = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
-        if saddle.flat:
-            return Bounds(lower=lower, upper=np.where(open_ends, 1.0, 0.0))
-        rungs = np.array([saddle.rung(x) if is_open else -1 for x, is_open in zip(epsilon, open_ends, strict=True)])
-        for rung in set(rungs[open_ends].tolist()):
-            chosen = open_ends & (rungs == rung)
-            composed = self._composed(rung)
-            if composed is None:
-                upper[chosen] = 1.0
-                continue
-            bounds = composed.delta(epsilon[chosen])
+        lower, upper = np.zeros_like(epsilon), np.zeros_like(epsilon)
+        inside = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
+        if not np.any(inside):
+            return Bounds(lower=lower, upper=upper)
+        found = saddle(self.steps)
+        if found is None:  # no loss to speak of, or one that leaves the floats
+            return Bounds(lower=lower, upper=np.where(inside, 1.0, 0.0))
+        rungs = found.rungs(epsilon)
+        for rung in np.unique(rungs[inside]).tolist():
+            chosen = inside & (rungs == rung)
+            bounds = self._composed(rung).delta(epsilon[chosen])
             lower[chosen], upper[chosen] = bounds.lower, bounds.upper
-        return Bounds(lower=np.minimum(lower, upper), upper=upper)
+        attained = all(pair.attained for pair, _ in self.steps)
+        return Bounds(lower=np.minimum(lower, upper) if attained else np.zeros_like(lower), upper=upper)
 
     def guess(self, delta: float) -> float:
         """Invert the saddle-point approximation of δ(ε)."""
-        if any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps):
-            return 1.0
-        saddle = _saddle(self.steps)
-        return 1e-9 if saddle.flat else saddle.epsilon(delta)
+        found = None if self._certain else saddle(self.steps)
+        return found.epsilon(delta) if found else 1e-9
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added at the tilt used for this ε."""
-        certain = any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps)
-        if epsilon >= self.supremum.upper or certain or _saddle(self.steps).flat:
+        found = saddle(self.steps)
+        if epsilon >= self.supremum.upper or self._certain or found is None:
             return ()
-        composed = self._composed(_saddle(self.steps).rung(epsilon))
-        return composed.ledger(epsilon) if composed else ()
+        return self._composed(int(found.rungs(np.array([epsilon]))[0])).ledger(epsilon)
 
-    def _composed(self, rung: int) -> Composed | None:
+    @property
+    def _certain(self) -> bool:
+        """Whether an infinite loss is certain."""
+        return any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps)
+
+    def _composed(self, rung: int) -> Composed:
         return _compose(self.steps, rung, self.relative_width, self.most_points)
 
 
@@ -126,25 +134,27 @@ class Composed:
 
     Args:
         tilt: θ.
+        mean: about the ε that θ suits.
         window: the grid of the sums from above.
         under: the grid of the sums of indices from below.
         lost: bound of P(L = ∞), truncated tails included.
         shift: the losses are at most this much above the grid's.
         above: tilted dominating P-masses; `excess` their Σ_S P(S)(1 − e^{x_j − x_S})₊ e^{θ x_j − κ} at each x_j.
-        below: tilted (P, Q) masses of the sums of indices, None where no lower end exists; `tails` their suffix sums.
+        below: tilted (P, Q) masses of the sums of indices; `tails` their suffix sums.
         infinite: lower bound of P(L = ∞).
         offset: by how much the loss exceeds the grid's on average where the sums are near ε.
         rounding: relative error of the sums.
     """
 
     tilt: float
+    mean: float
     window: Window
     under: Window
     lost: float
     shift: float
     above: Tilted
     excess: Array
-    below: tuple[Tilted, Tilted] | None
+    below: tuple[Tilted, Tilted]
     tails: tuple[Array, Array]
     infinite: float
     offset: float
@@ -154,8 +164,14 @@ class Composed:
         """Enclose δ at every ε."""
         with np.errstate(over="ignore", invalid="ignore"):  # far from the tilt's ε nothing is known: [0, 1]
             upper = np.fmin(1.0, self._upper(epsilon))
-            lower = np.zeros_like(epsilon) if self.below is None else np.clip(self._lower(epsilon), 0.0, 1.0)
+            lower = np.clip(self._lower(epsilon), 0.0, 1.0)
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
+
+    def relative_width(self) -> float:
+        """Return about the relative width of the bracket of ε where the tilt suits it: δ falls by e^{−θ} a unit."""
+        bounds = self.delta(np.array([max(self.mean, 0.0)]))
+        scale = self.tilt * max(self.mean, 1e-3 / self.tilt)
+        return float((bounds.upper[0] - bounds.lower[0]) / max(bounds.upper[0], 1e-300)) / scale
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return one line for each error."""
@@ -201,7 +217,6 @@ class Composed:
 
     def _lower(self, epsilon: Array) -> Array:
         """The best of a few thresholds t near the Neyman–Pearson one, where x_t + offset = ε."""
-        assert self.below is not None
         best = np.full_like(epsilon, self.infinite)
         start = np.ceil((epsilon - self.offset) / self.under.step).astype(np.int64) - self.under.low
         for nudge in (-1, 0, 1):
@@ -211,7 +226,7 @@ class Composed:
 
     def _test(self, epsilon: Array, t: Array) -> Array:
         """P(S >= t) − e^ε Q(S >= t), every error subtracted."""
-        p, q = self.below or (self.above, self.above)
+        p, q = self.below
         x, h = self.under.step * (t + self.under.low), self.under.step
         noise_p = p.noise * math.sqrt(1 + 1 / (2 * self.tilt * h)) + sum(p.outside)
         noise_q = q.noise * math.sqrt(1 + 1 / (2 * (self.tilt + 1) * h)) + sum(q.outside)
@@ -227,27 +242,42 @@ def _square_sum(tilt: float, step: float) -> float:
     return integral / step + 1 / (1 + tilt) ** 2
 
 
-@lru_cache(maxsize=64)
-def _saddle(parts: Steps) -> Saddle:
-    return Saddle(parts)
+@lru_cache(maxsize=16)
+def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -> Composed:
+    """Compose on ever finer grids, until the bracket at this rung's ε is as narrow as asked or the budget is spent.
 
+    The bracket of δ widens with the square of the step, so each composition tells the step of the next one.
 
-@lru_cache(maxsize=8)
-def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -> Composed | None:
-    """Lay out the grid for this tilt and compose; None where losses are too small or too large for any grid."""
-    plan = _saddle(parts).plan(rung, relative_width)
-    if not plan.usable:
-        return None
-    step = coarsened(max(plan.step, plan.reach / (2 * most_points)))
+    Raises:
+        NumericalFailure: if there is no grid for these losses.
+    """
+    found = saddle(parts)
+    tilt = found.tilt(rung) if found else None
+    if tilt is None or not tilt.usable:
+        raise NumericalFailure("pld: losses are too small or too large for any grid. Use accountant='rdp'.")
+    points = FIRST_POINTS
     while True:
-        grids = [(gridded(pair, step, plan.tail), times) for pair, times in parts]
-        low = max(math.floor(plan.below / step), sum(n * g.grid.low for g, n in grids))
-        high = max(low, min(math.ceil(plan.above / step), sum(n * g.grid.high for g, n in grids)))
-        if high - low < most_points:
+        composed = _composed_on(parts, tilt, min(points, most_points))
+        if points >= most_points:
+            return composed
+        wide = composed.relative_width() / relative_width
+        if wide <= 1.0:
+            return composed
+        points = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0))
+
+
+def _composed_on(parts: Steps, tilt: Tilt, points: int) -> Composed:
+    """Compose on a grid whose window has about so many points, and whose steps have no more than twice as many."""
+    step = coarsened(max(tilt.span / points, tilt.reach / (2 * points), 1e-290))
+    while True:
+        grids = [(gridded(pair, step, tilt.tail), times) for pair, times in parts]
+        low = max(math.floor(tilt.below / step), sum(n * g.grid.low for g, n in grids))
+        high = max(low, min(math.ceil(tilt.above / step), sum(n * g.grid.high for g, n in grids)))
+        if high - low <= 1.01 * points:
             break
-        step = coarsened(1.01 * step * (high - low) / most_points)
-    window = Window(step=step, low=low, size=2 ** max(10, (high - low).bit_length()))
-    return _read(grids, plan.tilt, window, plan.probes, all(pair.attained for pair, _ in parts), parts)
+        step = coarsened(1.01 * step * (high - low) / points)
+    window = Window(step=step, low=low, size=fast_size(high - low + 1))
+    return _read(grids, tilt.theta, window, tilt.probes, tilt.mean, parts)
 
 
 def _read(
@@ -255,36 +285,29 @@ def _read(
     tilt: float,
     window: Window,
     probes: tuple[float, float],
-    attained: bool,
+    mean: float,
     parts: Steps,
 ) -> Composed:
     above = compose([Part(masses=g.above, low=g.grid.low, times=n) for g, n in grids], window, tilt, probes)
     plain, error = suffix_sums(above.weights, (tilt + 1) * window.step)
     shifted = np.append(plain[1:], 0.0) * -math.expm1(-window.step) * math.exp(-tilt * window.step)
     excess, more = suffix_sums(shifted, tilt * window.step)
-    below, tails, offset = None, (np.zeros(0), np.zeros(0)), 0.0
-    under = window
-    if attained:
-        offset = sum(n * _mean_offset(g, tilt) for g, n in grids)
-        under = Window(step=window.step, low=window.low - round(offset / window.step), size=window.size)
-        p = compose([Part(masses=g.p, low=g.grid.low, times=n) for g, n in grids], under, tilt, probes)
-        q = compose([Part(masses=g.q, low=g.grid.low, times=n) for g, n in grids], under, tilt, probes)
-        below = (p, q)
-        tails = (
-            suffix_sums(p.weights, tilt * window.step)[0],
-            suffix_sums(q.weights, (tilt + 1) * window.step)[0],
-        )
+    offset = sum(n * _mean_offset(g, tilt) for g, n in grids)
+    under = Window(step=window.step, low=window.low - round(offset / window.step), size=window.size)
+    p = compose([Part(masses=g.p, low=g.grid.low, times=n) for g, n in grids], under, tilt, probes)
+    q = compose([Part(masses=g.q, low=g.grid.low, times=n) for g, n in grids], under, tilt, probes)
     kept = sum(n * math.log1p(-min(pair.infinite_mass.lower, 1 - 1e-16)) for pair, n in parts)
     return Composed(
         tilt=tilt,
+        mean=mean,
         window=window,
         under=under,
         lost=_any_of([(g.lost, n) for g, n in grids]),
         shift=sum(n * g.shift for g, n in grids) * (1 + 1e-14),
         above=above,
         excess=excess,
-        below=below,
-        tails=tails,
+        below=(p, q),
+        tails=(suffix_sums(p.weights, tilt * window.step)[0], suffix_sums(q.weights, (tilt + 1) * window.step)[0]),
         infinite=max(0.0, -math.expm1(kept) * (1 - 1e-14)),
         offset=offset,
         rounding=error + more,

@@ -30,7 +30,7 @@ class Window:
     Args:
         step: h.
         low: the least index.
-        size: a power of 2.
+        size: a number that transforms are quick for.
     """
 
     step: float
@@ -93,7 +93,7 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
             log_size += part.times * np.log(np.abs(transform))
         phase += part.times * np.angle(transform)
         log_scale += part.times * kappa
-        noise += part.times * unit * float(np.linalg.norm(tilted))
+        noise += part.times * unit * _norm(tilted)
         relative += part.times * error
         repeats += part.times
         log_below += part.times * cumulants[0]
@@ -101,7 +101,7 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
         least += part.times * part.low
         most += part.times * (part.low + len(tilted) - 1)
     weights, dropped = _inverted(log_size, phase, window)
-    size = float(np.linalg.norm(weights))
+    size = _norm(weights)
     noise = 2 * noise + 2 * (12 * repeats * UNIT_ROUNDOFF + unit) * size + dropped
     relative += UNIT_ROUNDOFF * 8 * (1 + abs(log_scale))
     below = 0.0 if least >= window.low else math.exp(min(0.0, log_below + relative))
@@ -115,13 +115,19 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
     )
 
 
+def fast_size(least: int) -> int:
+    """Return the least 2^k or 3 · 2^k that is at least `least`, and 1024."""
+    power = 1 << max(10, (least - 1).bit_length())
+    return 3 * power // 4 if 3 * power // 4 >= max(least, 1024) else power
+
+
 def suffix_sums(values: Array, decay: float) -> tuple[Array, float]:
     """Return A_j = Σ_{i >= j} values_i e^{−decay (i − j)}, and a bound of its relative error, for values >= 0.
 
     In blocks short enough that e^{decay·length} stays small; the carries of the blocks run backwards.
     """
     size = len(values)
-    block = size if decay * size <= 30 else max(1, 2 ** int(math.log2(max(30 / decay, 1.0))))
+    block = size if decay * size <= 30 else min(size & -size, 2 ** int(math.log2(max(30 / decay, 1.0))))
     rows = values.reshape(-1, block)
     growth = np.exp(-decay * np.arange(block))
     inside = np.cumsum((rows * growth)[:, ::-1], axis=1)[:, ::-1] / growth
@@ -157,6 +163,10 @@ def _inverted(log_size: Array, phase: Array, window: Window) -> tuple[Array, flo
     product[kept] = np.exp(log_size[kept]) * (np.cos(phase[kept]) + 1j * np.sin(phase[kept]))
     weights = np.fft.irfft(product, window.size)
     return np.roll(weights, -window.low), math.exp(-NEGLIGIBLE)
+
+
+def _norm(values: Array) -> float:
+    return math.sqrt(float(np.sum(np.square(values))))
 
 
 def _log_sum_exp(exponents: Array) -> float:

@@ -16,17 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accountant.core.normal_sums import NormalSum
+from accountant.core.plans import Plan
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 
 LEAST_SPREAD = 0.7  # the first θ, in units of 1 / (standard deviation of the loss)
-BLOCK, MOST_BLOCKS = 24, 5
+BLOCK, MOST_BLOCKS = 24, 2
 RATIO = 2.0**0.25  # of neighbouring entries; every other entry is a rung
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
 NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that they allow
 REACH = 8.0  # deviations of the transform that nodes have to span
+DEEPEST = 750.0  # −log of the smallest δ that a float holds, and more
 WORTH = 10.0  # nats lost that e times fewer nodes are worth
 
 
@@ -50,6 +51,7 @@ class Ladder:
         slope: about K'.
         bend: about K''.
         log_delta: about log δ at ε = K'.
+        spread: about the standard deviation of the loss.
     """
 
     theta: Array
@@ -57,29 +59,30 @@ class Ladder:
     slope: Array
     bend: Array
     log_delta: Array
+    spread: float
 
     @classmethod
-    def of(cls, loss: NormalSum) -> Ladder:
-        """Lay out the ladder of a sum, from where its tilt begins to matter to where δ leaves the floats.
+    def of(cls, plan: Plan) -> Ladder:
+        """Lay out the ladder of a cumulant, from where its tilt begins to matter to where δ leaves the floats.
 
         Raises:
             NumericalFailure: if the losses are too small or too large for floats.
         """
-        bend = float(loss.plan(np.zeros(1))[2][0])
-        if not 1e-290 < bend < 1e290:
-            raise NumericalFailure("contour: losses are too small or too large for floats. Use accountant='pld'.")
-        first = math.ceil(4 * math.log2(LEAST_SPREAD / math.sqrt(bend)))
-        while first > -4000 and not math.isfinite(loss.plan(np.array([4.0 * RATIO**first]))[0][0]):
+        square = -8.0 * float(plan(np.array([-0.5]))[0][0])  # μ² for a Gaussian
+        if not 1e-180 < square < 1e290:
+            raise NumericalFailure("contour, pld: losses are too small or too large for floats. Use accountant='rdp'.")
+        first = math.ceil(4 * math.log2(LEAST_SPREAD / math.sqrt(square)))
+        while first > -4000 and not math.isfinite(plan(np.array([4.0 * RATIO**first]))[0][0]):
             first -= BLOCK
         blocks: list[tuple[Array, ...]] = []
         for block in range(MOST_BLOCKS):
             theta = RATIO ** (first + BLOCK * block + np.arange(BLOCK, dtype=np.float64))
-            plan = loss.plan(theta)
-            blocks.append((theta, *plan, _log_deltas(theta, *plan)))
-            if blocks[-1][-1][-1] < -750.0:
+            found = plan(theta)
+            blocks.append((theta, *found, _log_deltas(theta, *found)))
+            if blocks[-1][-1][-1] < -DEEPEST:
                 break
-        theta, value, slope, bends, log_delta = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        return cls(theta=theta, value=value, slope=slope, bend=bends, log_delta=log_delta)
+        theta, value, slope, bend, log_delta = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        return cls(theta=theta, value=value, slope=slope, bend=bend, log_delta=log_delta, spread=math.sqrt(square))
 
     def for_epsilon(self, epsilon: Array) -> list[tuple[int, int]]:
         """Return the rung and the level of the line that suits each ε, shape (n,)."""
@@ -111,7 +114,7 @@ class Ladder:
 
     def _chosen(self, epsilon: Array, log_delta: Array) -> list[tuple[int, int]]:
         """Return the rung that is cheapest at each ε, in nodes and in nats lost, and the level for its δ."""
-        levels = np.ceil((RESERVE + np.maximum(0.0, -log_delta)) / NATS).astype(np.int64)
+        levels = np.ceil((RESERVE + np.clip(-log_delta, 0.0, DEEPEST)) / NATS).astype(np.int64)
         rungs = np.zeros_like(levels)
         for level in np.unique(levels):
             chosen = levels == level

@@ -37,7 +37,7 @@ class Lines:
     @cached_property
     def ladder(self) -> Ladder:
         """Where lines may stand."""
-        return Ladder.of(self.loss)
+        return Ladder.of(self.loss.plan)
 
     def line(self, rung: int, level: int, epsilon: Array) -> Line:
         """Return a line of this rung whose aliases do not count at these ε; of a lower one where it has none.

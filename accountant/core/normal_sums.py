@@ -60,7 +60,8 @@ class NormalSum:
     def plan(self, theta: Array) -> tuple[Array, Array, Array]:
         """Return about K, K' and K'' at every θ, shape (n,); infinite where powers leave the floats."""
         square, _ = self._square
-        value, slope, bend = 0.5 * theta * (1.0 + theta) * square, (0.5 + theta) * square, np.full_like(theta, square)
+        value, slope = 0.5 * theta * (1.0 + theta) * square, (0.5 + theta) * square
+        bend = np.full_like(value, square)
         for normals, times in self.groups:
             rows = max(1, PLANNED // len(times))
             for k in range(0, len(theta), rows):

@@ -103,13 +103,15 @@ class SampledNormals:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             x = mu * z - 0.5 * mu * mu
             w, loss = q * np.expm1(x), log_mixture(x, q)
-            weight = np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * span / (count - 1)
-            power = np.exp(exponent * loss)
-            excess = np.sum(weight * (power - 1.0 - exponent * w), axis=2)
-            moment = 1.0 + excess
-            slope = np.sum(weight * (power * loss - w), axis=2) / moment
-            bend = np.sum(weight * power * loss * loss, axis=2) / moment - slope**2
-            found = np.log(moment), -slope if self.reverse else slope, np.maximum(bend, 0.0)
+            log_weight = np.log(span / (count - 1)) - LOG_ROOT_TWO_PI - 0.5 * z * z
+            weight, tilted, near = np.exp(log_weight), np.exp(log_weight + exponent * loss), exponent * loss < 1.0
+            first = np.where(
+                near, weight * (np.expm1(exponent * loss) - exponent * w), tilted - weight - weight * exponent * w
+            )
+            moment = 1.0 + np.sum(first, axis=2)
+            slope = np.sum(tilted * loss - weight * w, axis=2) / moment
+            bend = np.sum(tilted * loss * loss, axis=2) / moment - slope**2
+            found = np.log1p(moment - 1.0), -slope if self.reverse else slope, np.maximum(bend, 0.0)
         lost = ~np.isfinite(found[0] + found[1] + found[2]) | (span / (count - 1) > 1.0)[:, :, 0]
         return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
 

@@ -108,6 +108,24 @@ class DominatingPair(ABC):
         With p < 1 it is the same for Poisson samples, see `mechanisms.core.sampling`.
         """
 
+    def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
+        """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, L = ∞ left out, shape (n,) each.
+
+        For plans, not for bounds: by differences of `log_mixture_moment`.
+        """
+        step = 0.1 * np.abs(powers - 1.0)
+
+        def at(shifted: Array) -> Array:
+            found = [self.log_mixture_moment(1.0, float(power)) for power in shifted]
+            return np.array([0.5 * (bounds.lower + bounds.upper) for bounds in found])
+
+        left, here, right = at(powers - step), at(powers), at(powers + step)
+        with np.errstate(invalid="ignore"):
+            slope, bend = (right - left) / (2 * step), (right - 2 * here + left) / step**2
+        lost = ~np.isfinite(left + here + right)
+        found = here, slope, np.maximum(bend, 0.0)
+        return np.where(lost, np.inf, found[0]), np.where(lost, np.inf, found[1]), np.where(lost, np.inf, found[2])
+
     @abstractmethod
     def reverse(self) -> DominatingPair:
         """Return the pair (Q, P)."""
@@ -223,6 +241,19 @@ class DiscretePair(DominatingPair):
         return _log_sum_exp(
             Bounds(lower=np.append(exponents.lower, rest.lower), upper=np.append(exponents.upper, rest.upper))
         )
+
+    def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
+        """log Σ_i p_i e^{(t − 1) l_i} and its derivatives."""
+        losses = np.array(self.losses)
+        masses = np.array([0.5 * (mass.lower + mass.upper) for mass in self.masses])
+        with np.errstate(divide="ignore"):
+            exponents = np.log(masses) + (powers[:, None] - 1.0) * losses
+        largest = np.max(exponents, axis=1, initial=-1e300)
+        weights = np.exp(exponents - largest[:, None])
+        total = np.maximum(np.sum(weights, axis=1), 1e-300)
+        mean = weights @ losses / total
+        spread = np.sum(weights * (losses - mean[:, None]) ** 2, axis=1) / total
+        return largest + np.log(total), mean, spread
 
     def reverse(self) -> DiscretePair:
         """Return the pair (Q, P)."""
