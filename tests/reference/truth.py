@@ -5,6 +5,7 @@ Nothing here is shared with the library: laws are given by densities or tables, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,12 +136,16 @@ def composed_delta(parts: Sequence[tuple[float, float]], direction: str, epsilon
     def weighted(z: Number) -> Number:
         return p(z) * composed_delta(rest, direction, epsilon - sign * _log_mixture(z, mu, mp.mpf(probability)))
 
-    low, high = -12 - (mu if sign < 0 else 0), mu + 12
-    points = [low, high, *mp.linspace(low, high, 7)[1:-1]]
+    low, high = -24 - (mu if sign < 0 else 0), mu + 24
+    points = mp.linspace(low, high, 13)
     share = 1 + mp.expm1(sign * (epsilon - end)) / mp.mpf(probability) if mp.isfinite(end) else mp.mpf(0)
     if share > 0 and low < (split := mp.log(share) / mu + mu / 2) < high:
         points.append(split)
-    return mp.quad(weighted, sorted(points), maxdegree=5)
+    points.sort()
+    size = max(weighted((3 * a + b) / 4) + weighted((a + 3 * b) / 4) for a, b in itertools.pairwise(points))
+    if size == 0:
+        return size
+    return size * mp.quad(lambda z: weighted(z) / size, points, maxdegree=5)  # which stops at an absolute error
 
 
 def _log_mixture(z: Number, mu: Number, share: Number) -> Number:
