@@ -1,6 +1,7 @@
-"""Writes compositions.json: δ(ε) of two and three sampled Gaussian steps to 15 digits, by nested quadrature.
+"""Writes the reference values: truth.json, and compositions.json of two and three sampled Gaussian steps.
 
-python tests/reference/make.py        (about half an hour)
+python tests/reference/make.py                  truth.json
+python tests/reference/make.py compositions     compositions.json, by nested quadrature (about half an hour)
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import mpmath as mp
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.reference.truth import composed_delta
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+from tests.reference.answers import row  # noqa: E402
+from tests.reference.cases import CASES  # noqa: E402
+from tests.reference.truth import composed_delta  # noqa: E402
 
-CASES = (
+COMPOSITIONS = (
     ((1.0, 0.5), (1.0, 0.5)),
     ((0.5, 0.1), (0.5, 0.1)),
     ((2.0, 0.05), (2.0, 0.05)),
@@ -31,11 +35,11 @@ EPSILONS = {
 LEAST = mp.mpf("1e-40")
 
 
-def rows() -> list[dict[str, object]]:
+def compositions() -> list[dict[str, object]]:
     """Return one row a case, direction and ε whose δ is not negligible."""
     mp.mp.dps = 20
     found = []
-    for steps in CASES:
+    for steps in COMPOSITIONS:
         for direction, epsilons in EPSILONS[len(steps)].items():
             for epsilon in epsilons:
                 value = composed_delta(steps, direction, mp.mpf(epsilon))
@@ -45,6 +49,23 @@ def rows() -> list[dict[str, object]]:
     return found
 
 
+def truths() -> list[dict[str, object]]:
+    """Return one row a case."""
+    mp.mp.dps = 60
+    found = []
+    for case in CASES:
+        print(f"{len(found) + 1}/{len(CASES)} {case.name}", flush=True)
+        found.append(row(case))
+    return found
+
+
+def write(name: str, rows: list[dict[str, object]]) -> None:
+    """Write one row a line."""
+    HERE.joinpath(name).write_text("[\n" + ",\n".join(json.dumps(each) for each in rows) + "\n]\n")
+
+
 if __name__ == "__main__":
-    target = Path(__file__).with_name("compositions.json")
-    target.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows()) + "\n]\n")
+    if sys.argv[1:] == ["compositions"]:
+        write("compositions.json", compositions())
+    else:
+        write("truth.json", truths())
