@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 PIP_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 STAMP := $(VENV)/.installed
 
-.PHONY: all demo test check format clean notebooks laws
+.PHONY: all demo test check format clean notebooks laws reference
 all: $(STAMP)
 
 $(STAMP): pyproject.toml .ci/constraints.txt
@@ -32,6 +32,9 @@ format: $(STAMP)
 
 laws: $(STAMP)
 	$(BIN)/python -m pytest -n auto -q tests/contracts --hypothesis-profile=thorough
+
+reference: $(STAMP)
+	$(BIN)/python tests/reference/make.py
 
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/build.py
