@@ -111,7 +111,7 @@ RESPONSES = (
     response(1.0, 1000, 50, 1e-8),
     response(0.05, 2, 10_000, 1e-100),
     response(0.001, 2, 10**6, 1e-5),
-    response(0.01, 2, 10**6, 1e-10),
+    response(0.01, 2, 10**5, 1e-10),
     mixed("stated pure", ((StatedStep(0.1, 0.0, "add_remove"), 50),), 1e-6, "table", "add_remove"),
     mixed("stated pure once", ((StatedStep(1.0, 0.0, "replace_one"), 1),), 1e-9, "table", "replace_one"),
     mixed("stated approximate", ((StatedStep(0.2, 1e-7, "add_remove"), 20),), 1e-5, "table"),
@@ -158,7 +158,7 @@ FEW = (
         ((SampledStep(0.01, (0.3,)), 100),),
         1e-5,
         "split",
-        lines=((Line(1.285, 0.0287, 16000), Split(2.9, 0.25)), (Line(1.3, 0.027, 19000), Split(2.8, 0.23))),
+        lines=((Line(1.285, 0.0287, 11000), Split(2.9, 0.25)), (Line(1.3, 0.027, 12500), Split(2.8, 0.23))),
         only="remove",
     ),
 )
