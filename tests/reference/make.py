@@ -1,7 +1,7 @@
 """Writes the reference values: truth.json, and compositions.json of two and three sampled Gaussian steps.
 
 python tests/reference/make.py                  truth.json (four minutes where gmpy2 is installed, more where not)
-python tests/reference/make.py compositions     compositions.json, by nested quadrature (about half an hour)
+python tests/reference/make.py compositions     compositions.json, by nested quadrature (an hour)
 """
 
 from __future__ import annotations

@@ -136,8 +136,8 @@ def composed_delta(parts: Sequence[tuple[float, float]], direction: str, epsilon
     def weighted(z: Number) -> Number:
         return p(z) * composed_delta(rest, direction, epsilon - sign * _log_mixture(z, mu, mp.mpf(probability)))
 
-    low, high = -24 - (mu if sign < 0 else 0), mu + 24
-    points = mp.linspace(low, high, 13)
+    low, high = -16 - (mu if sign < 0 else 0), mu + 16
+    points = mp.linspace(low, high, 9)
     share = 1 + mp.expm1(sign * (epsilon - end)) / mp.mpf(probability) if mp.isfinite(end) else mp.mpf(0)
     if share > 0 and low < (split := mp.log(share) / mu + mu / 2) < high:
         points.append(split)
