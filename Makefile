@@ -7,7 +7,13 @@ TORCH_INDEX ?=
 PIP_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
 STAMP := $(VENV)/.installed
 
-.PHONY: all demo test check format clean notebooks laws reference
+# Of `make fuzz`: random questions, their seed, how many of them slow accountants are asked, other options (--record).
+CONFIGS ?= 1000
+SEED ?= 0
+SLOW ?= 0
+FUZZ ?=
+
+.PHONY: all demo test check format clean notebooks laws reference fuzz
 all: $(STAMP)
 
 $(STAMP): pyproject.toml .ci/constraints.txt
@@ -35,6 +41,8 @@ laws: $(STAMP)
 
 reference: $(STAMP)
 	$(BIN)/python tests/reference/make.py
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --configs $(CONFIGS) --seed $(SEED) --slow $(SLOW) $(FUZZ)
 
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/build.py
