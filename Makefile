@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 # A wheel index with CPU builds of torch, e.g. https://download.pytorch.org/whl/cpu; empty: pip's own.
 TORCH_INDEX ?=
 PIP_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
@@ -12,8 +13,10 @@ CONFIGS ?= 1000
 SEED ?= 0
 SLOW ?= 0
 FUZZ ?=
+# Of `make bench`: options such as --smoke or --json FILE.
+BENCH ?= $(if $(SMOKE),--smoke)
 
-.PHONY: all demo test check format clean notebooks laws reference fuzz
+.PHONY: all demo test check format clean notebooks laws reference fuzz bench peers tightness
 all: $(STAMP)
 
 $(STAMP): pyproject.toml .ci/constraints.txt
@@ -44,8 +47,24 @@ reference: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --configs $(CONFIGS) --seed $(SEED) --slow $(SLOW) $(FUZZ)
 
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+# The peers live apart: dp-accounting needs an attrs that the tests' tools have left behind.
+peers: $(PEERS)/.installed
+	$(PEERS)/bin/python -m tests.benchmarks $(BENCH)
+
+$(PEERS)/.installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	grep -v '^attrs==' .ci/constraints.txt > $(PEERS)/constraints.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEERS)/constraints.txt $(PIP_INDEX) -e '.[peers]'
+	touch $@
+
+tightness: $(STAMP)
+	$(BIN)/python -m tests.reference.tightness
+
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/build.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info demo

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         accountants=chosen, seed=given.seed, configs=given.configs, slow=given.slow, chunk=given.chunk,
         workers=given.workers, deadline=given.deadline, folder=given.folder,
     )  # fmt: skip
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     with Progress(console=console) as progress:
         bar = progress.add_task(f"seed {run.seed}", total=run.configs)
         found = summary(

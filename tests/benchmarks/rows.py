@@ -1,0 +1,151 @@
+"""What is timed: one row a bar, our answer and the peers' to the same question.
+
+Every function takes a factor close to 1 by which the noise (or the target) is multiplied: no timed call repeats an
+earlier one, so that no cache answers for the mathematics.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mechanisms
+from accountant import calibrate_noise_multiplier, dp_sgd, epsilon_bounds
+from mechanisms import Compose, Gaussian, Poisson, Process, RandomizedResponse, Repeat, Sampled
+from tests.benchmarks import peers
+
+Timed = Callable[[float], Any]
+MOST_MEGABYTES = 500.0
+PEERS_MOST_STEPS = 1_000_000
+DECADES = (2, 3, 4, 5, 6, 7, 8, 9)
+MNIST = {"sample_rate": 256 / 60_000, "steps": 14_062}
+SMOKE = ("DP-SGD, T=1e2, δ=1e-5", "Gaussian, σ=.02")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """What must be reached.
+
+    Args:
+        milliseconds: median of our time, at most.
+        relative: width of the bracket ÷ its upper end, at most.
+        absolute: width of the bracket, at most.
+        speedup: dp_accounting's time with privacy loss distributions ÷ ours, at least.
+    """
+
+    milliseconds: float
+    relative: float = math.inf
+    absolute: float = math.inf
+    speedup: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        name: its question.
+        ours: our answer.
+        bars: what must be reached.
+        bracket: (lower, upper) of our answer at factor 1; of a calibration, ε reached and the target.
+        peers: their answers.
+    """
+
+    name: str
+    ours: Timed
+    bars: Bars
+    bracket: Callable[[Any], tuple[float, float]] = lambda bounds: (float(bounds.lower), float(bounds.upper))
+    peers: Mapping[str, Timed] = field(default_factory=dict)
+
+
+def rows() -> dict[str, Row]:
+    """Return every row whose mechanism this version has, by name."""
+    found = [_steps(decade, delta, bars) for delta, bars in DP_SGD.items() for decade in DECADES]
+    found += [_hard(), _calibration(), _thousand()]
+    found += [_closed(*each) for each in (GAUSSIAN, RESPONSE)]
+    if hasattr(mechanisms, "Laplace"):
+        found.append(_closed(*LAPLACE))
+    return {row.name: row for row in found}
+
+
+DP_SGD = {
+    "1e-5": Bars(milliseconds=10, relative=1e-6, speedup=100),
+    "1e-30": Bars(milliseconds=50, relative=1e-5),
+}
+
+
+def _steps(decade: int, delta_text: str, bars: Bars) -> Row:
+    steps, delta = 10**decade, float(delta_text)
+    rate = steps**-0.5
+    within = steps <= PEERS_MOST_STEPS
+    asked = {name: ask for name, ask in peers.EPSILON.items() if within or name == peers.PLD}
+    return Row(
+        name=f"DP-SGD, T=1e{decade}, δ={delta_text}",
+        ours=lambda k: epsilon_bounds(dp_sgd(noise_multiplier=k, sample_rate=rate, steps=steps), delta=delta),
+        bars=bars,
+        peers={name: functools.partial(ask, rate=rate, steps=steps, delta=delta) for name, ask in asked.items()},
+    )
+
+
+def _hard() -> Row:
+    rate, steps, delta = 1e-5, 1_000_000, 1e-8
+    return Row(
+        name="hard jumps: q=1e-5, T=1e6, δ=1e-8",
+        ours=lambda k: epsilon_bounds(dp_sgd(noise_multiplier=k, sample_rate=rate, steps=steps), delta=delta),
+        bars=Bars(milliseconds=300, relative=1e-3),
+        peers={
+            name: functools.partial(ask, rate=rate, steps=steps, delta=delta) for name, ask in peers.EPSILON.items()
+        },
+    )
+
+
+def _calibration() -> Row:
+    def reached(noise: float) -> tuple[float, float]:
+        return float(epsilon_bounds(dp_sgd(noise_multiplier=noise, **MNIST), delta=1e-5).upper), 3.0
+
+    return Row(
+        name="calibration: ε=3, δ=1e-5, q=256/60000, T=14062",
+        ours=lambda k: calibrate_noise_multiplier(target_epsilon=3.0 * k, delta=1e-5, **MNIST),
+        bars=Bars(milliseconds=50, absolute=1e-4),
+        bracket=reached,
+        peers=peers.CALIBRATION,
+    )
+
+
+def _thousand() -> Row:
+    def process(k: float) -> Process:
+        shares = [i / 999 for i in range(1000)]
+        return Compose(
+            tuple(
+                Sampled(Gaussian(noise_multiplier=k * 0.8 * 4.0**x), Poisson(probability=0.005 * 10.0 ** (1 - x)))
+                for x in shares
+            )
+        )
+
+    return Row(
+        name="1,000 distinct mechanisms",
+        ours=lambda k: epsilon_bounds(process(k), delta=1e-5),
+        bars=Bars(milliseconds=1000, absolute=1e-4),
+    )
+
+
+GAUSSIAN = (SMOKE[1], lambda k: Gaussian(noise_multiplier=0.02 * k), "add_remove", peers.GAUSSIAN)
+RESPONSE = (
+    "randomised response ×1e6",
+    lambda k: Repeat(RandomizedResponse(epsilon=0.5 * k), 10**6),
+    "replace_one",
+    peers.RESPONSE,
+)
+LAPLACE = ("Laplace", lambda k: mechanisms.Laplace(noise_multiplier=k), "add_remove", peers.LAPLACE)
+
+
+def _closed(name: str, process: Callable[[float], Process], adjacency: str, others: Mapping[str, Timed]) -> Row:
+    return Row(
+        name=name,
+        ours=lambda k: epsilon_bounds(process(k), delta=1e-5, adjacency=adjacency),
+        bars=Bars(milliseconds=1, relative=1e-6),
+        peers=others,
+    )
