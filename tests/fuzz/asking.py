@@ -13,8 +13,9 @@ from accountant.core.base import Accountant
 from accountant.rdp import ORDERS, RDP
 from mechanisms import NumericalFailure, UnsupportedProcess
 from tests.fuzz.configurations import Question
+from tests.fuzz.truth import Truth
 
-FAST = frozenset({"closed_form", "contour", "gdp", "rdp", "tightest"})
+FAST = frozenset({"closed_form", "contour", "gdp", "rdp", "tightest", "truth"})
 """The accountants that take milliseconds, and so are asked every question; the others are asked a few."""
 FEW_ORDERS = ORDERS[::32]
 Answers = Mapping[str, "Answer"]
@@ -51,8 +52,8 @@ class Answer:
 
 
 def accountants() -> dict[str, Accountant]:
-    """Return every accountant there is; `rdp` with few orders: as sound, and many times as fast."""
-    return {name: kind() for name, kind in available().items()} | {"rdp": RDP(orders=FEW_ORDERS)}
+    """Return every accountant there is, and the truth; `rdp` with few orders: as sound, and many times as fast."""
+    return {name: kind() for name, kind in available().items()} | {"rdp": RDP(orders=FEW_ORDERS), "truth": Truth()}
 
 
 def ask(accountant: Accountant, question: Question) -> Answer:

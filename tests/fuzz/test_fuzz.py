@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from accountant import available
 from accountant.gdp import GDP
+from mechanisms import Gaussian, Poisson, RandomizedResponse, Repeat, Sampled, UnsupportedProcess
 from tests.fuzz import configurations, running
 from tests.fuzz.__main__ import main
 from tests.fuzz.asking import Answer, accountants, ask, faults
@@ -16,7 +18,8 @@ from tests.fuzz.configurations import Leaf, Question, question, stratified
 from tests.fuzz.liars import Liar
 from tests.fuzz.running import Run, replayed, rows
 from tests.fuzz.summary import Budget, show, summary
-from tests.strategies import REPLACE_ONE
+from tests.fuzz.truth import Truth
+from tests.strategies import ADD_REMOVE, REPLACE_ONE
 
 RECORDED = sorted(Path(__file__).with_name("results").glob("summary-*.json"))
 LIES = {
@@ -111,6 +114,27 @@ def test_replaying_gives_the_answers_of_the_run(tmp_path):
             assert {k: v for k, v in answer.items() if k != "seconds"}.items() <= again["answers"][name].items()
 
 
+def test_the_truth_is_what_closed_forms_say():
+    def truth(process, adjacency, delta):
+        return Truth().profile(process, adjacency=adjacency).epsilon(delta)
+
+    one = truth(Gaussian(noise_multiplier=1.0), ADD_REMOVE, 1e-5)
+    assert one.lower <= 4.3771780956812246 <= one.upper
+    ten = Repeat(RandomizedResponse(epsilon=math.log(3)), 10)  # only the largest loss, of mass .75^10, lies above it
+    exact = 10 * math.log(3) + math.log1p(-1e-5 / 0.75**10)
+    assert truth(ten, REPLACE_ONE, 1e-5).lower == pytest.approx(exact, rel=1e-14)
+    assert truth(RandomizedResponse(epsilon=0.5, categories=5), REPLACE_ONE, 0.9).upper == 0.0
+    with pytest.raises(UnsupportedProcess):
+        truth(Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.1)), 2), ADD_REMOVE, 1e-5)
+
+
+@pytest.mark.parametrize("index", range(40))
+def test_the_package_agrees_with_the_truth_where_it_is_known(index):
+    asked = question(2, index)
+    chosen = {name: accountants()[name] for name in ("gdp", "rdp", "truth")}
+    assert faults({name: ask(accountant, asked) for name, accountant in chosen.items()}, {}) == []
+
+
 def test_a_harder_question_never_costs_less():
     for index in range(12):
         easy = question(11, index)
@@ -143,7 +167,7 @@ def test_a_stratified_choice_is_even_and_never_larger_than_asked():
 
 
 def test_the_command_fails_where_an_answer_is_missing(tmp_path, capsys):
-    assert set(accountants()) == set(available())
+    assert set(accountants()) == {*available(), "truth"}
     assert main(["--configs", "3", "--accountants", "gdp,rdp", "--folder", str(tmp_path), "--workers", "1"]) == 0
     assert main(["--accountants", "gdp,rdp", "--replay", "0", "1"]) == 0
     assert '"question": "Question(leaves=(Leaf(' in capsys.readouterr().out
