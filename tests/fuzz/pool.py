@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import time
@@ -101,9 +102,10 @@ def _stopped(worker: Worker) -> None:
 
 
 def _serve(work: Work, pipe: Connection) -> None:
-    pipe.send("ready")
-    while True:
-        task = pipe.recv()
-        for item in work(task):
-            pipe.send((item,))
-        pipe.send(None)
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the other end is gone: nobody waits for more
+        pipe.send("ready")
+        while True:
+            task = pipe.recv()
+            for item in work(task):
+                pipe.send((item,))
+            pipe.send(None)
