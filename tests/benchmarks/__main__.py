@@ -35,10 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     names = [name for name in (*rows(), IMPORT) if given.rows in name and (not given.smoke or name in (*SMOKE, IMPORT))]
     console = Console(width=None if sys.stdout.isatty() else 160)
-    found = [_row(name, given) for name in track(names, console=console, description="benchmarks")]
-    document = {"schema": SCHEMA, "library": __version__, "machine": _machine(), "rows": found}
-    if given.json:
-        given.json.write_text(_strict(document, indent=1) + "\n", encoding="utf-8")
+    found: list[dict[str, Any]] = []
+    for name in track(names, console=console, description="benchmarks"):
+        found.append(_row(name, given))
+        if given.json:  # after every row, so that a run that is stopped keeps what it has
+            document = {"schema": SCHEMA, "library": __version__, "machine": _machine(), "rows": found}
+            given.json.write_text(_strict(document, indent=1) + "\n", encoding="utf-8")
     judge.show(found, console)
     return 0
 
