@@ -80,7 +80,8 @@ def _answer(accountant: Accountant, question: Question) -> Answer:
 
 def faults(answers: Answers, harder: Answers) -> list[str]:
     """Return what is wrong with these answers; `harder` are answers about a process of no less ε."""
-    found = [f"{name}: {wrong}" for name, answer in (*answers.items(), *harder.items()) if (wrong := _wrong(answer))]
+    found = [f"{name}: {wrong}" for name, answer in answers.items() if (wrong := _wrong(answer))]
+    found += [f"{name}, asked a harder one: {wrong}" for name, answer in harder.items() if (wrong := _wrong(answer))]
     for these, those, what in ((answers, answers, "apart"), (harder, harder, "apart"), (answers, harder, "falls")):
         found += _apart(these, those, what)
     return found
@@ -89,7 +90,7 @@ def faults(answers: Answers, harder: Answers) -> list[str]:
 def _wrong(answer: Answer) -> str:
     """Return what is wrong with an answer by itself."""
     if answer.status not in ("answered", "refused", "failed"):
-        return f"error {answer.status}: {answer.message}"
+        return f"error {answer.status}: {answer.message}".removesuffix(": ")
     if math.isnan(answer.lower) or math.isnan(answer.upper):
         return f"nan [{answer.lower!r}, {answer.upper!r}]"
     if answer.lower < 0 or answer.upper < 0:
