@@ -62,7 +62,9 @@ def _peer(timing: Timing, ours: Timing, found: Found) -> Found:
     taken, own = timing.milliseconds, ours.milliseconds
     row: Found = {"milliseconds": taken, "note": timing.note, "answer": timing.answer}
     row["ratio"] = taken / own if taken and own else None
-    if timing.answer is not None and found["answer"] is None:
+    if timing.answer is not None and found["answer"] is not None:
+        row["off"] = timing.answer - found["answer"]
+    elif timing.answer is not None:
         below = timing.answer < found["lower"]
         row["off"] = timing.answer - (found["lower"] if below else found["upper"])
         row["note"] = row["note"] or ("below our lower end: UNSOUND" if below else "")
