@@ -44,6 +44,7 @@ laws: $(STAMP)
 
 reference: $(STAMP)
 	$(BIN)/python tests/reference/make.py
+
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --configs $(CONFIGS) --seed $(SEED) --slow $(SLOW) $(FUZZ)
 
