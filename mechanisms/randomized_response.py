@@ -65,7 +65,8 @@ class RandomizedResponse(Mechanism):
         own = 1.0 / (1.0 + rest * exp(Bounds.exact(-self.epsilon)))
         other = 1.0 / (rest + exp(Bounds.exact(self.epsilon)))
         none = Bounds.exact(0.0)
-        same = ((rest - 1.0) * other).clip(0.0, 1.0)  # the categories that neither record has
+        shared = rest - 1.0 if self.categories > 2 else none  # the categories that neither record has
+        same = (shared * other).clip(0.0, 1.0)
         pair = DiscretePair(
             losses=(-self.epsilon, 0.0, self.epsilon),
             masses=(other, same, own),
