@@ -6,6 +6,7 @@
 A new mechanism is one new file beside `gaussian.py`; nothing else is edited.
 """
 
+from mechanisms.approximate_dp import ApproximateDP
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.discover import implementations as _implementations
 from mechanisms.core.errors import DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
@@ -16,6 +17,8 @@ from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, 
 from mechanisms.core.serialise import from_json, to_json
 from mechanisms.core.version import VERSION as __version__
 from mechanisms.gaussian import Gaussian
+from mechanisms.laplace import Laplace
+from mechanisms.pure_dp import PureDP
 from mechanisms.randomized_response import RandomizedResponse
 
 
@@ -23,7 +26,7 @@ def available() -> dict[str, type[Mechanism]]:
     """Return every mechanism there is, by the name of its file.
 
     >>> sorted(available())
-    ['gaussian', 'randomized_response']
+    ['approximate_dp', 'gaussian', 'laplace', 'pure_dp', 'randomized_response']
     """
     return _implementations("mechanisms", Mechanism)
 
@@ -31,6 +34,7 @@ def available() -> dict[str, type[Mechanism]]:
 __all__ = [
     "Adjacency",
     "Allocated",
+    "ApproximateDP",
     "BallsInBins",
     "Bounds",
     "Compose",
@@ -41,10 +45,12 @@ __all__ = [
     "Gaussian",
     "InvalidParameter",
     "KeyedSource",
+    "Laplace",
     "Mechanism",
     "NumericalFailure",
     "Poisson",
     "Process",
+    "PureDP",
     "RandomizedResponse",
     "Repeat",
     "Sampled",

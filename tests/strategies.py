@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 
 from mechanisms import (
     Adjacency,
+    ApproximateDP,
     Compose,
     DiscretePair,
     Gaussian,
+    Laplace,
     Mechanism,
     Poisson,
     Process,
+    PureDP,
     RandomizedResponse,
     Repeat,
     Sampled,
@@ -64,6 +67,16 @@ sampled_gaussians = st.builds(Sampled, gaussians, st.builds(Poisson, probability
 responses = st.builds(
     RandomizedResponse, epsilon=st.sampled_from((0.1, 0.5, math.log(3), 2.0)), categories=st.sampled_from((2, 3, 7))
 )
+laplaces = st.builds(Laplace, noise_multiplier=st.sampled_from((0.5, 1.0, 2.0, 5.0, 16.0)))
+sampled_laplaces = st.builds(Sampled, laplaces, st.builds(Poisson, probability=probabilities))
+
+
+def guarantees(adjacency: Adjacency) -> st.SearchStrategy[Process]:
+    """Guarantees given as numbers, about these neighbours."""
+    of_one = st.sampled_from((0.05, 0.5, 1.0))
+    return st.builds(PureDP, epsilon=of_one, adjacency=st.just(adjacency)) | st.builds(
+        ApproximateDP, epsilon=of_one, delta=st.sampled_from((1e-9, 1e-4)), adjacency=st.just(adjacency)
+    )
 
 
 @st.composite
@@ -85,7 +98,8 @@ def tables(draw: Any) -> Tabulated:
 
 def steps(adjacency: Adjacency) -> st.SearchStrategy[Process]:
     """Single steps that have a pair under this adjacency."""
-    return gaussians | responses if adjacency is REPLACE_ONE else gaussians | sampled_gaussians
+    sampled = sampled_gaussians | sampled_laplaces
+    return gaussians | laplaces | guarantees(adjacency) | (responses if adjacency is REPLACE_ONE else sampled)
 
 
 def processes(adjacency: Adjacency, *, most: int = 3) -> st.SearchStrategy[Process]:
@@ -96,8 +110,13 @@ def processes(adjacency: Adjacency, *, most: int = 3) -> st.SearchStrategy[Proce
 
 def any_processes() -> st.SearchStrategy[Process]:
     """Process trees of any shape and any valid parameters, to be described rather than accounted for."""
-    leaf = st.builds(Gaussian, noise_multiplier=any_noise_multipliers) | st.builds(
-        RandomizedResponse, epsilon=any_noise_multipliers, categories=st.integers(2, 10**30)
+    adjacencies = st.sampled_from(Adjacency)
+    leaf = (
+        st.builds(Gaussian, noise_multiplier=any_noise_multipliers)
+        | st.builds(Laplace, noise_multiplier=any_noise_multipliers)
+        | st.builds(RandomizedResponse, epsilon=any_noise_multipliers, categories=st.integers(2, 10**30))
+        | st.builds(PureDP, epsilon=any_noise_multipliers, adjacency=adjacencies)
+        | st.builds(ApproximateDP, epsilon=any_noise_multipliers, delta=any_probabilities, adjacency=adjacencies)
     )
     sampling = st.builds(Poisson, probability=any_probabilities)
     return st.recursive(

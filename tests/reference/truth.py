@@ -43,6 +43,20 @@ class Normal:
 
 
 @dataclass(frozen=True)
+class Laplacian:
+    """Lap(0, 1) against Lap(s, 1)."""
+
+    shift: Number
+
+    def above(self, x: Number) -> tuple[Number, Number]:
+        """P(L > x) and Q(L > x): what lies left of z = (s − x)/2, as the loss |z − s| − |z| falls from s to −s."""
+        if abs(x) > self.shift or x == self.shift:
+            return (mp.mpf(0), mp.mpf(0)) if x > 0 else (mp.mpf(1), mp.mpf(1))
+        z = (self.shift - x) / 2
+        return 1 - mp.exp(-z) / 2, mp.exp(z - self.shift) / 2
+
+
+@dataclass(frozen=True)
 class Table:
     """Two tables of probabilities over the same outcomes."""
 
@@ -89,6 +103,15 @@ class SampledAdd:
 def sampled_gaussian(sigma: float, probability: float, direction: str) -> Any:
     """One step of the Gaussian mechanism on a Poisson sample, in a direction."""
     base = Normal(1 / mp.mpf(sigma))
+    if probability == 1:
+        return base
+    kind = SampledRemove if direction == "remove" else SampledAdd
+    return kind(base, mp.mpf(probability))
+
+
+def sampled_laplace(scale: float, probability: float, direction: str) -> Any:
+    """One step of the Laplace mechanism on a Poisson sample, in a direction."""
+    base = Laplacian(1 / mp.mpf(scale))
     if probability == 1:
         return base
     kind = SampledRemove if direction == "remove" else SampledAdd

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechanisms import DiscretePair, Gaussian, InvalidParameter, Poisson, RandomizedResponse, Sampled
+from mechanisms import DiscretePair, Gaussian, InvalidParameter, Laplace, Poisson, RandomizedResponse, Sampled
 from mechanisms.core.bounds import Bounds
 from tests.reference.truth import (
     Normal,
@@ -20,6 +20,7 @@ from tests.reference.truth import (
     delta_by_integration,
     gaussian_densities,
     sampled_gaussian,
+    sampled_laplace,
 )
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, Tabulated, tables
 
@@ -46,6 +47,10 @@ def in_both_directions():
         pairs = Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance)).pairs(ADD_REMOVE)
         for direction, pair in pairs.items():
             yield f"gaussian-{sigma}-{chance}-{direction}", pair, sampled_gaussian(sigma, chance, direction)
+    for scale, chance in itertools.product((0.05, 0.4, 1.0, 30.0), (1.0, 0.9, 0.2, 1e-3)):
+        pairs = Sampled(Laplace(noise_multiplier=scale), Poisson(probability=chance)).pairs(ADD_REMOVE)
+        for direction, pair in pairs.items():
+            yield f"laplace-{scale}-{chance}-{direction}", pair, sampled_laplace(scale, chance, direction)
     for epsilon, categories in ((0.1, 2), (1.0, 2), (1.0, 5), (6.0, 3)):
         mechanism = RandomizedResponse(epsilon=epsilon, categories=categories)
         yield f"response-{epsilon}-{categories}", mechanism.pairs(REPLACE_ONE)["replace"], response(epsilon, categories)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mechanisms
 from mechanisms import (
     Adjacency,
     Allocated,
@@ -48,7 +49,7 @@ def test_equal_processes_have_equal_hashes(process):
 
 @given(any_processes())
 def test_the_representation_of_a_process_is_code_for_it(process):
-    assert eval(repr(process)) == process
+    assert eval(repr(process), vars(mechanisms)) == process
 
 
 @given(any_processes())

@@ -9,12 +9,15 @@ from hypothesis import given
 
 from mechanisms import (
     Allocated,
+    ApproximateDP,
     BallsInBins,
     Compose,
     FixedSize,
     Gaussian,
     InvalidParameter,
+    Laplace,
     Poisson,
+    PureDP,
     RandomizedResponse,
     Repeat,
     Sampled,
@@ -30,6 +33,7 @@ from mechanisms.core.serialise import NODES, SCHEMES
 from tests.strategies import any_processes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "reference" / "process_v1.json"
+GUARANTEES = GOLDEN.with_name("process_v1_guarantees.json")
 GAUSSIAN = Gaussian(noise_multiplier=0.1)
 EVERYTHING = Compose(
     (
@@ -42,6 +46,13 @@ EVERYTHING = Compose(
         Sampled(GAUSSIAN, WithReplacement(batch_size=10, records=1000)),
         Allocated(Repeat(GAUSSIAN, 3), Shuffled()),
         Allocated(Repeat(GAUSSIAN, 3), BallsInBins()),
+    )
+)
+LATER = Compose(
+    (
+        Sampled(Laplace(noise_multiplier=0.1), Poisson(probability=0.3)),
+        Repeat(PureDP(epsilon=0.1, adjacency="replace_one"), 3),
+        ApproximateDP(epsilon=0.7, delta=1e-300, adjacency="add_remove"),
     )
 )
 
@@ -65,8 +76,12 @@ def test_the_golden_file_of_version_one_loads_for_ever():
     assert from_json(GOLDEN.read_text()) == EVERYTHING
 
 
-def test_the_golden_file_holds_every_kind_of_node():
-    text = GOLDEN.read_text()
+def test_the_golden_file_of_guarantees_loads_for_ever():
+    assert from_json(GUARANTEES.read_text()) == LATER
+
+
+def test_the_golden_files_hold_every_kind_of_node():
+    text = GOLDEN.read_text() + GUARANTEES.read_text()
     for kind in (*NODES, *SCHEMES, *available().values()):
         assert f'"type": "{kind.__name__}"' in text, f"add {kind.__name__} to a golden file of its own"
 
