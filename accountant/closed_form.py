@@ -1,0 +1,157 @@
+"""Closed forms: what needs no numerical composition at all.
+
+One step has its pair's own δ(ε). Equal steps of two-category answers (randomised response, pure and approximate
+guarantees) have a binomial sum, `accountant.core.binomial`. Gaussians have `accountant.gdp`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from accountant.core.base import Accountant, Steps, steps
+from accountant.core.binomial import MOST_ANSWERS, excess
+from accountant.core.profile import Curve, Profile
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, log1p
+from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair
+from mechanisms.core.process import Adjacency, Process
+from mechanisms.gaussian import GaussianPair
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedForm(Accountant):
+    """δ(ε) in closed form: of one step, sampled or not, and of any number of equal answers to two categories.
+
+    Guarantees: exact up to the rounding of floats. Lower ends are 0 where the pair is not attained.
+
+    >>> from mechanisms import Laplace, RandomizedResponse, Repeat
+    >>> profile = ClosedForm().profile(Laplace(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE)
+    >>> profile.epsilon(1e-5).contains(0.99997999989999933)
+    True
+    >>> answers = Repeat(RandomizedResponse(epsilon=0.5), 1_000_000)
+    >>> ClosedForm().profile(answers, adjacency=Adjacency.REPLACE_ONE).delta(124_000.0).width < 1e-12
+    True
+    """
+
+    exact: ClassVar[bool] = True
+
+    def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
+        """Return the exact profile.
+
+        Raises:
+            UnsupportedProcess: if there are several steps, unless they are equal answers to two categories.
+        """
+        curves = tuple((d, _curve(parts)) for d, parts in steps(process, adjacency).items() if parts)
+        return Profile(curves=curves, adjacency=adjacency, method=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleCurve(Curve):
+    """δ(ε) of one pair."""
+
+    pair: DominatingPair
+
+    @property
+    def supremum(self) -> Bounds:
+        """The pair's largest loss, infinite where it may give everything away."""
+        return _supremum(self.pair.supremum, self.pair.infinite_mass, self.pair.attained)
+
+    def delta(self, epsilon: Array) -> Bounds:
+        """Return the pair's δ."""
+        return _attainable(self.pair.delta(Bounds.exact(epsilon)), self.pair.attained)
+
+    def guess(self, delta: float) -> float:
+        """Return the middle of the losses where they are bounded, else about that of a Gaussian's loss."""
+        tail = max(delta, 1e-300)
+        return max(1e-9, self.pair.loss_range(tail)[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersCurve(Curve):
+    """δ(ε) of equal answers to two categories: 1 − (1 − d)^T + (1 − d)^T times that of the answers that leave doubt.
+
+    Args:
+        loss: l of one answer, to 4u.
+        times: T.
+        lost: the probability d that one answer gives everything away.
+        attained: whether named neighbours have this pair.
+    """
+
+    loss: float
+    times: int
+    lost: Bounds
+    attained: bool
+
+    @property
+    def supremum(self) -> Bounds:
+        """T l, infinite where an answer may give everything away."""
+        return _supremum(
+            float(self.times) * Bounds.exact(self.loss).inflate(4 * UNIT_ROUNDOFF), self.lost, self.attained
+        )
+
+    def delta(self, epsilon: Array) -> Bounds:
+        """Enclose δ: it rises with l, so between the ends of l's enclosure."""
+        ends = Bounds.exact(self.loss).inflate(4 * UNIT_ROUNDOFF)
+        lower = [excess(self.times, ends.lower, float(x)).lower for x in epsilon]
+        upper = [excess(self.times, ends.upper, float(x)).upper for x in epsilon]
+        doubt = Bounds(lower=np.array(lower), upper=np.array(upper))
+        log_kept = float(self.times) * log1p(-self.lost)
+        return _attainable((exp(log_kept) * doubt - expm1(log_kept)).clip(0.0, 1.0), self.attained)
+
+    def guess(self, delta: float) -> float:
+        """The loss's mean plus so many of its deviations as a normal would have above."""
+        mean = self.times * self.loss * math.tanh(self.loss / 2)
+        deviation = self.loss * math.sqrt(self.times) / math.cosh(min(self.loss / 2, 300.0))
+        above = math.sqrt(2 * math.log(1 / delta)) if delta < 0.5 else 0.0
+        return max(1e-9, min(mean + deviation * above, self.times * self.loss * (1 - 1e-9)))
+
+
+def _curve(parts: Steps) -> Curve:
+    (pair, times), *others = parts
+    if others or isinstance(pair, GaussianPair):
+        raise _refusal(pair)
+    if times == 1 and not (isinstance(pair, DiscretePair) and _is_answer(pair)):
+        return SingleCurve(pair)
+    if not isinstance(pair, DiscretePair) or not _is_answer(pair) or times > MOST_ANSWERS:
+        raise _refusal(pair)
+    loss = max(pair.losses, default=0.0)
+    return AnswersCurve(loss=loss, times=times, lost=pair.infinite_mass, attained=pair.attained)
+
+
+def _is_answer(pair: DiscretePair) -> bool:
+    """Tell whether the losses are ±l alone, infinite ones as probable under P as under Q: then l and d say it all.
+
+    For a + b = 1 − d and a e^{−l} + b e^l = 1 − d give a = b e^l.
+    """
+    losses = [loss for loss, mass in zip(pair.losses, pair.masses, strict=True) if mass.upper > 0]
+    d = pair.infinite_mass
+    if d.width > 0 or pair.missing_mass != d:
+        return False
+    if d.lower == 1.0:
+        return True
+    if len(losses) != 2 or losses[0] != -losses[1]:
+        return False
+    share = (1.0 - d) / (1.0 + exp(-Bounds.exact(losses[1]).inflate(4 * UNIT_ROUNDOFF)))
+    return bool(pair.masses[pair.losses.index(losses[1])].overlaps(share))
+
+
+def _supremum(largest: Bounds, infinite: Bounds, attained: bool) -> Bounds:
+    lower = math.inf if infinite.lower > 0 else max(0.0, float(largest.lower))
+    upper = math.inf if infinite.upper > 0 else max(0.0, float(largest.upper))
+    return Bounds(lower=lower if attained else 0.0, upper=upper)
+
+
+def _attainable(delta: Bounds, attained: bool) -> Bounds:
+    return delta if attained else Bounds(lower=np.zeros_like(delta.upper), upper=delta.upper)
+
+
+def _refusal(pair: DominatingPair) -> UnsupportedProcess:
+    kind, other = type(pair).__name__, "gdp" if isinstance(pair, GaussianPair) else "pld"
+    return UnsupportedProcess(
+        "closed_form: covers one step, or equal answers to two categories (RandomizedResponse, PureDP, ApproximateDP), "
+        f"got more, {kind} among them, or a Gaussian. Use accountant={other!r}."
+    )
