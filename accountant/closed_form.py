@@ -65,9 +65,8 @@ class SingleCurve(Curve):
         return _attainable(self.pair.delta(Bounds.exact(epsilon)), self.pair.attained)
 
     def guess(self, delta: float) -> float:
-        """Return the middle of the losses where they are bounded, else about that of a Gaussian's loss."""
-        tail = max(delta, 1e-300)
-        return max(1e-9, self.pair.loss_range(tail)[1])
+        """Return where the loss's tail is `delta` or less, above ε."""
+        return max(1e-9, self.pair.loss_range(min(max(delta, 1e-300), 0.5))[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +94,8 @@ class AnswersCurve(Curve):
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ: it rises with l, so between the ends of l's enclosure."""
+        if self.lost.lower == 1.0:
+            return _attainable(Bounds.exact(np.ones_like(epsilon, dtype=np.float64)), self.attained)
         ends = Bounds.exact(self.loss).inflate(4 * UNIT_ROUNDOFF)
         lower = [excess(self.times, ends.lower, float(x)).lower for x in epsilon]
         upper = [excess(self.times, ends.upper, float(x)).upper for x in epsilon]

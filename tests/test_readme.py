@@ -12,7 +12,9 @@ from mechanisms import (
     Compose,
     FixedSize,
     Gaussian,
+    Laplace,
     Poisson,
+    PureDP,
     RandomizedResponse,
     Repeat,
     Sampled,
@@ -21,12 +23,16 @@ from mechanisms import (
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 GAUSSIAN, ANSWER = Gaussian(noise_multiplier=1.0), RandomizedResponse(epsilon=1.0)
+LAPLACE, GUARANTEE = Laplace(noise_multiplier=1.0), PureDP(epsilon=1.0, adjacency="add_remove")
 POISSON = Sampled(GAUSSIAN, Poisson(probability=0.1))
 PROCESSES = {
     "`Gaussian`, also composed": (Repeat(GAUSSIAN, 3), Adjacency.ADD_REMOVE),
     "`Gaussian`, replace-one": (Repeat(GAUSSIAN, 3), Adjacency.REPLACE_ONE),
     "`Gaussian` on `Poisson` samples (DP-SGD)": (Repeat(POISSON, 3), Adjacency.ADD_REMOVE),
     "`RandomizedResponse`, replace-one": (Repeat(ANSWER, 3), Adjacency.REPLACE_ONE),
+    "`PureDP`, `ApproximateDP`, repeated": (Repeat(GUARANTEE, 3), Adjacency.ADD_REMOVE),
+    "`Laplace`, once": (LAPLACE, Adjacency.ADD_REMOVE),
+    "`Laplace`, repeated": (Repeat(LAPLACE, 3), Adjacency.ADD_REMOVE),
     "any composition of these": (Compose((POISSON, GAUSSIAN)), Adjacency.ADD_REMOVE),
     "`FixedSize`, shuffled, balls in bins": (Repeat(Sampled(GAUSSIAN, FixedSize(batch_size=1, records=9)), 3), None),
 }
@@ -40,7 +46,7 @@ def cell(accountant, process, adjacency):
     if accountant.exact:
         return "exact"
     claim = profile.epsilon(1e-5)
-    return "exact" if claim.method == "gdp" else "bracket" if claim.lower > 0 else "upper"
+    return "exact" if available()[claim.method].exact else "bracket" if claim.lower > 0 else "upper"
 
 
 def table():
