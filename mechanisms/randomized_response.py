@@ -62,8 +62,8 @@ class RandomizedResponse(Mechanism):
             )
         rest = Bounds.exact(float(self.categories - 1))
         rest = rest if self.categories <= 2**53 else rest.inflate(2 * UNIT_ROUNDOFF)
-        own = 1.0 / (1.0 + rest * exp(Bounds.exact(-self.epsilon)))
-        other = 1.0 / (rest + exp(Bounds.exact(self.epsilon)))
+        own = (1.0 / (1.0 + rest * exp(Bounds.exact(-self.epsilon)))).clip(0.0, 1.0)
+        other = (1.0 / (rest + exp(Bounds.exact(self.epsilon)))).clip(0.0, 1.0)
         none = Bounds.exact(0.0)
         shared = rest - 1.0 if self.categories > 2 else none  # the categories that neither record has
         same = (shared * other).clip(0.0, 1.0)

@@ -120,6 +120,14 @@ def test_moments_of_whole_order_enclose_the_sum_over_how_often_the_record_was_dr
         assert holds(pair_of(mu).log_mixture_moment(chance, float(order)), mp.log(mp.fsum(terms)))
 
 
+@pytest.mark.parametrize(("mu", "chance"), [(40.0, 5e-324), (40.0, 1e-320), (30.0, 1e-200), (1.0, 5e-324)])
+def test_moments_hold_where_one_over_the_probability_leaves_the_floats(mu, chance):
+    """log(1 + q² (e^{μ²} − 1))."""
+    truth = mp.log1p(mp.mpf(chance) ** 2 * mp.expm1(mp.mpf(mu) ** 2))
+    found = pair_of(mu).log_mixture_moment(chance, 2.0)
+    assert holds(found, truth) and found.width <= 1e-10
+
+
 PUBLISHED = [
     (2.5, 0.01, 5.0, 2.18075656e-3 / 50),
     (2.5, 0.01, 50.0, 2.38460375e-2 / 50),
