@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from accountant import available, calibrate_noise_multiplier, delta_bounds, dp_sgd, epsilon_bounds
@@ -137,7 +138,7 @@ def _show(claims: dict[str, Claim | str], quantity: str, at: str, adjacency: str
     if as_json:
         print(json.dumps(_document(claims), allow_nan=False))
         return
-    table = Table("accountant", f"{quantity} [lower, upper]", "from", caption=f"{at}, {adjacency}")
+    table = Table("accountant", escape(f"{quantity} [lower, upper]"), "from", caption=f"{at}, {adjacency}")
     for name, claim in claims.items():
         row = (outward(claim), claim.method) if isinstance(claim, Claim) else ("refused", claim)
         table.add_row(name, *row)

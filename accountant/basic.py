@@ -81,9 +81,10 @@ class BasicCurve(Curve):
     def _split(self, epsilon: Array) -> Array:
         """Return each step's share of every ε, shape (steps, n); times the repeats they sum to ε, rounded down."""
         pure, weights, times = self._weights()
-        bounded, rest = float(np.dot(weights * times, pure)), float(np.dot(weights * times, np.logical_not(pure)))
-        enough = epsilon >= bounded * (1 + SLACK)
-        spared = np.where(enough, epsilon - bounded * (1 + SLACK), 0.0) / (rest or 1.0)
-        scarce = epsilon / ((bounded + rest) or 1.0)
-        generous = np.where(pure[:, None], weights[:, None], spared * weights[:, None] * (1 - SLACK))
-        return np.where(enough, generous, scarce * weights[:, None] * (1 - SLACK))
+        with np.errstate(over="ignore"):  # a sum that leaves the floats is inf: nothing is spared, and no budget given
+            bounded, rest = float(np.dot(weights * times, pure)), float(np.dot(weights * times, np.logical_not(pure)))
+            enough = epsilon >= bounded * (1 + SLACK)
+            spared = np.where(enough, epsilon - bounded * (1 + SLACK), 0.0)
+            of_rest = weights[:, None] / (rest or math.inf) * (1 - SLACK)
+            of_all = weights[:, None] / ((bounded + rest) or math.inf) * (1 - SLACK)
+        return np.where(enough, np.where(pure[:, None], weights[:, None], spared * of_rest), epsilon * of_all)

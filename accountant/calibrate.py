@@ -6,6 +6,7 @@ delta, by secants on logarithms inside a bracket; the end that keeps the promise
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from scipy import special
 from accountant.core.ask import compute_delta, dp_sgd, named
 from accountant.core.base import Accountant
 from mechanisms.core import validate
-from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
 RELATIVE_RESOLUTION = 1e-6
@@ -62,8 +63,10 @@ def calibrate_noise_multiplier(
         return dp_sgd(noise_multiplier=noise, sample_rate=sample_rate, steps=steps)
 
     sampled = 1.0 if sample_rate == 1 else -math.expm1(steps * math.log1p(-sample_rate))
-    if sampled <= 2 * promise.delta and promise.excess(process(0.0)) <= 0:  # a record may never be seen at all
-        return 0.0
+    if sampled <= 2 * promise.delta:  # a record may never be seen at all
+        with contextlib.suppress(UnsupportedProcess):
+            if promise.excess(process(0.0)) <= 0:
+                return 0.0
     mu = _gaussian_shift(promise.epsilon, promise.delta)  # the central limit: μ = q √(T (e^{1/σ²} − 1))
     each = mu / (sample_rate * math.sqrt(steps))
     start = 1 / math.sqrt(math.log1p(each * each)) if sample_rate < 1 else 1 / each
