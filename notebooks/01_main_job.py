@@ -13,7 +13,7 @@
 # %% [markdown]
 # # Does a private training run keep its promise?
 #
-# A small model is trained on real handwritten digits with DP-SGD. Theory claims an ε; 5,000 canaries, each in the
+# A small model is trained on real handwritten digits with DP-SGD. Theory claims an ε; 20,000 canaries, each in the
 # data by a private fair coin, are there to catch it lying. Both are numbers for the same thing, so they belong on one
 # axis: the claim from above, the evidence from below.
 

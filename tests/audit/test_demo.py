@@ -53,7 +53,7 @@ def test_a_quarter_of_the_noise_is_violated_and_refuted_in_one_run(digits_run):
 def test_without_subtracting_the_known_records_a_quarter_of_the_noise_passes_the_primary(digits_run):
     report, _ = digits_run(0, noise_factor=0.25, subtract=False)
     assert report.evidence.epsilon < report.claim.upper
-    assert report.noise_ratio > 3 * 0.25**2
+    assert report.noise_ratio > 1.5 * 0.25**2  # the records' own gradients add as much again
 
 
 @pytest.mark.slow
@@ -68,7 +68,8 @@ def test_nine_of_ten_other_seeds_show_what_seed_zero_shows(digits_run):
     for seed in range(1, 11):
         report, accuracy = digits_run(seed)
         shown = report.evidence.epsilon >= 0.35 * CLAIM and report.refutation.epsilon >= 0.8 * CLAIM
-        good += report.verdict == "consistent" and shown and accuracy >= 0.93
+        noise_is_as_described = abs(report.noise_ratio - 1) <= 0.05
+        good += report.verdict == "consistent" and shown and noise_is_as_described and accuracy >= 0.93
     assert good >= 9
 
 
