@@ -19,6 +19,7 @@ from accountant.core.ledger import Ledger
 from accountant.core.lines import Lines, lines
 from accountant.core.profile import Curve, Profile
 from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency, Process
 
 
@@ -98,4 +99,7 @@ class LineCurve(Curve):
         if epsilon >= self.supremum.upper:
             return ()
         point = np.array([epsilon])
-        return self.lines.line(*self.lines.ladder.for_epsilon(point)[0], point).ledger(epsilon)
+        try:
+            return self.lines.line(*self.lines.ladder.for_epsilon(point)[0], point).ledger(epsilon)
+        except NumericalFailure:  # nothing was read off a line for a δ of 0 or 1
+            return ()

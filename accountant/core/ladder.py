@@ -33,7 +33,10 @@ WORTH = 10.0  # nats lost that e times fewer nodes are worth
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A line: its θ, its spacing h, the θ' > θ whose moment bounds the aliases, and about K''(θ)."""
+    """A line: its θ, its spacing h, the θ' > θ whose moment bounds the aliases, and about K''(θ).
+
+    1 + θ and 1 + θ' are exact: K may change by much more than a few ulps where they do.
+    """
 
     theta: float
     spacing: float
@@ -103,13 +106,15 @@ class Ladder:
         """Return the line of a rung whose aliases are about e^{−16 level}.
 
         Raises:
-            NumericalFailure: if no moment beyond the rung's is finite.
+            NumericalFailure: if no moment beyond the rung's is finite, or θ is too small to be told from 0 in 1 + θ.
         """
         j = 2 * rung
         spacing, further = (float(part[j]) for part in self._spacings(NATS * level))
         if not spacing > 0:
             raise NumericalFailure("contour: no moment beyond the line is finite. Use accountant='pld'.")
-        theta, beyond = float(self.theta[j]), float(self.theta[int(further)])
+        theta, beyond = ((1.0 + float(self.theta[k])) - 1.0 for k in (j, int(further)))
+        if not 0.0 < theta < beyond:
+            raise NumericalFailure("contour: losses are too large for floats. Use accountant='pld'.")
         return Layout(theta=theta, spacing=spacing, further=beyond, bend=float(self.bend[j]))
 
     def _chosen(self, epsilon: Array, log_delta: Array) -> list[tuple[int, int]]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from accountant.core.base import Steps
 from mechanisms.core.bounds import Array, Bounds
-from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.normal_mixture import SampledNormals
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, NormalMixture
 
 BELIEVED = 1e-9  # relative, for sums of a few thousand positive floats
+SMALL, LARGE = 1e-150, 1e150
 PLANNED = 2**11  # powers × kinds of steps that are planned at once
 
 
@@ -39,8 +40,11 @@ class NormalSum:
 
         Raises:
             UnsupportedProcess: if a step is neither a normal nor a Poisson-sampled one.
+            NumericalFailure: if the square of a shift, or its product with a probability, leaves the floats.
         """
         mixtures = [(_mixture(pair), times) for pair, times in parts]
+        if any(not SMALL < m.shift.lower * m.probability <= m.shift.upper < LARGE for m, _ in mixtures):
+            raise NumericalFailure("contour: losses are too small or too large for floats. Use accountant='pld'.")
         square = Bounds.exact(0.0)
         for mixture, times in mixtures:
             if mixture.probability == 1.0:

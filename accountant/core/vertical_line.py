@@ -30,6 +30,8 @@ FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least
 CUT = 1e-11  # relative: where nodes may end
 MOST_NODES = 4096
 SECANTS = 24
+SMALLEST, LEAST = 1e-307, 1e-322  # about the least normal float and the least float
+TOO_LONG = "contour: the line needs more nodes than its budget. Use accountant='pld'."
 MOST_WORK = 2**19  # nodes × kinds of steps
 
 
@@ -44,9 +46,8 @@ class Line:
         frequencies: y_k = k h, shape (m,).
         size: of the terms, over e^{K(θ)}, both signs of y together.
         angle: of the terms.
-        doubt: bound of the error of every exponent.
+        doubt: bound of the errors of all sizes and angles together.
         cut: bound of the terms left out, over e^{K(θ)}.
-        quadrature: bound of the share of `doubt` that is not round-off.
         chernoff: (θ', K(θ') at most).
     """
 
@@ -56,18 +57,17 @@ class Line:
     frequencies: Array
     size: Array
     angle: Array
-    doubt: Array
+    doubt: float
     cut: float
     chernoff: tuple[float, float]
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ at every ε."""
         scale, value, noise = self._read(epsilon)
-        with np.errstate(over="ignore", invalid="ignore"):
-            upper = scale * (value + noise + self.cut)
-            lower = scale * (value - noise - self.cut) - self._aliased(epsilon)
-        upper = np.where(np.isnan(upper), 1.0, np.clip(upper, 0.0, 1.0))
-        return Bounds(lower=np.minimum(np.where(np.isnan(lower), 0.0, np.clip(lower, 0.0, 1.0)), upper), upper=upper)
+        upper = np.clip(scale * (value + noise + self.cut) + LEAST, 0.0, 1.0)
+        lower = np.clip(scale * (value - noise - self.cut) - self._aliased(epsilon), 0.0, 1.0)
+        lower = np.where(scale > SMALLEST, lower, 0.0)
+        return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
     def epsilon(self, delta: float, start: float) -> float:
         """Return about the ε >= 0 with δ(ε) = delta, by secants of log δ, whose slope is about −θ."""
@@ -118,24 +118,27 @@ class Line:
         )
 
     def _read(self, epsilon: Array) -> tuple[Array, Array, Array]:
-        """Return e^{K(θ) − θε}, rounded up by its own error; the sum of the terms over it; and its error."""
+        """Return e^{K(θ) − θε}, at least `SMALLEST`; the terms' sum over it; and its error, the factor's included.
+
+        Where the exponent exceeds 700 a smaller factor is as good from below, and from above the end is 1 anyhow.
+        """
         turned = epsilon[:, None] * self.frequencies
         value = np.cos(self.angle - turned) @ self.size
         exponent = self.log_scale - self.theta * epsilon
         ulps = 8.0 + len(self.size) + 4 * np.abs(self.angle) + 4 * np.abs(turned)
         ulps = ulps + (4 * np.abs(self.log_scale) + 4 * self.theta * np.abs(epsilon))[:, None]
-        noise = (self.doubt + UNIT_ROUNDOFF * ulps) @ self.size * (1 + 1e-9)
-        return np.exp(np.minimum(exponent, 700.0)), value, noise
+        noise = (self.doubt + UNIT_ROUNDOFF * ulps @ self.size) * (1 + 1e-9)
+        return np.maximum(np.exp(np.minimum(exponent, 700.0)), SMALLEST), value, noise
 
     def _aliased(self, epsilon: Array) -> Array:
         """Bound what the sum exceeds δ(ε) by."""
         further, growth = self.chernoff
-        log_c = further * math.log(further) - (1 + further) * math.log1p(further)
-        with np.errstate(over="ignore"):
-            behind = 1.0 / np.expm1(2 * math.pi * self.theta / self.spacing)
-            ahead = np.exp(np.minimum(log_c + growth - further * epsilon, 700.0))
-            ahead = ahead / np.expm1(2 * math.pi * (further - self.theta) / self.spacing)
-        return np.asarray((behind + ahead) * (1 + 1e-9))
+        log_c = -further * math.log1p(1 / further) - math.log1p(further)
+        exponent = log_c + growth - further * epsilon
+        exponent = exponent + 8 * UNIT_ROUNDOFF * (abs(log_c) + abs(growth) + further * epsilon)
+        behind = np.exp(-_log_expm1(2 * math.pi * self.theta / self.spacing))
+        ahead = np.exp(np.minimum(exponent - _log_expm1(2 * math.pi * (further - self.theta) / self.spacing), 700.0))
+        return np.asarray((behind + ahead) * (1 + 1e-9) + SMALLEST)
 
 
 def line(loss: NormalSum, layout: Layout) -> Line:
@@ -151,11 +154,15 @@ def line(loss: NormalSum, layout: Layout) -> Line:
     theta, spacing = layout.theta, layout.spacing
     count, rest = _nodes(loss, layout)
     if count > MOST_NODES or count * loss.kinds > MOST_WORK:
-        raise NumericalFailure("contour: the line needs more nodes than its budget. Use accountant='pld'.")
+        raise NumericalFailure(TOO_LONG)
     y, a = spacing * np.arange(count), 1.0 + theta
     real, imaginary, error = loss.transform(theta, y)
-    size = np.exp(real - real[0] - 0.5 * np.log((a * a + y * y) * (theta * theta + y * y))) * spacing / math.pi
+    if not error[0] < 1.0:
+        raise NumericalFailure("contour: the round-off of so many steps swamps the line. Use accountant='pld'.")
+    log_size = real - real[0] - np.log(np.hypot(a, y)) - np.log(np.hypot(theta, y)) + math.log(spacing / math.pi)
+    size, error = np.exp(log_size), error + error[0]
     size[0] *= 0.5
+    doubts = np.where(error < 1.0, size * np.expm1(np.minimum(error, 1.0)), np.exp(np.minimum(log_size + error, 700.0)))
     return Line(
         theta=theta,
         spacing=spacing,
@@ -163,8 +170,8 @@ def line(loss: NormalSum, layout: Layout) -> Line:
         frequencies=y,
         size=size,
         angle=imaginary - np.arctan2(y, a) - np.arctan2(y, theta),
-        doubt=np.expm1(np.minimum(error + error[0], 1.0)) + 16 * UNIT_ROUNDOFF,
-        cut=rest,
+        doubt=float(np.sum(doubts + 16 * UNIT_ROUNDOFF * (1.0 + np.abs(log_size)) * size)),
+        cut=rest * math.exp(error[0]),
         chernoff=(layout.further, loss.log_moment(layout.further)),
     )
 
@@ -178,9 +185,15 @@ def _nodes(loss: NormalSum, layout: Layout) -> tuple[int, float]:
     theta, spacing, deviation = layout.theta, layout.spacing, math.sqrt(layout.bend)
     level = CUT / (theta * (1.0 + theta) * math.sqrt(2 * math.pi) * deviation)
     count = max(4.0, FIRST_REACH / deviation / spacing)
-    while True:
+    while count < math.inf:
         start = spacing * math.ceil(count)
         rest = loss.envelope(theta, start) * (1.0 / start + spacing / start**2) / math.pi * (1 + 1e-9)
         if rest <= level or count > MOST_NODES:
             return math.ceil(count), rest
         count *= 1.1
+    raise NumericalFailure(TOO_LONG)
+
+
+def _log_expm1(x: float) -> float:
+    """log(e^x − 1) for x > 0, without overflow."""
+    return x + math.log(-math.expm1(-x))

@@ -11,7 +11,10 @@ M is an upper sum over cells, from |φ(u + ib)| = e^{b²/2} φ(u), |w| <= q (e^x
     |f| <= |s (s − 1)| / 2 · |w|² · max over τ of |1 + τw|^{Re s − 2} e^{|Im s| arg (1 + τw)}     (Taylor)
     |f| <= |r|^{Re s} e^{|Im s| arg r} + 1 + |s w|
 
-with, at u + ib and 0 <= τ <= 1,  cos(μb/2) min(1, r(u)) <= |1 + τw| <= max(1, r(u))  and  arg (1 + τw) <= arg r.
+with, at u + ib and 0 <= τ <= 1,  cos(μb/2) min(1, r(u)) <= |1 + τw| <= max(1, r(u))  and  arg (1 + τw) <= arg r,
+because 1 + τw = A + g e^{iμb}, A = 1 − τq, g = τq e^x: its square modulus (A + g)² − 4Ag sin²(μb/2) is at least
+(A + g)² cos²(μb/2) by 4Ag <= (A + g)², A + g lies between 1 and r(u), and arg (A + g e^{iμb}) rises with g/A. It does
+not rise with b where cos μb < −g/A, so that the largest over all |b| <= a is at μb = min(μa, arccos(−min(g/A, 1))).
 
 [TW14] L. N. Trefethen, J. A. C. Weideman. The Exponentially Convergent Trapezoidal Rule. SIAM Review 56 (2014).
 """
@@ -35,6 +38,8 @@ REAL_STRIPS = 2  # so many of them are enough for real powers
 LARGEST_STRIP, LARGEST_TURN = 12.0, 0.8 * math.pi  # of a, and of μa
 LOG_TOLERANCE = math.log(1e-17)  # of the quadrature, relative to E[r^s] − 1
 LARGEST_EXPONENT = 650.0
+LARGEST_SPREAD = 2.0**20  # of an enclosure of μ, in units of the unit roundoff: errors of first order are counted
+FLUSHED, LEAST = 1300.0, 1e-322  # z² from where φ(z) may be no normal float, and twice the error that it has then
 LEAST_FREQUENCY = 1e-9  # at s = 0 and 1 themselves f vanishes, and with it its majorant
 MOST_NODES = 2**14
 SMALL, TERMS = 0.06, 15  # f is a series of so many terms where |w| (|s| + 2) is below this
@@ -82,9 +87,12 @@ def grid(shift: Bounds, probability: Array, exponent: float, frequency: float) -
         frequency: the largest |Im s|.
 
     Raises:
-        NumericalFailure: if r^s leaves the floats, or there would be more than `MOST_NODES` nodes.
+        NumericalFailure: if r^s leaves the floats, there would be more than `MOST_NODES` nodes, or μ is not known well.
     """
     mu, q = 0.5 * (shift.lower + shift.upper)[:, None], probability[:, None]
+    spread = (shift.upper - shift.lower)[:, None] / mu / UNIT_ROUNDOFF
+    if not np.max(spread) <= LARGEST_SPREAD:
+        raise NumericalFailure("contour: the shift of a normal is not known to 1e-10. Use accountant='pld'.")
     cells = Cells.around(mu, q, exponent, max(frequency, LEAST_FREQUENCY))
     step, first, last, error = cells.layout()
     count = int(np.max(np.ceil((last - first) / step))) + 1
@@ -95,14 +103,15 @@ def grid(shift: Bounds, probability: Array, exponent: float, frequency: float) -
     loss = log_mixture(x, q)
     if not max(np.max(exponent * loss), np.max((exponent - 1.0) * loss)) <= LARGEST_EXPONENT:
         raise NumericalFailure("contour: powers of the likelihood ratio leave the floats. Use accountant='pld'.")
-    spread = (shift.upper - shift.lower)[:, None] / mu / UNIT_ROUNDOFF
+    used, w = spacing[:, None] / mu, q * np.expm1(x)
+    size = np.exp(exponent * loss) + 1.0 + (abs(exponent) + frequency) * np.abs(w)  # of f
     return Grid(
         z=z,
-        weight=np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * spacing[:, None] / mu,
-        w=q * np.expm1(x),
+        weight=np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * used,
+        w=w,
         loss=loss,
         doubt=8.0 + spread + (4.0 + 2.0 * spread) * np.abs(z) * (np.abs(x) / mu + 0.5 * mu),
-        error=error,
+        error=error + np.sum(np.where(z * z > FLUSHED, LEAST * (1.0 + used) * size, 0.0), axis=1),
     )
 
 
@@ -190,7 +199,7 @@ class Cells:
         terms = np.exp(np.minimum(self._log_terms(np.zeros_like(self.mu))[0], 700.0)) * (self.width + step)[:, None]
         terms[:, [0, -1]] *= 3.0 + 1.0 / (REACH * self.width)[:, None]
         from_left, from_right = np.cumsum(terms, axis=1), np.cumsum(terms[:, ::-1], axis=1)
-        left = np.sum(from_left < share[:, None], axis=1)
+        left = np.minimum(np.sum(from_left < share[:, None], axis=1), CELLS - 1)
         right = np.sum(from_right < share[:, None], axis=1)
         rows, none = np.arange(len(step)), np.zeros((len(step), 1))
         lost = np.hstack([none, from_left])[rows, left] + np.hstack([none, from_right])[rows, right]
@@ -203,7 +212,8 @@ class Cells:
         left, right = self.edges[:, :-1], self.edges[:, 1:]
         nearest = np.where(left * right <= 0, 0.0, np.minimum(np.abs(left), np.abs(right)))
         growth = self.q * np.exp(self.x[:, 1:])
-        angle = y * np.arctan2(growth * np.sin(turn), 1.0 - self.q + growth * np.cos(turn))
+        turned = np.minimum(turn, np.arccos(-np.minimum(growth / (1.0 - self.q), 1.0)))  # where arg r is largest
+        angle = y * np.arctan2(growth * np.sin(turned), 1.0 - self.q + growth * np.cos(turned))
         log_w = np.log(self.q) + np.logaddexp(self.x[:, 1:], 0.0)
         shrink = np.log(np.cos(0.5 * turn))
         least, most = self.loss[:, :-1] + shrink, self.loss[:, 1:]
@@ -262,14 +272,17 @@ def _series(w: Array, s: float) -> tuple[Array, Array]:
 
 
 def log_mixture(x: Array, q: Array) -> Array:
-    """log(1 − q + q e^x), to a few ulps, elementwise."""
-    found = np.log1p(q * np.expm1(np.minimum(x, 30.0)))
+    """log(1 − q + q e^x), to a few ulps where x <= 700, elementwise.
+
+    log1p loses digits by a factor |w| / (1 + w) |log(1 + w)|, w = q (e^x − 1), at most 2.3 where it is used; the other
+    form keeps those of 1 − q where q is near 1, and is below log .62 where it is used.
+    """
+    found = np.log1p(q * np.expm1(np.minimum(x, 700.0)))
     if np.any(q > 0.5):
-        left = np.log((1.0 - q) + q * np.exp(np.minimum(x, 0.0)))  # keeps the digits of 1 − q where q is near 1
-        found = np.where((x < -0.5) & (q > 0.5), left, found)
-    if np.any(x > 30.0):
-        right = np.log(q) + x + np.log1p((1.0 - q) / q * np.exp(-np.maximum(x, 30.0)))
-        found = np.where(x > 30.0, right, found)
+        left = np.log((1.0 - q) + q * np.exp(np.minimum(x, 0.0)))
+        found = np.where((x < -1.5) & (q > 0.5), left, found)
+    if np.any(x > 700.0):
+        found = np.where(x > 700.0, np.log(q) + x, found)
     return np.asarray(found)
 
 

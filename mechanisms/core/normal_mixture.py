@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, SecondOrder, grid, log_mixture, second_order
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
@@ -20,6 +21,7 @@ CHUNK = 2**15  # elements of an array that still fits a processor's cache
 SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  # of sin v − v, highest power first
 STAIRS = 64
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
+LOG_UNKNOWN = 1.6095  # log 5, rounded up
 TAIL = 0.004  # of the tilted law that the stairs leave out on either side
 
 
@@ -30,7 +32,7 @@ class Transform:
     Args:
         log_modulus: their real parts, shape (k, m).
         angle: their imaginary parts, of the principal branch.
-        error: bound of the absolute error of each.
+        error: bound of the distance of log E_Q[e^{(c + iy) L}], on some branch, from what the two say.
     """
 
     log_modulus: Array
@@ -87,7 +89,10 @@ class SampledNormals:
         exponent = self._exponent(power)
         nodes, parts, growth, excess = self._tilted(exponent)
         error = _round_off(nodes, exponent, parts, growth, np.zeros(1))[:, 0] + nodes.error
-        return np.log1p(excess), 2.0 * error / (1.0 + excess) + 8 * UNIT_ROUNDOFF * np.abs(excess)
+        moment = 1.0 + excess
+        if not np.all(error < 0.5 * moment):
+            raise NumericalFailure("contour: round-off swamps a moment. Use accountant='pld'.")
+        return np.log1p(excess), 2.0 * error / moment + 8 * UNIT_ROUNDOFF * np.abs(excess)
 
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
         """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, shape (len(powers), k) each.
@@ -132,9 +137,11 @@ class SampledNormals:
 
         The loss has the density φ(z) r^{s+1} / (μ q e^x E[r^s]), here bounded from below on each of `STAIRS` stairs;
         made unimodal by running minima from its peak, the staircase is a pile of layers, the highest stairs first.
+        A layer loses 1e-9 of its height for round-off, that of the moment included, and its ends' errors in width.
         """
-        nodes, _, growth, excess = self._tilted(exponent)
-        moment = (1.0 + excess) * (1 + 1e-12)
+        nodes, parts, growth, excess = self._tilted(exponent)
+        rounding = _round_off(nodes, exponent, parts, growth, np.zeros(1))[:, 0]
+        moment = 1.0 + excess + nodes.error + rounding
         mass = np.cumsum(nodes.weight * growth, axis=1) / moment[:, None]
         rows = np.arange(len(mass))[:, None]
         ends = [
@@ -147,7 +154,9 @@ class SampledNormals:
         loss = log_mixture(x, q)
         farthest = np.maximum(np.abs(z[:, :-1]), np.abs(z[:, 1:]))
         lower_power = (exponent + 1.0) * (loss[:, :-1] if exponent > -1 else loss[:, 1:])
-        density = np.exp(lower_power - x[:, 1:] - 0.5 * farthest**2 - LOG_ROOT_TWO_PI) / (mu * q * moment[:, None])
+        log_density = lower_power - x[:, 1:] - 0.5 * farthest**2 - LOG_ROOT_TWO_PI
+        log_density -= np.log(mu) + np.log(q) + np.log(moment[:, None])
+        density = np.exp(np.minimum(log_density, 700.0))
         peak = np.argmax(density, axis=1)[:, None]
         steps = np.arange(STAIRS)
         rising = np.minimum.accumulate(np.where(steps <= peak, density, np.inf)[:, ::-1], axis=1)[:, ::-1]
@@ -155,7 +164,8 @@ class SampledNormals:
         stairs = np.where(steps <= peak, rising, falling)
         order = np.argsort(-stairs, axis=1, kind="stable")
         first, last = np.minimum.accumulate(order, axis=1), np.maximum.accumulate(order, axis=1)
-        width = loss[rows, last + 1] - loss[rows, first]
+        ends_size = np.abs(loss[rows, last + 1]) + np.abs(loss[rows, first])
+        width = np.maximum(loss[rows, last + 1] - loss[rows, first] - 64 * UNIT_ROUNDOFF * ends_size, 0.0)
         height = stairs[rows, order]
         return (height - np.append(height[:, 1:], np.zeros_like(peak), axis=1)) * width * (1 - 1e-9), width
 
@@ -203,13 +213,19 @@ def _sums(heavy: Array, loss: Array, frequencies: Array) -> tuple[Array, Array]:
 
 
 def _logarithm(real: Array, imaginary: Array, error: Array) -> Transform:
-    """Return log(1 + real + i imaginary), both parts of which are known to within `error`."""
-    square = np.maximum(2.0 * real + real * real + imaginary * imaginary, -1.0)
-    modulus = np.sqrt(1.0 + square)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_modulus = np.where(modulus > 0, 0.5 * np.log1p(square), -np.inf)
-        spread = np.where(modulus > 2 * error, error / (modulus - error), np.inf)
-        rounding = 16 * UNIT_ROUNDOFF * (np.abs(real) + np.abs(imaginary)) * np.maximum(1.0, 1.0 / modulus**2)
+    """Return log ζ, ζ = 1 + real + i imaginary being off by at most `error`.
+
+    With e = error, |log ζ' − log ζ| <= e / (|ζ| − e). Where |ζ| <= 2e it is unknown, and the modulus is given as
+    max(|ζ|, e), so that ζ'/ζ is below 3: said to be off by log 5 a step, n steps and all others, off by x in all,
+    are within e^{n log 5 + x} − 1 >= 3^n e^x + 1 of what is said, as they are where ζ is well known.
+    """
+    modulus = np.hypot(1.0 + real, imaginary)
+    known, counted = modulus > 2.0 * error, np.maximum(modulus, error)
+    near = (modulus > 0.5) & (modulus < 2.0)
+    x, y = np.where(near, real, 0.0), np.where(near, imaginary, 0.0)
+    log_modulus = np.where(near & known, 0.5 * np.log1p(2.0 * x + x * x + y * y), np.log(counted))
+    spread = np.where(known, error / np.where(known, modulus - error, 1.0), LOG_UNKNOWN)
+    rounding = UNIT_ROUNDOFF * np.where(near, 64.0 * (np.abs(x) + np.abs(y)), 16.0 + 16.0 * np.abs(log_modulus))
     return Transform(log_modulus=log_modulus, angle=np.arctan2(imaginary, 1.0 + real), error=spread + rounding)
 
 
@@ -233,11 +249,11 @@ def _round_off(nodes: Grid, s: float, parts: SecondOrder, growth: Array, y: Arra
 
     Each term errs by a few ulps times 1 + |s ℓ|, of the larger of its parts where it is a difference, and the sums by
     an ulp a term. With v = yℓ, both 2 sin²(v/2) and |sin v − v|, and what a few ulps of v do to them, are below
-    min(v², 2|v|).
+    min(v², 2|v|). As they err in the real part and in the imaginary part, theirs counts 3/2 times, for √2.
     """
-    ulps = (64.0 + nodes.z.shape[1] + nodes.doubt + 8.0 * np.abs(s * nodes.loss)) * UNIT_ROUNDOFF * nodes.weight
+    ulps = (64.0 + nodes.z.shape[1] + nodes.doubt + 16.0 * np.abs(s * nodes.loss)) * UNIT_ROUNDOFF * nodes.weight
     still = np.sum(ulps * parts.f_size, axis=1)[:, None]
     turning = np.sum(ulps * parts.g_size, axis=1)[:, None]
     first = np.sum(ulps * growth * np.abs(nodes.loss), axis=1)[:, None]
     second = np.sum(ulps * growth * nodes.loss**2, axis=1)[:, None]
-    return np.asarray(still + y * turning + np.minimum(2.0 * y * first, y * y * second))
+    return np.asarray(still + y * turning + 1.5 * np.minimum(2.0 * y * first, y * y * second))
