@@ -68,21 +68,26 @@ class LineCurve(Curve):
         return self.lines.supremum
 
     def delta(self, epsilon: Array) -> Bounds:
-        """Enclose δ, each ε on the line that suits it.
+        """Enclose δ, each ε on the line that suits it, from 0 to 1 where that can't be had within its budget.
 
         Raises:
-            NumericalFailure: if the line can't be had within its budget.
+            NumericalFailure: if none of the lines can.
         """
         epsilon = np.asarray(epsilon, dtype=np.float64)
         lower, upper = np.zeros_like(epsilon), np.zeros_like(epsilon)
         inside = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
         if not np.any(inside):
             return Bounds(lower=lower, upper=upper)
-        plans = np.array(self.lines.ladder.for_epsilon(epsilon))
+        plans, failures = np.array(self.lines.ladder.for_epsilon(epsilon)), []
         for plan in np.unique(plans[inside], axis=0):
             chosen = inside & np.all(plans == plan, axis=1)
-            bounds = self.lines.line(int(plan[0]), int(plan[1]), epsilon[chosen]).delta(epsilon[chosen])
+            try:
+                bounds = self.lines.line(int(plan[0]), int(plan[1]), epsilon[chosen]).delta(epsilon[chosen])
+            except NumericalFailure as failure:
+                bounds, failures = Bounds(lower=np.zeros(chosen.sum()), upper=np.ones(chosen.sum())), [failure]
             lower[chosen], upper[chosen] = bounds.lower, bounds.upper
+        if failures and np.all(upper == 1.0):
+            raise failures[0]
         return Bounds(lower=lower if self.lines.attained else np.zeros_like(lower), upper=upper)
 
     def guess(self, delta: float) -> float:

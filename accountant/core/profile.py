@@ -198,7 +198,8 @@ def _cannot_raise(curve: Curve, delta: float, best: Bounds) -> bool:
 def _enclosed(curve: Curve, delta: float) -> Bounds:
     """Enclose the smallest ε with δ(ε) <= delta: δ > delta is certified all below the lower end, <= at the upper.
 
-    Points are laid out at both sides of the guess, ever further, and then between those that enclose each end.
+    Points are laid out at both sides of the guess, ever further, and then between those that enclose each end. As δ
+    falls, what is certified at one point holds for all below it, or above it, where the curve itself may say less.
     """
     supremum = curve.supremum
     if delta >= 1.0:
@@ -207,10 +208,10 @@ def _enclosed(curve: Curve, delta: float) -> Bounds:
         return Bounds(lower=max(0.0, float(supremum.lower)), upper=max(0.0, float(supremum.upper)))
 
     def refuted(points: Array) -> NDArray[np.bool_]:
-        return np.asarray(np.logical_not(curve.delta(points).lower > delta))
+        return _from_last(np.logical_not(curve.delta(points).lower > delta))
 
     def kept(points: Array) -> NDArray[np.bool_]:
-        return np.asarray(curve.delta(points).upper <= delta)
+        return np.logical_or.accumulate(curve.delta(points).upper <= delta)
 
     guess = curve.guess(delta)
     if guess <= LEAST and np.all(kept(np.zeros(1))):
@@ -218,8 +219,8 @@ def _enclosed(curve: Curve, delta: float) -> Bounds:
     guess = float(np.clip(guess, LEAST, 1e280)) if math.isfinite(guess) else 1.0
     points = np.concatenate([guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
     bounds = curve.delta(points)
-    below, over = _enclosing(points, np.logical_not(bounds.lower > delta), refuted)
-    under, above = _enclosing(points, bounds.upper <= delta, kept)
+    below, over = _enclosing(points, _from_last(np.logical_not(bounds.lower > delta)), refuted)
+    under, above = _enclosing(points, np.logical_or.accumulate(bounds.upper <= delta), kept)
     while True:
         worth = SHARE * (above - below) if math.isfinite(above) else 0.0
         if over - below > max(RELATIVE_RESOLUTION * over, worth):
@@ -231,6 +232,11 @@ def _enclosed(curve: Curve, delta: float) -> Bounds:
         if not narrowed:
             break
     return Bounds(lower=below, upper=max(below, min(above, float(supremum.upper))))
+
+
+def _from_last(hits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell of every point whether it and all that follow are hit."""
+    return np.logical_and.accumulate(hits[::-1])[::-1]
 
 
 def _enclosing(

@@ -178,7 +178,7 @@ class Cells:
         x = self.mu * z - 0.5 * self.mu**2
         w = self.q * np.expm1(x)
         loss = np.clip(log_mixture(x, self.q), *(np.array([-1, 1]) * LARGEST_EXPONENT / (1 + abs(self.exponent))))
-        f0 = second_order(w, loss, self.exponent).f0 + 1e-12 * np.minimum(w * w, np.abs(w))
+        f0 = second_order(w, loss, self.exponent).f0 + 1e-12 * np.abs(w) * np.minimum(np.abs(w), 1.0)
         total = np.abs(np.sum(np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * f0, axis=1)) * self.width
         return np.asarray(np.log(np.maximum(total, 1e-280)))
 
