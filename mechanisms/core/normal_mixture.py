@@ -92,7 +92,8 @@ class SampledNormals:
         moment = 1.0 + excess
         if not np.all(error < 0.5 * moment):
             raise NumericalFailure("contour: round-off swamps a moment. Use accountant='pld'.")
-        return np.log1p(excess), 2.0 * error / moment + 8 * UNIT_ROUNDOFF * np.abs(excess)
+        value = np.log1p(excess)
+        return value, 2.0 * error / moment + 8 * UNIT_ROUNDOFF * np.abs(value)
 
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
         """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, shape (len(powers), k) each.
