@@ -9,8 +9,9 @@ A new accountant is one new file beside `basic.py`; nothing else is edited.
 from accountant.calibrate import calibrate_noise_multiplier
 from accountant.core.ask import compute_delta, compute_epsilon, delta_bounds, dp_sgd, epsilon_bounds
 from accountant.core.base import Accountant, available
+from accountant.core.curve import Curve
 from accountant.core.ledger import ErrorLine
-from accountant.core.profile import Claim, Curve, Profile
+from accountant.core.profile import Claim, Profile
 
 __all__ = [
     "Accountant",

@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from accountant.core.base import Accountant, Steps, largest_loss, steps
-from accountant.core.profile import Curve, Profile
+from accountant.core.curve import Curve
+from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.process import Adjacency, Process
 

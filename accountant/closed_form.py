@@ -14,7 +14,8 @@ import numpy as np
 
 from accountant.core.base import Accountant, Steps, steps
 from accountant.core.binomial import MOST_ANSWERS, excess
-from accountant.core.profile import Curve, Profile
+from accountant.core.curve import Curve
+from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log1p
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair

@@ -15,9 +15,10 @@ from typing import ClassVar
 import numpy as np
 
 from accountant.core.base import Accountant, steps
+from accountant.core.curve import Curve
 from accountant.core.ledger import Ledger
 from accountant.core.lines import Lines, lines
-from accountant.core.profile import Curve, Profile
+from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency, Process

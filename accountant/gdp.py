@@ -13,7 +13,8 @@ from typing import ClassVar
 from scipy import special
 
 from accountant.core.base import Accountant, Steps, steps
-from accountant.core.profile import Curve, Profile
+from accountant.core.curve import Curve
+from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process

@@ -18,8 +18,9 @@ import numpy as np
 from accountant.core.base import Accountant, Steps, largest_loss, steps
 from accountant.core.bins import GriddedStep, coarsened, gridded
 from accountant.core.convolve import Part, Tilted, Window, compose, fast_size, suffix_sums
+from accountant.core.curve import Curve
 from accountant.core.ledger import ErrorLine, Ledger
-from accountant.core.profile import Curve, Profile
+from accountant.core.profile import Profile
 from accountant.core.saddle import Tilt, saddle
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds

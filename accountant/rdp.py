@@ -15,7 +15,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from accountant.core.base import Accountant, Steps, steps
-from accountant.core.profile import Curve, Profile
+from accountant.core.curve import Curve
+from accountant.core.profile import Profile
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log
 from mechanisms.core.errors import InvalidParameter

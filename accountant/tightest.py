@@ -9,8 +9,9 @@ from functools import cache
 import numpy as np
 
 from accountant.core.base import Accountant, available
+from accountant.core.curve import Curve
 from accountant.core.ledger import Ledger
-from accountant.core.profile import Curve, Profile
+from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds, intersection
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process

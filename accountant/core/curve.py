@@ -1,0 +1,34 @@
+"""Curves: what every accountant gives for one direction, an enclosure of δ(ε)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from accountant.core.ledger import Ledger
+from mechanisms.core.bounds import Array, Bounds
+
+
+class Curve(ABC):
+    """An enclosure of the privacy profile δ(ε) of a process in one direction."""
+
+    @abstractmethod
+    def delta(self, epsilon: Array) -> Bounds:
+        """Enclose δ at every ε >= 0 of an array of shape (n,)."""
+
+    @property
+    def supremum(self) -> Bounds:
+        """Enclose the smallest ε with δ(ε) = 0; the upper end is inf where none is known."""
+        return Bounds(lower=0.0, upper=math.inf)
+
+    def guess(self, delta: float) -> float:
+        """Return about the ε at which δ(ε) = delta, from where a search may start: no guarantee."""
+        return 1.0
+
+    def method(self, epsilon: float) -> str:
+        """Name what gives the upper end at this ε, where the curve itself chooses; empty otherwise."""
+        return ""
+
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return the errors that the bounds of δ at this ε were widened by."""
+        return ()

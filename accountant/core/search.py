@@ -1,0 +1,141 @@
+"""The search for ε(δ): the one place where curves are inverted, both ends certified."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accountant.core.curve import Curve
+from mechanisms.core.bounds import Array, Bounds
+
+LEAST = 1e-12  # guesses below it are looked at from 0
+SECANT, CLOSEST, SECANTS = 1e-4, 1e-7, 12  # relative distance of the two points of a secant; how many to try
+STRAIGHT = 1e-9  # relative distance from the root within which a secant is believed, or a tenth of the bracket
+MARGIN, FINEST = 0.02, (1e-14, 1e-13, 2e-12)  # beyond an end: of the bracket, and of ε
+SECTIONS = 16
+RELATIVE_RESOLUTION = 1e-12
+NEARBY = 2.0 ** np.arange(-44, -4)  # where to look beside a guess, relative to it: 6e-14 to .03
+FURTHER = (1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+SHARE = 0.02  # of the bracket: ends are not narrowed further than this
+
+
+def enclosed(curve: Curve, delta: float) -> Bounds:
+    """Enclose the smallest ε with δ(ε) <= delta: δ > delta is certified all below the lower end, <= at the upper.
+
+    Points are laid out at both sides of the guess, ever further, and then between those that enclose each end. As δ
+    falls, what is certified at one point holds for all below it, or above it, where the curve itself may say less.
+    """
+    supremum = curve.supremum
+    if delta >= 1.0:
+        return Bounds.exact(0.0)
+    if delta == 0.0:
+        return Bounds(lower=max(0.0, float(supremum.lower)), upper=max(0.0, float(supremum.upper)))
+
+    guess = curve.guess(delta)
+    if guess <= LEAST and curve.delta(np.zeros(1)).upper[0] <= delta:
+        return Bounds.exact(0.0)
+    guess = float(np.clip(guess, LEAST, 1e280)) if math.isfinite(guess) else 1.0
+    lower, upper = _smooth(curve, delta, guess) or _sectioned(curve, delta, guess)
+    return Bounds(lower=lower, upper=max(lower, min(upper, float(supremum.upper))))
+
+
+def _smooth(curve: Curve, delta: float, guess: float) -> tuple[float, float] | None:
+    """Return both ends where log δ is about a straight line beside a good guess, by secants; None where it is not.
+
+    The ends are then where that line says that each end of the enclosure of δ meets delta, and a little beyond.
+    """
+    x = np.array([guess, guess * (1 + SECANT)])
+    for _ in range(SECANTS):
+        bounds = curve.delta(x)
+        if not (np.all(bounds.lower > 0.0) and np.all(bounds.upper < 1.0)):
+            return None
+        logs = np.log(bounds.lower) + np.log(bounds.upper)
+        slope = 0.5 * float(logs[1] - logs[0]) / float(x[1] - x[0])
+        if not slope < 0.0:
+            return None
+        gaps = np.log([bounds.lower[0], bounds.upper[0]]) - math.log(delta)
+        ends = x[0] - gaps / slope
+        if abs(float(np.mean(ends)) - x[0]) <= max(STRAIGHT * x[0], 0.1 * float(ends[1] - ends[0])):
+            return _certified(curve, delta, ends, x[0])
+        root = max(float(np.mean(ends)), LEAST)
+        apart = min(max(abs(root - x[0]) / root, CLOSEST), SECANT)
+        x = root * np.array([1.0, 1 + apart])
+    return None
+
+
+def _certified(curve: Curve, delta: float, ends: Array, x: float) -> tuple[float, float] | None:
+    """Return two points a little beyond these ends at which δ > delta and δ <= delta are certified."""
+    for finest in FINEST:
+        away = MARGIN * float(ends[1] - ends[0]) + finest * x
+        points = np.array([max(float(ends[0]) - away, 0.0), float(ends[1]) + away])
+        bounds = curve.delta(points)
+        if bounds.lower[0] > delta and bounds.upper[1] <= delta:
+            return float(points[0]), float(points[1])
+    return None
+
+
+def _sectioned(curve: Curve, delta: float, guess: float) -> tuple[float, float]:
+    """Return both ends for any δ that falls: by points beside the guess, ever further, then by sections."""
+
+    def refuted(points: Array) -> NDArray[np.bool_]:
+        return _from_last(np.logical_not(curve.delta(points).lower > delta))
+
+    def kept(points: Array) -> NDArray[np.bool_]:
+        return np.logical_or.accumulate(curve.delta(points).upper <= delta)
+
+    points = np.concatenate([guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
+    bounds = curve.delta(points)
+    below, over = _enclosing(points, _from_last(np.logical_not(bounds.lower > delta)), refuted)
+    under, above = _enclosing(points, np.logical_or.accumulate(bounds.upper <= delta), kept)
+    while True:
+        worth = SHARE * (above - below) if math.isfinite(above) else 0.0
+        if over - below > max(RELATIVE_RESOLUTION * over, worth):
+            below, over, narrowed = _narrowed(refuted, below, over)
+        elif math.isfinite(above) and above - under > max(RELATIVE_RESOLUTION * above, worth):
+            under, above, narrowed = _narrowed(kept, under, above)
+        else:
+            break
+        if not narrowed:
+            break
+    return below, above
+
+
+def _from_last(hits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell of every point whether it and all that follow are hit."""
+    return np.logical_and.accumulate(hits[::-1])[::-1]
+
+
+def _enclosing(
+    points: Array, hits: NDArray[np.bool_], crossed: Callable[[Array], NDArray[np.bool_]]
+) -> tuple[float, float]:
+    """Return (last point not crossed, first point crossed): among these, else beyond them; (0, 0) if 0 is crossed."""
+    if np.any(hits) and not hits[0]:
+        first = int(np.argmax(hits))
+        return float(points[first - 1]), float(points[first])
+    last = float(points[0] if hits[0] else points[-1])
+    for factor in FURTHER:
+        beyond = last / factor if hits[0] else last * factor
+        if crossed(np.array([beyond]))[0] != hits[0]:
+            return min(last, beyond), max(last, beyond)
+        last = beyond
+    if hits[0]:
+        return (0.0, 0.0) if crossed(np.zeros(1))[0] else (0.0, last)
+    return last, math.inf
+
+
+def _narrowed(crossed: Callable[[Array], NDArray[np.bool_]], below: float, above: float) -> tuple[float, float, bool]:
+    """Return (last not crossed, first crossed) of points between the two, and whether there were any."""
+    if not math.isfinite(above):
+        return below, above, False
+    sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
+    points = np.linspace(below, above, sections + 1)[1:-1]
+    points = points[(points > below) & (points < above)]
+    if not len(points):
+        return below, above, False
+    hits = crossed(points)
+    first = int(np.argmax(hits)) if np.any(hits) else len(points)
+    below = float(points[first - 1]) if first > 0 else below
+    return below, float(points[first]) if first < len(points) else above, True
