@@ -6,7 +6,12 @@
 A new accountant is one new file beside `basic.py`; nothing else is edited.
 """
 
-from accountant.calibrate import calibrate_noise_multiplier
+from accountant.calibrate import (
+    calibrate_delta,
+    calibrate_noise_multiplier,
+    calibrate_sample_rate,
+    calibrate_steps,
+)
 from accountant.core.ask import compute_delta, compute_epsilon, delta_bounds, dp_sgd, epsilon_bounds
 from accountant.core.base import Accountant, available
 from accountant.core.curve import Curve
@@ -20,7 +25,10 @@ __all__ = [
     "ErrorLine",
     "Profile",
     "available",
+    "calibrate_delta",
     "calibrate_noise_multiplier",
+    "calibrate_sample_rate",
+    "calibrate_steps",
     "compute_delta",
     "compute_epsilon",
     "delta_bounds",

@@ -13,10 +13,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from accountant import available, calibrate_noise_multiplier, delta_bounds, dp_sgd, epsilon_bounds
+from accountant import (
+    available,
+    calibrate_delta,
+    calibrate_noise_multiplier,
+    calibrate_sample_rate,
+    calibrate_steps,
+    delta_bounds,
+    dp_sgd,
+    epsilon_bounds,
+)
 from accountant.core.profile import Claim
-from mechanisms.core.command_line import at_most, outward, run
-from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.command_line import at_least, at_most, outward, run
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.version import VERSION
 
 app = typer.Typer(
@@ -33,6 +42,12 @@ Delta = Annotated[float, typer.Option(help="δ in [0, 1].")]
 Epsilon = Annotated[float, typer.Option(help="ε >= 0.")]
 Neighbours = Annotated[str, typer.Option("--adjacency", help="add_remove, replace_one or zero_out.")]
 Name = Annotated[str, typer.Option("--accountant", help="A name of accountant.available(), or all.")]
+CALIBRATIONS: dict[str, Callable[..., float]] = {
+    "delta": calibrate_delta,
+    "noise_multiplier": calibrate_noise_multiplier,
+    "sample_rate": calibrate_sample_rate,
+    "steps": calibrate_steps,
+}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -77,28 +92,30 @@ def delta(
 @app.command()
 def calibrate(
     epsilon: Epsilon,
-    delta: Delta,
-    sample_rate: SampleRate,
-    steps: Steps,
+    delta: Annotated[float | None, typer.Option(help="δ in (0, 1).")] = None,
+    noise_multiplier: Annotated[float | None, typer.Option(help="Noise standard deviation ÷ clipping norm.")] = None,
+    sample_rate: Annotated[float | None, typer.Option(help="Probability to take part in a step.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
     adjacency: Neighbours = "add_remove",
     accountant: Name = "tightest",
     as_json: Json = False,
 ) -> None:
-    """Find the least noise multiplier of DP-SGD that keeps (ε, δ)."""
-    noise = calibrate_noise_multiplier(
-        target_epsilon=epsilon,
-        delta=delta,
-        sample_rate=sample_rate,
-        steps=steps,
-        adjacency=adjacency,
-        accountant=accountant,
-    )
-    document = {"schema": "dp-calipers/calibration/1", "library": VERSION, "noise_multiplier": noise}
-    print(
-        json.dumps(document)
-        if as_json
-        else f"noise multiplier {at_most(noise, 9)} keeps ({epsilon:g}, {delta:g}), {adjacency}"
-    )
+    """Find the one number left out: least noise or δ, most steps or largest sample rate, that keep (ε, δ)."""
+    given = {"delta": delta, "noise_multiplier": noise_multiplier, "sample_rate": sample_rate, "steps": steps}
+    known = {name: value for name, value in given.items() if value is not None}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) != 1:
+        raise InvalidParameter(
+            "calibrate: exactly one of --delta, --noise-multiplier, --sample-rate and --steps must be left out, "
+            f"got {len(missing)} left out."
+        )
+    found = CALIBRATIONS[missing[0]](target_epsilon=epsilon, adjacency=adjacency, accountant=accountant, **known)
+    if as_json:
+        print(json.dumps({"schema": "dp-calipers/calibration/1", "library": VERSION, missing[0]: found}))
+        return
+    words, shown = missing[0].replace("_", " "), at_least if missing[0] in ("steps", "sample_rate") else at_most
+    promised = at_most(found, 9) if missing[0] == "delta" else f"{delta:g}"
+    print(f"{words} {found if missing[0] == 'steps' else shown(found, 9)} keeps ({epsilon:g}, {promised}), {adjacency}")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.process import Adjacency, Process
 
+LARGEST = 1e308
 SLACK = 1e-12  # for the rounding of the split: the shares may sum to less than ε, never to more
 
 
@@ -82,10 +83,13 @@ class BasicCurve(Curve):
     def _split(self, epsilon: Array) -> Array:
         """Return each step's share of every ε, shape (steps, n); times the repeats they sum to ε, rounded down."""
         pure, weights, times = self._weights()
-        with np.errstate(over="ignore"):  # a sum that leaves the floats is inf: nothing is spared, and no budget given
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a sum that leaves the floats is inf: nothing is spared, and no budget given
             bounded, rest = float(np.dot(weights * times, pure)), float(np.dot(weights * times, np.logical_not(pure)))
             enough = epsilon >= bounded * (1 + SLACK)
             spared = np.where(enough, epsilon - bounded * (1 + SLACK), 0.0)
             of_rest = weights[:, None] / (rest or math.inf) * (1 - SLACK)
             of_all = weights[:, None] / ((bounded + rest) or math.inf) * (1 - SLACK)
-        return np.where(enough, np.where(pure[:, None], weights[:, None], spared * of_rest), epsilon * of_all)
+            shares = np.where(pure[:, None], weights[:, None], spared * of_rest)
+            return np.where(enough, shares, np.nan_to_num(epsilon * of_all, nan=0.0, posinf=LARGEST))

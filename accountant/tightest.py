@@ -13,7 +13,7 @@ from accountant.core.curve import Curve
 from accountant.core.ledger import Ledger
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds, intersection
-from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
+from mechanisms.core.errors import DPError, NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
 ENOUGH = 1e-4  # relative width of δ at which no slower accountant is asked: about 1e-5 of ε
@@ -37,12 +37,14 @@ class Tightest(Accountant):
 
         Raises:
             UnsupportedProcess: if no accountant can treat the process; the message is the last one's.
+            NumericalFailure: likewise, where it is the numbers that none can treat.
         """
-        profiles, refusal = [], UnsupportedProcess("tightest: no accountant is installed.")
+        profiles: list[Profile] = []
+        refusal: DPError = UnsupportedProcess("tightest: no accountant is installed.")
         for kind in _by_cost():
             try:
                 profiles.append(kind().profile(process, adjacency=adjacency))
-            except UnsupportedProcess as error:
+            except (UnsupportedProcess, NumericalFailure) as error:
                 refusal = error
                 continue
             if kind.exact:

@@ -268,6 +268,8 @@ def _nodes(mu: float, q: float, t: float, step: float, low: float, high: float) 
     if t >= 1:
         exponent = t * _log_mixture(mu * ends - 0.5 * mu * mu, q) - 0.5 * ends * ends
         inside = np.maximum(exponent[:-1], exponent[1:]) > np.max(exponent) - 62
+    if np.count_nonzero(inside) * each > MOST_NODES:
+        return None
     return (ends[:-1][inside, None] + step * np.arange(each)).ravel()
 
 

@@ -91,8 +91,8 @@ class Ladder:
         """Return the rung and the level of the line that suits each ε, shape (n,)."""
         entry = np.searchsorted(np.maximum.accumulate(self.slope), epsilon)
         before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
-        excess = np.maximum(epsilon - self.slope[before], 0.0)  # the slope of log δ is about −θ
-        return self._chosen(epsilon, self.log_delta[before] - self.theta[after] * excess)
+        excess = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
+        return self._chosen(epsilon, self.log_delta[before] - self.theta[after] * excess)  # log δ falls by about θ
 
     def for_delta(self, delta: float) -> tuple[tuple[int, int], float]:
         """Return the rung and the level of the line that suits δ, and about the ε to expect."""
@@ -124,7 +124,7 @@ class Ladder:
         for level in np.unique(levels):
             chosen = levels == level
             spacing, _ = self._spacings(NATS * float(level))
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 nodes = REACH / (np.sqrt(self.bend[::2]) * spacing[::2])
                 lost = self.value[::2] - self.theta[::2] * epsilon[chosen, None]
                 costs = np.log(nodes + 16.0) + lost / WORTH

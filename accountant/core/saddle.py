@@ -112,8 +112,8 @@ class Saddle:
 @lru_cache(maxsize=64)
 def saddle(parts: Steps) -> Saddle | None:
     """Return the tilts for these steps, None where losses are too small or too large for any."""
-    plan = cumulant(parts)
     try:
+        plan = cumulant(parts)
         return Saddle(steps=parts, plan=plan, ladder=Ladder.of(plan))
     except NumericalFailure:
         return None

@@ -63,10 +63,11 @@ class Line:
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ at every ε."""
-        scale, value, noise = self._read(epsilon)
-        upper = np.clip(scale * (value + noise + self.cut) + LEAST, 0.0, 1.0)
-        lower = np.clip(scale * (value - noise - self.cut) - self._aliased(epsilon), 0.0, 1.0)
-        lower = np.where(scale > SMALLEST, lower, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # an ε that leaves the floats with θ or y says nothing
+            scale, value, noise = self._read(epsilon)
+            upper = np.fmin(np.maximum(scale * (value + noise + self.cut) + LEAST, 0.0), 1.0)
+            lower = np.clip(scale * (value - noise - self.cut) - self._aliased(epsilon), 0.0, 1.0)
+        lower = np.where(scale > SMALLEST, np.nan_to_num(lower), 0.0)
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
     def epsilon(self, delta: float, start: float) -> float:
@@ -86,9 +87,9 @@ class Line:
         """Return by how many nats the aliases exceed `relative` δ or, where they are more, all other errors."""
         if not epsilon.size:
             return 0.0
-        scale, value, noise = self._read(epsilon)
-        floor = np.maximum(relative * (value - noise), noise + self.cut)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            scale, value, noise = self._read(epsilon)
+            floor = np.maximum(relative * (value - noise), noise + self.cut)
             excess = np.log(self._aliased(epsilon)) - np.log(scale) - np.log(floor)
         return float(np.max(np.where(np.isnan(excess), 0.0, excess)))
 

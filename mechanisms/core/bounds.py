@@ -160,13 +160,13 @@ def expm1(x: Bounds) -> Bounds:
 
 
 def log(x: Bounds) -> Bounds:
-    """Enclose log x for x >= 0, with log 0 = -inf."""
-    return _increasing(np.log, x, "log")
+    """Enclose log x for x >= 0, with log 0 = -inf; rounding may have brought the lower end below 0."""
+    return _increasing(np.log, x.clip(0.0, np.inf), "log")
 
 
 def log1p(x: Bounds) -> Bounds:
-    """Enclose log(1 + x) for x >= -1, without cancellation at 0."""
-    return _increasing(np.log1p, x, "log1p")
+    """Enclose log(1 + x) for x >= -1, without cancellation at 0; rounding may have brought the lower end below −1."""
+    return _increasing(np.log1p, x.clip(-1.0, np.inf), "log1p")
 
 
 def ndtr(x: Bounds) -> Bounds:

@@ -21,6 +21,7 @@ CHUNK = 2**15  # elements of an array that still fits a processor's cache
 SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  # of sin v − v, highest power first
 STAIRS = 64
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
+APART, LARGEST_APART = 12.0, 3e3  # shifts from which on r is 1 − q or q e^x, for plans, and the last planned for
 LOG_UNKNOWN = 1.6095  # log 5, rounded up
 TAIL = 0.004  # of the tilted law that the stairs leave out on either side
 
@@ -100,6 +101,8 @@ class SampledNormals:
 
         For plans, not for bounds: three digits are aimed at. Where powers leave the floats, all three are infinite.
         """
+        if np.max(self._middle) > APART:
+            return self._apart(self._exponent(powers)[:, None])
         exponent = self._exponent(powers)[:, None, None]
         mu, q = self._middle[None, :, None], self.probability[None, :, None]
         least = np.min(-ROUGH_REACH - np.maximum(2.0 - exponent, 0.0) * mu * np.minimum(1.0, q / (1.0 - q)))
@@ -119,6 +122,21 @@ class SampledNormals:
             bend = np.sum(tilted * loss * loss, axis=2) / moment - slope**2
             found = np.log1p(moment - 1.0), -slope if self.reverse else slope, np.maximum(bend, 0.0)
         lost = ~np.isfinite(found[0] + found[1] + found[2]) | (span / (count - 1) > 1.0)[:, :, 0]
+        return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
+
+    def _apart(self, exponent: Array) -> tuple[Array, Array, Array]:
+        """E[r^s] = (1 − q)^s + q^s e^{s (s − 1) μ²/2} or so, where μ is large; the first term alone where s < 0."""
+        mu, q = self._middle, self.probability
+        with np.errstate(over="ignore", invalid="ignore"):
+            near = exponent * np.log1p(-q)
+            far = np.where(exponent > 0, exponent * np.log(q) + 0.5 * exponent * (exponent - 1.0) * mu**2, -np.inf)
+            value = np.logaddexp(near, far)
+            share = np.exp(far - value)
+            ends = np.log1p(-q), np.log(q) + (exponent - 0.5) * mu**2
+            slope = (1.0 - share) * ends[0] + np.where(share > 0, share * ends[1], 0.0)
+            bend = np.where(share > 0, share * ((1.0 - share) * (ends[1] - ends[0]) ** 2 + mu**2), 0.0)
+        lost = ~np.isfinite(value + slope + bend) | (mu > LARGEST_APART)
+        found = value, -slope if self.reverse else slope, bend
         return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
 
     def envelope(self, power: float, frequency: float) -> Array:

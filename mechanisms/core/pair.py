@@ -249,11 +249,12 @@ class DiscretePair(DominatingPair):
         with np.errstate(divide="ignore"):
             exponents = np.log(masses) + (powers[:, None] - 1.0) * losses
         largest = np.max(exponents, axis=1, initial=-1e300)
-        weights = np.exp(exponents - largest[:, None])
-        total = np.maximum(np.sum(weights, axis=1), 1e-300)
-        mean = weights @ losses / total
-        spread = np.sum(weights * (losses - mean[:, None]) ** 2, axis=1) / total
-        return largest + np.log(total), mean, spread
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights = np.exp(exponents - largest[:, None])
+            total = np.maximum(np.sum(weights, axis=1), 1e-300)
+            mean = weights @ losses / total
+            spread = np.sum(weights * (losses - mean[:, None]) ** 2, axis=1) / total
+        return largest + np.log(total), mean, np.where(np.isnan(spread), np.inf, spread)
 
     def reverse(self) -> DiscretePair:
         """Return the pair (Q, P)."""
