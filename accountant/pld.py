@@ -49,7 +49,7 @@ class PLD(Accountant):
     """
 
     relative_width: float = 1e-6
-    most_points: int = 2**20
+    most_points: int = 2**19
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relative_width", validate.positive("PLD", "relative_width", self.relative_width))
