@@ -269,16 +269,30 @@ def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -
 
 def _composed_on(parts: Steps, tilt: Tilt, points: int) -> Composed:
     """Compose on a grid whose window has about so many points, and whose steps have no more than twice as many."""
-    step = coarsened(max(tilt.span / points, tilt.reach / (2 * points), 1e-290))
+    lattice = _lattice(parts)
+    step = _fitted(max(tilt.span / points, tilt.reach / (2 * points), 1e-290), lattice)
     while True:
         grids = [(gridded(pair, step, tilt.tail), times) for pair, times in parts]
         low = max(math.floor(tilt.below / step), sum(n * g.grid.low for g, n in grids))
         high = max(low, min(math.ceil(tilt.above / step), sum(n * g.grid.high for g, n in grids)))
-        if high - low <= 1.01 * points:
+        if high - low <= 1.01 * points or (step == lattice and high - low <= 2.02 * points):
             break
-        step = coarsened(1.01 * step * (high - low) / points)
+        step = _fitted(1.01 * step * (high - low) / points, lattice)
     window = Window(step=step, low=low, size=fast_size(high - low + 1))
     return _read(grids, tilt.theta, window, tilt.probes, tilt.mean, parts)
+
+
+def _lattice(parts: Steps) -> float:
+    """Return the spacing of the losses of the steps that gridding would cost most, 0 if they have none.
+
+    A step of variance h²/4 is added for each; losses that are points of the grid are spared it.
+    """
+    return max(((times, pair.lattice) for pair, times in parts), default=(0, 0.0))[1]
+
+
+def _fitted(step: float, lattice: float) -> float:
+    """Return a step about as large as asked for: a fraction of the lattice's where that is not much smaller."""
+    return lattice / math.ceil(lattice / step) if 0.5 * step <= lattice else coarsened(step)
 
 
 def _read(
@@ -289,14 +303,16 @@ def _read(
     mean: float,
     parts: Steps,
 ) -> Composed:
-    above = compose([Part(masses=g.above, low=g.grid.low, times=n) for g, n in grids], window, tilt, probes)
+    above = compose(
+        [Part(masses=g.above, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], window, tilt, probes
+    )
     plain, error = suffix_sums(above.weights, (tilt + 1) * window.step)
     shifted = np.append(plain[1:], 0.0) * -math.expm1(-window.step) * math.exp(-tilt * window.step)
     excess, more = suffix_sums(shifted, tilt * window.step)
     offset = sum(n * _mean_offset(g, tilt) for g, n in grids)
     under = Window(step=window.step, low=window.low - round(offset / window.step), size=window.size)
-    p = compose([Part(masses=g.p, low=g.grid.low, times=n) for g, n in grids], under, tilt, probes)
-    q = compose([Part(masses=g.q, low=g.grid.low, times=n) for g, n in grids], under, tilt, probes)
+    p = compose([Part(masses=g.p, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], under, tilt, probes)
+    q = compose([Part(masses=g.q, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], under, tilt, probes)
     kept = sum(n * math.log1p(-min(pair.infinite_mass.lower, 1 - 1e-16)) for pair, n in parts)
     return Composed(
         tilt=tilt,

@@ -24,7 +24,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Grid:
-    """Points x_k = k h for low <= k <= high; h has few binary digits, so that every x_k is exact.
+    """Points x_k = k h for low <= k <= high, exact where h has few binary digits.
 
     Args:
         step: h > 0.
@@ -40,6 +40,12 @@ class Grid:
     def points(self) -> Array:
         """x_low, …, x_high."""
         return self.step * np.arange(self.low, self.high + 1, dtype=np.float64)
+
+    @property
+    def slip(self) -> float:
+        """By how much a point may be off k h."""
+        exact = coarsened(self.step) == self.step
+        return 0.0 if exact else UNIT_ROUNDOFF * self.step * max(abs(self.low), abs(self.high))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -76,7 +82,7 @@ def gridded(pair: DominatingPair, step: float, tail: float) -> GriddedStep:
     points = grid.points
     edges = np.concatenate([[-np.inf], points[1:], [np.inf]])  # bin k begins at x_k; the first reaches down to −∞
     bins = pair.loss_bins(edges, points)
-    shift = float(np.max(bins.edge_error))
+    shift = float(np.max(bins.edge_error)) + grid.slip
     return GriddedStep(
         grid=grid,
         above=_connected(bins.p.upper, bins.q.lower, step, shift),

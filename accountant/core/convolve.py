@@ -64,11 +64,12 @@ class Tilted:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Part:
-    """One kind of step: masses at the indices low, low + 1, …, run `times` times."""
+    """One kind of step: masses at the indices low, low + 1, …, run `times` times; points are off by `slip` at most."""
 
     masses: Array
     low: int
     times: int
+    slip: float = 0.0
 
 
 def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float, float]) -> Tilted:
@@ -94,7 +95,7 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
         phase += part.times * np.angle(transform)
         log_scale += part.times * kappa
         noise += part.times * unit * _norm(tilted)
-        relative += part.times * error
+        relative += part.times * (error + part.slip * (2.0 + tilt + max(probes)))
         repeats += part.times
         log_below += part.times * cumulants[0]
         log_above += part.times * cumulants[1]

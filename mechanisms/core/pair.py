@@ -87,6 +87,11 @@ class DominatingPair(ABC):
         """This pair as a mixture of normals, where it is one."""
         return None
 
+    @property
+    def lattice(self) -> float:
+        """A number of which every finite loss is −1, 0 or 1 times, 0 where there is none."""
+        return 0.0
+
     @abstractmethod
     def delta(self, epsilon: Bounds) -> Bounds:
         """Enclose the hockey-stick divergence δ(ε) of the single pair, for ε >= 0, elementwise."""
@@ -194,6 +199,12 @@ class DiscretePair(DominatingPair):
             missing_mass=_total([b for a, b in zip(p, q, strict=True) if a == 0]),
             attained=attained,
         )
+
+    @property
+    def lattice(self) -> float:
+        """The largest loss, if the others are 0 or its opposite."""
+        largest = max(map(abs, self.losses), default=0.0)
+        return largest if all(abs(loss) in (0.0, largest) for loss in self.losses) else 0.0
 
     @property
     def supremum(self) -> Bounds:
