@@ -25,6 +25,7 @@ BLOCK, MOST_BLOCKS = 24, 2
 RATIO = 2.0**0.25  # of neighbouring entries; every other entry is a rung
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
+LARGEST = 1e100  # of an ε that is planned for
 NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that they allow
 REACH = 8.0  # deviations of the transform that nodes have to span
 DEEPEST = 750.0  # −log of the smallest δ that a float holds, and more
@@ -89,6 +90,7 @@ class Ladder:
 
     def for_epsilon(self, epsilon: Array) -> list[tuple[int, int]]:
         """Return the rung and the level of the line that suits each ε, shape (n,)."""
+        epsilon = np.minimum(epsilon, LARGEST)
         entry = np.searchsorted(np.maximum.accumulate(self.slope), epsilon)
         before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
         excess = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
