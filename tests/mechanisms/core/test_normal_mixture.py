@@ -115,7 +115,7 @@ def test_the_envelope_lies_above_the_transform_and_never_rises(mu, q, reverse):
         envelope = np.array([one.envelope(1 + theta, value)[0] for value in y])
         assert np.all(size * (1 - 3 * slack) <= envelope)
         assert np.all(np.diff(envelope) <= 0) and envelope[0] == 1.0
-        assert mu > 1 or one.envelope(1 + theta, 1e12 / spread)[0] <= 0.3  # skew laws have poor stairs
+        assert mu > 1 or one.envelope(1 + theta, 1e12 / spread)[0] <= 0.4  # skew laws have poor stairs
 
 
 def test_the_layers_are_a_part_of_the_tilted_law():

@@ -1,0 +1,222 @@
+"""The contour accountant against published values, other programs' brackets, other accountants, and hostile input."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accountant import contour, delta_bounds, epsilon_bounds
+from accountant.contour import Contour
+from accountant.gdp import GDP
+from accountant.pld import PLD
+from accountant.rdp import RDP
+from mechanisms import (
+    Compose,
+    Gaussian,
+    NumericalFailure,
+    Poisson,
+    RandomizedResponse,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+)
+from mechanisms.core.errors import DPError
+from tests.strategies import ADD_REMOVE, REPLACE_ONE
+
+PUBLISHED = [
+    (1.1, 0.01, 10_000, 1e-5, 5.19258344588),
+    (0.8, 256 / 60_000, 14_062, 1e-5, 4.5498387257),
+    (4.0, 0.01, 10_000, 1e-5, 0.94686680076),
+    (2.0, 0.01, 1_500, 1e-15, 1.65535347172411),
+]
+# Brackets by other programs: (σ, q, T, δ, lower, upper).
+REFERENCES = [
+    (1.1, 0.01, 10_000, 1e-15, 9.89865901, 9.89866254),
+    (1.1, 0.01, 10_000, 1e-30, 14.6916819, 14.6916864),
+    (1.0, 0.001, 100_000, 1e-6, 1.86104272, 1.86105694),
+    (50.0, 0.5, 1_000, 1e-6, 1.36858506, 1.36858525),
+    (100.0, 0.01, 10_000, 1e-5, 0.0272241126, 0.0272244913),
+    (2.0, 1.0, 100, 1e-5, 33.1037322, 33.1037324),
+]
+CASES = Path(__file__).resolve().parents[2] / "shared" / "reference" / "accounting_cases.json"
+
+
+def dp_sgd(sigma, chance, times):
+    return Repeat(Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance)), times)
+
+
+def profile(process, adjacency=ADD_REMOVE):
+    return Contour().profile(process, adjacency=adjacency)
+
+
+def forgotten():
+    for cached in (contour._line, contour._ladder, contour._sum):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(("sigma", "chance", "times", "delta", "published"), PUBLISHED)
+def test_published_values_are_enclosed_within_1e_9(sigma, chance, times, delta, published):
+    bounds = profile(dp_sgd(sigma, chance, times)).epsilon(delta)
+    digits = 5e-12 if published < 1 else 5e-11
+    assert bounds.lower - digits <= published <= bounds.upper + digits
+    assert bounds.width <= 1e-9
+
+
+@pytest.mark.parametrize(("sigma", "chance", "times", "delta", "lower", "upper"), REFERENCES)
+def test_brackets_of_other_programs_are_overlapped(sigma, chance, times, delta, lower, upper):
+    bounds = profile(dp_sgd(sigma, chance, times)).epsilon(delta)
+    assert bounds.lower <= upper and lower <= bounds.upper
+    assert bounds.width <= 1e-8 * bounds.upper
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="shared/reference/accounting_cases.json is not part of the repository")
+def test_the_brackets_of_the_reference_cases_are_overlapped():
+    answered = 0
+    for case in json.loads(CASES.read_text())["cases"]:
+        if any(item[0] not in ("g", "sg") for item in case["items"]) or "add" not in case["neighbouring"]:
+            continue
+        parts = [dp_sgd(item[1], item[2] if item[0] == "sg" else 1.0, item[-1]) for item in case["items"]]
+        try:
+            bounds = profile(Compose(tuple(parts))).epsilon(case["delta"])
+        except NumericalFailure:
+            continue
+        answered += bounds.upper < math.inf
+        assert bounds.lower <= case["eps_hi"] * (1 + 1e-11) and case["eps_lo"] * (1 - 1e-11) <= bounds.upper, case[
+            "name"
+        ]
+    assert answered >= 10
+
+
+@given(
+    st.sampled_from((0.6, 1.0, 3.7, 25.0)),
+    st.sampled_from((0.003, 0.05, 0.5, 0.9, 1.0)),
+    st.integers(40, 10**6),
+    st.sampled_from((1e-2, 1e-5, 1e-9, 1e-15)),
+)
+def test_no_upper_end_of_rdp_lies_below_and_no_lower_end_above_pld(sigma, chance, times, delta):
+    process = dp_sgd(sigma, chance, times)
+    try:
+        bounds = profile(process).epsilon(delta)
+    except NumericalFailure as failure:
+        assert "pld" in str(failure)
+        return
+    assert bounds.lower <= RDP().profile(process, adjacency=ADD_REMOVE).epsilon(delta).upper
+    if times <= 300:
+        coarse = PLD(relative_width=1e-3, most_points=2**13)
+        assert bounds.overlaps(coarse.profile(process, adjacency=ADD_REMOVE).epsilon(delta))
+
+
+@given(st.floats(0.3, 300.0), st.integers(1, 1000), st.floats(1e-100, 0.5), st.sampled_from((ADD_REMOVE, REPLACE_ONE)))
+def test_gaussians_meet_their_closed_form(sigma, times, delta, adjacency):
+    process = Repeat(Gaussian(noise_multiplier=sigma), times)
+    bounds, exact = (kind.profile(process, adjacency=adjacency).epsilon(delta) for kind in (Contour(), GDP()))
+    assert bounds.overlaps(exact) and bounds.width <= 1e-6 * max(exact.upper, 1e-3)
+
+
+def test_repeated_listed_and_reordered_steps_cost_the_same():
+    a, b = dp_sgd(1.0, 0.05, 200), dp_sgd(4.0, 0.5, 300)
+    answers = [
+        profile(Compose(parts)).epsilon(1e-6)
+        for parts in [(a, b), (b, a), (Repeat(a, 1), Compose((b,))), (dp_sgd(1.0, 0.05, 100),) * 2 + (b,)]
+    ]
+    for other in answers[1:]:
+        assert answers[0].overlaps(other) and other.upper == pytest.approx(answers[0].upper, rel=1e-10)
+
+
+def test_more_steps_more_sampling_and_less_noise_never_cost_less():
+    base = profile(dp_sgd(1.5, 0.1, 500)).epsilon(1e-6)
+    for worse in (dp_sgd(1.5, 0.1, 501), dp_sgd(1.5, 0.1001, 500), dp_sgd(1.499, 0.1, 500)):
+        assert profile(worse).epsilon(1e-6).lower > base.upper
+    epsilons = np.linspace(0.0, 9.0, 37)
+    deltas = profile(dp_sgd(1.5, 0.1, 500)).deltas(epsilons)
+    assert np.all(deltas.lower[1:] <= deltas.upper[:-1]) and np.all(np.diff(deltas.upper) < 0)
+
+
+@pytest.mark.parametrize("direction", ["remove", "add"])
+def test_each_direction_meets_pld(direction):
+    process = Compose((dp_sgd(1.0, 0.5, 60), dp_sgd(3.0, 0.2, 40)))
+    kinds = (Contour(), PLD(relative_width=1e-4, most_points=2**14))
+    ours, theirs = (dict(kind.profile(process, adjacency=ADD_REMOVE).curves)[direction] for kind in kinds)
+    points = np.array([0.0, 1.0, 5.0, 12.0, 25.0])
+    found, other = ours.delta(points), theirs.delta(points)
+    assert np.all(found.overlaps(other)) and np.all(found.width <= 1e-6 * found.upper)
+
+
+def test_the_direction_with_a_largest_loss_is_0_beyond_it():
+    process = dp_sgd(0.5, 0.5, 40)
+    curve = dict(profile(process).curves)["add"]
+    most = 40 * math.log(2.0)
+    assert curve.supremum.contains(most)
+    found = curve.delta(np.array([most * (1 - 1e-3), most * (1 + 1e-12)]))
+    assert found.upper[0] > 0 and found.upper[1] == 0.0
+
+
+def test_same_input_same_bits_also_when_all_was_forgotten():
+    process = Compose((dp_sgd(1.1, 0.01, 10_000), dp_sgd(2.0, 0.2, 7)))
+    first = profile(process).epsilon(1e-6)
+    again = profile(process).epsilon(1e-6)
+    forgotten()
+    profile(process).delta(3.0)  # other lines come first this time
+    fresh = profile(process).epsilon(1e-6)
+    assert (first.lower, first.upper) == (again.lower, again.upper) == (fresh.lower, fresh.upper)
+    assert first.ledger == fresh.ledger
+
+
+def test_another_process_finds_the_same_bits():
+    code = (
+        "from accountant import epsilon_bounds as f;"
+        "b = f(noise_multiplier=1.1, sample_rate=0.01, steps=10_000, delta=1e-5, accountant='contour');"
+        "print(repr((b.lower, b.upper)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    bounds = epsilon_bounds(noise_multiplier=1.1, sample_rate=0.01, steps=10_000, delta=1e-5, accountant="contour")
+    assert printed.strip() == repr((bounds.lower, bounds.upper))
+
+
+def test_where_it_has_no_answer_it_names_the_accountant_that_has():
+    with pytest.raises(NumericalFailure, match="pld"):
+        profile(dp_sgd(1.0, 1e-5, 1)).epsilon(1e-9)
+    assert epsilon_bounds(dp_sgd(1.0, 1e-3, 2), delta=1e-9).method == "pld"
+
+
+def test_what_is_no_gaussian_is_refused_by_name():
+    with pytest.raises(UnsupportedProcess, match=r"DiscretePair.*pld"):
+        profile(RandomizedResponse(epsilon=1.0), REPLACE_ONE)
+    with pytest.raises(UnsupportedProcess, match=r"PoissonRemove.*pld"):
+        Contour().profile(Sampled(Gaussian(noise_multiplier=0.0), Poisson(probability=0.5)), adjacency=ADD_REMOVE)
+
+
+@pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e-150, 1e-3, 0.05, 1.0, 1e3, 1e10, 1e150, 1e300, 1.7e308])
+@pytest.mark.parametrize("chance", [1e-300, 1e-150, 1e-12, 0.5, 1 - 1e-12, 1 - 2.0**-53, 1.0])
+def test_hostile_numbers_end_quickly_in_an_answer_or_an_error(sigma, chance):
+    for times, delta, epsilon in [(1, 0.9999, 0.0), (100, 1e-300, 1e3), (2**53, 1e-5, 1e300)]:
+        start = time.perf_counter()
+        for asked in ({"delta": delta}, {"epsilon": epsilon}):
+            function = epsilon_bounds if "delta" in asked else delta_bounds
+            try:
+                found = function(dp_sgd(sigma, chance, times), accountant="contour", **asked)
+            except DPError as error:
+                assert "pld" in str(error)
+                continue
+            assert 0.0 <= found.lower <= found.upper and not math.isnan(found.upper)
+            assert "delta" in asked or found.upper <= 1.0
+            assert all(0 <= entry.bound < math.inf for entry in found.ledger)
+        assert time.perf_counter() - start < 5.0
+
+
+@pytest.mark.parametrize("times", [1, 100, 10**6])
+@pytest.mark.parametrize("delta", [0.0, 1.0])
+def test_delta_0_and_1_are_answered_without_a_line(times, delta):
+    bounds = profile(dp_sgd(1.0, 0.01, times)).epsilon(delta)
+    assert (bounds.lower > 1e300 and bounds.upper == math.inf) if delta == 0.0 else bounds.upper == 0.0
+
+
+def test_the_empty_process_costs_nothing():
+    assert profile(dp_sgd(1.0, 0.5, 0)).epsilon(1e-5).upper == 0.0
