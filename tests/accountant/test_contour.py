@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ from mechanisms import (
     UnsupportedProcess,
 )
 from mechanisms.core.errors import DPError
+from tests.reference.truth import line_delta
 from tests.strategies import ADD_REMOVE, REPLACE_ONE
 
 PUBLISHED = [
@@ -44,6 +46,21 @@ REFERENCES = [
     (50.0, 0.5, 1_000, 1e-6, 1.36858506, 1.36858525),
     (100.0, 0.01, 10_000, 1e-5, 0.0272241126, 0.0272244913),
     (2.0, 1.0, 100, 1e-5, 33.1037322, 33.1037324),
+]
+# ((σ, q, T) …), direction, ε, δ by `line_delta` in 60 digits on lines other than the ones used.
+TRUTHS = [
+    (((1.0, 0.01, 10**4),), "remove", 5.0, "2.779296219815473195e-4"),
+    (((1.0, 0.01, 10**4),), "add", 5.0, "8.162285110773923434e-5"),
+    (((1.0, 0.01, 10**4),), "remove", 20.0, "1.685200709420808322e-37"),
+    (((0.5, 0.5, 10**9),), "remove", 663316756.4634485, "1.344203480437405349e-3"),
+    (((0.5, 0.5, 10**15),), "remove", 663169323759399.1, "1.690775819406253623e-3"),
+    (((1024.0, 2.0**-20, 2**53),), "remove", 0.25, "6.920765725646012523e-5"),
+    (((1024.0, 2.0**-20, 2**53),), "add", 0.25, "6.920765723518164259e-5"),
+    (((1.0, 0.125, 700), (4.0, 0.5, 20), (8.0, 1.0, 4)), "remove", 12.0, "0.1236209436092614024"),
+    (((1.0, 0.125, 700), (4.0, 0.5, 20), (8.0, 1.0, 4)), "add", 12.0, "0.04007400020483241239"),
+    (((64.0, 1e-4, 10**9),), "remove", 0.5, "1.404713420486188935e-26"),
+    (((0.5, 1 - 1e-9, 60),), "remove", 200.0, "8.967056959162267315e-8"),
+    (((2.0, 0.01, 1500),), "remove", 2.5, "2.456393541020644057e-30"),
 ]
 CASES = Path(__file__).resolve().parents[2] / "shared" / "reference" / "accounting_cases.json"
 
@@ -74,6 +91,22 @@ def test_brackets_of_other_programs_are_overlapped(sigma, chance, times, delta, 
     bounds = profile(dp_sgd(sigma, chance, times)).epsilon(delta)
     assert bounds.lower <= upper and lower <= bounds.upper
     assert bounds.width <= 1e-8 * bounds.upper
+
+
+@pytest.mark.parametrize(("parts", "direction", "epsilon", "truth"), TRUTHS)
+def test_deltas_known_to_19_digits_are_enclosed(parts, direction, epsilon, truth):
+    """At 10¹⁵ steps 1 + θ must be exact: rounded, it costs 7 % of δ."""
+    process = Compose(tuple(dp_sgd(*part) for part in parts))
+    found = dict(profile(process).curves)[direction].delta(np.array([epsilon]))[0]
+    with mp.workdps(40):
+        assert mp.mpf(found.lower) <= mp.mpf(truth) <= mp.mpf(found.upper)
+        assert found.width <= 1e-4 * mp.mpf(truth) or parts[0][2] == 1500
+
+
+def test_the_first_of_them_is_what_another_line_says():
+    with mp.workdps(30):
+        parts, direction, epsilon, truth = TRUTHS[0]
+        assert abs(line_delta(parts, direction, epsilon, 2.0, 0.25) / mp.mpf(truth) - 1) < mp.mpf("1e-15")
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="shared/reference/accounting_cases.json is not part of the repository")
