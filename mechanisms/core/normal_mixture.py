@@ -154,39 +154,42 @@ class SampledNormals:
     def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
         """Return the weights and the widths of uniform laws that the tilted law of the loss contains, (k, STAIRS) each.
 
-        The loss has the density φ(z) r^{s+1} / (μ q e^x E[r^s]), here bounded from below on each of `STAIRS` stairs;
-        made unimodal by running minima from its peak, the staircase is a pile of layers, the highest stairs first.
-        A layer loses 1e-9 of its height for round-off, that of the moment included, and its ends' errors in width.
+        Made unimodal by running minima from its peak, the staircase is a pile of layers, the highest stairs first. A
+        layer loses 1e-9 of its height, and of its width, for round-off, that of the moment included, and a few ulps of
+        the losses at its ends, which may be all of its width.
+        """
+        loss, density = self._staircase(exponent)
+        rows, steps, peak = np.arange(len(loss))[:, None], np.arange(STAIRS), np.argmax(density, axis=1)[:, None]
+        rising = np.minimum.accumulate(np.where(steps <= peak, density, np.inf)[:, ::-1], axis=1)[:, ::-1]
+        falling = np.minimum.accumulate(np.where(steps >= peak, density, np.inf), axis=1)
+        stairs = np.where(steps <= peak, rising, falling)
+        order = np.argsort(-stairs, axis=1, kind="stable")
+        first, last = np.minimum.accumulate(order, axis=1), np.maximum.accumulate(order, axis=1)
+        begin, end = loss[rows, first], loss[rows, last + 1]
+        ulps = 64 * UNIT_ROUNDOFF * (np.abs(begin) + np.abs(end))
+        width = np.maximum((end - begin) * (1 - 1e-9) - ulps, 0.0)
+        height = stairs[rows, order]
+        return (height - np.append(height[:, 1:], np.zeros_like(peak), axis=1)) * width * (1 - 1e-9), width
+
+    def _staircase(self, exponent: float) -> tuple[Array, Array]:
+        """Return the losses at the ends of `STAIRS` stairs, increasing, and bounds of their density from below.
+
+        The loss log r has the density φ(z) r^{s+1} / (μ q e^x E[r^s]); that of the reversed pair is its mirror image.
         """
         nodes, parts, growth, excess = self._tilted(exponent)
         rounding = _round_off(nodes, exponent, parts, growth, np.zeros(1))[:, 0]
-        moment = 1.0 + excess + nodes.error + rounding
-        mass = np.cumsum(nodes.weight * growth, axis=1) / moment[:, None]
-        rows = np.arange(len(mass))[:, None]
-        ends = [
-            nodes.z[rows[:, 0], np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)]
-            for level in (TAIL, 1 - TAIL)
-        ]
-        z = np.linspace(ends[0] - 1e-9, ends[1] + 1e-9, STAIRS + 1, axis=1)
+        moment = (1.0 + excess + nodes.error + rounding)[:, None]
+        mass = np.cumsum(nodes.weight * growth, axis=1) / moment
+        rows, most = np.arange(len(mass)), mass.shape[1] - 1
+        low, high = (nodes.z[rows, np.minimum(np.sum(mass < level, axis=1), most)] for level in (TAIL, 1 - TAIL))
+        z = np.linspace(low - 1e-9, high + 1e-9, STAIRS + 1, axis=1)
         mu, q = self._middle[:, None], self.probability[:, None]
         x = mu * z - 0.5 * mu * mu
         loss = log_mixture(x, q)
         farthest = np.maximum(np.abs(z[:, :-1]), np.abs(z[:, 1:]))
         lower_power = (exponent + 1.0) * (loss[:, :-1] if exponent > -1 else loss[:, 1:])
         log_density = lower_power - x[:, 1:] - 0.5 * farthest**2 - LOG_ROOT_TWO_PI
-        log_density -= np.log(mu) + np.log(q) + np.log(moment[:, None])
-        density = np.exp(np.minimum(log_density, 700.0))
-        peak = np.argmax(density, axis=1)[:, None]
-        steps = np.arange(STAIRS)
-        rising = np.minimum.accumulate(np.where(steps <= peak, density, np.inf)[:, ::-1], axis=1)[:, ::-1]
-        falling = np.minimum.accumulate(np.where(steps >= peak, density, np.inf), axis=1)
-        stairs = np.where(steps <= peak, rising, falling)
-        order = np.argsort(-stairs, axis=1, kind="stable")
-        first, last = np.minimum.accumulate(order, axis=1), np.maximum.accumulate(order, axis=1)
-        ends_size = np.abs(loss[rows, last + 1]) + np.abs(loss[rows, first])
-        width = np.maximum(loss[rows, last + 1] - loss[rows, first] - 64 * UNIT_ROUNDOFF * ends_size, 0.0)
-        height = stairs[rows, order]
-        return (height - np.append(height[:, 1:], np.zeros_like(peak), axis=1)) * width * (1 - 1e-9), width
+        return loss, np.exp(np.minimum(log_density - np.log(mu) - np.log(q) - np.log(moment), 700.0))
 
     def _tilted(self, exponent: float) -> tuple[Grid, SecondOrder, Array, Array]:
         """Return the grid of a real exponent, f0 and g0 on it, r^s, and E[r^s] − 1."""

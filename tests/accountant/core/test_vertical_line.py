@@ -63,21 +63,17 @@ def test_the_sum_is_delta_and_its_aliases(theta, spacing, epsilon):
     assert bounds.lower <= float(exact(1, epsilon)) <= bounds.upper
 
 
-def test_fewer_nodes_widen_the_bracket_and_stay_sound():
-    layout = Layout(theta=1.0, spacing=0.4, further=2.0, bend=1.0)
-    full = line(gaussian_sum(1.0), layout)
-    keep = 8
-    truth = float(exact(1, 1.5))
-    left_out = float(np.sum(full.size[keep:]))
-    short = replace(
-        full,
-        frequencies=full.frequencies[:keep],
-        size=full.size[:keep],
-        angle=full.angle[:keep],
-        cut=full.cut + left_out,
-    )
-    bounds = short.delta(np.array([1.5]))[0]
-    assert bounds.lower <= truth <= bounds.upper and bounds.width > full.delta(np.array([1.5]))[0].width
+def test_a_line_cut_short_is_off_by_what_was_cut_on_either_side_and_says_so():
+    full = line(gaussian_sum(1.0), Layout(theta=1.0, spacing=0.4, further=2.0, bend=1.0))
+    kept = {name: getattr(full, name)[:5] for name in ("frequencies", "size", "angle")}
+    short = replace(full, **kept, cut=full.cut + float(np.sum(full.size[5:])))
+    epsilons, signs = np.linspace(0.0, 4.0, 17), set()
+    bounds, blind = short.delta(epsilons), replace(short, cut=0.0).delta(epsilons)
+    for k, epsilon in enumerate(epsilons):
+        truth = float(exact(1, epsilon))
+        assert bounds.lower[k] <= truth <= bounds.upper[k]
+        signs.add(int(truth > blind.upper[k]) - int(truth < blind.lower[k]))
+    assert {-1, 1} <= signs  # without `cut` it would be too low at some ε and too high at others
 
 
 @pytest.mark.parametrize("row", COMPOSITIONS, ids=lambda row: f"{row['steps']}-{row['direction']}-{row['epsilon']}")

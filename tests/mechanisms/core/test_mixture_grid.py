@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mechanisms import NumericalFailure
+from mechanisms.core import mixture_grid
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.mixture_grid import (
     CELLS,
@@ -153,6 +154,20 @@ def test_the_rule_errs_by_no_more_than_its_bound(mu, q, s, y):
         exact, size = sampled_excess(mu, q, mp.mpc(s, y)), sampled_excess(mu, q, mp.mpf(s))
         assert abs(found - exact) <= bound
         assert bound <= 3e-17 * abs(size) and count <= 800
+
+
+@pytest.mark.parametrize("tolerance", [3e-1, 1e-2, 1e-3])
+def test_a_rule_made_coarse_errs_by_no_more_than_its_bound(tolerance, monkeypatch):
+    """Where the error is large enough to come near the bound: aliases and truncation, each alone and together."""
+    monkeypatch.setattr(mixture_grid, "LOG_TOLERANCE", math.log(tolerance))
+    nearest = 0.0
+    for mu, q, s, y in [(1.0, 0.5, 1.2, 0.0), (0.3, 0.9, 1.7, 2.0), (2.0, 0.1, -0.4, 0.5), (1.0, 1e-3, 3.0, 1.0)]:
+        with mp.workdps(30):
+            found, bound, _ = on_nodes(mu, q, s, y)
+            error = abs(found - sampled_excess(mu, q, mp.mpc(s, y)))
+        assert error <= bound
+        nearest = max(nearest, float(error) / bound)
+    assert nearest >= 1e-3
 
 
 def test_nodes_are_exact_multiples_so_that_losses_are():
