@@ -20,6 +20,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 CHUNK = 2**15  # elements of an array that still fits a processor's cache
 SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  # of sin v − v, highest power first
 STAIRS = 64
+MOST_TERMS = 2**22  # nodes × frequencies × pairs: about a tenth of a second
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
 APART, LARGEST_APART = 12.0, 3e3  # shifts from which on r is 1 − q or q e^x, for plans, and the last planned for
 LOG_UNKNOWN = 1.6095  # log 5, rounded up
@@ -66,10 +67,12 @@ class SampledNormals:
         """Return log E_Q[e^{(power + iy) L}] for every frequency y >= 0, shape (m,).
 
         Raises:
-            NumericalFailure: if the powers leave the floats, or the quadrature its budget of nodes.
+            NumericalFailure: if the powers leave the floats, or the quadrature its budget of nodes or of terms.
         """
         exponent = self._exponent(power)
         nodes = grid(self.shift, self.probability, exponent, float(np.max(frequencies, initial=0.0)))
+        if nodes.z.size * len(frequencies) > MOST_TERMS:
+            raise NumericalFailure("contour: the transform has more terms than its budget. Use accountant='pld'.")
         parts, growth = second_order(nodes.w, nodes.loss, exponent), np.exp(exponent * nodes.loss)
         heavy = nodes.weight * growth
         sums = _sums(heavy, nodes.loss, frequencies)

@@ -164,3 +164,5 @@ def test_shifts_and_powers_out_of_range_are_refused():
         pairs(1.0, 0.5, False).log_moment(60.0)
     with pytest.raises(NumericalFailure, match="pld"):
         pairs(1.0, 1 - 1e-9, True).log_moment(60.0)
+    with pytest.raises(NumericalFailure, match="terms"):
+        pairs(1.0, 0.5, False).transform(1.5, np.linspace(0.0, 50.0, 2**16))
