@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mechanisms import NumericalFailure
-from mechanisms.core import mixture_grid
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.mixture_grid import (
     CELLS,
@@ -16,6 +15,7 @@ from mechanisms.core.mixture_grid import (
     MOST_NODES,
     REACH,
     SMALL,
+    STRIPS,
     Cells,
     grid,
     log_mixture,
@@ -156,18 +156,70 @@ def test_the_rule_errs_by_no_more_than_its_bound(mu, q, s, y):
         assert bound <= 3e-17 * abs(size) and count <= 800
 
 
-@pytest.mark.parametrize("tolerance", [3e-1, 1e-2, 1e-3])
-def test_a_rule_made_coarse_errs_by_no_more_than_its_bound(tolerance, monkeypatch):
-    """Where the error is large enough to come near the bound: aliases and truncation, each alone and together."""
-    monkeypatch.setattr(mixture_grid, "LOG_TOLERANCE", math.log(tolerance))
-    nearest = 0.0
-    for mu, q, s, y in [(1.0, 0.5, 1.2, 0.0), (0.3, 0.9, 1.7, 2.0), (2.0, 0.1, -0.4, 0.5), (1.0, 1e-3, 3.0, 1.0)]:
-        with mp.workdps(30):
-            found, bound, _ = on_nodes(mu, q, s, y)
-            error = abs(found - sampled_excess(mu, q, mp.mpc(s, y)))
-        assert error <= bound
-        nearest = max(nearest, float(error) / bound)
-    assert nearest >= 1e-3
+ALL_KINDS = [
+    (1.0, 0.5, 1.2, 0.0),
+    (0.3, 0.9, 1.7, 2.0),
+    (2.0, 0.1, -0.4, 0.5),
+    (1.0, 1e-3, 3.0, 1.0),
+    (1.0, 0.9, -3.0, 0.0),
+]
+
+
+def cells_of(mu, q, s, y):
+    return Cells.around(np.array([[mu]]), np.array([[q]]), s, max(y, 1e-9))
+
+
+def terms_at(mu, q, s, y, points):
+    """φ f at real points, in 30 digits."""
+    for u in points:
+        w = mp.mpf(q) * mp.expm1(mp.mpf(mu) * u - mp.mpf(mu) ** 2 / 2)
+        power = mp.mpc(s, y)
+        yield mp.exp(-(mp.mpf(u) ** 2) / 2) / mp.sqrt(2 * mp.pi) * (mp.exp(power * mp.log1p(w)) - 1 - power * w)
+
+
+@pytest.mark.parametrize(("mu", "q", "s", "y"), ALL_KINDS)
+def test_aliases_are_bounded_from_every_strip(mu, q, s, y):
+    """|rule − integral| <= 2 M / (e^{2πa/h} − 1), with steps so wide that aliases are seen."""
+    cells, nearest = cells_of(mu, q, s, y), 0.0
+    with mp.workdps(30):
+        exact = sampled_excess(mu, q, mp.mpc(s, y))
+        for step in (0.5, 1.0, 2.0):
+            points = [mp.mpf("0.3") + step * k for k in range(-math.ceil(22 / step), math.ceil((22 + 4 * mu) / step))]
+            error = abs(step * mp.fsum(terms_at(mu, q, s, y, points)) - exact)
+            for part in (1.0, 0.5, 0.2):
+                height = part * min(LARGEST_TURN / mu, LARGEST_STRIP)
+                largest = math.exp(cells._log_majorant(np.array([[height]]))[0])
+                bound = 2 * largest / math.expm1(2 * math.pi * height / step)
+                assert error <= bound
+                nearest = max(nearest, float(error) / bound)
+    assert nearest >= 1e-2
+
+
+@pytest.mark.parametrize("share", [1e-2, 1e-9, 1e-40, 1e-200])
+@pytest.mark.parametrize(("mu", "q", "s", "y"), ALL_KINDS)
+def test_terms_left_out_sum_to_what_is_counted_for_them(mu, q, s, y, share):
+    """Also where no cell is left out, and only what lies beyond them is lost."""
+    cells, step = cells_of(mu, q, s, y), 0.25
+    first, last, lost = (float(part[0]) for part in cells._kept(np.array([step]), np.array([share])))
+    assert first < last and lost <= 2 * share + 1e-40
+    with mp.workdps(30):
+        outside = [first - step * k for k in range(1, 60)] + [last + step * k for k in range(1, 60)]
+        assert step * mp.fsum(abs(term) for term in terms_at(mu, q, s, y, outside)) <= lost
+
+
+@pytest.mark.parametrize(("mu", "q", "s", "y"), ALL_KINDS)
+def test_the_error_counts_aliases_at_the_step_used_and_what_is_left_out(mu, q, s, y):
+    cells = cells_of(mu, q, s, y)
+    step, first, last, error = cells.layout()
+    heights = np.array(STRIPS) * min(LARGEST_TURN / mu, LARGEST_STRIP)
+    sizes = [math.exp(cells._log_majorant(np.array([[height]]))[0]) for height in heights]
+    used = float(step[0]) * (1 + 2.0**-19)  # as spacings keep 20 binary digits, rounded up
+    aliased = min(2 * size / math.expm1(2 * math.pi * a / used) for a, size in zip(heights, sizes, strict=True))
+    beyond = mp.fsum(abs(t) for t in terms_at(mu, q, s, y, [float(first[0]), float(last[0])]))
+    assert error[0] >= aliased + float(beyond) * float(step[0])
+    nodes = grid(Bounds.exact([mu]), np.array([q]), s, y)
+    assert np.max(np.diff(nodes.z[0])) <= used * (1 + 1e-12)
+    assert nodes.z[0, 0] <= first[0] * (1 - 1e-12) + 1e-12 and nodes.z[0, -1] >= last[0] * (1 - 1e-12) - 1e-12
 
 
 def test_nodes_are_exact_multiples_so_that_losses_are():
