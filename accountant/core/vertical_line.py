@@ -30,6 +30,7 @@ FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least
 CUT = 1e-11  # relative: where nodes may end
 MOST_NODES = 4096
 SECANTS = 24
+FARTHEST = 1e100  # ε beyond it have its upper end, and 0 for the lower one
 SMALLEST, LEAST = 1e-307, 1e-322  # about the least normal float and the least float
 TOO_LONG = "contour: the line needs more nodes than its budget. Use accountant='pld'."
 MOST_WORK = 2**19  # nodes × kinds of steps
@@ -63,11 +64,10 @@ class Line:
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ at every ε."""
-        with np.errstate(over="ignore", invalid="ignore"):  # an ε that leaves the floats with θ or y says nothing
-            scale, value, noise = self._read(epsilon)
-            upper = np.fmin(np.maximum(scale * (value + noise + self.cut) + LEAST, 0.0), 1.0)
-            lower = np.clip(scale * (value - noise - self.cut) - self._aliased(epsilon), 0.0, 1.0)
-        lower = np.where(scale > SMALLEST, np.nan_to_num(lower), 0.0)
+        scale, value, noise = self._read(epsilon)
+        upper = np.clip(scale * (value + noise + self.cut) + LEAST, 0.0, 1.0)
+        lower = np.clip(scale * (value - noise - self.cut) - self._aliased(epsilon), 0.0, 1.0)
+        lower = np.where((scale > SMALLEST) & (epsilon <= FARTHEST), lower, 0.0)
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
     def epsilon(self, delta: float, start: float) -> float:
@@ -123,6 +123,7 @@ class Line:
 
         Where the exponent exceeds 700 a smaller factor is as good from below, and from above the end is 1 anyhow.
         """
+        epsilon = np.minimum(epsilon, FARTHEST)
         turned = epsilon[:, None] * self.frequencies
         value = np.cos(self.angle - turned) @ self.size
         exponent = self.log_scale - self.theta * epsilon
@@ -133,6 +134,7 @@ class Line:
 
     def _aliased(self, epsilon: Array) -> Array:
         """Bound what the sum exceeds δ(ε) by."""
+        epsilon = np.minimum(epsilon, FARTHEST)
         further, growth = self.chernoff
         log_c = -further * math.log1p(1 / further) - math.log1p(further)
         exponent = log_c + growth - further * epsilon
