@@ -27,12 +27,12 @@ from tests.reference.truth import sampled_excess
 PROBABILITIES = (1e-290, 1e-20, 1e-9, 1e-3, 0.1, 0.4, 0.5, 0.6, 0.9, 1 - 1e-3, 1 - 1e-9, 1 - 2.0**-52)
 POWERS = (-40.0, -3.0, -1.0, -0.3, -1e-8, 1 + 2.0**-30, 1.2, 1.9, 2.0, 2.5, 7.0, 60.0)
 BEYOND = {"sin": 1e9, "cos": 3e16, "exp": 700.0, "expm1": 700.0, "log1p": 1e280}
-SEEN = {"sin": 1.0, "cos": 1.0, "exp": 1.0, "expm1": 1.0, "log1p": 1.0}  # ulps; what is counted is 4 and more
+COUNTED = 4.0  # ulps; half of it may be seen
 
 
-@pytest.mark.parametrize("name", SEEN)
+@pytest.mark.parametrize("name", BEYOND)
 def test_special_functions_err_by_less_than_the_ulps_that_are_counted(name):
-    """`validated`: the error bounds count 4 ulps for each, also where arguments are huge or results near a zero."""
+    """`validated`: 4 ulps are counted for each, also where arguments are huge or near a zero; .51 to .70 were seen."""
     rng = np.random.default_rng(1)
     sizes = np.exp(rng.uniform(math.log(1e-8), math.log(BEYOND[name]), 1500))
     x = np.concatenate([sizes, -sizes if name in ("sin", "cos", "exp") else -np.minimum(sizes, 1 - 1e-9)])
@@ -45,7 +45,7 @@ def test_special_functions_err_by_less_than_the_ulps_that_are_counted(name):
             abs(float((exact(mp.mpf(a)) - mp.mpf(b)) / mp.mpf(np.spacing(abs(b)))))
             for a, b in zip(x, found, strict=True)
         ]
-    assert max(ulps) <= SEEN[name], (max(ulps), x[int(np.argmax(ulps))])
+    assert max(ulps) <= COUNTED / 2, (max(ulps), x[int(np.argmax(ulps))])
 
 
 @pytest.mark.parametrize("q", PROBABILITIES)
