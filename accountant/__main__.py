@@ -25,7 +25,7 @@ from accountant import (
 )
 from accountant.core.profile import Claim
 from mechanisms.core.command_line import at_least, at_most, outward, run
-from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.errors import InvalidParameter, NumericalFailure, UnsupportedProcess
 from mechanisms.core.version import VERSION
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ Delta = Annotated[float, typer.Option(help="δ in [0, 1].")]
 Epsilon = Annotated[float, typer.Option(help="ε >= 0.")]
 Neighbours = Annotated[str, typer.Option("--adjacency", help="add_remove, replace_one or zero_out.")]
 Name = Annotated[str, typer.Option("--accountant", help="A name of accountant.available(), or all.")]
+NoAnswer = tuple[str, str]  # refused or failed, and why
 CALIBRATIONS: dict[str, Callable[..., float]] = {
     "delta": calibrate_delta,
     "noise_multiplier": calibrate_noise_multiplier,
@@ -138,34 +139,36 @@ def explain(
     Console().print(table) if claim.ledger else print("errors      rounding of floats only, outward")
 
 
-def _answers(ask: Callable[[str], Claim], accountant: str) -> dict[str, Claim | str]:
-    """Return the claim of the accountant named, or of "all": each one's claim, or the reason why it refuses."""
+def _answers(ask: Callable[[str], Claim], accountant: str) -> dict[str, Claim | NoAnswer]:
+    """Return the claim of the accountant named, or of "all": each one's claim, or why it refused or failed."""
     if accountant != "all":
         return {accountant: ask(accountant)}
-    answers: dict[str, Claim | str] = {}
+    answers: dict[str, Claim | NoAnswer] = {}
     for name in available():
         try:
             answers[name] = ask(name)
         except UnsupportedProcess as error:
-            answers[name] = str(error).splitlines()[0]
+            answers[name] = "refused", str(error).splitlines()[0]
+        except NumericalFailure as error:
+            answers[name] = "failed", str(error).splitlines()[0]
     return answers
 
 
-def _show(claims: dict[str, Claim | str], quantity: str, at: str, adjacency: str, as_json: bool) -> None:
+def _show(claims: dict[str, Claim | NoAnswer], quantity: str, at: str, adjacency: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_document(claims), allow_nan=False))
         return
     table = Table("accountant", escape(f"{quantity} [lower, upper]"), "from", caption=f"{at}, {adjacency}")
     for name, claim in claims.items():
-        row = (outward(claim), claim.method) if isinstance(claim, Claim) else ("refused", claim)
+        row = (outward(claim), claim.method) if isinstance(claim, Claim) else claim
         table.add_row(name, *row)
     Console().print(table)
 
 
-def _document(claims: dict[str, Claim | str]) -> dict[str, object]:
-    def entry(claim: Claim | str) -> dict[str, object]:
-        if isinstance(claim, str):
-            return {"refused": claim}
+def _document(claims: dict[str, Claim | NoAnswer]) -> dict[str, object]:
+    def entry(claim: Claim | NoAnswer) -> dict[str, object]:
+        if not isinstance(claim, Claim):
+            return {claim[0]: claim[1]}
         ends = {"lower": claim.lower, "upper": claim.upper}
         return {
             "quantity": claim.quantity,

@@ -21,6 +21,7 @@ from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
 
 NEWTON_STEPS = 64
+SMALLEST, LARGEST = 1e-12, 1e12  # shifts between which ε is solved for
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,15 @@ class GaussianCurve(Curve):
 
     def guess(self, delta: float) -> float:
         """Solve log δ(ε) = log δ by Newton's method from above, in plain floats."""
-        mu = min(float(self.pair.shift.upper), 1e150)
-        epsilon = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta))
+        mu, log_delta = float(self.pair.shift.upper), math.log(delta)
+        if not SMALLEST < mu < LARGEST:
+            return 0.0 if mu <= SMALLEST else mu * mu / 2 if mu < 1e150 else 1e300
+        epsilon = mu * mu / 2 + mu * math.sqrt(-2 * log_delta)
         for _ in range(NEWTON_STEPS):
             log_p = special.log_ndtr(mu / 2 - epsilon / mu)
             log_q = epsilon + special.log_ndtr(-mu / 2 - epsilon / mu)
             gap = -math.expm1(min(log_q - log_p, -1e-16))
-            step = (log_p + math.log(gap) - math.log(delta)) * gap / max(math.exp(min(log_q - log_p, 0.0)), 1e-300)
+            step = (log_p + math.log(gap) - log_delta) * gap / max(math.exp(min(log_q - log_p, 0.0)), 1e-300)
             last, epsilon = epsilon, max(0.0, epsilon + float(step))
             if not abs(epsilon - last) > 1e-15 * epsilon:
                 break

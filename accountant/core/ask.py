@@ -45,7 +45,8 @@ def compute_epsilon(
     5.193
     """
     given = _given(process, noise_multiplier, sample_rate, steps)
-    return float(_profile(given, adjacency, accountant).epsilon(delta).upper)
+    level = validate.probability("accountant", "delta", delta)
+    return float(_profile(given, adjacency, accountant).epsilon(level).upper)
 
 
 def epsilon_bounds(
@@ -68,7 +69,8 @@ def epsilon_bounds(
     >>> bounds.contains(4.3771780956812246), bounds.method
     (True, 'gdp')
     """
-    return _profile(_given(process, noise_multiplier, sample_rate, steps), adjacency, accountant).epsilon(delta)
+    given = _given(process, noise_multiplier, sample_rate, steps)
+    return _profile(given, adjacency, accountant).epsilon(validate.probability("accountant", "delta", delta))
 
 
 def compute_delta(
@@ -90,7 +92,8 @@ def compute_delta(
     0.126937
     """
     given = _given(process, noise_multiplier, sample_rate, steps)
-    return float(_profile(given, adjacency, accountant).delta(epsilon).upper)
+    level = validate.non_negative("accountant", "epsilon", epsilon)
+    return float(_profile(given, adjacency, accountant).delta(level).upper)
 
 
 def delta_bounds(
@@ -109,7 +112,8 @@ def delta_bounds(
     >>> delta_bounds(Gaussian(noise_multiplier=1.0), epsilon=1.0).contains(0.1269367375066439458)
     True
     """
-    return _profile(_given(process, noise_multiplier, sample_rate, steps), adjacency, accountant).delta(epsilon)
+    given = _given(process, noise_multiplier, sample_rate, steps)
+    return _profile(given, adjacency, accountant).delta(validate.non_negative("accountant", "epsilon", epsilon))
 
 
 def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> Repeat:

@@ -21,6 +21,8 @@ import numpy as np
 from mechanisms.core.bounds import Array, up
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
+DUST = 1e-300
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Grid:
@@ -83,10 +85,13 @@ def gridded(pair: DominatingPair, step: float, tail: float) -> GriddedStep:
     edges = np.concatenate([[-np.inf], points[1:], [np.inf]])  # bin k begins at x_k; the first reaches down to −∞
     bins = pair.loss_bins(edges, points)
     shift = float(np.max(bins.edge_error)) + grid.slip
+    above = _connected(bins.p.upper, bins.q.lower, step, shift)
+    dust = above < DUST  # rounding's, at losses that cannot be: their moments would swamp the others'
+    lost = float(bins.p.upper[-1] + pair.infinite_mass.upper + np.sum(above[dust]))
     return GriddedStep(
         grid=grid,
-        above=_connected(bins.p.upper, bins.q.lower, step, shift),
-        lost=float(bins.p.upper[-1] + pair.infinite_mass.upper) * (1 + 4 * UNIT_ROUNDOFF),
+        above=np.where(dust, 0.0, above),
+        lost=lost * (1 + 8 * UNIT_ROUNDOFF),
         shift=shift,
         p=np.maximum(bins.p.lower, 0.0),
         q=bins.q.upper,

@@ -200,6 +200,11 @@ def log_sub_exp(a: Bounds, b: Bounds) -> Bounds:
     return _make(low.lower, high.upper)
 
 
+def where(condition: Array, one: Bounds, other: Bounds) -> Bounds:
+    """Return the bounds of `one` where the condition holds, of `other` elsewhere."""
+    return _make(np.where(condition, one.lower, other.lower), np.where(condition, one.upper, other.upper))
+
+
 def largest(parts: list[Bounds]) -> Bounds:
     """Enclose the largest of several enclosed numbers."""
     return _make(np.max([part.lower for part in parts], axis=0), np.max([part.upper for part in parts], axis=0))

@@ -22,6 +22,7 @@ SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  
 STAIRS = 64
 MOST_TERMS = 2**22  # nodes × frequencies × pairs: about a tenth of a second
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
+TINY = 1e-5  # |w| (|s| + 2) below which plans take the leading terms of r^s − 1 − s w and r^s log r − w
 APART, LARGEST_APART = 12.0, 3e3  # shifts from which on r is 1 − q or q e^x, for plans, and the last planned for
 LOG_UNKNOWN = 1.6095  # log 5, rounded up
 TAIL = 0.004  # of the tilted law that the stairs leave out on either side
@@ -117,13 +118,15 @@ class SampledNormals:
             w, loss = q * np.expm1(x), log_mixture(x, q)
             log_weight = np.log(span / (count - 1)) - LOG_ROOT_TWO_PI - 0.5 * z * z
             weight, tilted, near = np.exp(log_weight), np.exp(log_weight + exponent * loss), exponent * loss < 1.0
-            first = np.where(
-                near, weight * (np.expm1(exponent * loss) - exponent * w), tilted - weight - weight * exponent * w
-            )
+            tiny = np.abs(w) * (np.abs(exponent) + 2.0) < TINY
+            moved = weight * (np.expm1(exponent * loss) - exponent * w)
+            first = np.where(near, moved, tilted - weight - weight * exponent * w)
+            first = np.where(tiny, 0.5 * exponent * (exponent - 1.0) * weight * w * w, first)
+            second = np.where(tiny, (exponent - 0.5) * weight * w * w, tilted * loss - weight * w)
             moment = 1.0 + np.sum(first, axis=2)
-            slope = np.sum(tilted * loss - weight * w, axis=2) / moment
+            slope = np.sum(second, axis=2) / moment
             bend = np.sum(tilted * loss * loss, axis=2) / moment - slope**2
-            found = np.log1p(moment - 1.0), -slope if self.reverse else slope, np.maximum(bend, 0.0)
+            found = np.log1p(np.sum(first, axis=2)), -slope if self.reverse else slope, np.maximum(bend, 0.0)
         lost = ~np.isfinite(found[0] + found[1] + found[2]) | (span / (count - 1) > 1.0)[:, :, 0]
         return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
 

@@ -22,7 +22,7 @@ from fractions import Fraction
 import numpy as np
 
 from mechanisms.core import validate
-from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, up
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, up, where
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins, NormalMixture
 
@@ -169,7 +169,9 @@ class PoissonRemove(DominatingPair):
 
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ'(ε) = q δ(ε'), with e^{ε'} = 1 + (e^ε − 1)/q."""
-        inner = log1p(expm1(epsilon) / self.probability)
+        near = log1p(expm1(epsilon.clip(0.0, 1.0)) / self.probability)
+        far = epsilon + log1p((self.probability - 1.0) * exp(-epsilon)) - log(Bounds.exact(self.probability))
+        inner = where(np.asarray(epsilon.upper) <= 1.0, near, far)
         return (self.probability * self.base.delta(inner)).clip(0.0, 1.0)
 
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:

@@ -41,6 +41,8 @@ def test_json_is_strict_and_complete(capsys):
     assert status == 0 and document["schema"] == "dp-calipers/claims/1"
     assert set(document["claims"]) == set(available())
     for claim in document["claims"].values():
+        if set(claim) == {"refused"}:
+            continue
         assert claim["quantity"] == "epsilon" and claim["at"] == 1e-5 and claim["adjacency"] == "add_remove"
         assert float(claim["lower"]) <= 7.511276 and float(claim["upper"]) >= 7.511275
 
@@ -57,6 +59,7 @@ def test_all_shows_every_accountant_and_why_one_refuses(capsys):
     claims = json.loads(out)["claims"]
     assert status == 0 and "exact only for Gaussian mechanisms without sampling" in claims["gdp"]["refused"]
     assert max(claims[name]["lower"] for name in ("pld", "tightest")) <= claims["rdp"]["upper"]
+    assert "more nodes than its budget" in claims["contour"]["failed"]
 
 
 def test_the_table_names_the_quantity_the_neighbours_and_the_delta(capsys):

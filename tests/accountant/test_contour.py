@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accountant import contour, delta_bounds, epsilon_bounds
+from accountant import delta_bounds, epsilon_bounds
 from accountant.contour import Contour
+from accountant.core.lines import lines
 from accountant.gdp import GDP
 from accountant.pld import PLD
 from accountant.rdp import RDP
@@ -74,8 +75,7 @@ def profile(process, adjacency=ADD_REMOVE):
 
 
 def forgotten():
-    for cached in (contour._line, contour._ladder, contour._sum):
-        cached.cache_clear()
+    lines.cache_clear()
 
 
 @pytest.mark.parametrize(("sigma", "chance", "times", "delta", "published"), PUBLISHED)
@@ -168,7 +168,7 @@ def test_more_steps_more_sampling_and_less_noise_never_cost_less():
     for worse in (dp_sgd(1.5, 0.1, 501), dp_sgd(1.5, 0.1001, 500), dp_sgd(1.499, 0.1, 500)):
         assert profile(worse).epsilon(1e-6).lower > base.upper
     epsilons = np.linspace(0.0, 9.0, 37)
-    deltas = profile(dp_sgd(1.5, 0.1, 500)).deltas(epsilons)
+    deltas = profile(dp_sgd(1.5, 0.1, 500)).delta(epsilons)
     assert np.all(deltas.lower[1:] <= deltas.upper[:-1]) and np.all(np.diff(deltas.upper) < 0)
 
 

@@ -16,6 +16,7 @@ from mechanisms import (
     DPError,
     Gaussian,
     InvalidParameter,
+    Laplace,
     Poisson,
     RandomizedResponse,
     Repeat,
@@ -25,6 +26,7 @@ from mechanisms import (
 from tests.strategies import ODD_REALS
 
 GAUSSIAN = Gaussian(noise_multiplier=1.0)
+LAPLACE = Laplace(noise_multiplier=1.0)
 SAMPLED = Sampled(GAUSSIAN, Poisson(probability=0.1))
 QUICK = [name for name in available() if name not in ("pld", "tightest")]
 COARSE = PLD(relative_width=1e-3, most_points=2**12)
@@ -182,7 +184,7 @@ def test_gaussian_noise_never_gives_delta_zero():
             assert accountant == "gdp"
 
 
-@pytest.mark.parametrize("name", [name for name in available() if name != "gdp"])
+@pytest.mark.parametrize("name", [name for name in available() if name not in ("gdp", "contour")])
 def test_a_record_that_may_be_shown_is_never_free_however_large_epsilon(name):
     shown = Sampled(Gaussian(noise_multiplier=0.0), Poisson(probability=0.1))
     for epsilon in (700.0, 1e10, 1e308):
@@ -193,7 +195,7 @@ def test_a_record_that_may_be_shown_is_never_free_however_large_epsilon(name):
 @pytest.mark.parametrize(("epsilon", "rule"), [(-1.0, "at least 0"), (math.inf, "finite"), (math.nan, "a number")])
 def test_an_epsilon_that_is_none_is_refused_by_every_accountant(name, epsilon, rule):
     with pytest.raises(InvalidParameter, match=f"epsilon must be {rule}"):
-        delta_bounds(GAUSSIAN, epsilon=epsilon, accountant=name)
+        delta_bounds(LAPLACE if name == "closed_form" else GAUSSIAN, epsilon=epsilon, accountant=name)
 
 
 def test_a_sample_of_a_sample_too_rare_for_floats_is_not_free_at_delta_zero():

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from accountant.contour import _ladder
 from accountant.core.base import steps
 from accountant.core.ladder import FURTHER, NATS, Ladder
+from accountant.core.lines import lines
 from accountant.core.normal_sums import NormalSum
 from mechanisms import Compose, Gaussian, NumericalFailure, Poisson, Repeat, Sampled
 from tests.strategies import ADD_REMOVE
@@ -25,11 +25,8 @@ KNOWN = [(1e-5, 5.192583446), (1e-15, 9.898660), (1e-30, 14.691684)]
 
 
 def ladder(sigma, chance, times, direction="remove"):
-    return _ladder(
-        steps(Repeat(Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance)), times), ADD_REMOVE)[
-            direction
-        ]
-    )
+    process = Repeat(Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance)), times)
+    return lines(steps(process, ADD_REMOVE)[direction]).ladder
 
 
 @pytest.mark.parametrize("direction", ["remove", "add"])
@@ -89,7 +86,7 @@ def test_losses_out_of_the_floats_have_no_ladder():
     for chance, times in [(1e-140, 1), (0.5, 1)]:
         part = Sampled(Gaussian(noise_multiplier=1e148), Poisson(probability=max(chance, 0.5)))
         with pytest.raises(NumericalFailure, match="pld"):
-            Ladder.of(NormalSum.of(steps(Compose((Repeat(part, times),)), ADD_REMOVE)["remove"]))
+            Ladder.of(NormalSum.of(steps(Compose((Repeat(part, times),)), ADD_REMOVE)["remove"]).plan)
 
 
 def test_losses_so_large_that_theta_is_lost_in_1_plus_theta_have_no_line():

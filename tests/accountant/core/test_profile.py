@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accountant.core.profile import RELATIVE_RESOLUTION, Curve, Profile, _enclosed
+from accountant.core.curve import Curve
+from accountant.core.profile import Profile
+from accountant.core.search import RELATIVE_RESOLUTION, enclosed
 from mechanisms import Adjacency, Bounds
 
 GUESSES = [0.0, 1e-300, 1e-14, 1e-6, 0.3, 1.0, 2.5, 40.0, 1e9, 1e300, math.inf, math.nan]
@@ -59,7 +61,7 @@ def assert_certified(curve, delta, ends):
 @pytest.mark.parametrize("delta", [0.25, 1e-3, 1e-8, 1e-200])
 def test_any_guess_leads_to_both_ends_of_a_smooth_curve(guess, delta):
     curve = Synthetic(falling, falling, start=guess)
-    ends = _enclosed(curve, delta)
+    ends = enclosed(curve, delta)
     truth = math.log(0.3 / delta) / 2
     assert ends.lower <= truth * (1 + 1e-13) and truth * (1 - 1e-13) <= ends.upper
     assert ends.width <= 4 * RELATIVE_RESOLUTION * truth
@@ -71,7 +73,7 @@ def test_any_guess_leads_to_both_ends_of_a_smooth_curve(guess, delta):
 @pytest.mark.parametrize(("delta", "truth"), [(0.05, 1.0), (0.5, 0.0), (4e-7, 7.0), (5e-7, 6.0), (0.4, 1.0)])
 def test_steps_and_plateaus_are_found_where_delta_jumps(guess, delta, truth):
     curve = Synthetic(stairs, stairs, start=guess)
-    ends = _enclosed(curve, delta)
+    ends = enclosed(curve, delta)
     assert ends.lower <= truth <= ends.upper <= truth * (1 + 4 * RELATIVE_RESOLUTION) + 1e-12
     assert ends.lower >= truth * (1 - 4 * RELATIVE_RESOLUTION)
     assert_certified(curve, delta, ends)
@@ -82,7 +84,7 @@ def test_a_wide_bracket_has_ends_that_are_certified_and_hold_the_truth(rate, gue
     lower = lambda x: 0.3 * np.exp(-rate * x) * math.exp(-width)  # noqa: E731
     upper = lambda x: np.minimum(0.3 * np.exp(-rate * x) * math.exp(width), 1.0)  # noqa: E731
     curve = Synthetic(lower, upper, start=guess)
-    ends = _enclosed(curve, delta)
+    ends = enclosed(curve, delta)
     assert ends.lower * (1 - 1e-9) <= math.log(0.3 / delta) / rate <= ends.upper * (1 + 1e-9)
     assert_certified(curve, delta, ends)
     assert ends.upper <= (math.log(0.3 / delta) + width) / rate * 1.05 + 1e-12
@@ -91,10 +93,10 @@ def test_a_wide_bracket_has_ends_that_are_certified_and_hold_the_truth(rate, gue
 @pytest.mark.parametrize("guess", GUESSES)
 def test_a_delta_that_is_never_reached_costs_inf(guess):
     curve = Synthetic(lambda x: np.full_like(x, 1e-3), lambda x: np.full_like(x, 2e-3), start=guess)
-    assert _enclosed(curve, 1e-5).upper == math.inf and _enclosed(curve, 1e-5).lower > 1.0
-    undecided = _enclosed(curve, 1.5e-3)
+    assert enclosed(curve, 1e-5).upper == math.inf and enclosed(curve, 1e-5).lower > 1.0
+    undecided = enclosed(curve, 1.5e-3)
     assert undecided.lower == 0.0 and undecided.upper == math.inf
-    assert _enclosed(curve, 2e-3) == Bounds.exact(0.0)
+    assert enclosed(curve, 2e-3) == Bounds.exact(0.0)
 
 
 @pytest.mark.parametrize("guess", GUESSES)
@@ -104,7 +106,7 @@ def test_a_curve_that_says_nothing_far_below_its_guess_keeps_its_lower_end(guess
         lambda x: np.where(x < 4.99, 0.0, falling(x)), lambda x: np.where(x < 4.99, 1.0, falling(x)), start=guess
     )
     truth = 5.0
-    ends = _enclosed(curve, 0.3 * math.exp(-10.0))
+    ends = enclosed(curve, 0.3 * math.exp(-10.0))
     assert ends.lower <= truth * (1 + 1e-13) and truth * (1 - 1e-13) <= ends.upper
     assert_certified(curve, 0.3 * math.exp(-10.0), ends)
 
@@ -113,18 +115,18 @@ def test_with_a_good_guess_such_a_curve_is_as_sharp_as_any():
     curve = Synthetic(
         lambda x: np.where(x < 4.99, 0.0, falling(x)), lambda x: np.where(x < 4.99, 1.0, falling(x)), start=5.0
     )
-    assert _enclosed(curve, 0.3 * math.exp(-10.0)).width <= 1e-11 and len(curve.asked) < 20
+    assert enclosed(curve, 0.3 * math.exp(-10.0)).width <= 1e-11 and len(curve.asked) < 20
 
 
 def test_delta_0_and_1_ask_no_curve():
     silent = Synthetic(lambda x: pytest.fail("asked"), None, largest=3.0)
-    assert _enclosed(silent, 1.0) == Bounds.exact(0.0)
-    assert _enclosed(silent, 0.0) == Bounds(lower=0.0, upper=3.0)
+    assert enclosed(silent, 1.0) == Bounds.exact(0.0)
+    assert enclosed(silent, 0.0) == Bounds(lower=0.0, upper=3.0)
 
 
 def test_no_end_exceeds_the_largest_loss():
     curve = Synthetic(lambda x: 0.0 * x, lambda x: np.ones_like(x), largest=2.0)
-    assert _enclosed(curve, 1e-5) == Bounds(lower=0.0, upper=2.0)
+    assert enclosed(curve, 1e-5) == Bounds(lower=0.0, upper=2.0)
 
 
 def test_a_profile_takes_the_larger_direction_whichever_comes_first():
@@ -135,4 +137,4 @@ def test_a_profile_takes_the_larger_direction_whichever_comes_first():
         claim = profile.epsilon(1e-6)
         assert claim.lower <= truth * (1 + 1e-13) and truth * (1 - 1e-13) <= claim.upper and claim.width < 1e-9
         assert profile.delta(1.0).contains(falling(1.0 / 3))
-        assert np.array_equal(profile.deltas([0.5, 1.0]).upper, falling(np.array([0.5, 1.0]) / 3))
+        assert np.array_equal(profile.delta(np.array([0.5, 1.0])).upper, falling(np.array([0.5, 1.0]) / 3))

@@ -9,9 +9,10 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from accountant.contour import Contour, _ladder, _sum
+from accountant.contour import Contour
 from accountant.core.base import steps
 from accountant.core.ladder import Layout
+from accountant.core.lines import lines
 from accountant.core.normal_sums import NormalSum
 from accountant.core.vertical_line import line
 from mechanisms import Compose, Gaussian, NumericalFailure, Poisson, Repeat, Sampled
@@ -127,7 +128,7 @@ def test_layouts_have_an_exact_first_power():
         "remove"
     ]
     for rung in range(3):
-        layout = _ladder(parts).layout(rung, 3)
+        layout = lines(parts).ladder.layout(rung, 3)
         assert (1.0 + layout.theta) - 1.0 == layout.theta > 0
         assert (1.0 + layout.further) - 1.0 == layout.further > layout.theta
 
@@ -137,7 +138,7 @@ def test_round_off_of_very_many_steps_is_a_failure_and_no_doubtful_number():
         "remove"
     ]
     with pytest.raises(NumericalFailure, match="pld"):
-        line(_sum(parts), Layout(theta=1.0, spacing=0.01, further=2.0, bend=1e16))
+        line(lines(parts).loss, Layout(theta=1.0, spacing=0.01, further=2.0, bend=1e16))
 
 
 def test_a_line_that_needs_too_many_nodes_is_refused():
