@@ -12,9 +12,10 @@ from accountant.calibrate import (
     calibrate_sample_rate,
     calibrate_steps,
 )
-from accountant.core.ask import compute_delta, compute_epsilon, delta_bounds, dp_sgd, epsilon_bounds
+from accountant.core.ask import compute_delta, compute_epsilon, delta_bounds, dp_sgd, epsilon_bounds, estimate_epsilon
 from accountant.core.base import Accountant, available
 from accountant.core.curve import Curve
+from accountant.core.estimate import Estimate
 from accountant.core.ledger import ErrorLine
 from accountant.core.profile import Claim, Profile
 
@@ -23,6 +24,7 @@ __all__ = [
     "Claim",
     "Curve",
     "ErrorLine",
+    "Estimate",
     "Profile",
     "available",
     "calibrate_delta",
@@ -34,4 +36,5 @@ __all__ = [
     "delta_bounds",
     "dp_sgd",
     "epsilon_bounds",
+    "estimate_epsilon",
 ]

@@ -1,6 +1,8 @@
 """Exact accounting of Gaussian mechanisms: a composition of Gaussians is one Gaussian.
 
 [DRS22] J. Dong, A. Roth, W. Su. Gaussian Differential Privacy. JRSS B 84 (2022). arXiv:1905.02383.
+[BDLS20] Z. Bu, J. Dong, Q. Long, W. Su. Deep Learning with Gaussian Differential Privacy. Harvard Data Science Review
+2 (2020). arXiv:1911.11607.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from scipy import special
 
 from accountant.core.base import Accountant, Steps, steps
 from accountant.core.curve import Curve
+from accountant.core.estimate import Estimate
 from accountant.core.profile import Profile
+from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
 
 NEWTON_STEPS = 64
+VALIDITY = "in the limit of many steps with small sampling probability; it tends to be too small, and is no bound"
 SMALLEST, LARGEST = 1e-12, 1e12  # shifts between which ε is solved for
 
 
@@ -46,6 +51,27 @@ class GDP(Accountant):
         """
         curves = tuple((d, _curve(parts)) for d, parts in steps(process, adjacency).items() if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
+
+    def estimate(self, process: Process, *, delta: float, adjacency: Adjacency) -> Estimate:
+        """Return the ε of the Gaussian that many Poisson-sampled Gaussians come near to: too small for few steps.
+
+            μ² = Σ n_i q_i² (e^{μ_i²} − 1)                                            [BDLS20]
+
+        Raises:
+            UnsupportedProcess: if a step is no Gaussian, sampled or not.
+        """
+        delta = validate.positive("gdp", "delta", validate.probability("gdp", "delta", delta))
+        (parts, *_) = steps(process, adjacency).values()
+        square = 0.0
+        for pair, times in parts:
+            mixture = pair.normal_mixture
+            if mixture is None:
+                raise UnsupportedProcess(f"gdp: its central limit is for Gaussians, got {type(pair).__name__}.")
+            one = min(float(mixture.shift.upper) ** 2, 700.0)
+            square += times * (one if mixture.probability == 1.0 else mixture.probability**2 * math.expm1(one))
+        curve = GaussianCurve(pair=GaussianPair(shift=Bounds.exact(max(math.sqrt(square), 1e-150)), attained=False))
+        value = curve.guess(delta) if delta < 1.0 else 0.0
+        return Estimate(value=value, method=self.name, validity=VALIDITY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accountant.core.base import Accountant, available
+from accountant.core.estimate import Estimate
 from accountant.core.profile import Claim, Profile
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -114,6 +115,28 @@ def delta_bounds(
     """
     given = _given(process, noise_multiplier, sample_rate, steps)
     return _profile(given, adjacency, accountant).delta(validate.non_negative("accountant", "epsilon", epsilon))
+
+
+def estimate_epsilon(
+    process: Process | None = None,
+    *,
+    delta: float,
+    noise_multiplier: float | None = None,
+    sample_rate: float | None = None,
+    steps: int | None = None,
+    adjacency: str = "add_remove",
+    accountant: str | Accountant = "gdp",
+) -> Estimate:
+    """Return about the ε of the process, from an approximation that bounds nothing: for comparison, never to promise.
+
+    Arguments and errors are those of `compute_epsilon`; `accountant` must be one that estimates.
+
+    >>> found = estimate_epsilon(noise_multiplier=0.5, sample_rate=0.01, steps=1000, delta=1e-5)
+    >>> f"{found.value:.2f} by {found.method}; certified is 13.36"
+    '11.99 by gdp; certified is 13.36'
+    """
+    given = _given(process, noise_multiplier, sample_rate, steps)
+    return named(accountant).estimate(given, delta=delta, adjacency=Adjacency.parse(adjacency))
 
 
 def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> Repeat:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from accountant.core.estimate import Estimate
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.discover import implementations
@@ -46,6 +47,14 @@ class Accountant(ABC):
         Raises:
             UnsupportedProcess: if this accountant has no theorem for it; the message names one that has.
         """
+
+    def estimate(self, process: Process, *, delta: float, adjacency: Adjacency) -> Estimate:
+        """Return about the ε of `process` at `delta`, where this accountant has an approximation and no bound.
+
+        Raises:
+            UnsupportedProcess: where it has none.
+        """
+        raise UnsupportedProcess(f"{self.name}: it certifies and does not estimate. Use epsilon_bounds.")
 
     def supports(self, process: Process, adjacency: Adjacency) -> bool:
         """Tell whether `profile` answers rather than refuses."""

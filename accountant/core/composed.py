@@ -192,5 +192,5 @@ def _mean_offset(step: GriddedStep, tilt: float) -> float:
     if not seen.any():
         return 0.0
     log_weight = np.log(step.p[seen]) + tilt * step.grid.points[seen]
-    inside = np.clip(np.log(step.p[seen] / step.q[seen]), 0.0, step.grid.step)
+    inside = np.clip(np.log(step.p[seen]) - np.log(step.q[seen]), 0.0, step.grid.step)
     return float(np.average(inside, weights=np.exp(log_weight - np.max(log_weight))))
