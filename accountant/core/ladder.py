@@ -21,7 +21,7 @@ from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 
 LEAST_SPREAD = 0.7  # the first θ, in units of 1 / (standard deviation of the loss)
-BLOCK, MOST_BLOCKS = 24, 2
+BLOCK, MOST_BLOCKS = 24, 3
 RATIO = 2.0**0.25  # of neighbouring entries; every other entry is a rung
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
@@ -75,7 +75,11 @@ class Ladder:
         square = -8.0 * float(plan(np.array([-0.5]))[0][0])  # μ² for a Gaussian
         if not 1e-180 < square < 1e290:
             raise NumericalFailure("contour, pld: losses are too small or too large for floats. Use accountant='rdp'.")
-        first = math.ceil(4 * math.log2(LEAST_SPREAD / math.sqrt(square)))
+        untilted = float(
+            plan(np.array([1e-3 * LEAST_SPREAD / math.sqrt(square)]))[2][0]
+        )  # rare large losses count here
+        widest = math.sqrt(max(square, untilted if math.isfinite(untilted) else 0.0))
+        first = math.ceil(4 * math.log2(LEAST_SPREAD / widest))
         while first > -4000 and not math.isfinite(plan(np.array([4.0 * RATIO**first]))[0][0]):
             first -= BLOCK
         blocks: list[tuple[Array, ...]] = []

@@ -109,7 +109,7 @@ def test_the_figure_names_its_axis_and_every_accountant_and_estimator(report):
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert axes.get_xlabel() == "privacy loss ε at δ = 1e-05, add_remove neighbours"
-    assert {"basic", "pld", "rdp", "one_run\n(primary, frequentist)"} <= set(labels)
+    assert {"basic", "contour", "rdp", "one_run\n(primary, frequentist)"} <= set(labels)
     assert not axes.get_title()
 
 
@@ -117,12 +117,12 @@ def test_the_figure_names_its_axis_and_every_accountant_and_estimator(report):
 def test_any_evidence_can_be_drawn_and_told(report, epsilon, tmp_path):
     odd = dataclasses.replace(report, evidence=dataclasses.replace(report.evidence, epsilon=epsilon))
     odd.save(tmp_path / "report.html")
-    assert len(rows(odd)) == 6
+    assert len(rows(odd)) == 7
 
 
 def test_the_table_has_the_ratio_to_the_claim_for_evidence_only(report):
     told = {(row.name, row.role): row for row in rows(report)}
-    assert told["pld", "claim"].ratio == "" and told["basic", "accountant"].level == ""
+    assert told["contour", "claim"].ratio == "" and told["basic", "accountant"].level == ""
     assert told["one_run", "primary"].ratio == f"{report.evidence.epsilon / report.claim.upper:.2f}"
     assert told["accountant_inversion", "refuter"].rests_on == "parametric"
 

@@ -34,7 +34,7 @@ def test_two_rows_and_the_import_are_timed_and_written(tmp_path, capsys):
         assert row["milliseconds"] > 0 and row["bars"]
         assert all(isinstance(bar["met"], bool) for bar in row["bars"].values())
     assert document["rows"][2]["bars"]["heavy modules"]["met"]
-    assert document["rows"][1]["lower"] <= 1462.2850159647 <= document["rows"][1]["upper"]
+    assert document["rows"][1]["lower"] <= 1462.28501596478 <= document["rows"][1]["upper"]
     assert "bars met" in capsys.readouterr().out
 
 
