@@ -20,9 +20,9 @@ from accountant.core.plans import Plan
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 
-LEAST_SPREAD = 0.7  # the first θ, in units of 1 / (standard deviation of the loss)
+LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the loss)
 BLOCK, MOST_BLOCKS = 24, 3
-RATIO = 2.0**0.25  # of neighbouring entries; every other entry is a rung
+RATIO = 2.0**0.25  # of neighbouring rungs
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
 LARGEST = 1e100  # of an ε that is planned for
@@ -114,7 +114,7 @@ class Ladder:
         Raises:
             NumericalFailure: if no moment beyond the rung's is finite, or θ is too small to be told from 0 in 1 + θ.
         """
-        j = 2 * rung
+        j = rung
         spacing, further = (float(part[j]) for part in self._spacings(NATS * level))
         if not spacing > 0:
             raise NumericalFailure("contour: no moment beyond the line is finite. Use accountant='pld'.")
@@ -131,8 +131,8 @@ class Ladder:
             chosen = levels == level
             spacing, _ = self._spacings(NATS * float(level))
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                nodes = REACH / (np.sqrt(self.bend[::2]) * spacing[::2])
-                lost = self.value[::2] - self.theta[::2] * epsilon[chosen, None]
+                nodes = REACH / (np.sqrt(self.bend) * spacing)
+                lost = self.value - self.theta * epsilon[chosen, None]
                 costs = np.log(nodes + 16.0) + lost / WORTH
             rungs[chosen] = np.argmin(np.where(np.isnan(costs), math.inf, costs), axis=1)
         return list(zip(rungs.tolist(), levels.tolist(), strict=True))

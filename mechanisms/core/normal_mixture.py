@@ -109,7 +109,7 @@ class SampledNormals:
             return self._apart(self._exponent(powers)[:, None])
         exponent = self._exponent(powers)[:, None, None]
         mu, q = self._middle[None, :, None], self.probability[None, :, None]
-        least = np.min(-ROUGH_REACH - np.maximum(2.0 - exponent, 0.0) * mu * np.minimum(1.0, q / (1.0 - q)))
+        least = -ROUGH_REACH - np.maximum(2.0 - exponent, 0.0) * mu * np.minimum(1.0, q / (1.0 - q))
         span = ROUGH_REACH + np.maximum(exponent, 2.0) * mu - least
         count = int(np.clip(np.max(span / np.minimum(0.4, 0.8 / mu)), 48, MOST_ROUGH))
         z = least + span * np.linspace(0.0, 1.0, count)
