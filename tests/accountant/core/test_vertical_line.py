@@ -1,7 +1,7 @@
 """The integral over a line against closed forms in 50 digits, nested quadrature, and the identity of its aliases."""
 
-import json
 import contextlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
