@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p
+from mechanisms.core.gauss_legendre import NODES, WEIGHTS
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 ELLIPSE = 4.0  # ρ; its half axes are 2.125 and 1.875 half widths of a panel
 QUADRATURE = (
     64 / 15 * ELLIPSE**-40 / (1 - ELLIPSE**-2)
