@@ -9,10 +9,10 @@ from functools import cached_property, lru_cache
 
 from accountant.core.base import Steps, largest_loss
 from accountant.core.ladder import NATS, Ladder
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from accountant.core.vertical_line import Line, line
 from mechanisms.core.bounds import Array, Bounds
-from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 
 ALIASED = 1e-8  # relative to δ: where the aliases of a line count
 MOST_REFINED = 4
@@ -29,7 +29,7 @@ class Lines:
         attained: whether every step's pair is.
     """
 
-    loss: NormalSum
+    loss: LossSum
     supremum: Bounds
     attained: bool
     _kept: dict[tuple[int, int], Line] = field(default_factory=dict)
@@ -73,7 +73,9 @@ def lines(parts: Steps) -> Lines:
     """Return the lines for these steps.
 
     Raises:
-        UnsupportedProcess: if a step is neither a normal nor a Poisson-sampled one.
+        UnsupportedProcess: if the transform of a step is not known, or all steps are discrete.
     """
-    loss, attained = NormalSum.of(parts), all(pair.attained for pair, _ in parts)
+    loss, attained = LossSum.of(parts), all(pair.attained for pair, _ in parts)
+    if not loss.smooth:
+        raise UnsupportedProcess("contour: the transform of discrete losses does not decay. Use accountant='pld'.")
     return Lines(loss=loss, supremum=largest_loss(parts), attained=attained)

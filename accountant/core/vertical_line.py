@@ -21,7 +21,7 @@ import numpy as np
 
 from accountant.core.ladder import Layout
 from accountant.core.ledger import ErrorLine, Ledger
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -142,7 +142,7 @@ class Line:
         return np.asarray((behind + ahead) * (1 + 1e-9) + SMALLEST)
 
 
-def line(loss: NormalSum, layout: Layout) -> Line:
+def line(loss: LossSum, layout: Layout) -> Line:
     """Return the line of a layout, with as many nodes as its end needs.
 
     Args:
@@ -177,7 +177,7 @@ def line(loss: NormalSum, layout: Layout) -> Line:
     )
 
 
-def _nodes(loss: NormalSum, layout: Layout) -> tuple[int, float]:
+def _nodes(loss: LossSum, layout: Layout) -> tuple[int, float]:
     """Return how many nodes to take, and a bound of the terms beyond them over e^{K(θ)}.
 
     Terms at y are at most |φ(y)| h / (π y²), both signs together, where φ is the transform over its value at y = 0;

@@ -1,4 +1,4 @@
-"""Sums of independent losses of normals, sampled or not: their cumulant, and their transform on a vertical line.
+"""Sums of independent losses, of sampled steps or not: their cumulant, and their transform on a vertical line.
 
 K(θ) = log E_P[e^{θL}] = log E_Q[e^{(1 + θ) L}] of the sum is Σ n_i K_i(θ). Unsampled normals are one normal of
 μ² = Σ n_i μ_i², with E_Q[e^{tL}] = e^{t (t − 1) μ² / 2}.
@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from accountant.core.base import Steps
+from mechanisms.core.bounded_losses import BoundedLosses
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
+from mechanisms.core.loss_transform import Losses
+from mechanisms.core.mixture_grid import LARGEST_EXPONENT
+from mechanisms.core.mixtures import BoundedMixture, NormalMixture
 from mechanisms.core.normal_mixture import SampledNormals
-from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, NormalMixture
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
 BELIEVED = 1e-9  # relative, for sums of a few thousand positive floats
 SMALL, LARGE = 1e-150, 1e150
@@ -23,38 +27,48 @@ PLANNED = 2**11  # powers × kinds of steps that are planned at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NormalSum:
-    """The sum of the losses of steps that are normals or Poisson-sampled normals.
+class LossSum:
+    """The sum of the losses of steps whose transforms are known.
 
     Args:
-        square: enclosure of Σ n_i μ_i² over the unsampled steps.
-        groups: the sampled steps, those of one direction together, with their numbers n_i, shape (k,).
+        square: enclosure of Σ n_i μ_i² over the unsampled normals.
+        groups: the other steps, those of one kind and direction together, with their numbers n_i, shape (k,).
+        smooth: whether a step's loss has a density; without one the transform never decays.
     """
 
     square: Bounds
-    groups: tuple[tuple[SampledNormals, Array], ...]
+    groups: tuple[tuple[Losses, Array], ...]
+    smooth: bool
 
     @classmethod
-    def of(cls, parts: Steps) -> NormalSum:
+    def of(cls, parts: Steps) -> LossSum:
         """Return the sum of these steps' losses.
 
         Raises:
-            UnsupportedProcess: if a step is neither a normal nor a Poisson-sampled one.
+            UnsupportedProcess: if a step's pair is no mixture of known laws.
             NumericalFailure: if the square of a shift, or its product with a probability, leaves the floats.
         """
-        mixtures = [(_mixture(pair), times) for pair, times in parts]
-        if any(not SMALL < m.shift.lower * m.probability <= m.shift.upper < LARGE for m, _ in mixtures):
+        mixtures = [(_mixture(pair), float(times)) for pair, times in parts]
+        normals = [(m, n) for m, n in mixtures if isinstance(m, NormalMixture)]
+        bounded = [(m, n) for m, n in mixtures if isinstance(m, BoundedMixture) and _largest(m) > 0]
+        ranges = [(m.shift.lower * m.probability, m.shift.upper / LARGE) for m, _ in normals]
+        ranges += [(_largest(m) * m.probability, _largest(m) / LARGEST_EXPONENT) for m, _ in bounded]
+        if any(not (lower > SMALL and upper < 1.0) for lower, upper in ranges):
             raise NumericalFailure("contour: losses are too small or too large for floats. Use accountant='pld'.")
-        square = Bounds.exact(0.0)
-        for mixture, times in mixtures:
-            if mixture.probability == 1.0:
-                square = square + float(times) * mixture.shift * mixture.shift
-        groups = []
+        square, groups = Bounds.exact(0.0), []
+        for m, n in normals:
+            if m.probability == 1.0:
+                square = square + n * m.shift * m.shift
         for reverse in (False, True):
-            chosen = [(m, n) for m, n in mixtures if m.probability < 1.0 and m.reverse == reverse]
+            chosen = [(m, n) for m, n in normals if m.probability < 1.0 and m.reverse == reverse]
             if chosen:
-                groups.append((_together([m for m, _ in chosen], reverse), np.array([float(n) for _, n in chosen])))
-        return cls(square=square, groups=tuple(groups))
+                groups.append(_group(_together([m for m, _ in chosen], reverse), [n for _, n in chosen]))
+            others = [(m, n) for m, n in bounded if m.reverse == reverse]
+            if others:
+                losses = BoundedLosses(mixtures=tuple(m for m, _ in others), reverse=reverse)
+                groups.append(_group(losses, [n for _, n in others]))
+        smooth = bool(normals) or any(m.reach.lower > 0 for m, _ in bounded)
+        return cls(square=square, groups=tuple(groups), smooth=smooth)
 
     @property
     def kinds(self) -> int:
@@ -66,10 +80,10 @@ class NormalSum:
         square, _ = self._square
         value, slope = 0.5 * theta * (1.0 + theta) * square, (0.5 + theta) * square
         bend = np.full_like(value, square)
-        for normals, times in self.groups:
+        for losses, times in self.groups:
             rows = max(1, PLANNED // len(times))
             for k in range(0, len(theta), rows):
-                found = normals.cumulants(1.0 + theta[k : k + rows])
+                found = losses.cumulants(1.0 + theta[k : k + rows])
                 for total, part in zip((value, slope, bend), found, strict=True):
                     total[k : k + rows] += part @ times
         return value, slope, bend
@@ -82,8 +96,8 @@ class NormalSum:
         """
         square, spread = self._square
         value = 0.5 * theta * (1.0 + theta) * (square + spread) * (1 + 16 * UNIT_ROUNDOFF)
-        for normals, times in self.groups:
-            found, error = normals.log_moment(1.0 + theta)
+        for losses, times in self.groups:
+            found, error = losses.log_moment(1.0 + theta)
             value += float(times @ (found + error + (8.0 + len(times)) * UNIT_ROUNDOFF * np.abs(found)))
         return value
 
@@ -97,8 +111,8 @@ class NormalSum:
         square, spread = self._square
         real, imaginary = 0.5 * square * (a * theta - y * y), 0.5 * square * y * (a + theta)
         error = (0.5 * spread + 8 * UNIT_ROUNDOFF * square) * (a * (theta + 1.0) + y * y + y * (a + theta))
-        for normals, times in self.groups:
-            found = normals.transform(a, y)
+        for losses, times in self.groups:
+            found = losses.transform(a, y)
             real = real + times @ found.log_modulus
             imaginary = imaginary + times @ found.angle
             rounding = (16.0 + len(times)) * UNIT_ROUNDOFF * (np.abs(found.log_modulus) + np.abs(found.angle))
@@ -108,9 +122,9 @@ class NormalSum:
     def envelope(self, theta: float, frequency: float) -> float:
         """Bound |E_Q[e^{(1 + θ + iy) L}]| / E_Q[e^{(1 + θ) L}] for all y >= frequency at once."""
         log_bound = -0.5 * self._square[0] * frequency**2 * (1 - BELIEVED)
-        for normals, times in self.groups:
+        for losses, times in self.groups:
             with np.errstate(divide="ignore"):
-                log_bound += float(times @ np.log(normals.envelope(1.0 + theta, frequency)))
+                log_bound += float(times @ np.log(losses.envelope(1.0 + theta, frequency)))
         return math.exp(log_bound)
 
     @property
@@ -119,14 +133,22 @@ class NormalSum:
         return 0.5 * (self.square.lower + self.square.upper), float(self.square.width)
 
 
-def _mixture(pair: DominatingPair) -> NormalMixture:
-    mixture = pair.normal_mixture
+def _mixture(pair: DominatingPair) -> NormalMixture | BoundedMixture:
+    mixture = pair.mixture
     if mixture is None:
         raise UnsupportedProcess(
-            f"contour: it integrates the transforms of normals, Poisson-sampled or not, got {type(pair).__name__}. "
-            "Use accountant='pld', which brackets any pair."
+            "contour: it integrates the transforms of normals, and of Laplace and discrete steps of finite losses, "
+            f"Poisson-sampled or not, got {type(pair).__name__}. Use accountant='pld', which brackets any pair."
         )
     return mixture
+
+
+def _largest(mixture: BoundedMixture) -> float:
+    return float(np.max(np.abs([mixture.losses.lower, mixture.losses.upper])))
+
+
+def _group(losses: Losses, times: list[float]) -> tuple[Losses, Array]:
+    return losses, np.array(times)
 
 
 def _together(mixtures: list[NormalMixture], reverse: bool) -> SampledNormals:
