@@ -34,8 +34,7 @@ class Contour(Accountant):
     Lower ends are 0 unless every step's pair is attained. Same input, same bits.
 
     Raises `NumericalFailure` where losses hardly vary from step to step but for rare jumps, or steps are few: then the
-    transform does not decay within the budget of nodes, and `pld` has the better route. As that of discrete losses
-    never does, they need another step beside them.
+    transform does not decay within the budget of nodes, and `pld` has the better route.
 
     >>> from mechanisms import Gaussian, Poisson, Repeat, Sampled
     >>> process = Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.01)), 1500)
@@ -49,7 +48,7 @@ class Contour(Accountant):
         """Return the bracketed profile.
 
         Raises:
-            UnsupportedProcess: if a step is of another kind, may have an infinite loss, or if all are discrete.
+            UnsupportedProcess: if a step is of another kind or may have an infinite loss.
         """
         curves = tuple((d, LineCurve(lines=lines(parts))) for d, parts in steps(process, adjacency).items() if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)

@@ -12,7 +12,7 @@ from accountant.core.ladder import NATS, Ladder
 from accountant.core.loss_sums import LossSum
 from accountant.core.vertical_line import Line, line
 from mechanisms.core.bounds import Array, Bounds
-from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
+from mechanisms.core.errors import NumericalFailure
 
 ALIASED = 1e-8  # relative to δ: where the aliases of a line count
 MOST_REFINED = 4
@@ -32,7 +32,7 @@ class Lines:
     loss: LossSum
     supremum: Bounds
     attained: bool
-    _kept: dict[tuple[int, int], Line] = field(default_factory=dict)
+    _kept: dict[tuple[int, int, bool], Line] = field(default_factory=dict)
 
     @cached_property
     def ladder(self) -> Ladder:
@@ -57,15 +57,16 @@ class Lines:
     def _lowered(self, rung: int, level: int) -> Line:
         for lower in range(rung, 0, -1):
             with contextlib.suppress(NumericalFailure):
-                return self._line(lower, level)
-        return self._line(0, level)
+                return self._line(lower, level, leave=lower == rung)
+        return self._line(0, level, leave=rung == 0)
 
-    def _line(self, rung: int, level: int) -> Line:
-        if (rung, level) not in self._kept:
+    def _line(self, rung: int, level: int, *, leave: bool) -> Line:
+        """Return a line; on one that loses digits anyhow, atoms may leave nothing."""
+        if (rung, level, leave) not in self._kept:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
-            self._kept[rung, level] = line(self.loss, self.ladder.layout(rung, level))
-        return self._kept[rung, level]
+            self._kept[rung, level, leave] = line(self.loss, self.ladder.layout(rung, level), leave=leave)
+        return self._kept[rung, level, leave]
 
 
 @lru_cache(maxsize=32)
@@ -73,9 +74,7 @@ def lines(parts: Steps) -> Lines:
     """Return the lines for these steps.
 
     Raises:
-        UnsupportedProcess: if the transform of a step is not known, or all steps are discrete.
+        UnsupportedProcess: if the transform of a step is not known.
     """
     loss, attained = LossSum.of(parts), all(pair.attained for pair, _ in parts)
-    if not loss.smooth:
-        raise UnsupportedProcess("contour: the transform of discrete losses does not decay. Use accountant='pld'.")
     return Lines(loss=loss, supremum=largest_loss(parts), attained=attained)

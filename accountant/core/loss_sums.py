@@ -7,7 +7,7 @@ K(θ) = log E_P[e^{θL}] = log E_Q[e^{(1 + θ) L}] of the sum is Σ n_i K_i(θ).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,12 +33,11 @@ class LossSum:
     Args:
         square: enclosure of Σ n_i μ_i² over the unsampled normals.
         groups: the other steps, those of one kind and direction together, with their numbers n_i, shape (k,).
-        smooth: whether a step's loss has a density; without one the transform never decays.
     """
 
     square: Bounds
     groups: tuple[tuple[Losses, Array], ...]
-    smooth: bool
+    _apart: dict[float, tuple[Array, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, parts: Steps) -> LossSum:
@@ -67,8 +66,7 @@ class LossSum:
             if others:
                 losses = BoundedLosses(mixtures=tuple(m for m, _ in others), reverse=reverse)
                 groups.append(_group(losses, [n for _, n in others]))
-        smooth = bool(normals) or any(m.reach.lower > 0 for m, _ in bounded)
-        return cls(square=square, groups=tuple(groups), smooth=smooth)
+        return cls(square=square, groups=tuple(groups))
 
     @property
     def kinds(self) -> int:
@@ -126,6 +124,41 @@ class LossSum:
             with np.errstate(divide="ignore"):
                 log_bound += float(times @ np.log(losses.envelope(1.0 + theta, frequency)))
         return math.exp(log_bound)
+
+    def beyond(self, theta: float, start: float, spacing: float) -> tuple[float, float]:
+        """Bound Σ |φ(y)| h / (π y²) over y = start, start + h, …, h the spacing, φ the transform over its value at 0.
+
+        With E its envelope they sum to at most E(start) (1/start + h/start²) / π. Where n steps have two atoms D apart,
+        |φ| is at most E(y) g(y), g = (1 − w sin²(yD/2))^n, of period p = 2π/D. Up to p/2, g falls; each later period,
+        the k-th beyond (k − ½) p, holds nodes where g sums to (p/2) √(π/(nw)) / h + 2 at most, as sin x >= 2x/π; and
+        Σ 1/(k − ½)² = π²/2. Other g that fall up to p/2 count up to there, too.
+
+        Returns:
+            The bound in two parts, of which the first falls as `start` rises, and the second does not, or hardly.
+        """
+        plain = self.envelope(theta, start) * (1.0 / start + spacing / start**2) / math.pi * (1 + 1e-9)
+        best = plain, 0.0
+        times, weight, least, most, later = self._steps_apart(theta)
+        falling = start * most < math.pi
+        with np.errstate(under="ignore"):
+            logs = np.where(falling, times * np.log1p(-weight * np.sin(0.5 * start * least) ** 2), 0.0) * (1 - 1e-9)
+            for i in np.flatnonzero(falling):
+                period = 2 * math.pi / float(most[i])
+                share = 0.5 * period * math.sqrt(math.pi / float(times[i] * weight[i])) + 2.0 * spacing
+                far = float(later[i]) * 0.5 * math.pi / period**2 * share * (1 + 1e-9)
+                near = plain * math.exp(float(np.sum(logs[most <= most[i]])))
+                best = min(best, (near, far), key=sum)
+        return best
+
+    def _steps_apart(self, theta: float) -> tuple[Array, ...]:
+        """Return n, w, the enclosure of D, and E(π/D), of all kinds that have atoms."""
+        if theta not in self._apart:
+            found = [(np.zeros(0),) * 4] + [(times, *losses.steps_apart(1.0 + theta)) for losses, times in self.groups]
+            n, w, least, most = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            n, w, least, most = n[w > 0], w[w > 0], least[w > 0], most[w > 0]
+            later = np.array([self.envelope(theta, math.pi / float(one)) for one in most])
+            self._apart[theta] = n, w, least, most, later
+        return self._apart[theta]
 
     @property
     def _square(self) -> tuple[float, float]:

@@ -77,6 +77,14 @@ class BoundedLosses(Losses):
         ends = value, -slope if self.reverse else slope, bend
         return tuple(np.where(lost, np.inf, part) for part in ends)  # type: ignore[return-value]
 
+    def steps_apart(self, power: float) -> tuple[Array, Array, Array]:
+        """Return those of the two atoms that are heaviest in the tilted law."""
+        exponent = self._exponent(power)
+        moment = self._largest_moment(exponent)
+        found = [_two_atoms(one, exponent, float(m)) for one, m in zip(self.mixtures, moment, strict=True)]
+        weight, least, most = np.array(found).T
+        return weight, least, most
+
     def _nodes(self, exponent: float, frequency: float) -> Grid:
         rows = [_row(one, exponent, frequency) for one in self.mixtures]
         most = max(row.z.shape[1] for row in rows)
@@ -213,6 +221,22 @@ def _stairs(one: BoundedMixture, exponent: float, moment: float) -> tuple[Array,
     lower_power = (exponent + 1.0) * (loss[:-1] if exponent > -1 else loss[1:])
     log_density = lower_power - 1.5 * l[1:] - 0.5 * float(one.reach.upper) - math.log(4 * q * moment)
     return np.exp(np.minimum(log_density, 700.0)), loss
+
+
+def _two_atoms(one: BoundedMixture, exponent: float, moment: float) -> tuple[float, float, float]:
+    """Return w of the two heaviest atoms of the tilted law, and an enclosure of how far they are apart."""
+    l, mass, moved, _ = _atoms(one)  # noqa: E741
+    loss = _log_ratio(l, one.probability)
+    tilted = np.asarray(one.masses.lower) * np.exp(exponent * loss) / moment * (1 - 1e-9)
+    if np.sum(mass > 0) < 2:
+        return 0.0, 0.0, 0.0
+    i, j = np.argsort(-tilted, kind="stable")[:2]
+    apart = abs(float(loss[i] - loss[j]))
+    slack = 64.0 * UNIT_ROUNDOFF * float(np.sum(((1.0 + moved) * (1.0 + np.abs(l)) * np.abs(loss))[[i, j]]))
+    total = float(tilted[i] + tilted[j])
+    if not apart > 2.0 * slack or not total > 0:
+        return 0.0, 0.0, 0.0
+    return 2.0 * float(tilted[i] * tilted[j]) / total * (1 - 1e-9), apart - slack, apart + slack
 
 
 def _rough_law(one: BoundedMixture) -> tuple[Array, Array]:

@@ -62,6 +62,17 @@ class Losses(ABC):
         """
 
     @abstractmethod
+    def steps_apart(self, power: float) -> tuple[Array, Array, Array]:
+        """Return weights w, and the least and the largest that distances D between atoms may be, shape (k,) each.
+
+        With them and for all y,
+
+            |E_Q[e^{(power + iy) L}]| / E_Q[e^{power L}] <= envelope(y) (1 − w sin²(yD/2)).
+
+        Two atoms of weights a and b, D apart, turn to |a + b e^{iyD}| <= a + b − 2ab/(a + b) sin²(yD/2); none: w = 0.
+        """
+
+    @abstractmethod
     def _nodes(self, exponent: float, frequency: float) -> Grid:
         """Return nodes on which E[f] is right to within their `error` for Re s = exponent, |Im s| <= frequency."""
 

@@ -38,6 +38,11 @@ class SampledNormals(Losses):
     shift: Bounds
     probability: Array
 
+    def steps_apart(self, power: float) -> tuple[Array, Array, Array]:
+        """Return zeros: there are no atoms."""
+        none = np.zeros(len(self.probability))
+        return none, none, none
+
     def _nodes(self, exponent: float, frequency: float) -> Grid:
         return grid(self.shift, self.probability, exponent, frequency)
 

@@ -167,7 +167,7 @@ def test_the_envelope_lies_above_the_transform_and_never_rises(shift, q, reverse
     for theta in (2.0**-10, 0.25, 2.0):
         spread = math.sqrt(one.cumulants(np.array([1 + theta]))[2][0, 0])
         y = np.sort(np.append(np.exp(rng.uniform(math.log(0.01), math.log(30.0), 65)) / spread, 0.0))
-        y = np.minimum(y, 200.0)
+        y = np.minimum(y, 40.0)
         found = one.transform(1 + theta, y)
         size = np.exp(found.log_modulus[0] - found.log_modulus[0, 0])
         slack = found.error[0, 0] + np.where(found.error[0] >= LOG_UNKNOWN, 2.0, found.error[0])
