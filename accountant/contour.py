@@ -1,7 +1,8 @@
 """The contour: δ(ε) as an integral over a vertical line, at a cost that does not depend on the number of steps.
 
-The mathematics is in `accountant.core.vertical_line` (the integral and its errors), `accountant.core.normal_sums` (the
-transform of the sum of all losses) and `mechanisms.core.mixture_grid` (that of one step's).
+The mathematics is in `accountant.core.vertical_line` (the integral and its errors), `accountant.core.loss_sums` (the
+transform of the sum of all losses), `mechanisms.core.mixture_grid` (that of a step of normals) and
+`mechanisms.core.bounded_losses` (that of a Laplace or a discrete step).
 
 [ZDW22] Y. Zhu, J. Dong, Y.-X. Wang. Optimal Accounting of Differential Privacy via Characteristic Function.
 AISTATS 2022. arXiv:2106.08567.
@@ -26,7 +27,7 @@ from mechanisms.core.process import Adjacency, Process
 
 @dataclass(frozen=True, slots=True)
 class Contour(Accountant):
-    """Brackets compositions of Gaussians, Poisson-sampled or not, in a few milliseconds for any number of steps.
+    """Brackets Gaussian, Laplace and discrete steps, Poisson-sampled or not, however many, in a few milliseconds.
 
     Guarantees: lower <= ε <= upper with the trapezoidal rule's aliases, the truncated line, the quadrature of the
     moments and round-off counted, see the ledger; round-off rests on the `validated` error of the special functions.
@@ -47,7 +48,7 @@ class Contour(Accountant):
         """Return the bracketed profile.
 
         Raises:
-            UnsupportedProcess: if a step is neither a Gaussian nor a Poisson-sampled one.
+            UnsupportedProcess: if a step is of another kind or may have an infinite loss.
         """
         curves = tuple((d, LineCurve(lines=lines(parts))) for d, parts in steps(process, adjacency).items() if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)

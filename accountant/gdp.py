@@ -21,6 +21,7 @@ from accountant.core.profile import Profile
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.mixtures import NormalMixture
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
 
@@ -64,8 +65,8 @@ class GDP(Accountant):
         (parts, *_) = steps(process, adjacency).values()
         square = 0.0
         for pair, times in parts:
-            mixture = pair.normal_mixture
-            if mixture is None:
+            mixture = pair.mixture
+            if not isinstance(mixture, NormalMixture):
                 raise UnsupportedProcess(f"gdp: its central limit is for Gaussians, got {type(pair).__name__}.")
             one = min(float(mixture.shift.upper) ** 2, 700.0)
             square += times * (one if mixture.probability == 1.0 else mixture.probability**2 * math.expm1(one))

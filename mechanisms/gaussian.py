@@ -18,7 +18,8 @@ from scipy import special
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log, log1p, log_ndtr, log_sub_exp, sqrt
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import NO_CLOSED_PAIR, UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins, NormalMixture
+from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.pair import NO_CLOSED_PAIR, UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, normals
 
@@ -120,7 +121,7 @@ class GaussianPair(DominatingPair):
         return Bounds.exact(0.0)
 
     @property
-    def normal_mixture(self) -> NormalMixture:
+    def mixture(self) -> NormalMixture:
         """The pair itself, q = 1."""
         return NormalMixture(shift=self.shift, probability=1.0, reverse=False)
 

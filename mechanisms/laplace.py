@@ -17,6 +17,7 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.laplace_moments import log_mixture_moment, log_moment
+from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, uniforms
@@ -118,6 +119,16 @@ class LaplacePair(DominatingPair):
     def infinite_mass(self) -> Bounds:
         """0."""
         return Bounds.exact(0.0)
+
+    @property
+    def mixture(self) -> BoundedMixture:
+        """The law of the loss under Q, as in the table."""
+        rare = exp(-self.shift) / 2.0
+        ends = Bounds(
+            lower=np.array([-self.shift.upper, self.shift.lower]), upper=np.array([-self.shift.lower, self.shift.upper])
+        )
+        masses = Bounds(lower=np.array([0.5, rare.lower]), upper=np.array([0.5, rare.upper]))
+        return BoundedMixture(losses=ends, masses=masses, reach=self.shift, probability=1.0, reverse=False)
 
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ(ε) = (1 − e^{(ε − s)/2})₊: P's loss exceeds the threshold in one piece."""

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 
 from accountant.core.base import Steps, largest_loss
 from accountant.core.ladder import NATS, Ladder
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from accountant.core.vertical_line import Line, line
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
@@ -29,10 +29,10 @@ class Lines:
         attained: whether every step's pair is.
     """
 
-    loss: NormalSum
+    loss: LossSum
     supremum: Bounds
     attained: bool
-    _kept: dict[tuple[int, int], Line] = field(default_factory=dict)
+    _kept: dict[tuple[int, int, bool], Line] = field(default_factory=dict)
 
     @cached_property
     def ladder(self) -> Ladder:
@@ -57,15 +57,16 @@ class Lines:
     def _lowered(self, rung: int, level: int) -> Line:
         for lower in range(rung, 0, -1):
             with contextlib.suppress(NumericalFailure):
-                return self._line(lower, level)
-        return self._line(0, level)
+                return self._line(lower, level, leave=lower == rung)
+        return self._line(0, level, leave=rung == 0)
 
-    def _line(self, rung: int, level: int) -> Line:
-        if (rung, level) not in self._kept:
+    def _line(self, rung: int, level: int, *, leave: bool) -> Line:
+        """Return a line; on one that loses digits anyhow, atoms may leave nothing."""
+        if (rung, level, leave) not in self._kept:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
-            self._kept[rung, level] = line(self.loss, self.ladder.layout(rung, level))
-        return self._kept[rung, level]
+            self._kept[rung, level, leave] = line(self.loss, self.ladder.layout(rung, level), leave=leave)
+        return self._kept[rung, level, leave]
 
 
 @lru_cache(maxsize=32)
@@ -73,7 +74,7 @@ def lines(parts: Steps) -> Lines:
     """Return the lines for these steps.
 
     Raises:
-        UnsupportedProcess: if a step is neither a normal nor a Poisson-sampled one.
+        UnsupportedProcess: if the transform of a step is not known.
     """
-    loss, attained = NormalSum.of(parts), all(pair.attained for pair, _ in parts)
+    loss, attained = LossSum.of(parts), all(pair.attained for pair, _ in parts)
     return Lines(loss=loss, supremum=largest_loss(parts), attained=attained)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from accountant.core.base import Steps
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from mechanisms.core.bounds import Array
+from mechanisms.core.mixtures import NormalMixture
 
 Plan = Callable[[Array], tuple[Array, Array, Array]]
 LEAST = 1e-12  # of a difference of cumulants, relative: below it is round-off
@@ -20,9 +21,9 @@ def cumulant(parts: Steps) -> Plan:
 
     K(θ) = Σ n_i log E_{Q_i}[e^{(1 + θ) L_i}], infinite losses left out.
     """
-    normals = tuple((pair, times) for pair, times in parts if pair.normal_mixture is not None)
-    others = tuple((pair, times) for pair, times in parts if pair.normal_mixture is None)
-    together = NormalSum.of(normals)
+    normals = tuple((pair, times) for pair, times in parts if isinstance(pair.mixture, NormalMixture))
+    others = tuple((pair, times) for pair, times in parts if not isinstance(pair.mixture, NormalMixture))
+    together = LossSum.of(normals)
 
     def plan(theta: Array) -> tuple[Array, Array, Array]:
         value, slope, bend = together.plan(theta)

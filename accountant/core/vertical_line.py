@@ -21,13 +21,13 @@ import numpy as np
 
 from accountant.core.ladder import Layout
 from accountant.core.ledger import ErrorLine, Ledger
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least so far
-CUT = 1e-11  # relative: where nodes may end
+CUT, LEAST_USE = 1e-11, 2e-4  # relative: where nodes may end, and twice what atoms may leave beyond any end
 MOST_NODES = 4096
 SECANTS = 24
 FARTHEST = 1e100  # ε beyond it have its upper end, and 0 for the lower one
@@ -144,18 +144,19 @@ class Line:
         return np.asarray((behind + ahead) * (1 + 1e-9) + SMALLEST)
 
 
-def line(loss: NormalSum, layout: Layout) -> Line:
+def line(loss: LossSum, layout: Layout, *, leave: bool) -> Line:
     """Return the line of a layout, with as many nodes as its end needs.
 
     Args:
         loss: the sum of the steps' losses.
         layout: where it stands, see `accountant.core.ladder`.
+        leave: whether nodes may end where more than round-off is left beyond them.
 
     Raises:
         NumericalFailure: if a moment, or the number of nodes, leaves its budget.
     """
     theta, spacing = layout.theta, layout.spacing
-    count, rest = _nodes(loss, layout)
+    count, rest = _nodes(loss, layout, leave=leave)
     if count > MOST_NODES or count * loss.kinds > MOST_WORK:
         raise NumericalFailure(TOO_LONG)
     y, a = spacing * np.arange(count), 1.0 + theta
@@ -179,20 +180,24 @@ def line(loss: NormalSum, layout: Layout) -> Line:
     )
 
 
-def _nodes(loss: NormalSum, layout: Layout) -> tuple[int, float]:
+def _nodes(loss: LossSum, layout: Layout, *, leave: bool) -> tuple[int, float]:
     """Return how many nodes to take, and a bound of the terms beyond them over e^{K(θ)}.
 
-    Terms at y are at most |φ(y)| h / (π y²), both signs together, where φ is the transform over its value at y = 0;
-    with the envelope E of |φ| those from Y on sum to at most E(Y) (1/Y + h/Y²) / π.
+    Terms at y are at most |φ(y)| h / (π y²), both signs together, where φ is the transform over its value at y = 0.
+    Where losses have atoms, a part of them may stay at any end; then the first end at which the others are a tenth of
+    that will do, if no later one is twice as good.
     """
     theta, spacing, deviation = layout.theta, layout.spacing, math.sqrt(layout.bend)
-    level = CUT / (theta * (1.0 + theta) * math.sqrt(2 * math.pi) * deviation)
-    count = max(4.0, FIRST_REACH / deviation / spacing)
+    scale = 1.0 / (theta * (1.0 + theta) * math.sqrt(2 * math.pi) * deviation)
+    count, least = max(4.0, FIRST_REACH / deviation / spacing), (math.inf, LEAST_USE * scale)
     while count < math.inf:
-        start = spacing * math.ceil(count)
-        rest = loss.envelope(theta, start) * (1.0 / start + spacing / start**2) / math.pi * (1 + 1e-9)
-        if rest <= level or count > MOST_NODES:
-            return math.ceil(count), rest
+        falling, staying = loss.beyond(theta, spacing * math.ceil(count), spacing)
+        if falling + staying <= CUT * scale:
+            return math.ceil(count), falling + staying
+        if leave and falling <= 0.1 * staying and falling + staying < 0.5 * least[1]:
+            least = count, falling + staying
+        if count > MOST_NODES:
+            return math.ceil(min(count, least[0])), falling + staying if least[0] == math.inf else least[1]
         count *= 1.1
     raise NumericalFailure(TOO_LONG)
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds, exp, log, log1p
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.mixtures import BoundedMixture, NormalMixture
 
 UNIT_ROUNDOFF = 2.0**-53
 NO_CLOSED_PAIR = (
@@ -43,21 +44,6 @@ class LossBins:
     p: Bounds
     q: Bounds
     edge_error: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NormalMixture:
-    """What a pair may be: ((1 − q) N(0, 1) + q N(μ, 1), N(0, 1)), or that reversed.
-
-    Args:
-        shift: enclosure of μ > 0.
-        probability: q in (0, 1].
-        reverse: whether the mixture is Q rather than P; where q = 1 it makes no difference.
-    """
-
-    shift: Bounds
-    probability: float
-    reverse: bool
 
 
 class DominatingPair(ABC):
@@ -83,8 +69,8 @@ class DominatingPair(ABC):
         return self.reverse().infinite_mass
 
     @property
-    def normal_mixture(self) -> NormalMixture | None:
-        """This pair as a mixture of normals, where it is one."""
+    def mixture(self) -> NormalMixture | BoundedMixture | None:
+        """This pair as a mixture of normals, or of laws whose losses are bounded, where it is one."""
         return None
 
     @property
@@ -211,6 +197,17 @@ class DiscretePair(DominatingPair):
         """The largest loss."""
         return self._losses()[-1] if self.losses else Bounds.exact(0.0)
 
+    @property
+    def mixture(self) -> BoundedMixture | None:
+        """The losses with Q's masses, where all losses are finite."""
+        if not self.losses or self.infinite_mass.upper > 0 or self.missing_mass.upper > 0:
+            return None
+        losses = self._losses()
+        none = Bounds.exact(0.0)
+        return BoundedMixture(
+            losses=losses, masses=self._masses() * exp(-losses), reach=none, probability=1.0, reverse=False
+        )
+
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ(ε) = P(L = ∞) + Σ_i p_i (1 − e^{ε − l_i})₊."""
         total = self.infinite_mass + 0.0 * epsilon
@@ -242,8 +239,7 @@ class DiscretePair(DominatingPair):
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """log Σ_i q_i (1 − p + p e^{l_i})^power."""
         losses = self._losses()
-        masses = Bounds(lower=np.array([m.lower for m in self.masses]), upper=np.array([m.upper for m in self.masses]))
-        log_q = log(masses) - losses
+        log_q = log(self._masses()) - losses
         growth = losses if probability == 1.0 else log1p(probability * (exp(losses) - 1.0).clip(-1.0, np.inf))
         exponents = log_q + power * growth
         if not self.missing_mass.upper or (probability == 1.0 and power > 0):
@@ -282,6 +278,9 @@ class DiscretePair(DominatingPair):
     def _losses(self) -> Bounds:
         return _rounded(np.array(self.losses))
 
+    def _masses(self) -> Bounds:
+        return Bounds(lower=np.array([m.lower for m in self.masses]), upper=np.array([m.upper for m in self.masses]))
+
 
 def _log_ratio(a: float, b: float) -> float:
     """log(a/b) to a few ulps, also where a is near b or the quotient leaves the floats."""
@@ -296,8 +295,7 @@ def _total(masses: list[float]) -> Bounds:
 
 
 def _rounded(loss: Array | float) -> Bounds:
-    slack = 4.0 * UNIT_ROUNDOFF * np.abs(loss)
-    return Bounds.exact(loss) + Bounds(lower=-slack, upper=slack)
+    return loss * Bounds(lower=1.0 - 4.0 * UNIT_ROUNDOFF, upper=1.0 + 4.0 * UNIT_ROUNDOFF)  # 0 stays exact
 
 
 def _log_sum_exp(exponents: Bounds) -> Bounds:

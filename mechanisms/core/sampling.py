@@ -16,7 +16,7 @@ dominate the sampled step, and are attained where the step's pair is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -24,7 +24,8 @@ import numpy as np
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, up, where
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins, NormalMixture
+from mechanisms.core.mixtures import BoundedMixture, NormalMixture
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 
 
 class Sampling:
@@ -163,8 +164,8 @@ class PoissonRemove(DominatingPair):
         return self.probability * self.base.infinite_mass
 
     @property
-    def normal_mixture(self) -> NormalMixture | None:
-        """The mixture of the step's normals, where the step is one of normals."""
+    def mixture(self) -> NormalMixture | BoundedMixture | None:
+        """The mixture of the step's laws, where they are of a kind that has one."""
         return _mixed(self.base, self.probability, reverse=False)
 
     def delta(self, epsilon: Bounds) -> Bounds:
@@ -225,9 +226,9 @@ class PoissonAdd(DominatingPair):
         return Bounds.exact(0.0)
 
     @property
-    def normal_mixture(self) -> NormalMixture | None:
-        """The reversed mixture of the step's normals, where the step is one of normals."""
-        return _mixed(self.base, self.probability, reverse=True)
+    def mixture(self) -> NormalMixture | BoundedMixture | None:
+        """The reversed mixture of the step's laws, where they are of a kind that has one."""
+        return _mixed(self.base.reverse(), self.probability, reverse=True)
 
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ'(ε) = c δ(ε'), with c = 1 − e^ε (1 − q) and e^{ε'} = q e^ε / c; 0 where c <= 0."""
@@ -269,11 +270,9 @@ class PoissonAdd(DominatingPair):
         return PoissonRemove(base=self.base.reverse(), probability=self.probability, attained=self.attained)
 
 
-def _mixed(base: DominatingPair, probability: float, *, reverse: bool) -> NormalMixture | None:
-    normals = base.normal_mixture
-    if normals is None or normals.probability < 1.0:
-        return None
-    return NormalMixture(shift=normals.shift, probability=probability, reverse=reverse)
+def _mixed(base: DominatingPair, probability: float, *, reverse: bool) -> NormalMixture | BoundedMixture | None:
+    whole = base.mixture
+    return replace(whole, probability=probability, reverse=reverse) if whole and whole.probability == 1.0 else None
 
 
 def _at(index: int, size: int) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from accountant.core.base import steps
 from accountant.core.ladder import FURTHER, NATS, Ladder
 from accountant.core.lines import lines
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from mechanisms import Compose, Gaussian, NumericalFailure, Poisson, Repeat, Sampled
 from tests.strategies import ADD_REMOVE
 
@@ -86,7 +86,7 @@ def test_losses_out_of_the_floats_have_no_ladder():
     for chance, times in [(1e-140, 1), (0.5, 1)]:
         part = Sampled(Gaussian(noise_multiplier=1e148), Poisson(probability=max(chance, 0.5)))
         with pytest.raises(NumericalFailure, match="pld"):
-            Ladder.of(NormalSum.of(steps(Compose((Repeat(part, times),)), ADD_REMOVE)["remove"]).plan)
+            Ladder.of(LossSum.of(steps(Compose((Repeat(part, times),)), ADD_REMOVE)["remove"]).plan)
 
 
 def test_losses_so_large_that_theta_is_lost_in_1_plus_theta_have_no_line():

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from accountant.core.base import steps
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from mechanisms import (
+    ApproximateDP,
     Compose,
     Gaussian,
     NumericalFailure,
     Poisson,
-    RandomizedResponse,
     Repeat,
     Sampled,
     UnsupportedProcess,
@@ -27,7 +27,7 @@ def sampled(sigma, chance, times):
 
 
 def loss_of(*parts, direction="remove"):
-    return NormalSum.of(steps(Compose(parts), ADD_REMOVE)[direction])
+    return LossSum.of(steps(Compose(parts), ADD_REMOVE)[direction])
 
 
 MIXED = (
@@ -107,13 +107,14 @@ def test_unsampled_normals_are_one_normal():
 
 
 def test_replace_one_neighbours_of_a_gaussian_move_twice_as_far():
-    loss = NormalSum.of(steps(Gaussian(noise_multiplier=1.0), REPLACE_ONE)["replace"])
+    loss = LossSum.of(steps(Gaussian(noise_multiplier=1.0), REPLACE_ONE)["replace"])
     assert loss.square.contains(4.0)
 
 
 def test_steps_that_are_no_normals_are_refused_by_name():
+    told = ApproximateDP(epsilon=1.0, delta=0.1, adjacency="replace_one")
     with pytest.raises(UnsupportedProcess, match=r"DiscretePair.*pld"):
-        NormalSum.of(steps(RandomizedResponse(epsilon=1.0), REPLACE_ONE)["replace"])
+        LossSum.of(steps(told, REPLACE_ONE)["replace"])
 
 
 @pytest.mark.parametrize(("sigma", "chance"), [(1e-300, 1.0), (1e-300, 0.5), (1e200, 1.0), (1e300, 0.5), (1.0, 1e-300)])

@@ -14,7 +14,7 @@ from accountant.contour import Contour
 from accountant.core.base import steps
 from accountant.core.ladder import Layout
 from accountant.core.lines import lines
-from accountant.core.normal_sums import NormalSum
+from accountant.core.loss_sums import LossSum
 from accountant.core.vertical_line import line
 from mechanisms import Compose, Gaussian, NumericalFailure, Poisson, Repeat, Sampled
 from tests.reference.truth import Normal, delta
@@ -24,7 +24,7 @@ COMPOSITIONS = json.loads((Path(__file__).resolve().parents[2] / "reference" / "
 
 
 def gaussian_sum(sigma, times=1):
-    return NormalSum.of(steps(Repeat(Gaussian(noise_multiplier=sigma), times), ADD_REMOVE)["remove"])
+    return LossSum.of(steps(Repeat(Gaussian(noise_multiplier=sigma), times), ADD_REMOVE)["remove"])
 
 
 def exact(mu, epsilon):
@@ -50,7 +50,7 @@ def test_gaussians_are_enclosed_down_to_the_smallest_floats(mu, share):
 @pytest.mark.parametrize(("theta", "epsilon"), [(0.25, 0.5), (1.0, 1.0), (2.0, 3.0), (0.5, 0.0)])
 def test_the_sum_is_delta_and_its_aliases(theta, spacing, epsilon):
     """h Σ_j … = Σ_k e^{2πkθ/h} δ(ε + 2πk/h) over all whole k, each term >= 0, for any spacing."""
-    found = line(gaussian_sum(1.0), Layout(theta=theta, spacing=spacing, further=2 * theta, bend=1.0))
+    found = line(gaussian_sum(1.0), Layout(theta=theta, spacing=spacing, further=2 * theta, bend=1.0), leave=True)
     scale, value, noise = (float(part[0]) for part in found._read(np.array([epsilon])))
     with mp.workdps(40):
         terms = [
@@ -66,7 +66,7 @@ def test_the_sum_is_delta_and_its_aliases(theta, spacing, epsilon):
 
 
 def test_a_line_cut_short_is_off_by_what_was_cut_on_either_side_and_says_so():
-    full = line(gaussian_sum(1.0), Layout(theta=1.0, spacing=0.4, further=2.0, bend=1.0))
+    full = line(gaussian_sum(1.0), Layout(theta=1.0, spacing=0.4, further=2.0, bend=1.0), leave=True)
     kept = {name: getattr(full, name)[:5] for name in ("frequencies", "size", "angle")}
     short = replace(full, **kept, cut=full.cut + float(np.sum(full.size[5:])))
     epsilons, signs = np.linspace(0.0, 4.0, 17), set()
@@ -140,17 +140,17 @@ def test_round_off_of_very_many_steps_is_a_failure_and_no_doubtful_number():
         "remove"
     ]
     with pytest.raises(NumericalFailure, match="pld"):
-        line(lines(parts).loss, Layout(theta=1.0, spacing=0.01, further=2.0, bend=1e16))
+        line(lines(parts).loss, Layout(theta=1.0, spacing=0.01, further=2.0, bend=1e16), leave=True)
 
 
 def test_a_line_that_needs_too_many_nodes_is_refused():
     for spacing in (1e-6, 1e-300):
         with pytest.raises(NumericalFailure, match=r"nodes.*pld"):
-            line(gaussian_sum(1.0), Layout(theta=1.0, spacing=spacing, further=2.0, bend=1.0))
+            line(gaussian_sum(1.0), Layout(theta=1.0, spacing=spacing, further=2.0, bend=1.0), leave=True)
 
 
 def test_the_ledger_names_every_error_once():
-    found = line(gaussian_sum(1.0), Layout(theta=1.0, spacing=0.25, further=2.0, bend=1.0))
+    found = line(gaussian_sum(1.0), Layout(theta=1.0, spacing=0.25, further=2.0, bend=1.0), leave=True)
     lines = found.ledger(1.5)
     bounds = found.delta(np.array([1.5]))[0]
     assert [entry.basis for entry in lines] == ["proved", "proved", "validated"]

@@ -8,7 +8,8 @@ import pytest
 
 from mechanisms import NumericalFailure
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.normal_mixture import LOG_UNKNOWN, SampledNormals, sinc_bound
+from mechanisms.core.loss_transform import LOG_UNKNOWN, sinc_bound
+from mechanisms.core.normal_mixture import SampledNormals
 from tests.reference.truth import sampled_excess
 
 

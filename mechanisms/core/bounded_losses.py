@@ -1,0 +1,255 @@
+"""Fourier transforms of bounded privacy losses, Poisson-sampled or not: of discrete steps and of Laplace steps.
+
+With l the loss of (P, Q) and r = 1 − q + q e^l, E_Q[r] = 1, so that E_Q[r^s] = 1 + E_Q[f], f = r^s − 1 − s (r − 1), as
+in `mechanisms.core.loss_transform`. Atoms of l are summed. Where l has the density e^{−(σ + l)/2}/4 on (−σ, σ), panels
+of half width b take Gauss–Legendre rules of 20 nodes. Their error is below (64/15) ρ^{−40} / (1 − ρ^{−2}) b times the
+largest |f e^{−(σ + l)/2}/4| on the ellipse of ρ = 4, whose half axes are 2.125 b and 1.875 b     [Tre19, Thm 19.3];
+there, with c the centre, Re l in c ± 2.125 b and |Im l| <= 1.875 b < π/2,
+
+    |r − 1| <= q min(e^{|l|} − 1, e^{Re l} + 1),    cos(Im l) r(Re l) <= |r| <= r(Re l),
+    arg r <= arctan(q e^{Re l} sin(Im l) / (1 − q + q e^{Re l} cos(Im l))),
+
+of which f is bounded as in `mechanisms.core.mixture_grid`, a mixture of 1 and r having its modulus and angle between
+theirs.
+
+[Tre19] L. N. Trefethen. Approximation Theory and Approximation Practice, extended edition. SIAM 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mechanisms.core.bounds import Array, Bounds, exp
+from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.gauss_legendre import NODES, WEIGHTS
+from mechanisms.core.loss_transform import STAIRS, Losses, piled, rough_cumulants
+from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, Grid, log_mixture
+from mechanisms.core.mixtures import BoundedMixture
+from mechanisms.core.pair import UNIT_ROUNDOFF
+
+ELLIPSE, AXES = 4.0, (2.125, 1.875)
+QUADRATURE = 64 / 15 * ELLIPSE**-40 / (1 - ELLIPSE**-2)
+WIDEST, STEEPEST = 0.5, 4.0  # half widths of a panel, in l and in log |f|
+MOST_PANELS, ROUGH_PANELS = 100, 25  # on either side of 0
+ROUGH = 2**17  # nodes × powers that are planned at once
+LEAST = 1e-290  # sizes below which relative errors mean nothing
+TAIL = 0.004  # of the tilted density that the stairs leave out on either side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BoundedLosses(Losses):
+    """The losses of k mixtures of one direction.
+
+    Args:
+        mixtures: the k mixtures, all reversed or none.
+        reverse: whether they are.
+
+    >>> coin = BoundedMixture(losses=Bounds.exact([-np.log(3), np.log(3)]), masses=Bounds.exact([0.75, 0.25]),
+    ...     reach=Bounds.exact(0.0), probability=1.0, reverse=False)
+    >>> pairs = BoundedLosses(mixtures=(coin,), reverse=False)
+    >>> bool(abs(pairs.transform(2.0, np.array([0.0])).log_modulus[0, 0] - np.log(7 / 3)) < 1e-14)
+    True
+    """
+
+    mixtures: tuple[BoundedMixture, ...]
+
+    def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
+        """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, shape (len(powers), k) each.
+
+        For plans, not for bounds: three digits are aimed at. Where powers leave the floats, all three are infinite.
+        """
+        exponent = self._exponent(powers)[:, None, None]
+        found: list[Array] = []
+        for one in self.mixtures:
+            l, mass = _rough_law(one)  # noqa: E741
+            rows = max(1, ROUGH // len(l))
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                loss, w = _log_ratio(l, one.probability), one.probability * np.expm1(l)
+                parts = [
+                    rough_cumulants(w, loss, np.log(mass), exponent[k : k + rows]) for k in range(0, len(powers), rows)
+                ]
+            found.append(np.concatenate(parts, axis=1))
+        value, slope, bend = np.concatenate(found, axis=2) if len(powers) else np.zeros((3, 0, len(self.mixtures)))
+        lost = ~(np.isfinite(value) & np.isfinite(slope) & np.isfinite(bend))
+        ends = value, -slope if self.reverse else slope, bend
+        return tuple(np.where(lost, np.inf, part) for part in ends)  # type: ignore[return-value]
+
+    def steps_apart(self, power: float) -> tuple[Array, Array, Array]:
+        """Return those of the two atoms that are heaviest in the tilted law."""
+        exponent = self._exponent(power)
+        moment = self._largest_moment(exponent)
+        found = [_two_atoms(one, exponent, float(m)) for one, m in zip(self.mixtures, moment, strict=True)]
+        weight, least, most = np.array(found).T
+        return weight, least, most
+
+    def _nodes(self, exponent: float, frequency: float) -> Grid:
+        rows = [_row(one, exponent, frequency) for one in self.mixtures]
+        most = max(row.z.shape[1] for row in rows)
+
+        def together(name: str) -> Array:
+            parts = [getattr(row, name)[0] for row in rows]
+            return np.array([np.pad(part, (0, most - len(part))) for part in parts])  # weightless nodes at l = 0
+
+        columns = {name: together(name) for name in ("z", "weight", "w", "loss", "doubt")}
+        return Grid(**columns, error=np.concatenate([row.error for row in rows]))
+
+    def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
+        """log r has the density e^{−(σ + l)/2} r^{s+1} / (4 q e^l E[r^s]), bounded from below on each stair."""
+        moment = self._largest_moment(exponent)
+        stairs = [_stairs(one, exponent, float(m)) for one, m in zip(self.mixtures, moment, strict=True)]
+        return piled(np.array([density for density, _ in stairs]), np.array([ends for _, ends in stairs]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Panels:
+    """Equal panels on (−σ, σ), half of them below 0.
+
+    Args:
+        half: half their width.
+        centres: shape (n,).
+    """
+
+    half: float
+    centres: Array
+
+    @classmethod
+    def of(cls, reach: float, count: int) -> Panels:
+        """Return `count` panels on either side of 0."""
+        half = 0.5 * reach / count
+        return cls(half=half, centres=half * (2.0 * np.arange(-count, count) + 1.0))
+
+    def law(self, reach: float) -> tuple[Array, Array]:
+        """Return the nodes and their weights, the density included."""
+        nodes = (self.centres[:, None] + self.half * NODES).ravel()
+        return nodes, np.resize(0.25 * self.half * WEIGHTS, nodes.shape) * np.exp(-0.5 * (reach + nodes))
+
+    def missed(self, reach: float, q: float, exponent: float, frequency: float) -> float:
+        """Bound the error of the rules for E[f] at Re s = exponent, |Im s| <= frequency."""
+        turn = AXES[1] * self.half
+        bottom, top = self.centres - AXES[0] * self.half, self.centres + AXES[0] * self.half
+        farthest = np.hypot(np.maximum(np.abs(bottom), np.abs(top)), turn)
+        size = math.log(q) + np.minimum(np.log(np.expm1(farthest)), np.logaddexp(top, 0.0))
+        growth = q * np.exp(top)
+        angle = frequency * np.arctan2(growth * math.sin(turn), 1.0 - q + growth * math.cos(turn))
+        least, most = _log_ratio(bottom, q) + math.log(math.cos(turn)), _log_ratio(top, q)
+        bend = (exponent - 2.0) * (np.maximum(most, 0.0) if exponent >= 2 else np.minimum(least, 0.0))
+        second = 0.5 * (abs(exponent) + frequency) * (abs(exponent - 1.0) + frequency)
+        taylor = (math.log(second) if second > 0 else -math.inf) + 2.0 * size + bend + angle
+        powers = exponent * (most if exponent >= 0 else least) + angle
+        plain = np.logaddexp(powers, np.logaddexp(0.0, np.log(abs(exponent) + frequency + LEAST) + size))
+        terms = np.minimum(taylor, plain) - 0.5 * (reach + bottom)
+        return float(np.sum(np.exp(np.minimum(terms, 700.0)))) * 0.25 * QUADRATURE * self.half * (1 + 1e-6)
+
+
+def _row(one: BoundedMixture, exponent: float, frequency: float) -> Grid:
+    """Return the nodes of one mixture, those of the density first.
+
+    An error of ε |l| in l moves log r and, where it is small, r − 1 by ε' = (1 + |l|) ε of themselves at most, f and
+    its slope by 2.4 ε' of their size where they are summed by series, else by 2 (1 + |s|) |log r| ε' of the larger of
+    their parts. Nodes are off by ulps of their panel's ends; stretching σ, and with it l, by 1 + ε changes the density
+    by (1 + σ) ε of itself.
+    """
+    q, reach, missed = one.probability, float(_middle(one.reach)), 0.0
+    l, mass, moved, heavier = _atoms(one)  # noqa: E741
+    if max(float(np.max(np.abs(l))), reach) > LARGEST_EXPONENT:
+        raise NumericalFailure("contour: the likelihood ratio leaves the floats. Use accountant='pld'.")
+    if reach > 0:
+        panels = _panels(reach, q, exponent, frequency)
+        missed = panels.missed(reach, q, exponent, frequency)
+        within, weight = panels.law(reach)
+        stretched = float(one.reach.width) / reach / UNIT_ROUNDOFF
+        rounded = 8.0 * (1.0 + np.repeat(np.abs(panels.centres) + panels.half, len(NODES)) / np.abs(within))
+        changed = np.full(len(within), stretched * (1.0 + reach) + 16.0 + 4.0 * reach)
+        l, mass = np.append(within, l), np.append(weight, mass)  # noqa: E741
+        moved, heavier = np.append(stretched + rounded, moved), np.append(changed, heavier)
+    loss, w = _log_ratio(l, q), q * np.expm1(l)
+    if not max(np.max(exponent * loss), np.max((exponent - 1.0) * loss)) <= LARGEST_EXPONENT:
+        raise NumericalFailure("contour: powers of the likelihood ratio leave the floats. Use accountant='pld'.")
+    doubt = 16.0 + heavier + 4.0 * moved * (1.0 + np.abs(l)) * (1.0 + (1.0 + abs(exponent)) * np.abs(loss))
+    z, weight, w, loss, doubt = (part[None, :] for part in (l, mass, w, loss, doubt))
+    return Grid(z=z, weight=weight, w=w, loss=loss, doubt=doubt, error=np.array([missed]))
+
+
+def _atoms(one: BoundedMixture) -> tuple[Array, Array, Array, Array]:
+    """Return the atoms, their masses, and by how many units of the unit roundoff, relative, each of both may be off.
+
+    Raises:
+        NumericalFailure: if a mass or a loss is not known well, or P's or Q's masses do not sum to 1.
+    """
+    l, mass = _middle(one.losses), _middle(one.masses)  # noqa: E741
+    moved, heavier = (
+        np.asarray(bounds.width) / np.maximum(np.abs(middle), LEAST) / UNIT_ROUNDOFF
+        for bounds, middle in ((one.losses, l), (one.masses, mass))
+    )
+    if not max(np.max(moved), np.max(heavier)) <= LARGEST_SPREAD:
+        raise NumericalFailure("contour: the losses or masses of a step are not known to 1e-10. Use accountant='pld'.")
+    totals = (_sum(one.masses), _sum(one.masses * exp(one.losses)))
+    if one.reach.upper == 0 and not all(total.contains(1.0) for total in totals):
+        raise NumericalFailure("contour: the masses of a step do not sum to 1. Use accountant='pld'.")
+    return l, mass, moved, heavier
+
+
+def _sum(terms: Bounds) -> Bounds:
+    ends = Bounds(lower=float(np.sum(terms.lower)), upper=float(np.sum(terms.upper)))
+    return ends.inflate(2.0 * len(terms.lower) * UNIT_ROUNDOFF)
+
+
+def _panels(reach: float, q: float, exponent: float, frequency: float) -> Panels:
+    """Return panels so narrow that on their ellipses log |f| changes by a few nats only."""
+    top = min(reach + AXES[0] * WIDEST, LARGEST_EXPONENT)
+    slope = min(1.0, q / (1.0 - q) * math.exp(top)) if q < 1.0 else 1.0
+    steepness = 0.5 + (abs(exponent) + frequency) * slope
+    count = max(1.0, 0.5 * reach / WIDEST, 0.5 * reach * steepness / STEEPEST)
+    if not count <= MOST_PANELS:
+        raise NumericalFailure("contour: moments need more nodes than the budget allows. Use accountant='pld'.")
+    return Panels.of(reach, math.ceil(count))
+
+
+def _stairs(one: BoundedMixture, exponent: float, moment: float) -> tuple[Array, Array]:
+    """Return a staircase below the tilted density of log r, shape (STAIRS,), and where its stairs end."""
+    reach, q = float(one.reach.lower), one.probability
+    if reach == 0:
+        return np.zeros(STAIRS), np.zeros(STAIRS + 1)
+    nodes, mass = _panels(reach, q, exponent, 0.0).law(reach)
+    tilted = np.cumsum(mass * np.exp(exponent * _log_ratio(nodes, q)))
+    first, last = (int(np.searchsorted(tilted, share * tilted[-1])) for share in (TAIL, 1 - TAIL))
+    l = np.linspace(nodes[first], nodes[min(last, len(nodes) - 1)], STAIRS + 1)  # noqa: E741
+    loss = _log_ratio(l, q)
+    lower_power = (exponent + 1.0) * (loss[:-1] if exponent > -1 else loss[1:])
+    log_density = lower_power - 1.5 * l[1:] - 0.5 * float(one.reach.upper) - math.log(4 * q * moment)
+    return np.exp(np.minimum(log_density, 700.0)), loss
+
+
+def _two_atoms(one: BoundedMixture, exponent: float, moment: float) -> tuple[float, float, float]:
+    """Return w of the two heaviest atoms of the tilted law, and an enclosure of how far they are apart."""
+    l, mass, moved, _ = _atoms(one)  # noqa: E741
+    loss = _log_ratio(l, one.probability)
+    tilted = np.asarray(one.masses.lower) * np.exp(exponent * loss) / moment * (1 - 1e-9)
+    if np.sum(mass > 0) < 2:
+        return 0.0, 0.0, 0.0
+    i, j = np.argsort(-tilted, kind="stable")[:2]
+    apart = abs(float(loss[i] - loss[j]))
+    slack = 64.0 * UNIT_ROUNDOFF * float(np.sum(((1.0 + moved) * (1.0 + np.abs(l)) * np.abs(loss))[[i, j]]))
+    total = float(tilted[i] + tilted[j])
+    if not apart > 2.0 * slack or not total > 0:
+        return 0.0, 0.0, 0.0
+    return 2.0 * float(tilted[i] * tilted[j]) / total * (1 - 1e-9), apart - slack, apart + slack
+
+
+def _rough_law(one: BoundedMixture) -> tuple[Array, Array]:
+    l, mass, reach = _middle(one.losses), _middle(one.masses), float(_middle(one.reach))  # noqa: E741
+    if reach > 0:
+        within, weight = Panels.of(reach, min(math.ceil(reach), ROUGH_PANELS)).law(reach)
+        l, mass = np.append(within, l), np.append(weight, mass)  # noqa: E741
+    return l, mass
+
+
+def _log_ratio(l: Array, q: float) -> Array:  # noqa: E741
+    return l if q == 1.0 else log_mixture(l, np.array(q))
+
+
+def _middle(bounds: Bounds) -> Array:
+    return np.asarray(0.5 * (np.asarray(bounds.lower) + np.asarray(bounds.upper)))
