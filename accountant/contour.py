@@ -10,19 +10,27 @@ AISTATS 2022. arXiv:2106.08567.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from accountant.core.base import Accountant, steps
+from accountant.core.base import Accountant, Steps, steps
 from accountant.core.curve import Curve
-from accountant.core.ledger import Ledger
+from accountant.core.ledger import ErrorLine, Ledger
 from accountant.core.lines import Lines, lines
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.mixtures import NONE
 from mechanisms.core.process import Adjacency, Process
+
+WIDE = 1e-6  # relative width of δ at which rare outcomes are left out
+STEP, RESERVE, DEEPEST = 32.0, 24.0, 740.0  # nats: of the depths, from δ to a depth, of the least δ
+MOST_DEEPENED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,8 @@ class Contour(Accountant):
         Raises:
             UnsupportedProcess: if a step is of another kind or may have an infinite loss.
         """
-        curves = tuple((d, LineCurve(lines=lines(parts))) for d, parts in steps(process, adjacency).items() if parts)
+        directions = steps(process, adjacency).items()
+        curves = tuple((d, LineCurve(steps=parts)) for d, parts in directions if parts and lines(parts))
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
 
 
@@ -58,16 +67,24 @@ class Contour(Accountant):
 class LineCurve(Curve):
     """δ(ε) of the composition of one direction's steps.
 
+    Where the lines of the whole have no narrow answer, as rare outcomes reign over the moments, those outcomes are left
+    out at a depth that suits δ, see `mechanisms.core.cut_normals`.
+
     Args:
-        lines: the sum of the steps' losses, and the lines on which it was integrated so far.
+        steps: the pairs and how often each runs.
     """
 
-    lines: Lines
+    steps: Steps
 
     @property
     def supremum(self) -> Bounds:
         """Σ n_i (largest loss of step i)."""
-        return self.lines.supremum
+        return self._whole.supremum
+
+    @property
+    def lost(self) -> Bounds:
+        """Enclose P(L = ∞)."""
+        return self._whole.loss.lost
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ, each ε on the line that suits it, from 0 to 1 where that can't be had within its budget.
@@ -78,35 +95,108 @@ class LineCurve(Curve):
         epsilon = np.asarray(epsilon, dtype=np.float64)
         lower, upper = np.zeros_like(epsilon), np.zeros_like(epsilon)
         inside = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
-        if not np.any(inside):
-            return Bounds(lower=lower, upper=upper)
-        plans, failures = np.array(self.lines.ladder.for_epsilon(epsilon)), []
-        for plan in np.unique(plans[inside], axis=0):
-            chosen = inside & np.all(plans == plan, axis=1)
-            try:
-                bounds = self.lines.line(int(plan[0]), int(plan[1]), epsilon[chosen]).delta(epsilon[chosen])
-            except NumericalFailure as failure:
-                bounds, failures = Bounds(lower=np.zeros(chosen.sum()), upper=np.ones(chosen.sum())), [failure]
-            lower[chosen], upper[chosen] = bounds.lower, bounds.upper
-        if failures and np.all(upper == 1.0):
-            raise failures[0]
-        return Bounds(lower=lower if self.lines.attained else np.zeros_like(lower), upper=upper)
+        if np.any(inside):
+            found = self._delta(epsilon[inside])
+            lower[inside], upper[inside] = found.lower, found.upper
+        return Bounds(lower=lower if self._whole.attained else np.zeros_like(lower), upper=upper)
 
     def guess(self, delta: float) -> float:
-        """Solve the integral for ε, on the line that suits δ and then on the one that suits that ε."""
-        plan, start = self.lines.ladder.for_delta(delta)
-        epsilon = self.lines.line(*plan, np.zeros(0)).epsilon(delta, start)
-        better = self.lines.ladder.for_epsilon(np.array([epsilon]))[0]
-        if epsilon >= self.supremum.upper or better == plan:
-            return epsilon
-        return self.lines.line(*better, np.array([epsilon])).epsilon(delta, epsilon)
+        """Solve the integral for ε."""
+        lost, offset = (float(0.5 * (end.lower + end.upper)) for end in (self.lost, self._whole.loss.offset))
+        if lost >= delta:
+            return math.inf
+        rest = (delta - lost) / (1.0 - lost)
+        try:
+            return max(self._whole.epsilon(rest) - offset, 0.0)
+        except NumericalFailure:
+            if not self._whole.loss.cuttable:
+                raise
+            return max(lines(self.steps, float(_deep_enough(math.log(rest)))).epsilon(rest) - offset, 0.0)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added on the line used for this ε."""
+        point = np.array([epsilon])
         if epsilon >= self.supremum.upper:
             return ()
-        point = np.array([epsilon])
+        for used in self._routes(point):
+            with contextlib.suppress(NumericalFailure):  # nothing was read off a line for a δ of 0 or 1
+                if not _wide(_read(used, point))[0] or used is not self._whole:
+                    return _ledger(used, epsilon)
+        return ()
+
+    @property
+    def _whole(self) -> Lines:
+        return lines(self.steps)
+
+    def _delta(self, epsilon: Array) -> Bounds:
+        """Enclose δ below the largest loss: by the lines of the whole and, where these do not, by those of a part."""
+        best, failure = Bounds(lower=np.zeros_like(epsilon), upper=np.ones_like(epsilon)), None
         try:
-            return self.lines.line(*self.lines.ladder.for_epsilon(point)[0], point).ledger(epsilon)
-        except NumericalFailure:  # nothing was read off a line for a δ of 0 or 1
-            return ()
+            best = _read(self._whole, epsilon)
+        except NumericalFailure as error:
+            failure = error
+        wide = _wide(best)
+        if self._whole.loss.cuttable and np.any(wide):
+            depths = self._depths(epsilon)
+            for depth in np.unique(depths[wide]):
+                chosen = wide & (depths == depth)
+                with contextlib.suppress(NumericalFailure):
+                    found = _read(lines(self.steps, float(depth)), epsilon[chosen])
+                    best.lower[chosen] = np.maximum(best.lower[chosen], found.lower)
+                    best.upper[chosen] = np.minimum(best.upper[chosen], found.upper)
+        if failure is not None and np.all(best.upper == 1.0):
+            raise failure
+        return best
+
+    def _routes(self, epsilon: Array) -> list[Lines]:
+        if not self._whole.loss.cuttable:
+            return [self._whole]
+        return [self._whole, lines(self.steps, float(self._depths(epsilon)[0]))]
+
+    def _depths(self, epsilon: Array) -> Array:
+        """Return, in nats, how rare outcomes must be to be left out, for the δ that ladders expect at every ε."""
+        depths = np.full(epsilon.shape, STEP * 2)
+        for _ in range(MOST_DEEPENED):
+            needed = depths.copy()
+            for depth in np.unique(depths):
+                chosen = depths == depth
+                expected = lines(self.steps, float(depth)).ladder.log_delta_at(epsilon[chosen])
+                needed[chosen] = np.maximum(depth, _deep_enough(expected))
+            if np.array_equal(needed, depths):
+                break
+            depths = needed
+        return depths
+
+
+def _deep_enough(log_delta: Array | float) -> Array:
+    """Return a multiple of `STEP` by which what is left out lies far below δ."""
+    return np.asarray(STEP * np.ceil((RESERVE + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / STEP))
+
+
+def _wide(bounds: Bounds) -> NDArray[np.bool_]:
+    return np.asarray(bounds.upper - bounds.lower > WIDE * bounds.upper)
+
+
+def _read(used: Lines, epsilon: Array) -> Bounds:
+    """Enclose δ of the steps by the lines of what `LossSum` composes of them."""
+    loss = used.loss
+    if loss.offset == NONE:
+        found = used.delta(epsilon)
+    else:
+        ends = used.delta(epsilon + loss.offset.upper), used.delta(epsilon + loss.offset.lower)
+        found = Bounds(lower=ends[0].lower, upper=ends[1].upper)
+    if loss.lost != NONE:
+        found = loss.lost + (1.0 - loss.lost) * found
+    upper = np.minimum(found.upper + loss.left_out * (1 + 1e-9), 1.0) if loss.left_out else found.upper
+    return Bounds(lower=np.clip(found.lower, 0.0, upper), upper=np.minimum(upper, 1.0))
+
+
+def _ledger(used: Lines, epsilon: float) -> Ledger:
+    point = np.array([epsilon + used.loss.offset.upper])
+    ledger = used.line(*used.ladder.for_epsilon(point)[0], point).ledger(float(point[0]))
+    if not used.loss.left_out:
+        return ledger
+    left_out = ErrorLine(
+        source="truncation: rare outcomes left out", bound=used.loss.left_out, unit="delta", basis="proved"
+    )
+    return (*ledger, left_out)

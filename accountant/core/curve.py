@@ -21,6 +21,11 @@ class Curve(ABC):
         """Enclose the smallest ε with δ(ε) = 0; the upper end is inf where none is known."""
         return Bounds(lower=0.0, upper=math.inf)
 
+    @property
+    def lost(self) -> Bounds:
+        """Enclose P(L = ∞), what δ(ε) falls to."""
+        return Bounds(lower=0.0, upper=1.0)
+
     def guess(self, delta: float) -> float:
         """Return about the ε at which δ(ε) = delta, from where a search may start: no guarantee."""
         return 1.0

@@ -22,7 +22,9 @@ from mechanisms.core.errors import NumericalFailure
 
 LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the loss)
 BLOCK, MOST_BLOCKS = 24, 3
-RATIO = 2.0**0.25  # of neighbouring rungs
+RATIO = 2.0**0.25  # of neighbouring rungs, where K' does not leap
+STRAIGHT, STEEP, FINEST = 4.0, 4.0, 1e-3  # factors: of K' at the first rung, and of K' and θ between neighbours
+ADDED, MOST_REFINED = 5, 3
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
 LARGEST = 1e100  # of an ε that is planned for
@@ -47,7 +49,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ladder:
-    """K and its derivatives at θ_j = θ_0 2^(j/4), of one sum of losses; infinite from where powers leave the floats on.
+    """K and its derivatives at growing θ_j of one sum of losses; infinite from where powers leave the floats on.
 
     Args:
         theta: the θ_j, shape (n,).
@@ -75,30 +77,35 @@ class Ladder:
         square = -8.0 * float(plan(np.array([-0.5]))[0][0])  # μ² for a Gaussian
         if not 1e-180 < square < 1e290:
             raise NumericalFailure("contour, pld: losses are too small or too large for floats. Use accountant='rdp'.")
-        untilted = float(
-            plan(np.array([1e-3 * LEAST_SPREAD / math.sqrt(square)]))[2][0]
-        )  # rare large losses count here
-        widest = math.sqrt(max(square, untilted if math.isfinite(untilted) else 0.0))
-        first = math.ceil(4 * math.log2(LEAST_SPREAD / widest))
-        while first > -4000 and not math.isfinite(plan(np.array([4.0 * RATIO**first]))[0][0]):
-            first -= BLOCK
+        first, lowered = _first(plan, math.sqrt(square))
         blocks: list[tuple[Array, ...]] = []
-        for block in range(MOST_BLOCKS):
+        for block in range(MOST_BLOCKS + lowered):
             theta = RATIO ** (first + BLOCK * block + np.arange(BLOCK, dtype=np.float64))
-            found = plan(theta)
-            blocks.append((theta, *found, _log_deltas(theta, *found)))
+            blocks.append(_entries(plan, theta))
             if blocks[-1][-1][-1] < -DEEPEST:
                 break
-        theta, value, slope, bend, log_delta = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        entries = tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        for _ in range(MOST_REFINED):
+            between = _steep(*entries)
+            if not len(between):
+                break
+            added = _entries(plan, between)
+            order = np.argsort(np.concatenate([entries[0], between]))
+            entries = tuple(np.concatenate(both)[order] for both in zip(entries, added, strict=True))
+        theta, value, slope, bend, log_delta = entries
         return cls(theta=theta, value=value, slope=slope, bend=bend, log_delta=log_delta, spread=math.sqrt(square))
 
     def for_epsilon(self, epsilon: Array) -> list[tuple[int, int]]:
         """Return the rung and the level of the line that suits each ε, shape (n,)."""
+        return self._chosen(np.minimum(epsilon, LARGEST), self.log_delta_at(epsilon))
+
+    def log_delta_at(self, epsilon: Array) -> Array:
+        """Return about log δ at every ε; it falls by about θ."""
         epsilon = np.minimum(epsilon, LARGEST)
         entry = np.searchsorted(np.maximum.accumulate(self.slope), epsilon)
         before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
         excess = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
-        return self._chosen(epsilon, self.log_delta[before] - self.theta[after] * excess)  # log δ falls by about θ
+        return np.asarray(self.log_delta[before] - self.theta[after] * excess)
 
     def for_delta(self, delta: float) -> tuple[tuple[int, int], float]:
         """Return the rung and the level of the line that suits δ, and about the ε to expect."""
@@ -151,6 +158,38 @@ class Ladder:
             better = finite & finite[further] & (spacing > best)
             best, shown = np.where(better, spacing, best), np.where(better, further, shown)
         return np.minimum(best, 2 * math.pi * self.theta / goal), shown
+
+
+def _first(plan: Plan, spread: float) -> tuple[int, int]:
+    """Return the first power of `RATIO`, and how many blocks it lies below that of a normal of this deviation.
+
+    Below it K' is about K'(0) + θ K''(0): rare large losses may have a say at tilts at which the others hardly have.
+    """
+    tiny = 1e-3 * LEAST_SPREAD / spread
+    _, slope, bend = (float(part[0]) for part in plan(np.array([tiny])))
+    widest = max(spread, math.sqrt(bend)) if math.isfinite(bend) else spread
+    first, lowered = math.ceil(math.log(LEAST_SPREAD / widest) / math.log(RATIO)), 0
+    while first > -4000:
+        theta = RATIO**first
+        value, slopes, _ = plan(np.array([theta, 4.0 * theta]))
+        if math.isfinite(value[1]) and not slopes[0] > STRAIGHT * (slope + theta * bend):
+            break
+        first, lowered = first - BLOCK, lowered + 1
+    return first, lowered
+
+
+def _entries(plan: Plan, theta: Array) -> tuple[Array, ...]:
+    found = plan(theta)
+    return theta, *found, _log_deltas(theta, *found)
+
+
+def _steep(theta: Array, value: Array, slope: Array, bend: Array, log_delta: Array) -> Array:
+    """Return θ to add between neighbours where K' grows by more than `STEEP` and δ is still a float."""
+    with np.errstate(invalid="ignore"):
+        leaps = ~(slope[1:] <= STEEP * slope[:-1]) & np.isfinite(slope[:-1]) & (log_delta[:-1] > -DEEPEST)
+    leaps &= theta[1:] > theta[:-1] * (1 + FINEST)
+    shares = np.arange(1, ADDED + 1) / (ADDED + 1)
+    return np.asarray(theta[:-1][leaps, None] * (theta[1:] / theta[:-1])[leaps, None] ** shares).ravel()
 
 
 def _log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:

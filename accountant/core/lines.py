@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+import numpy as np
+
 from accountant.core.base import Steps, largest_loss
 from accountant.core.ladder import NATS, Ladder
 from accountant.core.loss_sums import LossSum
@@ -39,6 +41,39 @@ class Lines:
         """Where lines may stand."""
         return Ladder.of(self.loss.plan)
 
+    def delta(self, epsilon: Array) -> Bounds:
+        """Enclose the δ of what `LossSum` composes, each ε on the line that suits it; from 0 to 1 where there is none.
+
+        Raises:
+            NumericalFailure: if no ε has a line within its budget.
+        """
+        lower, upper = np.zeros_like(epsilon), np.ones_like(epsilon)
+        plans, failure, known = np.array(self.ladder.for_epsilon(epsilon)), None, False
+        for plan in np.unique(plans, axis=0):
+            chosen = np.all(plans == plan, axis=1)
+            try:
+                bounds = self.line(int(plan[0]), int(plan[1]), epsilon[chosen]).delta(epsilon[chosen])
+            except NumericalFailure as error:
+                failure = error
+                continue
+            lower[chosen], upper[chosen], known = bounds.lower, bounds.upper, True
+        if failure and not known:
+            raise failure
+        return Bounds(lower=lower, upper=upper)
+
+    def epsilon(self, delta: float) -> float:
+        """Solve the integral for ε, on the line that suits δ and then on the one that suits that ε: no guarantee.
+
+        Raises:
+            NumericalFailure: if there is no such line within its budget.
+        """
+        plan, start = self.ladder.for_delta(delta)
+        epsilon = self.line(*plan, np.zeros(0)).epsilon(delta, start)
+        better = self.ladder.for_epsilon(np.array([epsilon]))[0]
+        if epsilon >= self.supremum.upper or better == plan:
+            return epsilon
+        return self.line(*better, np.array([epsilon])).epsilon(delta, epsilon)
+
     def line(self, rung: int, level: int, epsilon: Array) -> Line:
         """Return a line of this rung whose aliases do not count at these ε; of a lower one where it has none.
 
@@ -70,11 +105,11 @@ class Lines:
 
 
 @lru_cache(maxsize=32)
-def lines(parts: Steps) -> Lines:
-    """Return the lines for these steps.
+def lines(parts: Steps, nats: float = math.inf) -> Lines:
+    """Return the lines for these steps, outcomes of probability e^{−nats} or so left out.
 
     Raises:
         UnsupportedProcess: if the transform of a step is not known.
     """
-    loss, attained = LossSum.of(parts), all(pair.attained for pair, _ in parts)
+    loss, attained = LossSum.of(parts, nats), all(pair.attained for pair, _ in parts)
     return Lines(loss=loss, supremum=largest_loss(parts), attained=attained)

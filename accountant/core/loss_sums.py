@@ -13,11 +13,12 @@ import numpy as np
 
 from accountant.core.base import Steps
 from mechanisms.core.bounded_losses import BoundedLosses
-from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.bounds import Array, Bounds, expm1, log1p
+from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.loss_transform import Losses
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT
-from mechanisms.core.mixtures import BoundedMixture, NormalMixture
+from mechanisms.core.mixtures import NONE, BoundedMixture, NormalMixture
 from mechanisms.core.normal_mixture import SampledNormals
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
@@ -30,18 +31,29 @@ PLANNED = 2**11  # powers × kinds of steps that are planned at once
 class LossSum:
     """The sum of the losses of steps whose transforms are known.
 
+    Infinite losses are set apart, and the farthest outcomes may be left out: with δ' of the rest, see
+    `mechanisms.core.mixtures` and `mechanisms.core.cut_normals`,
+
+        lost + (1 − lost) δ'(ε + offset) <= δ(ε) <= lost + (1 − lost) δ'(ε + offset) + left_out.
+
     Args:
         square: enclosure of Σ n_i μ_i² over the unsampled normals.
         groups: the other steps, those of one kind and direction together, with their numbers n_i, shape (k,).
+        lost: enclosure of the probability that a loss is infinite.
+        offset: as above.
+        left_out: bound of the probability of an outcome left out.
     """
 
     square: Bounds
     groups: tuple[tuple[Losses, Array], ...]
+    lost: Bounds
+    offset: Bounds
+    left_out: float
     _apart: dict[float, tuple[Array, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, parts: Steps) -> LossSum:
-        """Return the sum of these steps' losses.
+    def of(cls, parts: Steps, nats: float = math.inf) -> LossSum:
+        """Return the sum of these steps' losses, outcomes of probability e^{−nats} or so left out.
 
         Raises:
             UnsupportedProcess: if a step's pair is no mixture of known laws.
@@ -49,24 +61,37 @@ class LossSum:
         """
         mixtures = [(_mixture(pair), float(times)) for pair, times in parts]
         normals = [(m, n) for m, n in mixtures if isinstance(m, NormalMixture)]
-        bounded = [(m, n) for m, n in mixtures if isinstance(m, BoundedMixture) and _largest(m) > 0]
+        bounded = [(m, n) for m, n in mixtures if isinstance(m, BoundedMixture)]
         ranges = [(m.shift.lower * m.probability, m.shift.upper / LARGE) for m, _ in normals]
-        ranges += [(_largest(m) * m.probability, _largest(m) / LARGEST_EXPONENT) for m, _ in bounded]
+        sizes = [(_largest(m), m) for m, _ in bounded]
+        ranges += [(size * m.probability, size / LARGEST_EXPONENT) for size, m in sizes if size > 0]
         if any(not (lower > SMALL and upper < 1.0) for lower, upper in ranges):
             raise NumericalFailure("contour: losses are too small or too large for floats. Use accountant='pld'.")
-        square, groups = Bounds.exact(0.0), []
+        square, left_out = Bounds.exact(0.0), 0.0
+        groups: list[tuple[Losses, Array]] = []
         for m, n in normals:
             if m.probability == 1.0:
                 square = square + n * m.shift * m.shift
         for reverse in (False, True):
             chosen = [(m, n) for m, n in normals if m.probability < 1.0 and m.reverse == reverse]
-            if chosen:
-                groups.append(_group(_together([m for m, _ in chosen], reverse), [n for _, n in chosen]))
-            others = [(m, n) for m, n in bounded if m.reverse == reverse]
+            times = np.array([n for _, n in chosen])
+            if chosen and math.isfinite(nats):
+                cut = _cut(chosen, nats, reverse)
+                left_out += float(np.sum(np.exp(cut.log_lost() + np.log(times)))) * (1 + 1e-9)
+                groups.append((cut, times))
+            elif chosen:
+                groups.append((_together([m for m, _ in chosen], reverse), times))
+            others = [(m, n) for m, n in bounded if m.reverse == reverse and _largest(m) > 0]
             if others:
                 losses = BoundedLosses(mixtures=tuple(m for m, _ in others), reverse=reverse)
-                groups.append(_group(losses, [n for _, n in others]))
-        return cls(square=square, groups=tuple(groups))
+                groups.append((losses, np.array([n for _, n in others])))
+        lost, offset = _apart(bounded)
+        return cls(square=square, groups=tuple(groups), lost=lost, offset=offset, left_out=left_out)
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether there are outcomes to leave out."""
+        return any(isinstance(losses, SampledNormals) for losses, _ in self.groups)
 
     @property
     def kinds(self) -> int:
@@ -180,8 +205,28 @@ def _largest(mixture: BoundedMixture) -> float:
     return float(np.max(np.abs([mixture.losses.lower, mixture.losses.upper])))
 
 
-def _group(losses: Losses, times: list[float]) -> tuple[Losses, Array]:
-    return losses, np.array(times)
+def _apart(bounded: list[tuple[BoundedMixture, float]]) -> tuple[Bounds, Bounds]:
+    """Return the probability 1 − Π (1 − d_i)^{n_i} that a loss is infinite, and the offset of the others."""
+    log_kept, offset = Bounds.exact(0.0), Bounds.exact(0.0)
+    for m, n in bounded:
+        if m.lost.upper > 0:
+            log_kept = log_kept + n * log1p(-m.lost)
+        if m.offset != NONE:
+            offset = offset + n * m.offset
+    return -expm1(log_kept), offset
+
+
+def _cut(chosen: list[tuple[NormalMixture, float]], nats: float, reverse: bool) -> CutNormals:
+    """Leave out of each of k kinds what has probability e^{−nats} / k or so in all its steps: where both parts of P do.
+
+    P(z > Z) <= e^{−Z²/2} + q e^{−(Z − μ)²/2}.
+    """
+    pairs, times = [m for m, _ in chosen], np.log([n for _, n in chosen])
+    whole = _together(pairs, reverse)
+    share = nats + times + math.log(2 * len(pairs))
+    of_jumps = np.asarray(whole.shift.upper) + np.sqrt(2.0 * np.maximum(share + np.log(whole.probability), 0.0))
+    last = np.maximum(np.sqrt(2.0 * share), of_jumps)
+    return CutNormals(shift=whole.shift, probability=whole.probability, last=last, reverse=reverse)
 
 
 def _together(mixtures: list[NormalMixture], reverse: bool) -> SampledNormals:

@@ -28,7 +28,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 
 FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least so far
 CUT, LEAST_USE = 1e-11, 2e-4  # relative: where nodes may end, and twice what atoms may leave beyond any end
-MOST_NODES = 4096
+MOST_NODES = 2**14
 SECANTS = 24
 FARTHEST = 1e100  # ε beyond it have its upper end, and 0 for the lower one
 SMALLEST, LEAST = 1e-307, 1e-322  # about the least normal float and the least float

@@ -1,18 +1,8 @@
 """Fourier transforms of bounded privacy losses, Poisson-sampled or not: of discrete steps and of Laplace steps.
 
 With l the loss of (P, Q) and r = 1 − q + q e^l, E_Q[r] = 1, so that E_Q[r^s] = 1 + E_Q[f], f = r^s − 1 − s (r − 1), as
-in `mechanisms.core.loss_transform`. Atoms of l are summed. Where l has the density e^{−(σ + l)/2}/4 on (−σ, σ), panels
-of half width b take Gauss–Legendre rules of 20 nodes. Their error is below (64/15) ρ^{−40} / (1 − ρ^{−2}) b times the
-largest |f e^{−(σ + l)/2}/4| on the ellipse of ρ = 4, whose half axes are 2.125 b and 1.875 b     [Tre19, Thm 19.3];
-there, with c the centre, Re l in c ± 2.125 b and |Im l| <= 1.875 b < π/2,
-
-    |r − 1| <= q min(e^{|l|} − 1, e^{Re l} + 1),    cos(Im l) r(Re l) <= |r| <= r(Re l),
-    arg r <= arctan(q e^{Re l} sin(Im l) / (1 − q + q e^{Re l} cos(Im l))),
-
-of which f is bounded as in `mechanisms.core.mixture_grid`, a mixture of 1 and r having its modulus and angle between
-theirs.
-
-[Tre19] L. N. Trefethen. Approximation Theory and Approximation Practice, extended edition. SIAM 2019.
+in `mechanisms.core.loss_transform`. Atoms of l are summed; where l has the density e^{−(σ + l)/2}/4 on (−σ, σ), it is
+integrated as in `mechanisms.core.panels`.
 """
 
 from __future__ import annotations
@@ -24,18 +14,14 @@ import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds, exp
 from mechanisms.core.errors import NumericalFailure
-from mechanisms.core.gauss_legendre import NODES, WEIGHTS
 from mechanisms.core.loss_transform import STAIRS, Losses, piled, rough_cumulants
-from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, Grid, log_mixture
+from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, Grid
 from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF
+from mechanisms.core.panels import AXES, LEAST, STEEPEST, WIDEST, Panels, log_ratio, node_doubt, row, stacked
 
-ELLIPSE, AXES = 4.0, (2.125, 1.875)
-QUADRATURE = 64 / 15 * ELLIPSE**-40 / (1 - ELLIPSE**-2)
-WIDEST, STEEPEST = 0.5, 4.0  # half widths of a panel, in l and in log |f|
 MOST_PANELS, ROUGH_PANELS = 100, 25  # on either side of 0
 ROUGH = 2**17  # nodes × powers that are planned at once
-LEAST = 1e-290  # sizes below which relative errors mean nothing
 TAIL = 0.004  # of the tilted density that the stairs leave out on either side
 
 
@@ -67,7 +53,7 @@ class BoundedLosses(Losses):
             l, mass = _rough_law(one)  # noqa: E741
             rows = max(1, ROUGH // len(l))
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                loss, w = _log_ratio(l, one.probability), one.probability * np.expm1(l)
+                loss, w = log_ratio(l, one.probability), one.probability * np.expm1(l)
                 parts = [
                     rough_cumulants(w, loss, np.log(mass), exponent[k : k + rows]) for k in range(0, len(powers), rows)
                 ]
@@ -86,15 +72,7 @@ class BoundedLosses(Losses):
         return weight, least, most
 
     def _nodes(self, exponent: float, frequency: float) -> Grid:
-        rows = [_row(one, exponent, frequency) for one in self.mixtures]
-        most = max(row.z.shape[1] for row in rows)
-
-        def together(name: str) -> Array:
-            parts = [getattr(row, name)[0] for row in rows]
-            return np.array([np.pad(part, (0, most - len(part))) for part in parts])  # weightless nodes at l = 0
-
-        columns = {name: together(name) for name in ("z", "weight", "w", "loss", "doubt")}
-        return Grid(**columns, error=np.concatenate([row.error for row in rows]))
+        return stacked([_row(one, exponent, frequency) for one in self.mixtures])
 
     def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
         """log r has the density e^{−(σ + l)/2} r^{s+1} / (4 q e^l E[r^s]), bounded from below on each stair."""
@@ -103,54 +81,17 @@ class BoundedLosses(Losses):
         return piled(np.array([density for density, _ in stairs]), np.array([ends for _, ends in stairs]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Panels:
-    """Equal panels on (−σ, σ), half of them below 0.
-
-    Args:
-        half: half their width.
-        centres: shape (n,).
-    """
-
-    half: float
-    centres: Array
-
-    @classmethod
-    def of(cls, reach: float, count: int) -> Panels:
-        """Return `count` panels on either side of 0."""
-        half = 0.5 * reach / count
-        return cls(half=half, centres=half * (2.0 * np.arange(-count, count) + 1.0))
-
-    def law(self, reach: float) -> tuple[Array, Array]:
-        """Return the nodes and their weights, the density included."""
-        nodes = (self.centres[:, None] + self.half * NODES).ravel()
-        return nodes, np.resize(0.25 * self.half * WEIGHTS, nodes.shape) * np.exp(-0.5 * (reach + nodes))
-
-    def missed(self, reach: float, q: float, exponent: float, frequency: float) -> float:
-        """Bound the error of the rules for E[f] at Re s = exponent, |Im s| <= frequency."""
-        turn = AXES[1] * self.half
-        bottom, top = self.centres - AXES[0] * self.half, self.centres + AXES[0] * self.half
-        farthest = np.hypot(np.maximum(np.abs(bottom), np.abs(top)), turn)
-        size = math.log(q) + np.minimum(np.log(np.expm1(farthest)), np.logaddexp(top, 0.0))
-        growth = q * np.exp(top)
-        angle = frequency * np.arctan2(growth * math.sin(turn), 1.0 - q + growth * math.cos(turn))
-        least, most = _log_ratio(bottom, q) + math.log(math.cos(turn)), _log_ratio(top, q)
-        bend = (exponent - 2.0) * (np.maximum(most, 0.0) if exponent >= 2 else np.minimum(least, 0.0))
-        second = 0.5 * (abs(exponent) + frequency) * (abs(exponent - 1.0) + frequency)
-        taylor = (math.log(second) if second > 0 else -math.inf) + 2.0 * size + bend + angle
-        powers = exponent * (most if exponent >= 0 else least) + angle
-        plain = np.logaddexp(powers, np.logaddexp(0.0, np.log(abs(exponent) + frequency + LEAST) + size))
-        terms = np.minimum(taylor, plain) - 0.5 * (reach + bottom)
-        return float(np.sum(np.exp(np.minimum(terms, 700.0)))) * 0.25 * QUADRATURE * self.half * (1 + 1e-6)
+def _law(panels: Panels, reach: float) -> tuple[Array, Array]:
+    """Return the nodes and their weights, the density included."""
+    nodes, weight = panels.nodes()
+    return nodes, 0.25 * weight * np.exp(-0.5 * (reach + nodes))
 
 
 def _row(one: BoundedMixture, exponent: float, frequency: float) -> Grid:
     """Return the nodes of one mixture, those of the density first.
 
-    An error of ε |l| in l moves log r and, where it is small, r − 1 by ε' = (1 + |l|) ε of themselves at most, f and
-    its slope by 2.4 ε' of their size where they are summed by series, else by 2 (1 + |s|) |log r| ε' of the larger of
-    their parts. Nodes are off by ulps of their panel's ends; stretching σ, and with it l, by 1 + ε changes the density
-    by (1 + σ) ε of itself.
+    Nodes are off by ulps of their panel's ends; stretching σ, and with it l, by 1 + ε changes the density by (1 + σ) ε
+    of itself.
     """
     q, reach, missed = one.probability, float(_middle(one.reach)), 0.0
     l, mass, moved, heavier = _atoms(one)  # noqa: E741
@@ -158,19 +99,16 @@ def _row(one: BoundedMixture, exponent: float, frequency: float) -> Grid:
         raise NumericalFailure("contour: the likelihood ratio leaves the floats. Use accountant='pld'.")
     if reach > 0:
         panels = _panels(reach, q, exponent, frequency)
-        missed = panels.missed(reach, q, exponent, frequency)
-        within, weight = panels.law(reach)
+        missed = panels.missed(-0.5 * (reach + panels.bottom) - math.log(4.0), q, exponent, frequency)
+        within, weight = _law(panels, reach)
         stretched = float(one.reach.width) / reach / UNIT_ROUNDOFF
-        rounded = 8.0 * (1.0 + np.repeat(np.abs(panels.centres) + panels.half, len(NODES)) / np.abs(within))
         changed = np.full(len(within), stretched * (1.0 + reach) + 16.0 + 4.0 * reach)
         l, mass = np.append(within, l), np.append(weight, mass)  # noqa: E741
-        moved, heavier = np.append(stretched + rounded, moved), np.append(changed, heavier)
-    loss, w = _log_ratio(l, q), q * np.expm1(l)
+        moved, heavier = np.append(stretched + panels.rounded(within), moved), np.append(changed, heavier)
+    loss = log_ratio(l, q)
     if not max(np.max(exponent * loss), np.max((exponent - 1.0) * loss)) <= LARGEST_EXPONENT:
         raise NumericalFailure("contour: powers of the likelihood ratio leave the floats. Use accountant='pld'.")
-    doubt = 16.0 + heavier + 4.0 * moved * (1.0 + np.abs(l)) * (1.0 + (1.0 + abs(exponent)) * np.abs(loss))
-    z, weight, w, loss, doubt = (part[None, :] for part in (l, mass, w, loss, doubt))
-    return Grid(z=z, weight=weight, w=w, loss=loss, doubt=doubt, error=np.array([missed]))
+    return row(l, mass, node_doubt(l, loss, moved, heavier, exponent), missed, q)
 
 
 def _atoms(one: BoundedMixture) -> tuple[Array, Array, Array, Array]:
@@ -205,7 +143,13 @@ def _panels(reach: float, q: float, exponent: float, frequency: float) -> Panels
     count = max(1.0, 0.5 * reach / WIDEST, 0.5 * reach * steepness / STEEPEST)
     if not count <= MOST_PANELS:
         raise NumericalFailure("contour: moments need more nodes than the budget allows. Use accountant='pld'.")
-    return Panels.of(reach, math.ceil(count))
+    return _equal(reach, math.ceil(count))
+
+
+def _equal(reach: float, count: int) -> Panels:
+    """Return `count` equal panels on either side of 0."""
+    half = 0.5 * reach / count
+    return Panels(half=np.full(2 * count, half), centres=half * (2.0 * np.arange(-count, count) + 1.0))
 
 
 def _stairs(one: BoundedMixture, exponent: float, moment: float) -> tuple[Array, Array]:
@@ -213,11 +157,11 @@ def _stairs(one: BoundedMixture, exponent: float, moment: float) -> tuple[Array,
     reach, q = float(one.reach.lower), one.probability
     if reach == 0:
         return np.zeros(STAIRS), np.zeros(STAIRS + 1)
-    nodes, mass = _panels(reach, q, exponent, 0.0).law(reach)
-    tilted = np.cumsum(mass * np.exp(exponent * _log_ratio(nodes, q)))
+    nodes, mass = _law(_panels(reach, q, exponent, 0.0), reach)
+    tilted = np.cumsum(mass * np.exp(exponent * log_ratio(nodes, q)))
     first, last = (int(np.searchsorted(tilted, share * tilted[-1])) for share in (TAIL, 1 - TAIL))
     l = np.linspace(nodes[first], nodes[min(last, len(nodes) - 1)], STAIRS + 1)  # noqa: E741
-    loss = _log_ratio(l, q)
+    loss = log_ratio(l, q)
     lower_power = (exponent + 1.0) * (loss[:-1] if exponent > -1 else loss[1:])
     log_density = lower_power - 1.5 * l[1:] - 0.5 * float(one.reach.upper) - math.log(4 * q * moment)
     return np.exp(np.minimum(log_density, 700.0)), loss
@@ -226,7 +170,7 @@ def _stairs(one: BoundedMixture, exponent: float, moment: float) -> tuple[Array,
 def _two_atoms(one: BoundedMixture, exponent: float, moment: float) -> tuple[float, float, float]:
     """Return w of the two heaviest atoms of the tilted law, and an enclosure of how far they are apart."""
     l, mass, moved, _ = _atoms(one)  # noqa: E741
-    loss = _log_ratio(l, one.probability)
+    loss = log_ratio(l, one.probability)
     tilted = np.asarray(one.masses.lower) * np.exp(exponent * loss) / moment * (1 - 1e-9)
     if np.sum(mass > 0) < 2:
         return 0.0, 0.0, 0.0
@@ -242,13 +186,9 @@ def _two_atoms(one: BoundedMixture, exponent: float, moment: float) -> tuple[flo
 def _rough_law(one: BoundedMixture) -> tuple[Array, Array]:
     l, mass, reach = _middle(one.losses), _middle(one.masses), float(_middle(one.reach))  # noqa: E741
     if reach > 0:
-        within, weight = Panels.of(reach, min(math.ceil(reach), ROUGH_PANELS)).law(reach)
+        within, weight = _law(_equal(reach, min(math.ceil(reach), ROUGH_PANELS)), reach)
         l, mass = np.append(within, l), np.append(weight, mass)  # noqa: E741
     return l, mass
-
-
-def _log_ratio(l: Array, q: float) -> Array:  # noqa: E741
-    return l if q == 1.0 else log_mixture(l, np.array(q))
 
 
 def _middle(bounds: Bounds) -> Array:

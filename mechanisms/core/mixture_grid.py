@@ -11,10 +11,11 @@ M is an upper sum over cells, from |φ(u + ib)| = e^{b²/2} φ(u), |w| <= q (e^x
     |f| <= |s (s − 1)| / 2 · |w|² · max over τ of |1 + τw|^{Re s − 2} e^{|Im s| arg (1 + τw)}     (Taylor)
     |f| <= |r|^{Re s} e^{|Im s| arg r} + 1 + |s w|
 
-with, at u + ib and 0 <= τ <= 1,  cos(μb/2) min(1, r(u)) <= |1 + τw| <= max(1, r(u))  and  arg (1 + τw) <= arg r,
-because 1 + τw = A + g e^{iμb}, A = 1 − τq, g = τq e^x: its square modulus (A + g)² − 4Ag sin²(μb/2) is at least
-(A + g)² cos²(μb/2) by 4Ag <= (A + g)², A + g lies between 1 and r(u), and arg (A + g e^{iμb}) rises with g/A. It does
-not rise with b where cos μb < −g/A, so that the largest over all |b| <= a is at μb = min(μa, arccos(−min(g/A, 1))).
+with, at u + ib and 0 <= τ <= 1,  κ min(1, r(u)) <= |1 + τw| <= max(1, r(u))  and  arg (1 + τw) <= arg r,
+because 1 + τw = A + g e^{iμb}, A = 1 − τq, g = τq e^x: its square modulus is (A + g)² (1 − 4ρ/(1 + ρ)² sin²(μb/2)) with
+ρ = g/A, which is at least (A + g)² κ² with κ taken at the largest ρ, as 4ρ/(1 + ρ)² rises up to ρ = 1; A + g lies
+between 1 and r(u), and arg (A + g e^{iμb}) rises with ρ. It does not rise with b where cos μb < −ρ, so that the largest
+over all |b| <= a is at μb = min(μa, arccos(−min(ρ, 1))).
 
 [TW14] L. N. Trefethen, J. A. C. Weideman. The Exponentially Convergent Trapezoidal Rule. SIAM Review 56 (2014).
 """
@@ -215,7 +216,7 @@ class Cells:
         turned = np.minimum(turn, np.arccos(-np.minimum(growth / (1.0 - self.q), 1.0)))  # where arg r is largest
         angle = y * np.arctan2(growth * np.sin(turned), 1.0 - self.q + growth * np.cos(turned))
         log_w = np.log(self.q) + np.logaddexp(self.x[:, 1:], 0.0)
-        shrink = np.log(np.cos(0.5 * turn))
+        shrink = log_shrink(growth / (1.0 - self.q), turn)
         least, most = self.loss[:, :-1] + shrink, self.loss[:, 1:]
         bend = (s - 2.0) * (np.maximum(most, 0.0) if s >= 2 else np.minimum(self.loss[:, :-1], 0.0) + shrink)
         taylor = math.log(0.5 * (abs(s) + y) * (abs(s - 1.0) + y)) + 2.0 * log_w + bend + angle
@@ -284,6 +285,12 @@ def log_mixture(x: Array, q: Array) -> Array:
     if np.any(x > 700.0):
         found = np.where(x > 700.0, np.log(q) + x, found)
     return np.asarray(found)
+
+
+def log_shrink(ratio: Array, turn: Array) -> Array:
+    """Bound log κ from below, κ² = 1 − 4ρ/(1 + ρ)² sin²(τ/2) for all ρ <= ratio and τ <= turn <= .8 π."""
+    most = np.minimum(ratio, 1.0)
+    return np.asarray(0.5 * np.log1p(-4.0 * most / (1.0 + most) ** 2 * np.sin(0.5 * turn) ** 2) - 1e-14)
 
 
 def _rounded_up(spacing: Array) -> Array:

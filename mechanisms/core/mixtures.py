@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mechanisms.core.bounds import Bounds
 
+NONE = Bounds(lower=0.0, upper=0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormalMixture:
@@ -27,6 +29,10 @@ class BoundedMixture:
     """What a pair may be: ((1 − q) Q + q P, Q), or that reversed, where l = log dP/dQ is bounded on either side.
 
     Under Q, l has finitely many atoms and, between −s and s, the density e^{−(s + l)/2}/4 of a Laplace mechanism's.
+    Where a pair has infinite losses, d = P(L = ∞) and m = Q(L = −∞), this is the pair given that its loss is finite, so
+    that l = L + log((1 − m)/(1 − d)), and the pair's own profile is
+
+        δ(ε) = d + (1 − d) δ'(ε + log((1 − m)/(1 − d))).
 
     Args:
         losses: enclosures of the atoms, shape (a,).
@@ -34,6 +40,8 @@ class BoundedMixture:
         reach: enclosure of s >= 0; 0 where there are atoms only.
         probability: q in (0, 1].
         reverse: whether the mixture is Q rather than P.
+        lost: enclosure of d.
+        offset: enclosure of log((1 − m)/(1 − d)).
     """
 
     losses: Bounds
@@ -41,3 +49,5 @@ class BoundedMixture:
     reach: Bounds
     probability: float
     reverse: bool
+    lost: Bounds = NONE
+    offset: Bounds = NONE

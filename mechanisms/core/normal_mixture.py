@@ -83,32 +83,27 @@ class SampledNormals(Losses):
         found = value, -slope if self.reverse else slope, bend
         return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
 
+    def _on_axis(self, nodes: Grid) -> Array:
+        """Return the z of nodes, about."""
+        return nodes.z
+
     def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
-        """Return the layers under the staircase."""
-        loss, density = self._staircase(exponent)
-        return piled(density, loss)
-
-    def _staircase(self, exponent: float) -> tuple[Array, Array]:
-        """Return the losses at the ends of `STAIRS` stairs, increasing, and bounds of their density from below.
-
-        The loss log r has the density φ(z) r^{s+1} / (μ q e^x E[r^s]).
-        """
+        """Return the layers under a staircase below the density φ(z) r^{s+1} / (μ q e^x E[r^s]) of log r, tilted."""
         nodes, moment = self._tilted(exponent)[0], self._largest_moment(exponent)
         mass = np.cumsum(nodes.weight * np.exp(exponent * nodes.loss), axis=1) / moment[:, None]
-        rows = np.arange(len(mass))[:, None]
-        ends = [
-            nodes.z[rows[:, 0], np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)]
-            for level in (TAIL, 1 - TAIL)
-        ]
-        z = np.linspace(ends[0] - 1e-9, ends[1] + 1e-9, STAIRS + 1, axis=1)
+        z, rows = self._on_axis(nodes), np.arange(len(mass))
+        first, last = (
+            z[rows, np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)] for level in (TAIL, 1 - TAIL)
+        )
+        ends = np.linspace(first - 1e-9, last + 1e-9, STAIRS + 1, axis=1)
         mu, q = self._middle[:, None], self.probability[:, None]
-        x = mu * z - 0.5 * mu * mu
+        x = mu * ends - 0.5 * mu * mu
         loss = log_mixture(x, q)
-        farthest = np.maximum(np.abs(z[:, :-1]), np.abs(z[:, 1:]))
+        farthest = np.maximum(np.abs(ends[:, :-1]), np.abs(ends[:, 1:]))
         lower_power = (exponent + 1.0) * (loss[:, :-1] if exponent > -1 else loss[:, 1:])
         log_density = lower_power - x[:, 1:] - 0.5 * farthest**2 - LOG_ROOT_TWO_PI
         log_density -= np.log(mu) + np.log(q) + np.log(moment[:, None])
-        return loss, np.exp(np.minimum(log_density, 700.0))
+        return piled(np.exp(np.minimum(log_density, 700.0)), loss)
 
     @property
     def _middle(self) -> Array:

@@ -199,13 +199,22 @@ class DiscretePair(DominatingPair):
 
     @property
     def mixture(self) -> BoundedMixture | None:
-        """The losses with Q's masses, where all losses are finite."""
-        if not self.losses or self.infinite_mass.upper > 0 or self.missing_mass.upper > 0:
+        """The finite losses with Q's masses, given that they are finite; None where none is."""
+        kept, known = 1.0 - self.infinite_mass, 1.0 - self.missing_mass
+        if not self.losses or not min(kept.lower, known.lower) > 0:
             return None
-        losses = self._losses()
-        none = Bounds.exact(0.0)
+        losses, offset = self._losses(), Bounds.exact(0.0)
+        masses = self._masses() * exp(-losses)
+        if self.infinite_mass != self.missing_mass or self.infinite_mass.width > 0:
+            offset = log1p(-self.missing_mass) - log1p(-self.infinite_mass)
         return BoundedMixture(
-            losses=losses, masses=self._masses() * exp(-losses), reach=none, probability=1.0, reverse=False
+            losses=losses + offset if offset.upper != 0 else losses,
+            masses=masses / known if known.lower < 1 else masses,
+            reach=Bounds.exact(0.0),
+            probability=1.0,
+            reverse=False,
+            lost=self.infinite_mass,
+            offset=offset,
         )
 
     def delta(self, epsilon: Bounds) -> Bounds:

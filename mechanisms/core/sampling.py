@@ -272,7 +272,9 @@ class PoissonAdd(DominatingPair):
 
 def _mixed(base: DominatingPair, probability: float, *, reverse: bool) -> NormalMixture | BoundedMixture | None:
     whole = base.mixture
-    return replace(whole, probability=probability, reverse=reverse) if whole and whole.probability == 1.0 else None
+    if whole is None or whole.probability < 1.0 or (isinstance(whole, BoundedMixture) and whole.lost.upper > 0):
+        return None
+    return replace(whole, probability=probability, reverse=reverse)
 
 
 def _at(index: int, size: int) -> Array:
