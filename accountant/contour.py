@@ -29,8 +29,11 @@ from mechanisms.core.mixtures import NONE
 from mechanisms.core.process import Adjacency, Process
 
 WIDE = 1e-6  # relative width of δ at which rare outcomes are left out
-STEP, RESERVE, DEEPEST = 32.0, 24.0, 740.0  # nats: of the depths, from δ to a depth, of the least δ
-MOST_DEEPENED = 4
+RESERVES = (16.0, 8.0, 3.0)  # nats from δ to what is left out: the less, the milder are the moments
+STEP, DEEPEST = 8.0, 740.0  # nats between depths, and of the least δ
+FIRST, MOST_DEEPENED = 8.0, 12  # nats, and rounds
+NEGLIGIBLE = 1e-306  # width of δ
+CLOSE = 1e-3  # of log δ at a guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,28 +104,39 @@ class LineCurve(Curve):
         return Bounds(lower=lower if self._whole.attained else np.zeros_like(lower), upper=upper)
 
     def guess(self, delta: float) -> float:
-        """Solve the integral for ε."""
+        """Solve the integral for ε, on lines of the whole or of a part: the first root that is one, or the nearest."""
         lost, offset = (float(0.5 * (end.lower + end.upper)) for end in (self.lost, self._whole.loss.offset))
         if lost >= delta:
             return math.inf
         rest = (delta - lost) / (1.0 - lost)
-        try:
-            return max(self._whole.epsilon(rest) - offset, 0.0)
-        except NumericalFailure:
-            if not self._whole.loss.cuttable:
-                raise
-            return max(lines(self.steps, float(_deep_enough(math.log(rest)))).epsilon(rest) - offset, 0.0)
+        failure, nearest = NumericalFailure(""), (math.inf, math.inf)
+        for depth in (math.inf, *(float(_depth(math.log(rest), reserve)) for reserve in RESERVES)):
+            try:
+                found = max(lines(self.steps, depth).epsilon(rest) - offset, 0.0)
+                off = abs(math.log(max(float(self.delta(np.array([found])).upper[0]), 1e-320) / delta))
+            except NumericalFailure as error:
+                failure = error
+            else:
+                nearest = min(nearest, (off, found))
+            if nearest[0] < CLOSE or not self._whole.loss.cuttable:
+                break
+        if nearest[0] == math.inf:
+            raise failure
+        return nearest[1]
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added on the line used for this ε."""
         point = np.array([epsilon])
         if epsilon >= self.supremum.upper:
             return ()
-        for used in self._routes(point):
+        best: tuple[float, Ledger] = math.inf, ()
+        for depth in (math.inf, *(self._depths(point, reserve)[0] for reserve in self._reserves)):
+            used = lines(self.steps, float(depth))
             with contextlib.suppress(NumericalFailure):  # nothing was read off a line for a δ of 0 or 1
-                if not _wide(_read(used, point))[0] or used is not self._whole:
-                    return _ledger(used, epsilon)
-        return ()
+                width = float(_read(used, point).width[0])
+                if width < best[0]:
+                    best = width, _ledger(used, epsilon)
+        return best[1]
 
     @property
     def _whole(self) -> Lines:
@@ -135,9 +149,11 @@ class LineCurve(Curve):
             best = _read(self._whole, epsilon)
         except NumericalFailure as error:
             failure = error
-        wide = _wide(best)
-        if self._whole.loss.cuttable and np.any(wide):
-            depths = self._depths(epsilon)
+        for reserve in self._reserves:
+            wide = self._wide(epsilon, best)
+            if not np.any(wide):
+                break
+            depths = self._depths(epsilon, reserve)
             for depth in np.unique(depths[wide]):
                 chosen = wide & (depths == depth)
                 with contextlib.suppress(NumericalFailure):
@@ -148,33 +164,34 @@ class LineCurve(Curve):
             raise failure
         return best
 
-    def _routes(self, epsilon: Array) -> list[Lines]:
-        if not self._whole.loss.cuttable:
-            return [self._whole]
-        return [self._whole, lines(self.steps, float(self._depths(epsilon)[0]))]
+    def _wide(self, epsilon: Array, delta: Bounds) -> NDArray[np.bool_]:
+        """Tell where the bracket of δ, and that of ε that it stands for as log δ falls by about θ, are both wide."""
+        ladder, width = self._whole.ladder, delta.upper - delta.lower
+        theta = ladder.theta[np.minimum(np.searchsorted(ladder.slope, epsilon), len(ladder.theta) - 1)]
+        return np.asarray(width > WIDE * delta.upper * np.maximum(1.0, 1e-2 * theta * epsilon) + NEGLIGIBLE)
 
-    def _depths(self, epsilon: Array) -> Array:
+    @property
+    def _reserves(self) -> tuple[float, ...]:
+        return RESERVES if self._whole.loss.cuttable else ()
+
+    def _depths(self, epsilon: Array, reserve: float) -> Array:
         """Return, in nats, how rare outcomes must be to be left out, for the δ that ladders expect at every ε."""
-        depths = np.full(epsilon.shape, STEP * 2)
+        depths = np.full(epsilon.shape, FIRST)
         for _ in range(MOST_DEEPENED):
             needed = depths.copy()
             for depth in np.unique(depths):
                 chosen = depths == depth
                 expected = lines(self.steps, float(depth)).ladder.log_delta_at(epsilon[chosen])
-                needed[chosen] = np.maximum(depth, _deep_enough(expected))
+                needed[chosen] = np.maximum(depth, _depth(expected, reserve))
             if np.array_equal(needed, depths):
                 break
             depths = needed
         return depths
 
 
-def _deep_enough(log_delta: Array | float) -> Array:
-    """Return a multiple of `STEP` by which what is left out lies far below δ."""
-    return np.asarray(STEP * np.ceil((RESERVE + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / STEP))
-
-
-def _wide(bounds: Bounds) -> NDArray[np.bool_]:
-    return np.asarray(bounds.upper - bounds.lower > WIDE * bounds.upper)
+def _depth(log_delta: Array | float, reserve: float) -> Array:
+    """Return a multiple of `STEP` that lies by the reserve or more beyond δ."""
+    return np.asarray(STEP * np.ceil((reserve + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / STEP))
 
 
 def _read(used: Lines, epsilon: Array) -> Bounds:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from mechanisms.core.bounds import Array, Bounds, intersection
 from mechanisms.core.errors import DPError, NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
-ENOUGH = 1e-4  # relative width of δ at which no slower accountant is asked: about 1e-5 of ε
+NARROW, ENOUGH = 1e-6, 1e-7  # relative widths of ε and of δ at which no slower accountant is asked
 NEGLIGIBLE = 1e-300  # of δ, below which relative widths mean nothing
 
 
@@ -72,6 +73,12 @@ class TightestCurve(Curve):
     """
 
     routes: tuple[tuple[str, Curve], ...]
+    _chosen: dict[float, tuple[str, Curve]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def lost(self) -> Bounds:
+        """The intersection of what the routes say."""
+        return intersection([curve.lost for _, curve in self.routes])
 
     @property
     def supremum(self) -> Bounds:
@@ -102,17 +109,40 @@ class TightestCurve(Curve):
             raise failure
         return Bounds(lower=lower, upper=upper)
 
-    def guess(self, delta: float) -> float:
-        """Return the first guess that a route has."""
-        for _, curve in self.routes:
+    def epsilon(self, delta: float) -> Bounds:
+        """Enclose ε by as many routes as it takes to make the bracket narrow.
+
+        Raises:
+            NumericalFailure: if no route has an answer; the message is the last one's.
+        """
+        best, failure = Bounds(lower=0.0, upper=math.inf), NumericalFailure("tightest: no accountant has an answer.")
+        chosen = None
+        for route in self.routes:
             try:
-                return curve.guess(delta)
-            except NumericalFailure:
+                found = route[1].epsilon(delta)
+            except NumericalFailure as error:
+                failure = error
                 continue
-        return 1.0
+            chosen = route if chosen is None or found.upper < best.upper else chosen
+            best = intersection([best, found])
+            if best.lower == best.upper or best.width <= NARROW * best.upper < math.inf:
+                break
+        if chosen is None:
+            raise failure
+        self._chosen[float(best.upper)] = chosen
+        return best
+
+    def keeps(self, epsilon: float, delta: float) -> bool:
+        """Tell whether a route certifies δ(ε) <= delta, before one certifies that it does not."""
+        for _, curve in self.routes:
+            with contextlib.suppress(NumericalFailure):
+                found = curve.delta(np.array([epsilon]))
+                if found.upper[0] <= delta or found.lower[0] > delta:
+                    return bool(found.upper[0] <= delta)
+        return False
 
     def method(self, epsilon: float) -> str:
-        """Name the route with the smallest upper end, of those asked."""
+        """Name the route that gave this upper end of ε, else the smallest upper end of δ there."""
         return self._best(epsilon)[0]
 
     def ledger(self, epsilon: float) -> Ledger:
@@ -120,6 +150,8 @@ class TightestCurve(Curve):
         return self._best(epsilon)[1].ledger(epsilon)
 
     def _best(self, epsilon: float) -> tuple[str, Curve]:
+        if epsilon in self._chosen:
+            return self._chosen[epsilon]
         point, best, least = np.array([epsilon]), self.routes[0], math.inf
         for route in self.routes:
             try:

@@ -116,6 +116,11 @@ class LaplacePair(DominatingPair):
         return self.shift
 
     @property
+    def supremum_mass(self) -> Bounds:
+        """One half."""
+        return Bounds.exact(0.5)
+
+    @property
     def infinite_mass(self) -> Bounds:
         """0."""
         return Bounds.exact(0.0)

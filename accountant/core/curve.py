@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
+
 from accountant.core.ledger import Ledger
+from accountant.core.search import enclosed
 from mechanisms.core.bounds import Array, Bounds
 
 
@@ -25,6 +28,14 @@ class Curve(ABC):
     def lost(self) -> Bounds:
         """Enclose P(L = ∞), what δ(ε) falls to."""
         return Bounds(lower=0.0, upper=1.0)
+
+    def epsilon(self, delta: float) -> Bounds:
+        """Enclose the smallest ε with δ(ε) <= delta: certified at the upper end, and refuted below the lower one."""
+        return enclosed(self, delta)
+
+    def keeps(self, epsilon: float, delta: float) -> bool:
+        """Tell whether δ(ε) <= delta is certified."""
+        return bool(self.delta(np.array([epsilon])).upper[0] <= delta)
 
     def guess(self, delta: float) -> float:
         """Return about the ε at which δ(ε) = delta, from where a search may start: no guarantee."""

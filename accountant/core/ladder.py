@@ -24,10 +24,10 @@ LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the 
 BLOCK, MOST_BLOCKS = 24, 3
 RATIO = 2.0**0.25  # of neighbouring rungs, where K' does not leap
 STRAIGHT, STEEP, FINEST = 4.0, 4.0, 1e-3  # factors: of K' at the first rung, and of K' and θ between neighbours
-ADDED, MOST_REFINED = 5, 3
+ADDED, MOST_REFINED, MOST_LOWERED = 5, 3, 12
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
-LARGEST = 1e100  # of an ε that is planned for
+LARGEST, LARGEST_TILT = 1e100, 1e18  # of an ε that is planned for, and of a θ
 NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that they allow
 REACH = 8.0  # deviations of the transform that nodes have to span
 DEEPEST = 750.0  # −log of the smallest δ that a float holds, and more
@@ -126,8 +126,8 @@ class Ladder:
         if not spacing > 0:
             raise NumericalFailure("contour: no moment beyond the line is finite. Use accountant='pld'.")
         theta, beyond = ((1.0 + float(self.theta[k])) - 1.0 for k in (j, int(further)))
-        if not 0.0 < theta < beyond:
-            raise NumericalFailure("contour: losses are too large for floats. Use accountant='pld'.")
+        if not 0.0 < theta < beyond < LARGEST_TILT:
+            raise NumericalFailure("contour: losses are too small or too large for floats. Use accountant='pld'.")
         return Layout(theta=theta, spacing=spacing, further=beyond, bend=float(self.bend[j]))
 
     def _chosen(self, epsilon: Array, log_delta: Array) -> list[tuple[int, int]]:
@@ -138,7 +138,7 @@ class Ladder:
             chosen = levels == level
             spacing, _ = self._spacings(NATS * float(level))
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                nodes = REACH / (np.sqrt(self.bend) * spacing)
+                nodes = REACH / (np.sqrt(np.minimum.accumulate(self.bend)) * spacing)  # rare losses narrow no transform
                 lost = self.value - self.theta * epsilon[chosen, None]
                 costs = np.log(nodes + 16.0) + lost / WORTH
             rungs[chosen] = np.argmin(np.where(np.isnan(costs), math.inf, costs), axis=1)
@@ -172,7 +172,8 @@ def _first(plan: Plan, spread: float) -> tuple[int, int]:
     while first > -4000:
         theta = RATIO**first
         value, slopes, _ = plan(np.array([theta, 4.0 * theta]))
-        if math.isfinite(value[1]) and not slopes[0] > STRAIGHT * (slope + theta * bend):
+        straight = lowered >= MOST_LOWERED or not bend > 0 or not slopes[0] > STRAIGHT * (slope + theta * bend)
+        if math.isfinite(value[1]) and straight:
             break
         first, lowered = first - BLOCK, lowered + 1
     return first, lowered
@@ -186,7 +187,7 @@ def _entries(plan: Plan, theta: Array) -> tuple[Array, ...]:
 def _steep(theta: Array, value: Array, slope: Array, bend: Array, log_delta: Array) -> Array:
     """Return θ to add between neighbours where K' grows by more than `STEEP` and δ is still a float."""
     with np.errstate(invalid="ignore"):
-        leaps = ~(slope[1:] <= STEEP * slope[:-1]) & np.isfinite(slope[:-1]) & (log_delta[:-1] > -DEEPEST)
+        leaps = (slope[1:] > STEEP * np.maximum(slope[:-1], 0.0)) & np.isfinite(slope[1:]) & (log_delta[:-1] > -DEEPEST)
     leaps &= theta[1:] > theta[:-1] * (1 + FINEST)
     shares = np.arange(1, ADDED + 1) / (ADDED + 1)
     return np.asarray(theta[:-1][leaps, None] * (theta[1:] / theta[:-1])[leaps, None] ** shares).ravel()

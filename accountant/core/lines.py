@@ -17,7 +17,7 @@ from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
 
 ALIASED = 1e-8  # relative to δ: where the aliases of a line count
-MOST_REFINED = 4
+MOST_REFINED, MOST_LOWERED = 4, 12
 MOST_KEPT = 64
 
 
@@ -90,10 +90,12 @@ class Lines:
         return found
 
     def _lowered(self, rung: int, level: int) -> Line:
-        for lower in range(rung, 0, -1):
+        """Return the line of this rung, or of the next below that has one within its budget."""
+        last = max(0, rung - MOST_LOWERED)
+        for lower in range(rung, last, -1):
             with contextlib.suppress(NumericalFailure):
                 return self._line(lower, level, leave=lower == rung)
-        return self._line(0, level, leave=rung == 0)
+        return self._line(last, level, leave=rung == last)
 
     def _line(self, rung: int, level: int, *, leave: bool) -> Line:
         """Return a line; on one that loses digits anyhow, atoms may leave nothing."""

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 
 from accountant.core.curve import Curve
 from accountant.core.ledger import Ledger
-from accountant.core.search import enclosed
 from accountant.core.tradeoff import tradeoff
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
@@ -134,7 +133,7 @@ class Profile:
         for direction, curve in self._different():
             if direction != worst and _cannot_raise(curve, delta, best):
                 continue
-            ends = enclosed(curve, delta)
+            ends = curve.epsilon(delta)
             worst = direction if ends.upper > best.upper else worst
             best = largest([best, ends])
         return best, worst
@@ -161,4 +160,4 @@ class Profile:
 
 def _cannot_raise(curve: Curve, delta: float, best: Bounds) -> bool:
     """Tell whether ε(delta) of this direction is certified to lie below the enclosure found already."""
-    return 0.0 < delta < 1.0 and bool(curve.delta(np.array([best.lower])).upper[0] <= delta)
+    return 0.0 < delta < 1.0 and math.isfinite(best.lower) and curve.keeps(float(best.lower), delta)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accountant.core.curve import Curve
 from mechanisms.core.bounds import Array, Bounds
+
+if TYPE_CHECKING:
+    from accountant.core.curve import Curve
 
 LEAST = 1e-12  # guesses below it are looked at from 0
 SECANT, CLOSEST, SECANTS = 1e-4, 1e-7, 12  # relative distance of the two points of a secant; how many to try

@@ -27,7 +27,7 @@ from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least so far
-CUT, LEAST_USE = 1e-11, 2e-4  # relative: where nodes may end, and twice what atoms may leave beyond any end
+CUT, LEAST_USE = 1e-11, 0.5  # relative: where nodes may end, and twice what atoms may leave beyond any end
 MOST_NODES = 2**14
 SECANTS = 24
 FARTHEST = 1e100  # ε beyond it have its upper end, and 0 for the lower one
@@ -159,6 +159,7 @@ def line(loss: LossSum, layout: Layout, *, leave: bool) -> Line:
     count, rest = _nodes(loss, layout, leave=leave)
     if count > MOST_NODES or count * loss.kinds > MOST_WORK:
         raise NumericalFailure(TOO_LONG)
+    chernoff = layout.further, loss.log_moment(layout.further)
     y, a = spacing * np.arange(count), 1.0 + theta
     real, imaginary, error = loss.transform(theta, y)
     if not error[0] < 1.0:
@@ -176,7 +177,7 @@ def line(loss: LossSum, layout: Layout, *, leave: bool) -> Line:
         angle=imaginary - np.arctan2(y, a) - np.arctan2(y, theta),
         doubt=float(np.sum(doubts + 16 * UNIT_ROUNDOFF * (1.0 + np.abs(log_size)) * size)),
         cut=rest * math.exp(error[0]),
-        chernoff=(layout.further, loss.log_moment(layout.further)),
+        chernoff=chernoff,
     )
 
 

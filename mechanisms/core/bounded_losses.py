@@ -20,7 +20,7 @@ from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.panels import AXES, LEAST, STEEPEST, WIDEST, Panels, log_ratio, node_doubt, row, stacked
 
-MOST_PANELS, ROUGH_PANELS = 100, 25  # on either side of 0
+MOST_PANELS, ROUGH_PANELS = 1000, 25  # on either side of 0
 ROUGH = 2**17  # nodes × powers that are planned at once
 TAIL = 0.004  # of the tilted density that the stairs leave out on either side
 

@@ -98,7 +98,8 @@ def _row(mu: float, width: float, q: float, last: float, exponent: float, freque
         raise NumericalFailure("contour: the shift of a normal is not known to 1e-10. Use accountant='pld'.")
     first = FIRST - max(1.0 - exponent, 0.0) * mu * min(1.0, q / (1.0 - q))
     panels = _panels(mu, q, (first, last), exponent, frequency)
-    if max(float(panels.top[-1]), exponent * float(log_mixture(panels.top[-1:], np.array(q))[0])) > LARGEST_EXPONENT:
+    ends = log_mixture(np.array([panels.bottom[0], panels.top[-1]]), np.array(q))
+    if not max(np.max(exponent * ends), np.max((exponent - 1.0) * ends)) <= LARGEST_EXPONENT:
         raise NumericalFailure("contour: powers of the likelihood ratio leave the floats. Use accountant='pld'.")
     l, weight = panels.nodes()  # noqa: E741
     z = l / mu + 0.5 * mu

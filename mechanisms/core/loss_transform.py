@@ -25,7 +25,7 @@ CHUNK = 2**15  # elements of an array that still fits a processor's cache
 SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  # of sin v − v, highest power first
 LOG_UNKNOWN = 1.6095  # log 5, rounded up
 STAIRS = 64
-MOST_TERMS, MOST_TOGETHER = 2**24, 2**25  # nodes × frequencies of one pair and of all: half a second and one
+MOST_TERMS, MOST_TOGETHER = 2**22, 2**25  # nodes × frequencies of one pair and of all: a tenth of a second and one
 TINY = 1e-5  # |w| (|s| + 2) below which plans take the leading terms of r^s − 1 − s w and r^s log r − w
 
 

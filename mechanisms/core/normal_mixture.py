@@ -88,7 +88,15 @@ class SampledNormals(Losses):
         return nodes.z
 
     def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
-        """Return the layers under a staircase below the density φ(z) r^{s+1} / (μ q e^x E[r^s]) of log r, tilted."""
+        """Return the layers under the staircase."""
+        loss, density = self._staircase(exponent)
+        return piled(density, loss)
+
+    def _staircase(self, exponent: float) -> tuple[Array, Array]:
+        """Return the losses at the ends of `STAIRS` stairs, increasing, and bounds of their density from below.
+
+        The loss log r has the density φ(z) r^{s+1} / (μ q e^x E[r^s]).
+        """
         nodes, moment = self._tilted(exponent)[0], self._largest_moment(exponent)
         mass = np.cumsum(nodes.weight * np.exp(exponent * nodes.loss), axis=1) / moment[:, None]
         z, rows = self._on_axis(nodes), np.arange(len(mass))
@@ -103,7 +111,7 @@ class SampledNormals(Losses):
         lower_power = (exponent + 1.0) * (loss[:, :-1] if exponent > -1 else loss[:, 1:])
         log_density = lower_power - x[:, 1:] - 0.5 * farthest**2 - LOG_ROOT_TWO_PI
         log_density -= np.log(mu) + np.log(q) + np.log(moment[:, None])
-        return piled(np.exp(np.minimum(log_density, 700.0)), loss)
+        return loss, np.exp(np.minimum(log_density, 700.0))
 
     @property
     def _middle(self) -> Array:

@@ -59,6 +59,11 @@ class DominatingPair(ABC):
         """The largest finite value that the loss comes up to, inf where it is unbounded."""
 
     @property
+    def supremum_mass(self) -> Bounds:
+        """P(L = supremum): how likely the largest loss is, if it is reached at all."""
+        return Bounds(lower=0.0, upper=1.0)
+
+    @property
     @abstractmethod
     def infinite_mass(self) -> Bounds:
         """P(L = ∞): what P may show and Q never does."""
@@ -196,6 +201,11 @@ class DiscretePair(DominatingPair):
     def supremum(self) -> Bounds:
         """The largest loss."""
         return self._losses()[-1] if self.losses else Bounds.exact(0.0)
+
+    @property
+    def supremum_mass(self) -> Bounds:
+        """P's mass at the largest loss."""
+        return self.masses[-1] if self.masses else Bounds(lower=0.0, upper=1.0)
 
     @property
     def mixture(self) -> BoundedMixture | None:

@@ -81,7 +81,7 @@ class Panels:
         size = math.log(q) + np.minimum(np.log(np.expm1(farthest)), np.logaddexp(top, 0.0))
         growth = q * np.exp(top)
         angle = frequency * np.arctan2(growth * np.sin(turn), 1.0 - q + growth * np.cos(turn))
-        shrink = log_shrink(growth / max(1.0 - q, LEAST), turn)
+        shrink = log_shrink(growth / (1.0 - q) if q < 1.0 else np.ones_like(growth), turn)
         least, most = log_ratio(bottom, q) + shrink, log_ratio(top, q)
         bend = (exponent - 2.0) * (np.maximum(most, 0.0) if exponent >= 2 else np.minimum(least, 0.0))
         second = 0.5 * (abs(exponent) + frequency) * (abs(exponent - 1.0) + frequency)

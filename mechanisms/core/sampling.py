@@ -159,6 +159,12 @@ class PoissonRemove(DominatingPair):
         return log1p(self.probability * expm1(self.base.supremum))
 
     @property
+    def supremum_mass(self) -> Bounds:
+        """(1 − q) Q(L = s) + q P(L = s), where Q(L = s) = e^{−s} P(L = s)."""
+        rest = (1.0 - Bounds.exact(self.probability)) * exp(-self.base.supremum)
+        return ((rest + self.probability) * self.base.supremum_mass).clip(0.0, 1.0)
+
+    @property
     def infinite_mass(self) -> Bounds:
         """q P(L = ∞)."""
         return self.probability * self.base.infinite_mass
@@ -219,6 +225,12 @@ class PoissonAdd(DominatingPair):
         lost = self.base.infinite_mass.upper > 0
         smallest = Bounds.exact(-np.inf) if lost else -self.base.supremum
         return -log1p(self.probability * expm1(smallest))
+
+    @property
+    def supremum_mass(self) -> Bounds:
+        """That of the step."""
+        lost = self.base.infinite_mass
+        return lost if lost.lower > 0 else Bounds(lower=0.0, upper=1.0) if lost.upper > 0 else self.base.supremum_mass
 
     @property
     def infinite_mass(self) -> Bounds:

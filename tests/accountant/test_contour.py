@@ -221,7 +221,7 @@ def test_where_it_has_no_answer_it_names_the_accountant_that_has():
 
 def test_what_is_no_gaussian_is_refused_by_name():
     with pytest.raises(UnsupportedProcess, match=r"DiscretePair.*pld"):
-        profile(ApproximateDP(epsilon=1.0, delta=0.1, adjacency="replace_one"), REPLACE_ONE)
+        profile(ApproximateDP(epsilon=1.0, delta=1.0, adjacency="replace_one"), REPLACE_ONE)
     with pytest.raises(UnsupportedProcess, match=r"PoissonRemove.*pld"):
         Contour().profile(Sampled(Gaussian(noise_multiplier=0.0), Poisson(probability=0.5)), adjacency=ADD_REMOVE)
 

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from accountant import available
+from accountant.contour import LineCurve
 from mechanisms import (
     Adjacency,
     ApproximateDP,
@@ -18,8 +20,8 @@ from mechanisms import (
     RandomizedResponse,
     Repeat,
     Sampled,
-    UnsupportedProcess,
 )
+from mechanisms.core.pair import DiscretePair
 from tests.accountant.test_truth import ROWS, assert_holds, built
 
 ADD_REMOVE, REPLACE_ONE = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE
@@ -113,10 +115,33 @@ def test_steps_that_lose_nothing_change_nothing():
     assert profile(with_nothing, ADD_REMOVE).epsilon(1e-6) == profile(process, ADD_REMOVE).epsilon(1e-6)
 
 
-def test_infinite_losses_are_left_to_others():
-    approximate = ApproximateDP(epsilon=1.0, delta=1e-9, adjacency=ADD_REMOVE)
-    with pytest.raises(UnsupportedProcess, match="pld"):
-        profile(Compose((Gaussian(noise_multiplier=1.0), approximate)), ADD_REMOVE)
+def test_infinite_losses_are_set_apart_exactly():
+    """A million (ε₀, δ₀) answers lose 1 − (1 − δ₀)^T, and otherwise are randomised responses."""
+    told, times = ApproximateDP(epsilon=0.1, delta=1e-9, adjacency=ADD_REMOVE), 10**6
+    answers = profile(Repeat(PureDP(epsilon=0.1, adjacency=ADD_REMOVE), times), ADD_REMOVE)
+    lost = -math.expm1(times * math.log1p(-1e-9))
+    for epsilon in (5200.0, 5400.0, 5500.0):
+        whole = profile(Repeat(told, times), ADD_REMOVE).delta(epsilon)
+        rest = answers.delta(epsilon)
+        assert whole.lower <= lost + (1 - lost) * rest.upper and lost + (1 - lost) * rest.lower <= whole.upper
+        assert whole.width <= 5e-3 * whole.upper
+    assert profile(Repeat(told, times), ADD_REMOVE).epsilon(0.9 * lost).lower == math.inf
+
+
+def test_losses_that_are_infinite_one_way_only_shift_the_others():
+    """P may show what Q never does, and Q other things: δ summed over the binomial law of what both show."""
+    pair = DiscretePair.from_probabilities((1e-6, 0.0, 0.59, 0.409999), (0.0, 0.03, 0.37, 0.6), attained=True)
+    times, logs = 20_000, [math.log(0.59 / 0.37), math.log(0.409999 / 0.6)]
+    k = np.arange(times + 1)
+    log_mass = special.gammaln(times + 1) - special.gammaln(k + 1) - special.gammaln(times - k + 1)
+    log_mass += k * math.log(0.59) + (times - k) * math.log(0.409999)
+    loss = k * logs[0] + (times - k) * logs[1]
+    for epsilon in (2400.0, 2500.0, 2600.0):
+        gain = -np.expm1(np.minimum(epsilon - loss, 0.0))
+        exact = -math.expm1(times * math.log1p(-1e-6)) + float(np.sum(np.exp(log_mass) * gain))
+        found = LineCurve(steps=((pair, times),)).delta(np.array([epsilon]))[0]
+        assert found.lower <= exact * (1 + 1e-9) and exact * (1 - 1e-9) <= found.upper
+        assert found.width <= 0.08 * found.upper
 
 
 def test_few_steps_whose_atoms_keep_the_transform_from_decaying_are_left_to_others():

@@ -112,7 +112,7 @@ def test_replace_one_neighbours_of_a_gaussian_move_twice_as_far():
 
 
 def test_steps_that_are_no_normals_are_refused_by_name():
-    told = ApproximateDP(epsilon=1.0, delta=0.1, adjacency="replace_one")
+    told = ApproximateDP(epsilon=1.0, delta=1.0, adjacency="replace_one")
     with pytest.raises(UnsupportedProcess, match=r"DiscretePair.*pld"):
         LossSum.of(steps(told, REPLACE_ONE)["replace"])
 

@@ -196,11 +196,16 @@ def test_discrete_losses_have_no_envelope_but_one():
     assert one.envelope(1.5, 1e6)[0] == 1.0
 
 
-def test_pairs_that_have_infinite_losses_are_no_bounded_mixtures():
-    assert ApproximateDP(epsilon=1.0, delta=1e-6, adjacency=ADD_REMOVE).pairs(ADD_REMOVE)["add"].mixture is None
+def test_infinite_losses_are_set_apart_and_the_rest_is_a_law():
+    told = ApproximateDP(epsilon=1.0, delta=1e-6, adjacency=ADD_REMOVE).pairs(ADD_REMOVE)["add"].mixture
+    assert told.lost.contains(1e-6) and told.offset == Bounds.exact(0.0)
+    assert told.masses[1].contains(1 / (1 + math.e))
+    one_way = DiscretePair.from_probabilities((0.25, 0.75, 0.0), (0.0, 0.5, 0.5), attained=True).mixture
+    assert one_way.lost.contains(0.25) and one_way.masses.contains(1.0) and one_way.losses.contains(0.0)
+    assert one_way.offset.contains(math.log(0.5 / 0.75))
     assert not isinstance(Gaussian(noise_multiplier=1.0).pairs(ADD_REMOVE)["add"].mixture, BoundedMixture)
-    pair = DiscretePair.from_probabilities((0.0, 1.0), (0.5, 0.5), attained=True)
-    assert pair.mixture is None and pair.reverse().mixture is None
+    nothing_shared = DiscretePair.from_probabilities((0.0, 1.0), (1.0, 0.0), attained=True)
+    assert nothing_shared.mixture is None
 
 
 def test_a_whole_enclosure_of_the_shift_is_meant():
