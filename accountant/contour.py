@@ -32,7 +32,7 @@ WIDE = 1e-6  # relative width of δ at which rare outcomes are left out
 RESERVES = (16.0, 8.0, 3.0)  # nats from δ to what is left out: the less, the milder are the moments
 STEP, DEEPEST = 8.0, 740.0  # nats between depths, and of the least δ
 FIRST, MOST_DEEPENED = 8.0, 12  # nats, and rounds
-NEGLIGIBLE = 1e-306  # width of δ
+NEGLIGIBLE, FAR = 1e-306, 1e100  # width of δ, and ε beyond which it is as wide as may be
 CLOSE = 1e-3  # of log δ at a guess
 
 
@@ -168,7 +168,9 @@ class LineCurve(Curve):
         """Tell where the bracket of δ, and that of ε that it stands for as log δ falls by about θ, are both wide."""
         ladder, width = self._whole.ladder, delta.upper - delta.lower
         theta = ladder.theta[np.minimum(np.searchsorted(ladder.slope, epsilon), len(ladder.theta) - 1)]
-        return np.asarray(width > WIDE * delta.upper * np.maximum(1.0, 1e-2 * theta * epsilon) + NEGLIGIBLE)
+        return np.asarray(
+            width > WIDE * delta.upper * np.maximum(1.0, 1e-2 * theta * np.minimum(epsilon, FAR)) + NEGLIGIBLE
+        )
 
     @property
     def _reserves(self) -> tuple[float, ...]:

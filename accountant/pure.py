@@ -76,7 +76,8 @@ class PureCurve(Curve):
         """Enclose δ between p (1 − e^{ε − s}) and 1 − e^{ε − s}."""
         gap = -expm1((Bounds.exact(epsilon) - self.supremum).clip(-np.inf, 0.0))
         least = _likely(self.steps) * gap
-        return Bounds(lower=np.clip(least.lower, 0.0, 1.0), upper=np.clip(gap.upper, 0.0, 1.0))
+        upper = np.where(epsilon >= self.supremum.upper, 0.0, np.clip(gap.upper, 0.0, 1.0))
+        return Bounds(lower=np.clip(least.lower, 0.0, upper), upper=upper)
 
     def epsilon(self, delta: float) -> Bounds:
         """Enclose ε between s + log(1 − δ/p) and s + log(1 − δ)."""

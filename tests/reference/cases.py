@@ -182,6 +182,9 @@ SGD = (
     sgd(100.0, 0.01, 10_000, 1e-5),
     sgd(1000.0, 0.01, 10**9, 1e-30),
     sgd(2.5, 16_384 / 1_281_167, 18_000, 8e-7),
+    sgd(5.5, 1e-6, 2300, 1e-16),
+    sgd(2.0, 6e-6, 65_000, 1e-16),
+    sgd(12.0, 1e-5, 180_000, 1e-25),
 )
 MIXES = (
     mixed(
@@ -204,6 +207,11 @@ MIXES = (
         ((GaussianStep(3.0, 2), 5), (LaplaceStep(4.0, 2), 10), (ResponseStep(0.3, 4), 20)),
         1e-8,
         adjacency="replace_one",
+    ),
+    mixed(
+        "stated approximate, sampled",
+        ((StatedStep(0.02, 1e-12, "add_remove"), 5000), (SampledStep(0.01, (2.0,)), 3000)),
+        1e-8,
     ),
     mixed("laplace, gaussian", ((LaplaceStep(1.0), 1), (GaussianStep(1.0), 1)), 1e-40, adjacency="zero_out"),
     mixed(

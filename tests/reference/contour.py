@@ -99,7 +99,7 @@ def choose(steps: Steps, direction: str, delta: float, push: float = 1.0, digits
         size = _log_product(steps, direction, complex(1 + x, y)).real - 2 * math.log(abs(complex(1 + x, y)))
         quiet = [*quiet, y] if size + math.log(y) < level else []
         y *= 1.12
-        if y > 1e6:
+        if y > 1e8:
             raise ArithmeticError("the transform does not decay on the line")
     return Line(c=1 + x, h=h, count=math.ceil(quiet[0] / h) + 2), ceiling
 
