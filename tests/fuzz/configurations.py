@@ -118,7 +118,10 @@ def _stated(name: str, leaf: Leaf, **given: object) -> Mechanism:
 PLAIN: dict[str, Callable[[Leaf, Adjacency], Mechanism]] = {
     "gaussian": lambda leaf, adjacency: Gaussian(noise_multiplier=leaf.noise),
     "laplace": lambda leaf, adjacency: _stated("Laplace", leaf, noise_multiplier=leaf.noise),
-    "response": lambda leaf, adjacency: RandomizedResponse(epsilon=0.3 / leaf.noise, categories=2 + leaf.times % 9),
+    "response": lambda leaf, adjacency: RandomizedResponse(
+        epsilon=0.3 / leaf.noise,
+        categories=2 + int(1e4 * leaf.noise) % 9,  # by digits that `harder` leaves alone
+    ),
     "pure": lambda leaf, adjacency: _stated("PureDP", leaf, epsilon=0.3 / leaf.noise, adjacency=adjacency),
     "approximate": lambda leaf, adjacency: _stated(
         "ApproximateDP", leaf, epsilon=0.3 / leaf.noise, delta=1e-30 * leaf.rate, adjacency=adjacency
