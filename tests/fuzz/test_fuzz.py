@@ -145,6 +145,15 @@ def test_a_harder_question_never_costs_less():
     assert faults({"pld": low}, {"pld": high}) == ["falls: pld says at least 1.0, pld at most 0.9"]
 
 
+def test_a_harder_question_asks_about_the_same_mechanisms():
+    def answers(asked):
+        return [leaf.process(asked.adjacency).part for leaf in asked.leaves if leaf.kind == "response"]
+
+    asked = [question(7, index) for index in range(500)]
+    assert all(answers(one) == answers(one.harder) for one in asked)
+    assert {one.categories for each in asked for one in answers(each)} == set(range(2, 11))
+
+
 def test_the_questions_cover_the_domain():
     asked = [question(0, index) for index in range(2000)]
     assert {len(one.leaves) for one in asked} == {1, 2, 3, 4}
