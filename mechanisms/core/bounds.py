@@ -58,13 +58,14 @@ class Bounds:
     __array_ufunc__ = None  # array * bounds is the business of Bounds.__rmul__, not of numpy
 
     def __post_init__(self) -> None:
-        if not np.all(np.less_equal(self.lower, self.upper)):
+        if not np.less_equal(self.lower, self.upper).all():
             raise InvalidParameter(f"Bounds: lower must not exceed upper, got {self.lower!r} and {self.upper!r}.")
 
     @staticmethod
     def exact(value: ArrayLike) -> Bounds:
         """Return the bounds whose two ends are `value`."""
-        return _make(np.asarray(value, dtype=np.float64), np.asarray(value, dtype=np.float64))
+        end = _plain(np.asarray(value, dtype=np.float64))
+        return Bounds(lower=end, upper=end)
 
     @property
     def width(self) -> Any:
@@ -83,7 +84,7 @@ class Bounds:
 
     def clip(self, least: ArrayLike, most: ArrayLike) -> Bounds:
         """Return the bounds of min(max(x, least), most)."""
-        return _make(np.clip(self.lower, least, most), np.clip(self.upper, least, most))
+        return _make(np.minimum(np.maximum(self.lower, least), most), np.minimum(np.maximum(self.upper, least), most))
 
     def inflate(self, relative: ArrayLike) -> Bounds:
         """Return the enclosure, for x >= 0, of every y with |y - x| <= relative x, where 0 <= relative < 1."""
@@ -108,10 +109,13 @@ class Bounds:
         other = _bounds(other)
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             products = [np.multiply(a, b) for a in (self.lower, self.upper) for b in (other.lower, other.upper)]
-        corners = np.stack([np.where(np.isnan(corner), 0.0, corner) for corner in products])  # 0 · inf is 0 here
-        lower, upper = corners.min(axis=0), corners.max(axis=0)
-        nothing = self._is_zero() | other._is_zero()  # a product with an exact zero is an exact zero
-        return _make(np.where(nothing, 0.0, down(lower)), np.where(nothing, 0.0, up(upper)))
+        lower, upper = _extremes(products)
+        if np.isnan(lower).any():
+            lower, upper = _extremes([np.where(np.isnan(corner), 0.0, corner) for corner in products])  # 0 · inf is 0
+        if np.equal(lower, upper).any():
+            nothing = self._is_zero() | other._is_zero()  # a product with an exact zero is an exact zero
+            return _make(np.where(nothing, 0.0, down(lower)), np.where(nothing, 0.0, up(upper)))
+        return _make(down(lower), up(upper))
 
     def __truediv__(self, other: Bounds | ArrayLike) -> Bounds:
         other = _bounds(other)
@@ -232,22 +236,25 @@ def _log_difference(a: ArrayLike, b: ArrayLike) -> Bounds:
     return _make(np.where(empty, -np.inf, result.lower), np.where(empty, -np.inf, result.upper))
 
 
+def _extremes(corners: list[Any]) -> tuple[Any, Any]:
+    """Return the least and the largest of four corners; NaN where one of them is."""
+    a, b, c, d = corners
+    return np.minimum(np.minimum(a, b), np.minimum(c, d)), np.maximum(np.maximum(a, b), np.maximum(c, d))
+
+
 def _increasing(function: Callable[[Any], Any], x: Bounds, name: str) -> Bounds:
-    lower, upper = np.asarray(x.lower, dtype=np.float64), np.asarray(x.upper, dtype=np.float64)
-    with np.errstate(over="ignore", divide="ignore", under="ignore"):
-        return _make(down(_move(function(lower), -ULPS[name](lower))), up(_move(function(upper), ULPS[name](upper))))
-
-
-def _move(value: Any, ulps: Array) -> Any:
-    finite = np.isfinite(value)
-    with np.errstate(invalid="ignore"):  # an infinite argument has infinite ulps and an infinite or constant value
-        moved = value + ulps * np.spacing(np.abs(np.where(finite, value, 1.0)))
-    return np.where(finite & np.isfinite(ulps), moved, value)
+    ends = np.array([x.lower] if x.lower is x.upper else [x.lower, x.upper], dtype=np.float64)
+    with np.errstate(over="ignore", divide="ignore", under="ignore", invalid="ignore"):
+        value = function(ends)
+        slack = ULPS[name](ends) * np.spacing(np.abs(value))
+        if not np.isfinite(slack).all():  # an infinite argument has infinite ulps and an infinite or constant value
+            slack = np.where(np.isfinite(slack), slack, 0.0)
+        return _make(down(value[0] - slack[0]), up(value[-1] + slack[-1]))
 
 
 def _outward(lower: Any, upper: Any) -> Bounds:
-    # An overflowed lower end becomes the largest float, a valid lower end; inf − inf knows nothing.
-    return _make(down(np.where(np.isnan(lower), -np.inf, lower)), up(np.where(np.isnan(upper), np.inf, upper)))
+    # An overflowed lower end becomes the largest float, a valid lower end; inf − inf knows nothing: fmax skips NaN.
+    return _make(down(np.fmax(lower, -np.inf)), up(np.fmin(upper, np.inf)))
 
 
 def _bounds(value: Bounds | ArrayLike) -> Bounds:
@@ -259,4 +266,4 @@ def _make(lower: Any, upper: Any) -> Bounds:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if np.ndim(value) == 0 and isinstance(value, (np.generic, np.ndarray)) else value
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value
