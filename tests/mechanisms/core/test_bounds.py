@@ -55,6 +55,11 @@ def encloses(found, value):
     return lower and (found.upper == math.inf or value <= Fraction(found.upper))
 
 
+def assert_same(found, array):
+    """Bounds of a float and of an array of it."""
+    assert (found.lower, found.upper) == (array.lower[0], array.upper[0])
+
+
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv"])
 @given(enclosures_with_a_point(), enclosures_with_a_point())
 def test_arithmetic_encloses_the_exact_result(name, left, right):
@@ -88,6 +93,14 @@ def test_arithmetic_with_infinite_ends_keeps_its_ends_in_order(name, a, b):
     assert not math.isnan(found.lower) and not math.isnan(found.upper)
 
 
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv"])
+@given(enclosures(), enclosures())
+def test_plain_floats_take_a_shorter_way_to_the_ends_that_arrays_have(name, a, b):
+    function = getattr(operator, name)
+    arrays = (Bounds(lower=np.array([x.lower]), upper=np.array([x.upper])) for x in (a, b))
+    assert_same(function(a, b), function(*arrays))
+
+
 @given(finite, finite)
 def test_arithmetic_of_exact_numbers_is_no_wider_than_two_ulps(x, y):
     for function in (operator.add, operator.sub, operator.mul):
@@ -114,6 +127,16 @@ def test_the_difference_of_infinities_knows_nothing():
 def test_a_quotient_through_zero_knows_nothing():
     found = Bounds.exact(1.0) / Bounds(lower=-1.0, upper=1.0)
     assert (found.lower, found.upper) == (-math.inf, math.inf)
+
+
+@given(enclosures(), any_float, any_float, st.floats(0.0, 0.999))
+def test_plain_floats_are_negated_clipped_and_inflated_as_arrays_are(a, one, other, relative):
+    least, most = sorted((one, other))
+    array = Bounds(lower=np.array([a.lower]), upper=np.array([a.upper]))
+    assert_same(a.clip(least, most), array.clip(least, most))
+    assert_same(-a, -array)
+    with np.errstate(over="ignore"):
+        assert_same(a.clip(0.0, math.inf).inflate(relative), array.clip(0.0, math.inf).inflate(relative))
 
 
 @given(enclosures(st.floats(0.0, 1e300)), st.floats(0.0, 0.999), st.floats(-1.0, 1.0))
