@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from accountant.core.base import Accountant, available
 from accountant.core.estimate import Estimate
 from accountant.core.profile import Claim, Profile
@@ -159,8 +161,13 @@ def named(accountant: str | Accountant) -> Accountant:
     """
     if isinstance(accountant, Accountant):
         return accountant
-    kinds = available()
+    kinds = _installed()
     return kinds[validate.choice("accountant", "name", accountant, tuple(kinds))]()
+
+
+@cache
+def _installed() -> dict[str, type[Accountant]]:
+    return available()  # which looks into files
 
 
 def _profile(process: Process, adjacency: str, accountant: str | Accountant) -> Profile:

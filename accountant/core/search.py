@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from accountant.core.curve import Curve
 
 LEAST = 1e-12  # guesses below it are looked at from 0
+SHARP = 2e-13  # relative distance of a very good guess from both ends
 SECANT, CLOSEST, SECANTS = 1e-4, 1e-7, 12  # relative distance of the two points of a secant; how many to try
 STRAIGHT = 1e-9  # relative distance from the root within which a secant is believed, or a tenth of the bracket
 MARGIN, FINEST = 0.02, (1e-14, 1e-13, 2e-12)  # beyond an end: of the bracket, and of ε
@@ -30,10 +31,13 @@ def enclosed(curve: Curve, delta: float) -> Bounds:
 
     Points are laid out at both sides of the guess, ever further, and then between those that enclose each end. As δ
     falls, what is certified at one point holds for all below it, or above it, where the curve itself may say less.
+    Where more than delta is certain to give everything away, both ends are infinite.
     """
-    supremum = curve.supremum
     if delta >= 1.0:
         return Bounds.exact(0.0)
+    if curve.lost.lower > delta:
+        return Bounds.exact(math.inf)
+    supremum = curve.supremum
     if delta == 0.0:
         return Bounds(lower=max(0.0, float(supremum.lower)), upper=max(0.0, float(supremum.upper)))
 
@@ -41,7 +45,8 @@ def enclosed(curve: Curve, delta: float) -> Bounds:
     if guess <= LEAST and curve.delta(np.zeros(1)).upper[0] <= delta:
         return Bounds.exact(0.0)
     guess = float(np.clip(guess, LEAST, 1e280)) if math.isfinite(guess) else 1.0
-    lower, upper = _smooth(curve, delta, guess) or _sectioned(curve, delta, guess)
+    ends = guess * (1 - SHARP), guess * (1 + SHARP)
+    lower, upper = _kept(curve, delta, *ends) or _smooth(curve, delta, guess) or _sectioned(curve, delta, guess)
     return Bounds(lower=lower, upper=max(lower, min(upper, float(supremum.upper))))
 
 
@@ -73,11 +78,16 @@ def _certified(curve: Curve, delta: float, ends: Array, x: float) -> tuple[float
     """Return two points a little beyond these ends at which δ > delta and δ <= delta are certified."""
     for finest in FINEST:
         away = MARGIN * float(ends[1] - ends[0]) + finest * x
-        points = np.array([max(float(ends[0]) - away, 0.0), float(ends[1]) + away])
-        bounds = curve.delta(points)
-        if bounds.lower[0] > delta and bounds.upper[1] <= delta:
-            return float(points[0]), float(points[1])
+        kept = _kept(curve, delta, max(float(ends[0]) - away, 0.0), float(ends[1]) + away)
+        if kept:
+            return kept
     return None
+
+
+def _kept(curve: Curve, delta: float, lower: float, upper: float) -> tuple[float, float] | None:
+    """Return these two points if δ > delta is certified at the one and δ <= delta at the other."""
+    bounds = curve.delta(np.array([lower, upper]))
+    return (lower, upper) if bounds.lower[0] > delta and bounds.upper[1] <= delta else None
 
 
 def _sectioned(curve: Curve, delta: float, guess: float) -> tuple[float, float]:
