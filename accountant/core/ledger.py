@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mechanisms.core.bounds import Bounds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorLine:
@@ -24,3 +26,14 @@ class ErrorLine:
 
 
 Ledger = tuple[ErrorLine, ...]
+
+
+def rounding(delta: Bounds) -> Ledger:
+    """Return the one line of a closed form: how wide the enclosure of δ is, relative to its upper end.
+
+    >>> rounding(Bounds(lower=0.75, upper=1.0))[0].bound >= 0.25
+    True
+    """
+    bound = min(1.0, float(delta.width) / float(delta.upper)) if delta.upper > 0 else 0.0
+    source = "rounding of floats, the error of the special functions included"
+    return (ErrorLine(source=source, bound=bound, unit="relative", basis="validated"),)
