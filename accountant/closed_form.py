@@ -13,14 +13,16 @@ from typing import ClassVar
 import numpy as np
 
 from accountant.core.base import Accountant, Steps, steps
-from accountant.core.binomial import MOST_ANSWERS, excess
+from accountant.core.binomial import MOST_ANSWERS, excess, inverse
 from accountant.core.curve import Curve
+from accountant.core.ledger import Ledger, rounding
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log1p
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
+from mechanisms.laplace import LaplacePair
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,23 @@ class SingleCurve(Curve):
         """The pair's largest loss, infinite where it may give everything away."""
         return _supremum(self.pair.supremum, self.pair.infinite_mass, self.pair.attained)
 
+    @property
+    def lost(self) -> Bounds:
+        """The pair's infinite mass."""
+        return _attainable(self.pair.infinite_mass, self.pair.attained)
+
     def delta(self, epsilon: Array) -> Bounds:
         """Return the pair's δ."""
         return _attainable(self.pair.delta(Bounds.exact(epsilon)), self.pair.attained)
 
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return the rounding of floats, also where no neighbours attain the pair."""
+        return rounding(self.pair.delta(Bounds.exact(epsilon)))
+
     def guess(self, delta: float) -> float:
-        """Return where the loss's tail is `delta` or less, above ε."""
+        """Return s + 2 log(1 − δ) for a Laplace, else where the loss's tail is `delta` or less, above ε."""
+        if isinstance(self.pair, LaplacePair):
+            return float(self.pair.shift.upper) + 2.0 * math.log1p(-delta)
         return max(1e-9, self.pair.loss_range(min(max(delta, 1e-300), 0.5))[1])
 
 
@@ -77,39 +90,56 @@ class AnswersCurve(Curve):
     Args:
         loss: l of one answer, to 4u.
         times: T.
-        lost: the probability d that one answer gives everything away.
+        one_lost: the probability d that one answer gives everything away.
         attained: whether named neighbours have this pair.
     """
 
     loss: float
     times: int
-    lost: Bounds
+    one_lost: Bounds
     attained: bool
 
     @property
     def supremum(self) -> Bounds:
         """T l, infinite where an answer may give everything away."""
         return _supremum(
-            float(self.times) * Bounds.exact(self.loss).inflate(4 * UNIT_ROUNDOFF), self.lost, self.attained
+            float(self.times) * Bounds.exact(self.loss).inflate(4 * UNIT_ROUNDOFF), self.one_lost, self.attained
         )
+
+    @property
+    def lost(self) -> Bounds:
+        """1 − (1 − d)^T."""
+        return _attainable(self._lost, self.attained)
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ: it rises with l, so between the ends of l's enclosure."""
-        if self.lost.lower == 1.0:
-            return _attainable(Bounds.exact(np.ones_like(epsilon, dtype=np.float64)), self.attained)
+        return _attainable(self._delta(epsilon), self.attained)
+
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return the rounding of floats, also where no neighbours attain the pair."""
+        return rounding(self._delta(np.array([epsilon]))[0])
+
+    def guess(self, delta: float) -> float:
+        """Solve for ε, with answers that leave doubt alone, in plain floats."""
+        lost = float(self._lost.lower)
+        doubt = (delta - lost) / (1.0 - lost) if lost < 1.0 else 0.0
+        return inverse(self.times, self.loss, doubt) if 0.0 < doubt < 1.0 and self.loss > 0.0 else 1.0
+
+    @property
+    def _lost(self) -> Bounds:
+        if self.one_lost.upper == 0.0:
+            return Bounds.exact(0.0)
+        return -expm1(float(self.times) * log1p(-self.one_lost)).clip(-1.0, 0.0)
+
+    def _delta(self, epsilon: Array) -> Bounds:
+        if self.one_lost.lower == 1.0:
+            return Bounds.exact(np.ones_like(epsilon, dtype=np.float64))
         ends = Bounds.exact(self.loss).inflate(4 * UNIT_ROUNDOFF)
         lower = [excess(self.times, ends.lower, float(x)).lower for x in epsilon]
         upper = [excess(self.times, ends.upper, float(x)).upper for x in epsilon]
         doubt = Bounds(lower=np.array(lower), upper=np.array(upper))
-        log_kept = float(self.times) * log1p(-self.lost)
-        return _attainable((exp(log_kept) * doubt - expm1(log_kept)).clip(0.0, 1.0), self.attained)
-
-    def guess(self, delta: float) -> float:
-        """The loss's mean plus so many of its deviations as a normal would have above."""
-        mean = self.times * self.loss * math.tanh(self.loss / 2)
-        deviation = self.loss * math.sqrt(self.times) / math.cosh(min(self.loss / 2, 300.0))
-        above = math.sqrt(2 * math.log(1 / delta)) if delta < 0.5 else 0.0
-        return max(1e-9, min(mean + deviation * above, self.times * self.loss * (1 - 1e-9)))
+        lost = self._lost
+        return doubt if lost.upper == 0.0 else ((1.0 - lost) * doubt + lost).clip(0.0, 1.0)
 
 
 def _curve(parts: Steps) -> Curve:
@@ -121,7 +151,7 @@ def _curve(parts: Steps) -> Curve:
     if not isinstance(pair, DiscretePair) or not _is_answer(pair) or times > MOST_ANSWERS:
         raise _refusal(pair)
     loss = max(pair.losses, default=0.0)
-    return AnswersCurve(loss=loss, times=times, lost=pair.infinite_mass, attained=pair.attained)
+    return AnswersCurve(loss=loss, times=times, one_lost=pair.infinite_mass, attained=pair.attained)
 
 
 def _is_answer(pair: DiscretePair) -> bool:
@@ -148,7 +178,7 @@ def _supremum(largest: Bounds, infinite: Bounds, attained: bool) -> Bounds:
 
 
 def _attainable(delta: Bounds, attained: bool) -> Bounds:
-    return delta if attained else Bounds(lower=np.zeros_like(delta.upper), upper=delta.upper)
+    return delta if attained else Bounds(lower=0.0 * delta.upper, upper=delta.upper)
 
 
 def _refusal(pair: DominatingPair) -> UnsupportedProcess:

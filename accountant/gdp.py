@@ -17,6 +17,7 @@ from scipy import special
 from accountant.core.base import Accountant, Steps, steps
 from accountant.core.curve import Curve
 from accountant.core.estimate import Estimate
+from accountant.core.ledger import Ledger, rounding
 from accountant.core.profile import Profile
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds
@@ -86,9 +87,18 @@ class GaussianCurve(Curve):
         """Infinite."""
         return self.pair.supremum
 
+    @property
+    def lost(self) -> Bounds:
+        """0."""
+        return self.pair.infinite_mass
+
     def delta(self, epsilon: Array) -> Bounds:
         """δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ)."""
         return self.pair.delta(Bounds.exact(epsilon))
+
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return the rounding of floats."""
+        return rounding(self.pair.delta(Bounds.exact(epsilon)))
 
     def guess(self, delta: float) -> float:
         """Solve log δ(ε) = log δ by Newton's method from above, in plain floats."""

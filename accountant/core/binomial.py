@@ -14,11 +14,12 @@ the others from it by the ratio of neighbours, e^{±l} (T − k)/(k + 1), until 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
-from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
+from scipy import special
 
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -37,6 +38,25 @@ STIRLING = tuple(
 """B_2m / (2m (2m − 1)): the series envelops ln n!, so from n = 40 on it errs by less than 530/380/40^19 < 1e-30."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """The terms of the sum for one k₀, as far as they do not depend on ε.
+
+    Args:
+        mass: P(S = centre).
+        weights: P(S = k) over that, of the k that matter.
+        losses: l (2k − T) less that of k₀.
+        ulps: what multiplies UNIT_ROUNDOFF in the relative error of each.
+        rest: bound of the weights left out.
+    """
+
+    mass: float
+    weights: Array
+    losses: Array
+    ulps: Array
+    rest: float
+
+
 def excess(times: int, loss: float, epsilon: float) -> Bounds:
     """Enclose δ(ε) of `times` answers of loss ±`loss`, all three taken as exact.
 
@@ -45,22 +65,63 @@ def excess(times: int, loss: float, epsilon: float) -> Bounds:
     >>> excess(1, 1.0, 0.0).contains(0.46211715726000976)
     True
     """
-    if loss == 0.0 or epsilon >= Fraction(loss) * times:
+    if math.isinf(epsilon):
         return Bounds.exact(0.0)
-    first = math.floor((Fraction(epsilon) / Fraction(loss) + times) / 2) + 1
-    gap = float(Fraction(loss) * (2 * first - times) - Fraction(epsilon))  # exact but for one rounding
+    (a, b), (c, d) = epsilon.as_integer_ratio(), loss.as_integer_ratio()
+    point, largest = a * d, b * c * times  # ε and T l, over b d
+    if point >= largest:  # where l is 0, too
+        return Bounds.exact(0.0)
+    first = (point + largest) // (2 * b * c) + 1
+    gap = (b * c * (2 * first - times) - point) / (b * d)  # exact but for one rounding
+    found = _terms(times, loss, first)
+    terms = found.weights * -np.expm1(-(gap + found.losses))
+    total = float(np.sum(terms))
+    error = UNIT_ROUNDOFF * float(np.sum(terms * found.ulps)) + 1e-300 * len(terms)
+    subnormal = 1e-320 * (1.0 + total)  # what the product may lose beyond its relative error
+    low = found.mass * max(0.0, total - error) - subnormal
+    high = found.mass * (total + error + found.rest) + subnormal
+    return Bounds(lower=max(0.0, low), upper=high).inflate(16.0 * UNIT_ROUNDOFF).clip(0.0, 1.0)
+
+
+def inverse(times: int, loss: float, delta: float) -> float:
+    """Return about the ε with δ(ε) = delta, to 12 digits for most and without any guarantee: where to start looking.
+
+    Between neighbouring losses l (2k − T) δ is A − e^ε B, A and B sums over S >= k: one pass over the terms near the
+    quantile of a normal law gives both for every k, and tells the k. Losses within ±300 of that quantile are looked at.
+    """
+    spread = math.sqrt(times) / math.cosh(min(loss / 2, 300.0))
+    quantile = times * math.tanh(loss / 2) - spread * float(special.ndtri_exp(math.log(delta)))  # S − (T − S)
+    middle = int(0.5 * (min(max(quantile, 0.0), times) + times))
+    near = int(min(150.0 / loss, times))  # e^{2 l near} is a float then, and times a weight, too
+    above, _ = _weights(times - middle, times - middle, middle + 1, loss)
+    below, _ = _weights(min(middle, near), middle, times - middle + 1, -loss)
+    k = np.arange(len(above) - 1, -len(below), -1)
+    weights = np.concatenate([above[::-1], below[1:]])
+    inside = k <= near
+    with np.errstate(under="ignore"):
+        p, q = np.cumsum(weights)[inside], np.cumsum(weights[inside] * np.exp(-2.0 * loss * k[inside]))
+        falls = p - np.exp(2.0 * loss * (k[inside] - 1)) * q  # δ at the loss just below each k, over P(S = middle)
+    sought = delta / max(_mass(times, loss, middle), 1e-300)
+    at = int(np.searchsorted(falls, sought))
+    if at == len(falls) or not p[at] > sought:
+        return max(0.0, min(quantile, times * (1 - 1e-9))) * loss
+    return max(0.0, loss * (2 * middle - times) + math.log((p[at] - sought) / q[at]))
+
+
+@lru_cache(maxsize=2)  # both ends of the loss
+def _terms(times: int, loss: float, first: int) -> Terms:
+    """Lay out the terms around the largest."""
     centre = max(first, min(times, int((times + 1) / (1 + math.exp(-loss)))))
     above, rest_above = _weights(times - centre, times - centre, centre + 1, loss)
     below, rest_below = _weights(centre - first, centre, times - centre + 1, -loss)
     steps = np.concatenate([np.arange(len(above)), -1 - np.arange(len(below) - 1)])
-    terms = np.concatenate([above, below[1:]]) * -np.expm1(-(gap + 2.0 * loss * (centre - first + steps)))
-    total = float(np.sum(terms))
-    error = UNIT_ROUNDOFF * float(np.sum(terms * (64.0 + 8.0 * np.abs(steps)))) + 1e-300 * len(steps)
-    mass = _mass(times, loss, centre)
-    subnormal = 1e-320 * (1.0 + total)  # what the product may lose beyond its relative error
-    low = mass * max(0.0, total - error) - subnormal
-    high = mass * (total + error + rest_above + rest_below) + subnormal
-    return Bounds(lower=max(0.0, low), upper=high).inflate(16.0 * UNIT_ROUNDOFF).clip(0.0, 1.0)
+    return Terms(
+        mass=_mass(times, loss, centre),
+        weights=np.concatenate([above, below[1:]]),
+        losses=2.0 * loss * (centre - first + steps),
+        ulps=64.0 + 8.0 * np.abs(steps),
+        rest=rest_above + rest_below,
+    )
 
 
 def _weights(most: int, above: int, below: int, tilt: float) -> tuple[Array, float]:

@@ -152,6 +152,63 @@ def test_what_tells_all_costs_everything(guarantee):
     assert profile.delta(1e300).lower == 1.0 and profile.epsilon(0.5).upper == profile.epsilon(0.0).lower == math.inf
 
 
+@pytest.mark.parametrize("times", [1, 7, 10**6])
+@pytest.mark.parametrize("lost", [1e-300, 1e-9, 0.2])
+def test_where_more_than_delta_is_certain_to_tell_all_epsilon_is_infinite(times, lost):
+    profile = closed(Repeat(ApproximateDP(epsilon=0.1, delta=lost, adjacency="add_remove"), times))
+    with mp.workdps(400):
+        truth = 1 - (1 - mp.mpf(lost)) ** times
+        for curve in (curve for _, curve in profile.curves):
+            assert holds(curve.lost, truth) and curve.lost.width <= 1e-12 * curve.lost.upper
+    below = float(truth) * (1 - 1e-9)
+    assert profile.epsilon(below).lower == profile.epsilon(below).upper == math.inf
+    assert profile.epsilon(min(1.0, float(truth) * (1 + 1e-9))).upper < math.inf
+
+
+def test_what_no_neighbours_attain_is_not_certain_to_be_lost():
+    lossy = Sampled(ApproximateDP(epsilon=1.0, delta=0.5, adjacency="add_remove"), Poisson(probability=1 / 3))
+    rarely = Sampled(lossy, Poisson(probability=0.1))  # 1/3 · 0.1 is rounded up to a float
+    attained, unattained = (dict(closed(each).curves)["remove"].lost for each in (lossy, rarely))
+    assert attained.contains(1 / 6) and attained.width < 1e-15
+    assert unattained.lower == 0.0 and unattained.upper >= 1 / 60
+
+
+# The answer comes at the first look, and says what it was widened by
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-2, 1e-5, 1e-12, 1e-100])
+@pytest.mark.parametrize(
+    "process", [Repeat(RandomizedResponse(epsilon=e), t) for e in (0.01, 0.5) for t in (10**4, 10**7)]
+)
+def test_the_guess_for_many_answers_is_good_to_nine_digits(process, delta):
+    curve = dict(closed(process, REPLACE_ONE).curves)["replace"]
+    found = curve.delta(np.array([curve.guess(delta)]))
+    assert found.lower[0] * (1 - 1e-9) <= delta <= found.upper[0] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("delta", [0.3, 1e-2, 1e-5, 1e-12])
+def test_the_guess_for_a_laplace_is_its_epsilon(delta):
+    curve = dict(closed(Laplace(noise_multiplier=0.5)).curves)["add"]
+    with mp.workdps(40):
+        truth = 2 + 2 * mp.log1p(-mp.mpf(delta))
+        assert abs(curve.guess(delta) - truth) <= 1e-15 * truth
+
+
+@pytest.mark.parametrize(
+    ("process", "adjacency"),
+    [
+        (Laplace(noise_multiplier=1.0), ADD_REMOVE),
+        (Gaussian(noise_multiplier=1.0), ADD_REMOVE),
+        (Sampled(Sampled(Gaussian(noise_multiplier=1.0), HALF), HALF), ADD_REMOVE),
+        (Repeat(RandomizedResponse(epsilon=0.5), 10**6), REPLACE_ONE),
+    ],
+)
+def test_the_ledger_holds_the_rounding_of_floats(process, adjacency):
+    claim = epsilon_bounds(process, delta=1e-5, adjacency=adjacency.value)
+    (line,) = claim.ledger
+    assert 0 < line.bound <= 1e-10 and (line.unit, line.basis) == ("relative", "validated")
+
+
 # What is left to others
 
 

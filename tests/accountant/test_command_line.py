@@ -102,6 +102,15 @@ def test_an_explanation_names_the_process_the_theorem_and_the_errors(capsys):
         assert word in out
 
 
+def test_an_explanation_of_a_closed_form_names_the_rounding_of_floats(capsys):
+    arguments = ["--noise-multiplier", "2", "--steps", "1", "--delta", "1e-5", "--sample-rate"]
+    for rate, name in (("0.5", "closed_form"), ("1", "gdp")):
+        status, out, _ = asked(capsys, "explain", *arguments, rate)
+        assert status == 0
+        for word in (f"accountant  {name}:", "rounding of floats", "relative", "validated"):
+            assert word in out
+
+
 MISTAKES = [
     (["epsilon", *QUICK, "--delta", "2"], "delta must lie in [0, 1], got 2."),
     (["epsilon", *QUICK, "--delta", "nan"], "delta must be a number, got nan."),
