@@ -104,7 +104,7 @@ def _sectioned(curve: Curve, delta: float, guess: float) -> tuple[float, float]:
     below, over = _enclosing(points, _from_last(np.logical_not(bounds.lower > delta)), refuted)
     under, above = _enclosing(points, np.logical_or.accumulate(bounds.upper <= delta), kept)
     while True:
-        worth = SHARE * (above - below) if math.isfinite(above) else 0.0
+        worth = SHARE * (above - below) if below > 0.0 and math.isfinite(above) else 0.0  # below: 0 where none is known
         if over - below > max(RELATIVE_RESOLUTION * over, worth):
             below, over, narrowed = _narrowed(refuted, below, over)
         elif math.isfinite(above) and above - under > max(RELATIVE_RESOLUTION * above, worth):

@@ -111,6 +111,30 @@ def test_a_curve_that_says_nothing_far_below_its_guess_keeps_its_lower_end(guess
     assert_certified(curve, 0.3 * math.exp(-10.0), ends)
 
 
+@pytest.mark.parametrize("guess", [1e-6, 1.0, 2.5, 40.0])
+def test_an_upper_end_alone_is_as_sharp_as_any(guess):
+    curve = Synthetic(lambda x: 0.0 * x, falling, start=guess)
+    truth, ends = math.log(0.3 / 1e-6) / 2, enclosed(curve, 1e-6)
+    assert ends.lower == 0.0 and abs(ends.upper - truth) <= 4 * RELATIVE_RESOLUTION * truth
+    assert_certified(curve, 1e-6, ends)
+
+
+def test_a_guess_that_is_the_answer_is_believed_at_once():
+    curve = Synthetic(falling, falling, start=math.log(0.3 / 1e-6) / 2)
+    ends = enclosed(curve, 1e-6)
+    assert curve.asked == [2] and ends.width <= 1e-12 * ends.upper
+    assert_certified(curve, 1e-6, ends)
+
+
+def test_where_more_than_delta_is_lost_for_certain_nothing_is_searched():
+    class Lossy(Synthetic):
+        lost = Bounds(lower=1e-4, upper=1e-3)
+
+    curve = Lossy(lambda x: np.full_like(x, 1e-4), lambda x: np.full_like(x, 1e-3))
+    assert enclosed(curve, 9e-5) == enclosed(curve, 0.0) == Bounds.exact(math.inf)
+    assert curve.asked == [] and enclosed(curve, 5e-4).lower == 0.0
+
+
 def test_with_a_good_guess_such_a_curve_is_as_sharp_as_any():
     curve = Synthetic(
         lambda x: np.where(x < 4.99, 0.0, falling(x)), lambda x: np.where(x < 4.99, 1.0, falling(x)), start=5.0
