@@ -1,7 +1,8 @@
 """Calibration: the least noise, the most steps or the largest sample rate that keep a promise.
 
 δ(target_epsilon) of DP-SGD falls with the noise and rises with steps and rate, so its certified upper end is solved for
-delta, by secants on logarithms inside a bracket; the end that keeps the promise is returned.
+delta: by secants against the δ of the central limit, to which log δ is nearly parallel, else on logarithms inside a
+bracket. What is returned keeps the promise in both ways of asking: δ at target_epsilon and ε at delta.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from accountant.core.ask import compute_delta, dp_sgd, named
+from accountant.core.ask import dp_sgd, named
 from accountant.core.base import Accountant
+from accountant.core.root import RELATIVE_RESOLUTION, boundary, secants
 from mechanisms.core import validate
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
-RELATIVE_RESOLUTION = 1e-6
-MOST_TRIALS = 100
+MOST_NUDGES = 24
 LARGEST_NOISE = 1e9
+LEAST_DELTA, LEAST_RATE = 1e-320, 1e-12
 LARGEST_STEPS = 2**53
-LARGEST_STRIDE, LARGEST_LOGARITHM = 3.0, 700.0
 NO_DELTA = "Gaussian noise of any size leaves a positive delta at every epsilon."
 
 
@@ -46,8 +47,8 @@ def calibrate_noise_multiplier(
         adjacency: "add_remove", "replace_one" or "zero_out".
         accountant: a name of `available()`, or an accountant.
 
-    Guarantees: compute_delta(…, epsilon=target_epsilon) <= delta at the returned value, by the same accountant, and not
-    at a value smaller by a relative 1e-6.
+    Guarantees: compute_epsilon(…, delta=delta) <= target_epsilon and compute_delta(…, epsilon=target_epsilon) <= delta
+    at the returned value, by the same accountant. By the slope of its δ, not at a value smaller by a relative 1e-6.
 
     Raises:
         InvalidParameter: if a value breaks its rule; no Gaussian noise gives δ = 0.
@@ -65,12 +66,15 @@ def calibrate_noise_multiplier(
     sampled = 1.0 if sample_rate == 1 else -math.expm1(steps * math.log1p(-sample_rate))
     if sampled <= 2 * promise.delta:  # a record may never be seen at all
         with contextlib.suppress(UnsupportedProcess):
-            if promise.excess(process(0.0)) <= 0:
+            if promise.kept(process(0.0)):
                 return 0.0
-    mu = _gaussian_shift(promise.epsilon, promise.delta)  # the central limit: μ = q √(T (e^{1/σ²} − 1))
-    each = mu / (sample_rate * math.sqrt(steps))
-    start = 1 / math.sqrt(math.log1p(each * each)) if sample_rate < 1 else 1 / each
-    found = _boundary(lambda x: promise.excess(process(x)), start, safe=+1.0)
+
+    def limit(mu: float) -> float:  # μ = q √(T (e^{1/σ²} − 1))
+        each = mu / (sample_rate * math.sqrt(steps))
+        log = math.log1p(each * each) if each < 1e100 else 2 * math.log(each)
+        return 1 / math.sqrt(log) if sample_rate < 1 else 1 / each
+
+    found = _solved(promise, process, limit, safe=+1.0)
     if found is None or found > LARGEST_NOISE:
         raise NumericalFailure(
             f"calibrate: no noise multiplier up to {LARGEST_NOISE:g} is certified to keep the promise. "
@@ -97,13 +101,13 @@ def calibrate_steps(
     """
     promise = _Promise.checked(target_epsilon, delta, adjacency, accountant)
 
-    def excess(steps: float) -> float:
-        return promise.excess(dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=int(steps)))
+    def process(steps: float) -> Process:
+        return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=int(steps))
 
     each = sample_rate * math.sqrt(math.expm1(min(1 / max(noise_multiplier, 1e-150) ** 2, 700.0)))
-    start = (_gaussian_shift(promise.epsilon, promise.delta) / max(each, 1e-150)) ** 2  # the central limit
-    found = _boundary(excess, min(max(start, 1.0), LARGEST_STEPS), safe=-1.0, snap=_whole)
-    return int(found or 0)
+    start = (_gaussian_shift(promise.epsilon, math.log(promise.delta)) / max(each, 1e-150)) ** 2  # the central limit
+    found = boundary(lambda x: promise.excess(process(x)), min(max(start, 1.0), LARGEST_STEPS), safe=-1.0, snap=_whole)
+    return int(_nudged(promise, process, found, safe=-1.0, snap=_whole) or 0)
 
 
 def calibrate_sample_rate(
@@ -124,12 +128,15 @@ def calibrate_sample_rate(
     """
     promise = _Promise.checked(target_epsilon, delta, adjacency, accountant)
 
-    def excess(rate: float) -> float:
-        return promise.excess(dp_sgd(noise_multiplier=noise_multiplier, sample_rate=min(rate, 1.0), steps=steps))
+    def process(rate: float) -> Process:
+        return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=min(rate, 1.0), steps=steps)
 
-    if excess(1.0) <= 0:
+    if promise.kept(process(1.0)):
         return 1.0
-    return min(1.0, _boundary(excess, 0.01, safe=-1.0) or 0.0)
+    each = math.sqrt(steps * math.expm1(min(1 / max(noise_multiplier, 1e-150) ** 2, 700.0)))
+    return min(
+        1.0, _solved(promise, process, lambda mu: min(max(mu / max(each, 1e-150), LEAST_RATE), 1.0), safe=-1.0) or 0.0
+    )
 
 
 def calibrate_delta(
@@ -141,19 +148,22 @@ def calibrate_delta(
     adjacency: str = "add_remove",
     accountant: str | Accountant = "tightest",
 ) -> float:
-    """Return the smallest certified δ of DP-SGD at the target ε: `compute_delta` by another name.
+    """Return the smallest certified δ of DP-SGD at the target ε: that of `compute_delta`, or hardly more.
+
+    Guarantees: compute_epsilon(…, delta=δ) <= target_epsilon, by the same accountant.
 
     >>> round(calibrate_delta(target_epsilon=1.0, noise_multiplier=1.0, sample_rate=1.0, steps=1), 6)
     0.126937
     """
-    return compute_delta(
-        noise_multiplier=noise_multiplier,
-        sample_rate=sample_rate,
-        steps=steps,
-        epsilon=target_epsilon,
-        adjacency=adjacency,
-        accountant=accountant,
-    )
+    target = validate.non_negative("calibrate", "target_epsilon", target_epsilon)
+    process = dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
+    profile = named(accountant).profile(process, adjacency=Adjacency.parse(adjacency))
+    found = float(profile.delta(target).upper)
+    for nudge in range(MOST_NUDGES):
+        if profile.epsilon(found).upper <= target:
+            break
+        found = min(1.0, max(found, LEAST_DELTA) * (1.0 + 1e-9 * 4.0**nudge))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,54 +187,67 @@ class _Promise:
     def excess(self, process: Process) -> float:
         """Return log of the certified δ over the promised one: at most 0 where the promise is kept."""
         found = self.accountant.profile(process, adjacency=self.adjacency).delta(self.epsilon).upper
-        return math.log(max(found, 1e-320)) - math.log(self.delta)
+        return math.log(max(found, LEAST_DELTA)) - math.log(self.delta)
+
+    def kept(self, process: Process) -> bool:
+        """Tell whether the promise is kept, in whatever way it is asked for."""
+        profile = self.accountant.profile(process, adjacency=self.adjacency)
+        return bool(profile.epsilon(self.delta).upper <= self.epsilon and self.excess(process) <= 0)
 
 
-def _gaussian_shift(epsilon: float, delta: float) -> float:
-    """About the μ at which a Gaussian has δ(ε) = delta, by halving."""
+def _gaussian_shift(epsilon: float, log_delta: float) -> float:
+    """About the μ at which log δ(ε) of a Gaussian is this, by halving."""
     low, high = 1e-12, 1e6
     for _ in range(60):
         mu = math.sqrt(low * high)
         log_p = float(special.log_ndtr(mu / 2 - epsilon / mu))
         log_q = epsilon + float(special.log_ndtr(-mu / 2 - epsilon / mu))
-        kept = log_q >= log_p or log_p + math.log(-math.expm1(log_q - log_p)) <= math.log(delta)
+        kept = log_q >= log_p or log_p + math.log(-math.expm1(log_q - log_p)) <= log_delta
         low, high = (mu, high) if kept else (low, mu)
     return high
 
 
+def _solved(
+    promise: _Promise, process: Callable[[float], Process], limit: Callable[[float], float], *, safe: float
+) -> float | None:
+    """Return the x at which the promise is only just kept, None where there is none.
+
+    Args:
+        promise: what is to be kept.
+        process: of x.
+        limit: the x at which the central limit is a Gaussian of shift μ.
+        safe: +1 if a larger x is safer, −1 if a smaller one is.
+    """
+
+    def excess(x: float) -> float:
+        return promise.excess(process(x))
+
+    def place(w: float) -> float:
+        """The x at which log δ of the central limit is log delta + w."""
+        return limit(_gaussian_shift(promise.epsilon, min(math.log(promise.delta) + w, -1e-300)))
+
+    near, accepted = secants(excess, place, safe=safe)
+    found = near if accepted else boundary(excess, near, safe=safe)
+    return _nudged(promise, process, found, safe=safe)
+
+
+def _nudged(
+    promise: _Promise,
+    process: Callable[[float], Process],
+    x: float | None,
+    *,
+    safe: float,
+    snap: Callable[[float], float] = float,
+) -> float | None:
+    """Return x, or one a little safer, where the promise is kept; None where there is none."""
+    for nudge in range(MOST_NUDGES):
+        if x is None or promise.kept(process(x)):
+            return x
+        nearer, x = x, snap(x * math.exp(safe * RELATIVE_RESOLUTION * 2.0 ** (nudge - 2)))
+        if x == nearer:
+            break
+    return None
+
+
 def _whole(steps: float) -> float:
     return float(max(1, min(math.floor(steps), LARGEST_STEPS)))
-
-
-def _boundary(
-    excess: Callable[[float], float], start: float, *, safe: float, snap: Callable[[float], float] = float
-) -> float | None:
-    """Return an x with excess(x) <= 0 next to one with excess > 0: within a relative 1e-6, or the next that `snap` has.
-
-    `safe` is +1 if the excess falls with x and −1 if it rises: in v = safe · log x it falls, about in a straight line.
-    Where no x up to e^±700 is exceeded it is the last one tried; None where none is kept.
-    """
-    kept: float | None = None
-    broken: float | None = None
-    x, slope, last, before = snap(start), -10.0, math.nan, math.nan
-    for _ in range(MOST_TRIALS):
-        v, value = safe * math.log(x), excess(x)
-        kept, broken = (x, broken) if value <= 0 else (kept, x)
-        if v != last and (value - before) * (v - last) < 0:
-            slope = (value - before) / (v - last)
-        stride = min(max(-value / slope, -LARGEST_STRIDE), LARGEST_STRIDE)
-        if abs(stride) < 0.4 * RELATIVE_RESOLUTION:  # at the root: look just beyond it, on the side not yet seen
-            stride += (-0.9 if value <= 0 else 0.05) * RELATIVE_RESOLUTION
-        last, before = v, value
-        x = snap(math.exp(min(max(safe * (v + stride), -LARGEST_LOGARITHM), LARGEST_LOGARITHM)))
-        if kept is not None and broken is not None:
-            if abs(math.log(kept / broken)) <= RELATIVE_RESOLUTION:
-                break
-            low, high = sorted((kept, broken))
-            x = x if low < x < high else snap(math.sqrt(low) * math.sqrt(high))
-            x = x if low < x < high else snap(0.5 * (low + high))
-            if not low < x < high:
-                break
-        elif x in (kept, broken):
-            break
-    return kept

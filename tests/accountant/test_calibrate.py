@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accountant import calibrate_noise_multiplier, compute_delta, compute_epsilon
+from accountant import (
+    calibrate_delta,
+    calibrate_noise_multiplier,
+    calibrate_sample_rate,
+    calibrate_steps,
+    compute_delta,
+    compute_epsilon,
+)
 from accountant.pld import PLD
 from mechanisms import DPError, Gaussian, InvalidParameter
 
@@ -45,8 +52,53 @@ def test_the_promise_of_sampled_noise_is_kept_and_a_little_less_breaks_it(rate, 
     given_ = {"sample_rate": rate, "steps": steps, "accountant": COARSE}
     noise = calibrate_noise_multiplier(target_epsilon=1.0, delta=1e-5, **given_)
     assert compute_delta(noise_multiplier=noise, epsilon=1.0, **given_) <= 1e-5
-    assert compute_epsilon(noise_multiplier=noise, delta=1e-5, **given_) <= 1.0 + 1e-4
+    assert 1.0 - 1e-4 <= compute_epsilon(noise_multiplier=noise, delta=1e-5, **given_) <= 1.0
     assert compute_delta(noise_multiplier=noise * (1 - 1e-4), epsilon=1.0, **given_) > 1e-5
+
+
+SETTINGS = [
+    {"sample_rate": 256 / 60_000, "steps": 14_062, "target": 3.0, "delta": 1e-5},
+    {"sample_rate": 0.01, "steps": 1_000, "target": 8.0, "delta": 1e-5},
+    {"sample_rate": 1e-3, "steps": 10**7, "target": 0.1, "delta": 1e-12},
+    {"sample_rate": 0.3, "steps": 400, "target": 20.0, "delta": 1e-30},
+    {"sample_rate": 1.0, "steps": 50, "target": 0.5, "delta": 1e-6},
+    {"sample_rate": 0.05, "steps": 200, "target": 2.0, "delta": 1e-6, "accountant": "rdp"},
+    {"sample_rate": 0.05, "steps": 20, "target": 2.0, "delta": 1e-6, "accountant": COARSE},
+]
+
+
+@pytest.mark.parametrize("asked", SETTINGS)
+def test_whatever_is_calibrated_the_certified_epsilon_is_the_target_or_hardly_less(asked):
+    target, delta = asked["target"], asked["delta"]
+    others = {name: value for name, value in asked.items() if name not in ("target", "delta")}
+
+    def epsilon(**found):
+        return compute_epsilon(**(others | {"delta": delta} | found))
+
+    noise = calibrate_noise_multiplier(target_epsilon=target, delta=delta, **others)
+    assert target * (1 - 1e-4) <= epsilon(noise_multiplier=noise) <= target
+    less = calibrate_delta(target_epsilon=target, noise_multiplier=noise, **others)
+    assert less <= delta * (1 + 1e-4) and target * (1 - 1e-4) <= epsilon(noise_multiplier=noise, delta=less) <= target
+    given_ = {"target_epsilon": target, "delta": delta, "noise_multiplier": 1.01 * noise}
+    steps = calibrate_steps(**given_, **{name: value for name, value in others.items() if name != "steps"})
+    spent = [epsilon(noise_multiplier=1.01 * noise, steps=count) for count in (steps, steps + 1 + steps // 10**5)]
+    assert spent[0] <= target < spent[1] and steps >= others["steps"]
+    rate = calibrate_sample_rate(**given_, **{name: value for name, value in others.items() if name != "sample_rate"})
+    if rate < 1.0:
+        assert target * (1 - 1e-4) <= epsilon(noise_multiplier=1.01 * noise, sample_rate=rate) <= target
+
+
+def test_without_noise_the_largest_sample_rate_is_that_of_never_being_seen():
+    rate = calibrate_sample_rate(target_epsilon=1.0, delta=1e-9, noise_multiplier=0.0, steps=1000)
+    assert -math.expm1(1000 * math.log1p(-rate)) == pytest.approx(1e-9, rel=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 2, 50, 51, 10**5])
+def test_the_largest_number_of_gaussian_steps_is_found_exactly(most):
+    noise = calibrate_noise_multiplier(target_epsilon=0.5, delta=1e-6, steps=most) * (1 + 0.2 / most)
+    given_ = {"target_epsilon": 0.5, "delta": 1e-6, "noise_multiplier": noise, "sample_rate": 1.0}
+    assert calibrate_steps(**given_) == most
+    assert calibrate_steps(**(given_ | {"noise_multiplier": noise / 2})) == most // 4
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "basic"])
