@@ -87,20 +87,21 @@ def inverse(times: int, loss: float, delta: float) -> float:
     """Return about the ε with δ(ε) = delta, to 12 digits for most and without any guarantee: where to start looking.
 
     Between neighbouring losses l (2k − T) δ is A − e^ε B, A and B sums over S >= k: one pass over the terms near the
-    quantile of a normal law gives both for every k, and tells the k. Losses within ±300 of that quantile are looked at.
+    quantile of a normal law gives both for every k, and tells the k. Losses within ±300 of that quantile and, below it,
+    within four deviations of it are looked at.
     """
     spread = math.sqrt(times) / math.cosh(min(loss / 2, 300.0))
     quantile = times * math.tanh(loss / 2) - spread * float(special.ndtri_exp(math.log(delta)))  # S − (T − S)
     middle = int(0.5 * (min(max(quantile, 0.0), times) + times))
-    near = int(min(150.0 / loss, times))  # e^{2 l near} is a float then, and times a weight, too
+    near = min(150.0 / loss, float(times))  # e^{2 l near} is a float then, and times a weight, too
     above, _ = _weights(times - middle, times - middle, middle + 1, loss)
-    below, _ = _weights(min(middle, near), middle, times - middle + 1, -loss)
-    k = np.arange(len(above) - 1, -len(below), -1)
+    below, _ = _weights(min(middle, int(min(near, 100 + 2 * math.sqrt(times)))), middle, times - middle + 1, -loss)
     weights = np.concatenate([above[::-1], below[1:]])
-    inside = k <= near
+    far = max(0, len(above) - 1 - int(near))
+    shift = 2.0 * loss * np.arange(len(above) - 1 - far, -len(below), -1)
     with np.errstate(under="ignore"):
-        p, q = np.cumsum(weights)[inside], np.cumsum(weights[inside] * np.exp(-2.0 * loss * k[inside]))
-        falls = p - np.exp(2.0 * loss * (k[inside] - 1)) * q  # δ at the loss just below each k, over P(S = middle)
+        p, q = np.cumsum(weights)[far:], np.cumsum(weights[far:] * np.exp(-shift))
+        falls = p - np.exp(shift - 2.0 * loss) * q  # δ at the loss just below each k, over P(S = middle)
     sought = delta / max(_mass(times, loss, middle), 1e-300)
     at = int(np.searchsorted(falls, sought))
     if at == len(falls) or not p[at] > sought:
