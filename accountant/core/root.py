@@ -14,7 +14,17 @@ LARGEST_STRIDE, LARGEST_LOGARITHM = 3.0, 700.0
 def secants(excess: Callable[[float], float], place: Callable[[float], float], *, safe: float) -> tuple[float, bool]:
     """Return an x with excess(x) <= 0 that by the slope there lies within 1e-6 of the root, if secants in w find it.
 
-    x = place(w). If they do not, the x that came nearest is where to look further.
+    x = place(w), and excess(place(w)) rises with w, at best by as much as w. If secants do not find it, the x that came
+    nearest is where to look further.
+
+    Args:
+        excess: of x > 0.
+        place: of w, monotone; w = 0 is the first guess.
+        safe: +1 if the excess falls with x, −1 if it rises.
+
+    >>> x, found = secants(lambda x: 1 - x * x, lambda w: math.exp(-w), safe=+1.0)
+    >>> found and 0 <= x - 1 <= 1e-6
+    True
     """
     w, slope, last, before, best = 0.0, 1.0, math.nan, math.nan, (math.inf, math.nan)
     for trial in range(MOST_QUICK):
@@ -41,6 +51,9 @@ def boundary(
 
     `safe` is +1 if the excess falls with x and −1 if it rises: in v = safe · log x it falls, about in a straight line.
     Where no x up to e^±700 is exceeded it is the last one tried; None where none is kept.
+
+    >>> boundary(lambda x: x - 7.5, 100.0, safe=-1.0, snap=math.floor)
+    7
     """
     kept: float | None = None
     broken: float | None = None
