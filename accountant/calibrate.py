@@ -48,7 +48,7 @@ def calibrate_noise_multiplier(
         accountant: a name of `available()`, or an accountant.
 
     Guarantees: compute_epsilon(…, delta=delta) <= target_epsilon and compute_delta(…, epsilon=target_epsilon) <= delta
-    at the returned value, by the same accountant. By the slope of its δ, not at a value smaller by a relative 1e-6.
+    at the returned value, by the same accountant. By the slope of its δ, not at a value smaller by a relative 2e-6.
 
     Raises:
         InvalidParameter: if a value breaks its rule; no Gaussian noise gives δ = 0.

@@ -12,7 +12,7 @@ LARGEST_STRIDE, LARGEST_LOGARITHM = 3.0, 700.0
 
 
 def secants(excess: Callable[[float], float], place: Callable[[float], float], *, safe: float) -> tuple[float, bool]:
-    """Return an x with excess(x) <= 0 that by the slope there lies within 1e-6 of the root, if secants in w find it.
+    """Return an x with excess(x) <= 0 that by the slope there lies within 2e-6 of the root, if secants in w find it.
 
     x = place(w), and excess(place(w)) rises with w, at best by as much as w. If secants do not find it, the x that came
     nearest is where to look further.
@@ -37,7 +37,7 @@ def secants(excess: Callable[[float], float], place: Callable[[float], float], *
         if not (stretch > 0.0 and slope > 0.0):
             break
         margin = RELATIVE_RESOLUTION * slope / stretch
-        if -margin <= value <= 0.0:
+        if -2 * margin <= value <= 0.0:
             return x, True
         last, before = w, value
         w -= (value + 0.5 * margin) / slope
