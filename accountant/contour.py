@@ -28,7 +28,7 @@ from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.mixtures import NONE
 from mechanisms.core.process import Adjacency, Process
 
-WIDE = 1e-6  # relative width of δ at which rare outcomes are left out
+WIDE = 1e-8  # relative width of δ at which rare outcomes are left out
 RESERVES = (16.0, 8.0, 3.0)  # nats from δ to what is left out: the less, the milder are the moments
 STEP, DEEPEST = 8.0, 740.0  # nats between depths, and of the least δ
 FIRST, MOST_DEEPENED = 8.0, 12  # nats, and rounds
@@ -130,12 +130,14 @@ class LineCurve(Curve):
         if epsilon >= self.supremum.upper:
             return ()
         best: tuple[float, Ledger] = math.inf, ()
-        for depth in (math.inf, *(self._depths(point, reserve)[0] for reserve in self._reserves)):
-            used = lines(self.steps, float(depth))
+        for reserve in (math.inf, *self._reserves):
+            used = lines(self.steps, float(self._depths(point, reserve)[0])) if reserve < math.inf else self._whole
             with contextlib.suppress(NumericalFailure):  # nothing was read off a line for a δ of 0 or 1
-                width = float(_read(used, point).width[0])
-                if width < best[0]:
-                    best = width, _ledger(used, epsilon)
+                found = _read(used, point)
+                if found.width[0] < best[0]:
+                    best = float(found.width[0]), _ledger(used, epsilon)
+                if not self._wide(point, found)[0]:
+                    break
         return best[1]
 
     @property

@@ -1,8 +1,7 @@
 """Where to put the vertical line: a ladder of exponents θ, and the rung that suits an ε or a δ. Plans, no guarantees.
 
-K is convex; at the θ with K'(θ) = ε the terms on the line are smallest, and log δ(ε) is about
-
-    K(θ) − θ K'(θ) − log(θ (1 + θ)) − ½ log(2π K''(θ)).
+K is convex; at the θ with K'(θ) = ε the terms on the line are smallest, and log δ(ε) is about what it would be if the
+loss tilted by θ were normal.
 
 Any other θ is as valid. One below the saddle costs the digits that K(θ) − θε has risen by; one where rare large losses
 make K explode just above needs a narrow spacing, and so many nodes, to keep the aliases of the line small.
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from accountant.core.plans import Plan
 from mechanisms.core.bounds import Array
@@ -24,13 +24,14 @@ LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the 
 BLOCK, MOST_BLOCKS = 24, 3
 RATIO = 2.0**0.25  # of neighbouring rungs, where K' does not leap
 STRAIGHT, STEEP, FINEST = 4.0, 4.0, 1e-3  # factors: of K' at the first rung, and of K' and θ between neighbours
-ADDED, MOST_REFINED, MOST_LOWERED = 5, 3, 12
+ADDED, MOST_REFINED, MOST_LOWERED = 5, 3, 5
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
 RESERVE = 30.0  # nats by which the aliases of a line stay below the δ at its ε
 LARGEST, LARGEST_TILT = 1e100, 1e18  # of an ε that is planned for, and of a θ
 NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that they allow
 REACH = 8.0  # deviations of the transform that nodes have to span
 DEEPEST = 750.0  # −log of the smallest δ that a float holds, and more
+NARROW, ROOT_TWO = 1e-3, math.sqrt(2.0)  # deviation below which two values of B are too close
 WORTH = 10.0  # nats lost that e times fewer nodes are worth
 
 
@@ -100,20 +101,33 @@ class Ladder:
         return self._chosen(np.minimum(epsilon, LARGEST), self.log_delta_at(epsilon))
 
     def log_delta_at(self, epsilon: Array) -> Array:
-        """Return about log δ at every ε; it falls by about θ."""
+        """Return about log δ at every ε; it falls by about θ, taken to grow in a straight line between entries."""
         epsilon = np.minimum(epsilon, LARGEST)
         entry = np.searchsorted(np.maximum.accumulate(self.slope), epsilon)
         before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
         excess = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
-        return np.asarray(self.log_delta[before] - self.theta[after] * excess)
+        plain = self.log_delta[before] - self.theta[after] * excess
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = excess / (self.slope[after] - self.slope[before])
+            low, high = self.theta[before], self.theta[after]
+            fallen = (low * share + 0.5 * (high - low) * share**2) / (0.5 * (low + high))
+            between = self.log_delta[before] + fallen * (self.log_delta[after] - self.log_delta[before])
+        return np.asarray(np.where((share >= 0) & (share <= 1) & np.isfinite(between), between, plain))
 
     def for_delta(self, delta: float) -> tuple[tuple[int, int], float]:
         """Return the rung and the level of the line that suits δ, and about the ε to expect."""
-        entry = int(np.argmax(np.append(self.log_delta <= math.log(delta), True)))
+        target = math.log(delta)
+        entry = int(np.argmax(np.append(self.log_delta <= target, True)))
         before, after = max(entry - 1, 0), min(entry, len(self.theta) - 1)
-        further = max(0.0, float(self.log_delta[before]) - math.log(delta)) / self.theta[before]
-        epsilon = max(0.0, min(float(self.slope[before] + further), float(self.slope[after])))
-        return self._chosen(np.array([epsilon]), np.array([math.log(delta)]))[0], epsilon
+        low, high = float(self.theta[before]), float(self.theta[after])
+        drop, whole = self.log_delta[before] - target, self.log_delta[before] - self.log_delta[after]
+        if 0.0 < drop < whole < math.inf:
+            share = (math.sqrt(low * low + (high * high - low * low) * drop / whole) - low) / (high - low)
+            epsilon = float(self.slope[before] + share * (self.slope[after] - self.slope[before]))
+        else:
+            epsilon = min(float(self.slope[before] + max(0.0, drop) / low), float(self.slope[after]))
+        epsilon = max(0.0, epsilon)
+        return self._chosen(np.array([epsilon]), np.array([target]))[0], epsilon
 
     def layout(self, rung: int, level: int) -> Layout:
         """Return the line of a rung whose aliases are about e^{−16 level}.
@@ -172,7 +186,8 @@ def _first(plan: Plan, spread: float) -> tuple[int, int]:
     while first > -4000:
         theta = RATIO**first
         value, slopes, _ = plan(np.array([theta, 4.0 * theta]))
-        straight = lowered >= MOST_LOWERED or not bend > 0 or not slopes[0] > STRAIGHT * (slope + theta * bend)
+        bent = slope > 0 and bend > 0 and slopes[0] > STRAIGHT * (slope + theta * bend)
+        straight = lowered >= MOST_LOWERED or not bent
         if math.isfinite(value[1]) and straight:
             break
         first, lowered = first - BLOCK, lowered + 1
@@ -194,7 +209,13 @@ def _steep(theta: Array, value: Array, slope: Array, bend: Array, log_delta: Arr
 
 
 def _log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:
-    """About log δ at ε = K'(θ), −inf where K leaves the floats."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = value - theta * slope - np.log(theta * (1 + theta)) - 0.5 * np.log(2 * np.pi * bend)
+    """About log δ at ε = K'(θ), −inf where K leaves the floats: as if the tilted loss were normal there.
+
+    e^{K − θε} (B(θs) − B((1 + θ) s)) with s² = K'' and B(λ) = e^{λ²/2} Φ(−λ), or what that tends to for small s.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = np.sqrt(bend)
+        normal = 0.5 * (special.erfcx(theta * spread / ROOT_TWO) - special.erfcx((1.0 + theta) * spread / ROOT_TWO))
+        narrow = 1.0 / (theta * (1.0 + theta) * spread * math.sqrt(2 * math.pi))
+        found = value - theta * slope + np.log(np.where((spread > NARROW) & (normal > 0), normal, narrow))
     return np.where(np.isfinite(value) & (bend > 0), found, -np.inf)

@@ -33,7 +33,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 REACH = 14.0  # where the cells end, the majorant falls by e^-14 a unit
-CELLS = 192
+CELLS, ROUGH_CELLS = 192, 48
 STRIPS = (1.0, 0.6, 0.35, 0.2, 0.12, 0.07)  # heights a that are tried, in parts of the largest
 REAL_STRIPS = 2  # so many of them are enough for real powers
 LARGEST_STRIP, LARGEST_TURN = 12.0, 0.8 * math.pi  # of a, and of μa
@@ -139,12 +139,12 @@ class Cells:
     frequency: float
 
     @classmethod
-    def around(cls, mu: Array, q: Array, exponent: float, frequency: float) -> Cells:
-        """Lay out the cells to where the majorant falls by e^-14 a unit of u on either side."""
+    def around(cls, mu: Array, q: Array, exponent: float, frequency: float, count: int = CELLS) -> Cells:
+        """Lay out so many cells to where the majorant falls by e^-14 a unit of u on either side."""
         bend = exponent - 2.0
         low = -REACH - max(-bend, 0.0) * mu * np.minimum(1.0, q / (1.0 - q))
         high = REACH + (2.0 + max(bend, 0.0)) * mu
-        edges = low + (high - low) * np.linspace(0.0, 1.0, CELLS + 1)
+        edges = low + (high - low) * np.linspace(0.0, 1.0, count + 1)
         x = mu * edges - 0.5 * mu**2
         if not np.max(x) <= LARGEST_EXPONENT:
             raise NumericalFailure("contour: the likelihood ratio leaves the floats. Use accountant='pld'.")
@@ -154,23 +154,24 @@ class Cells:
     @property
     def width(self) -> Array:
         """The width of a cell, shape (k,)."""
-        return np.asarray((self.edges[:, -1] - self.edges[:, 0]) / CELLS)
+        return np.asarray((self.edges[:, -1] - self.edges[:, 0]) / (self.edges.shape[1] - 1))
 
     def layout(self) -> tuple[Array, Array, Array, Array]:
         """Return, for each mixture, the step, the first and the last node, and a bound of the error."""
         goal = LOG_TOLERANCE + self._log_size()
         largest = np.minimum(LARGEST_TURN / self.mu, LARGEST_STRIP)
         strips = STRIPS if self.frequency > LEAST_FREQUENCY else STRIPS[:REAL_STRIPS]
-        sizes = np.array([self._log_majorant(part * largest) for part in strips])
-        heights = np.array(strips)[:, None] * largest[:, 0]
-        steps = 2 * math.pi * heights / np.maximum(sizes + math.log(2.0) - goal, 1.0)
-        best, rows = np.argmax(steps, axis=0), np.arange(len(largest))
-        step = steps[best, rows]
+        rough = Cells.around(self.mu, self.q, self.exponent, self.frequency, ROUGH_CELLS)
+        sizes = np.array([rough._log_majorant(part * largest) for part in strips])
+        steps = np.array(strips)[:, None] / np.maximum(sizes + math.log(2.0) - goal, 1.0)
+        height = np.array(strips)[np.argmax(steps, axis=0)][:, None] * largest
+        size = self._log_majorant(height)
+        step = 2 * math.pi * height[:, 0] / np.maximum(size + math.log(2.0) - goal, 1.0)
         first, last, lost = self._kept(step, 0.25 * np.exp(goal))
         if not np.max((last - first) / step) < MOST_NODES:
             raise NumericalFailure("contour: moments need more nodes than the budget allows. Use accountant='pld'.")
-        decay = 0.999 * 2 * math.pi * heights[best, rows] / step
-        aliased = 2.0 * np.exp(sizes[best, rows] - decay) / -np.expm1(-decay)
+        decay = 0.999 * 2 * math.pi * height[:, 0] / step
+        aliased = 2.0 * np.exp(size - decay) / -np.expm1(-decay)
         return step, first, last, (aliased + lost) * (1 + 1e-9)
 
     def _log_size(self) -> Array:
@@ -199,13 +200,14 @@ class Cells:
         """
         terms = np.exp(np.minimum(self._log_terms(np.zeros_like(self.mu))[0], 700.0)) * (self.width + step)[:, None]
         terms[:, [0, -1]] *= 3.0 + 1.0 / (REACH * self.width)[:, None]
+        count = terms.shape[1]
         from_left, from_right = np.cumsum(terms, axis=1), np.cumsum(terms[:, ::-1], axis=1)
-        left = np.minimum(np.sum(from_left < share[:, None], axis=1), CELLS - 1)
+        left = np.minimum(np.sum(from_left < share[:, None], axis=1), count - 1)
         right = np.sum(from_right < share[:, None], axis=1)
         rows, none = np.arange(len(step)), np.zeros((len(step), 1))
         lost = np.hstack([none, from_left])[rows, left] + np.hstack([none, from_right])[rows, right]
         lost += np.where(left == 0, terms[:, 0], 0.0) + np.where(right == 0, terms[:, -1], 0.0)
-        return self.edges[rows, left], self.edges[rows, np.maximum(CELLS - right, left + 1)], lost
+        return self.edges[rows, left], self.edges[rows, np.maximum(count - right, left + 1)], lost
 
     def _log_terms(self, height: Array) -> tuple[Array, Array]:
         """Bound log |φ f| on each cell for |Im z| <= height; and |Im s| arg r, which is part of it."""
