@@ -16,7 +16,7 @@ import numpy as np
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.laplace_moments import log_mixture_moment, log_moment
+from mechanisms.core.laplace_moments import cumulants, log_mixture_moment, log_moment
 from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
@@ -178,6 +178,10 @@ class LaplacePair(DominatingPair):
         ends = [log_mixture_moment(float(s), probability, power) for s in {self.shift.lower, self.shift.upper}]
         # A larger s is a more telling pair, so that the moment rises with it, and falls for powers in (0, 1).
         return Bounds(lower=min(end.lower for end in ends), upper=max(end.upper for end in ends))
+
+    def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
+        """In closed form."""
+        return cumulants(self._middle, powers)
 
     def reverse(self) -> LaplacePair:
         """Return the pair itself: mirrored at s/2, Lap(s, 1) against Lap(0, 1) is Lap(0, 1) against Lap(s, 1)."""

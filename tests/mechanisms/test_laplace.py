@@ -161,6 +161,30 @@ def test_an_uncertain_shift_widens_the_moments():
         assert all(holds(found, moment(shift, chance, 3.0)) for shift in (0.9, 1.0, 1.1))
 
 
+# Plans
+
+
+@pytest.mark.parametrize("shift", [1e-6, 0.09, 1.9, 2.1, 40.0, 1e4])
+def test_planned_cumulants_are_the_derivatives_of_the_closed_form_to_six_digits(shift):
+    def log_moment(t):
+        a, s = t - mp.mpf(1) / 2, mp.mpf(shift)
+        return mp.log(mp.cosh(a * s) + (mp.sinh(a * s) / (2 * a) if a else s / 2)) - s / 2
+
+    powers = [-10 / shift, -1.0, 0.1, 0.5, 0.49 + 1 / shift, 0.51 + 1 / shift, 1 + 0.08 / shift, 2.5, 1 + 1e5 / shift]
+    found = pair_of(shift).cumulants(np.array(powers))
+    for i, power in enumerate(powers):
+        step = mp.mpf("1e-25") / mp.mpf(shift)
+        left, here, right = (log_moment(mp.mpf(power) + k * step) for k in (-1, 0, 1))
+        truth = here, (right - left) / (2 * step), (right - 2 * here + left) / step**2
+        for part, value in zip(found, truth, strict=True):
+            assert abs(mp.mpf(float(part[i])) - value) <= mp.mpf("1e-6") * abs(value)
+
+
+def test_planned_cumulants_are_infinite_where_powers_leave_the_floats():
+    value, slope, bend = pair_of(1e10).cumulants(np.array([2.0, 1e300]))
+    assert value[0] == pytest.approx(1e10, rel=1e-9) and np.isinf([value[1], slope[1], bend[1]]).all()
+
+
 # Bins
 
 
