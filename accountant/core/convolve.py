@@ -21,6 +21,7 @@ proves about 7 a stage for radix 2 with twiddle factors right to u; numpy's mixe
 one in long double by tests/accountant/core/test_convolve.py, which sees less than 1."""
 
 NEGLIGIBLE = 60.0
+STEEP, LEAST_EXPONENT = 0.5, 746.0  # e^-746 is no float
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -53,6 +54,7 @@ class Tilted:
         noise: bound of ‖w − exact tilted masses, wrapped around‖₂, round-off of the transforms.
         relative: bound of the relative error of the tilted masses that went in.
         outside: bound of the exact tilted mass outside the window, (below, above).
+        top: the first position of the window from which on there is no mass for certain, and no error.
     """
 
     weights: Array
@@ -60,6 +62,7 @@ class Tilted:
     noise: float
     relative: float
     outside: tuple[float, float]
+    top: int
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -107,8 +110,11 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
     relative += UNIT_ROUNDOFF * 8 * (1 + abs(log_scale))
     below = 0.0 if least >= window.low else math.exp(min(0.0, log_below + relative))
     above = 0.0 if most < window.low + window.size else math.exp(min(0.0, log_above + relative))
+    top = min(max(most - window.low + 1, 0), window.size)
+    weights[top:] = 0.0
     return Tilted(
         weights=np.maximum(weights, 0.0),
+        top=top,
         log_scale=log_scale,
         noise=noise,
         relative=relative,
@@ -125,9 +131,17 @@ def fast_size(least: int) -> int:
 def suffix_sums(values: Array, decay: float) -> tuple[Array, float]:
     """Return A_j = Σ_{i >= j} values_i e^{−decay (i − j)}, and a bound of its relative error, for values >= 0.
 
-    In blocks short enough that e^{decay·length} stays small; the carries of the blocks run backwards.
+    In blocks short enough that e^{decay·length} stays small; the carries of the blocks run backwards. Where blocks
+    would be very short, by doubling the number of terms; a term at distance m is then off by decay·m units of roundoff
+    for the exponents, and by four a doubling.
     """
     size = len(values)
+    if decay > STEEP:
+        sums, reach = values.copy(), 1
+        while reach < size and decay * reach < LEAST_EXPONENT:
+            sums[:-reach] += math.exp(-decay * reach) * sums[reach:]
+            reach *= 2
+        return sums, UNIT_ROUNDOFF * (LEAST_EXPONENT + 4.0 * size.bit_length())
     block = size if decay * size <= 30 else min(size & -size, 2 ** int(math.log2(max(30 / decay, 1.0))))
     rows = values.reshape(-1, block)
     growth = np.exp(-decay * np.arange(block))
@@ -143,6 +157,8 @@ def _tilted(
     part: Part, step: float, tilt: float, probes: tuple[float, float]
 ) -> tuple[Array, float, float, tuple[float, float]]:
     """Return (masses e^{θx − κ}, κ, bound of their relative error, log Σ masses e^{θx − κ} e^{∓probe x})."""
+    if not np.any(part.masses > 0):
+        return part.masses, 0.0, 0.0, (-math.inf, -math.inf)
     x = step * (part.low + np.arange(len(part.masses), dtype=np.float64))
     with np.errstate(divide="ignore"):
         log_tilted = np.log(part.masses) + tilt * x

@@ -170,3 +170,16 @@ def test_suffix_sums_of_few_values_are_the_definition(values, decay):
 
 def test_suffix_sums_of_nothing_are_nothing():
     assert not suffix_sums(np.zeros(1024), 0.1)[0].any()
+
+
+def test_a_kind_without_mass_leaves_none_and_no_error():
+    nothing = Part(masses=np.zeros(4), low=3, times=2)
+    half = Part(masses=np.array([0.5, 0.5]), low=0, times=5)
+    found = compose([nothing, half], Window(step=0.1, low=0, size=1024), 0.7, (1.0, 1.0))
+    assert not found.weights.any() and found.outside == (0.0, 0.0)
+
+
+def test_beyond_the_largest_sum_there_is_neither_mass_nor_noise():
+    part = Part(masses=np.array([0.25, 0.5, 0.25]), low=-1, times=10)
+    found = compose([part], Window(step=0.1, low=-20, size=1024), 0.3, (1.0, 1.0))
+    assert found.top == 31 and found.weights[30] > 0 and not found.weights[31:].any()
