@@ -15,19 +15,22 @@ from functools import lru_cache
 import numpy as np
 
 from accountant.core.base import Accountant, Steps, largest_loss, steps
-from accountant.core.bins import coarsened, gridded
-from accountant.core.composed import Composed, read
-from accountant.core.convolve import Window, fast_size
+from accountant.core.composed import Composed
 from accountant.core.curve import Curve
+from accountant.core.grids import composed_on
 from accountant.core.ledger import Ledger
 from accountant.core.profile import Profile
-from accountant.core.saddle import Tilt, saddle
+from accountant.core.saddle import saddle
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process
 
-FIRST_POINTS = 2**12
+FIRST_POINTS = 3 * 2**12
+AIM = 0.05  # of the width asked for, that grids are refined to: widths are told at a few ε only
+HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class PLD(Accountant):
 
     Args:
         relative_width: the width of the bracket aimed at, relative to ε; wider where the grid would exceed the budget.
-        most_points: the budget, the largest number of grid points.
+        most_points: the budget, the largest number of grid points of a composition.
 
     >>> from mechanisms import Gaussian
     >>> PLD().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5).contains(4.377178)
@@ -48,7 +51,7 @@ class PLD(Accountant):
     """
 
     relative_width: float = 1e-6
-    most_points: int = 2**19
+    most_points: int = 3 * 2**18
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "relative_width", validate.positive("PLD", "relative_width", self.relative_width))
@@ -57,7 +60,10 @@ class PLD(Accountant):
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the bracketed profile."""
         curves = tuple(
-            (direction, LossCurve(steps=parts, relative_width=self.relative_width, most_points=self.most_points))
+            (
+                direction,
+                LossCurve(steps=united(parts), relative_width=self.relative_width, most_points=self.most_points),
+            )
             for direction, parts in steps(process, adjacency).items()
             if parts
         )
@@ -108,9 +114,14 @@ class LossCurve(Curve):
         return Bounds(lower=np.minimum(lower, upper) if attained else np.zeros_like(lower), upper=upper)
 
     def guess(self, delta: float) -> float:
-        """Invert the saddle-point approximation of δ(ε)."""
+        """Invert the upper end of the composition that serves about this δ."""
         found = None if self._certain else saddle(self.steps)
-        return found.epsilon(delta) if found else 1e-9
+        if found is None:
+            return 1e-9
+        rung = found.for_delta(delta)
+        epsilon = self._composed(rung).inverted(delta)
+        closer = int(found.rungs(np.array([epsilon]))[0])
+        return epsilon if closer == rung else self._composed(closer).inverted(delta)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added at the tilt used for this ε."""
@@ -130,7 +141,7 @@ class LossCurve(Curve):
 
 @lru_cache(maxsize=16)
 def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -> Composed:
-    """Compose on ever finer grids, until the bracket at this rung's ε is as narrow as asked or the budget is spent.
+    """Compose on ever finer grids, until brackets at the ends of this rung are as narrow as asked or it does not help.
 
     The bracket of δ widens with the square of the step, so each composition tells the step of the next one.
 
@@ -141,41 +152,23 @@ def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -
     tilt = found.tilt(rung) if found else None
     if tilt is None or not tilt.usable:
         raise NumericalFailure("pld: losses are too small or too large for any grid. Use accountant='rdp'.")
-    points = FIRST_POINTS
+    served, points, before = np.array(tilt.served), FIRST_POINTS, math.inf
     while True:
-        composed = _composed_on(parts, tilt, min(points, most_points))
-        if points >= most_points:
+        composed = composed_on(parts, tilt, min(points, most_points))
+        wide = composed.relative_width(served) / (AIM * relative_width)
+        if points >= most_points or wide <= 1.0 or wide > HELPED * before:
             return composed
-        wide = composed.relative_width() / relative_width
-        if wide <= 1.0:
-            return composed
-        points = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0))
+        points, before = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0)), wide
 
 
-def _composed_on(parts: Steps, tilt: Tilt, points: int) -> Composed:
-    """Compose on a grid whose window has about so many points, and whose steps have no more than twice as many."""
-    lattice = _lattice(parts)
-    step = _fitted(max(tilt.span / points, tilt.reach / (2 * points), 1e-290), lattice)
-    while True:
-        grids = [(gridded(pair, step, tilt.tail), times) for pair, times in parts]
-        low = max(math.floor(tilt.below / step), sum(n * g.grid.low for g, n in grids))
-        high = max(low, min(math.ceil(tilt.above / step), sum(n * g.grid.high for g, n in grids)))
-        if high - low <= 1.01 * points or (step == lattice and high - low <= 2.02 * points):
-            break
-        wider = 1.01 * step * (high - low) / points
-        step = max(_fitted(wider, lattice), coarsened(wider) if _fitted(wider, lattice) <= step else 0.0)
-    window = Window(step=step, low=low, size=fast_size(high - low + 1))
-    return read(grids, tilt.theta, window, tilt.probes, tilt.mean, parts)
-
-
-def _lattice(parts: Steps) -> float:
-    """Return the spacing of the losses of the steps that gridding would cost most, 0 if they have none.
-
-    A step of variance h²/4 is added for each; losses that are points of the grid are spared it.
-    """
-    return max(((times, pair.lattice) for pair, times in parts), default=(0, 0.0))[1]
-
-
-def _fitted(step: float, lattice: float) -> float:
-    """Return a step about as large as asked for: a fraction of the lattice's where that is not much smaller."""
-    return lattice / math.ceil(lattice / step) if 0.5 * step <= lattice else coarsened(step)
+def united(parts: Steps) -> Steps:
+    """Return the steps with all unsampled Gaussians as one, which they are          [DRS22, Cor 3.3]."""
+    whole: DominatingPair | None = None
+    others = []
+    for pair, times in parts:
+        if not isinstance(pair.mixture, NormalMixture) or pair.mixture.probability < 1.0:
+            others.append((pair, times))
+            continue
+        power = pair.power(times)
+        whole = power if whole is None else whole.times(power)
+    return (((whole, 1),) if whole else ()) + tuple(others)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accountant.core.base import Steps
 from accountant.core.bins import GriddedStep
@@ -18,6 +19,9 @@ from accountant.core.ledger import ErrorLine, Ledger
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
+NOTHING = np.zeros(0)
+MOST_ULPS = 2000.0  # more than two suffix sums of few terms are off by
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Composed:
@@ -25,20 +29,22 @@ class Composed:
 
     Args:
         tilt: θ.
-        mean: about the ε that θ suits.
+        origin: Σ n_i o_i of the grids' origins: sums of indices K stand for losses origin + h K.
+        turned: Σ n_i |o_i|.
         window: the grid of the sums from above.
         under: the grid of the sums of indices from below.
         lost: bound of P(L = ∞), truncated tails included.
         shift: the losses are at most this much above the grid's.
-        above: tilted dominating P-masses; `excess` their Σ_S P(S)(1 − e^{x_j − x_S})₊ e^{θ x_j − κ} at each x_j.
-        below: tilted (P, Q) masses of the sums of indices; `tails` their suffix sums.
+        above: tilted dominating P-masses, unkept; `excess` their Σ_S P(S)(1 − e^{x_j − x_S})₊ e^{θ x_j − κ} at x_j.
+        below: tilted (P, Q) masses of the sums of indices, unkept; `tails` their suffix sums.
         infinite: lower bound of P(L = ∞).
         offset: by how much the loss exceeds the grid's on average where the sums are near ε.
         rounding: relative error of the sums.
     """
 
     tilt: float
-    mean: float
+    origin: float
+    turned: float
     window: Window
     under: Window
     lost: float
@@ -58,15 +64,28 @@ class Composed:
             lower = np.clip(self._lower(epsilon), 0.0, 1.0)
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
-    def relative_width(self) -> float:
-        """Return about the relative width of the bracket of ε where the tilt suits it: δ falls by e^{−θ} a unit."""
-        bounds = self.delta(np.array([max(self.mean, 0.0)]))
-        scale = self.tilt * max(self.mean, 1e-3 / self.tilt)
-        return float((bounds.upper[0] - bounds.lower[0]) / max(bounds.upper[0], 1e-300)) / scale
+    def relative_width(self, epsilon: Array) -> float:
+        """Return about the largest relative width of the brackets of ε that those of δ give."""
+        bounds = self.delta(epsilon)
+        j = self._index(epsilon - self.origin)
+        drop = self.excess[j] - math.exp(-self.tilt * self.window.step) * self.excess[j + 1]
+        slope = drop * self._scale(self.above, self.window.step * (j + self.window.low)) / self.window.step
+        slope = np.maximum(slope, self.tilt * np.maximum(bounds.upper, 1e-300))
+        least = 1e-3 * bounds.upper / slope
+        with np.errstate(over="ignore"):
+            return float(np.max((bounds.upper - bounds.lower) / slope / np.maximum(epsilon, least)))
+
+    def inverted(self, delta: float) -> float:
+        """Return about the ε at which the upper end is delta: it is linear in e^ε between the nodes."""
+        h, nodes = self.window.step, self.window.step * self.window.low + self.window.step * np.arange(len(self.excess))
+        values = self._scale(self.above, nodes) * self.excess
+        j = int(np.clip(np.searchsorted(-values, -(delta - self.lost), side="right") - 1, 0, len(values) - 2))
+        share = np.clip((values[j] - delta + self.lost) / max(values[j] - values[j + 1], 1e-300), 0.0, 1.0)
+        return float(self.origin + nodes[j] + math.log1p(share * math.expm1(h)))
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return one line for each error."""
-        scale = self._scale(self.above, epsilon)
+        scale = self._scale(self.above, epsilon - self.origin)
         spread = self.above.noise * math.sqrt(_square_sum(self.tilt, self.window.step)) * scale
         last = self.window.step * (self.window.low + self.window.size)
         alias = self._scale(self.above, last) * self.above.outside[1]
@@ -83,47 +102,56 @@ class Composed:
             ErrorLine(source="rounding of bin edges", bound=self.shift, unit="epsilon", basis="validated"),
         )
 
-    def _slack(self, tilted: Tilted, epsilon: Array) -> Array:
-        """The relative error of a sum read off at ε: of the masses, the summation, and the exponents."""
-        reach = np.abs(epsilon) + abs(self.offset) + 4.0 * self.window.step
+    def _slack(self, tilted: Tilted, epsilon: Array, terms: Array) -> Array:
+        """The relative error of a sum of so many terms read off at ε: of masses, summation and exponents."""
+        summed = np.minimum(self.rounding, UNIT_ROUNDOFF * (4.0 * np.maximum(terms, 0) + MOST_ULPS))
+        reach = np.abs(epsilon) + self.turned + abs(self.offset) + 4.0 * self.window.step
         exponents = 2.0 + abs(tilted.log_scale) + (1.0 + self.tilt) * reach
-        return np.asarray(2 * (tilted.relative + self.rounding) + 16 * UNIT_ROUNDOFF * exponents)
+        return np.asarray(2 * (tilted.relative + summed) + 16 * UNIT_ROUNDOFF * exponents)
 
     def _scale(self, tilted: Tilted, x: Any) -> Any:
         return np.exp(np.minimum(tilted.log_scale - self.tilt * x, 700.0))
 
+    def _index(self, x: Array) -> NDArray[np.int64]:
+        j = np.floor(x / self.window.step) - self.window.low
+        return np.asarray(np.clip(j, 0, self.window.size - 2), dtype=np.int64)
+
     def _upper(self, epsilon: Array) -> Array:
         h, low = self.window.step, self.window.low
-        x = np.maximum(epsilon - self.shift, 0.0) * (1 - 4 * UNIT_ROUNDOFF)
-        j = np.clip(np.floor(x / h).astype(np.int64) - low, 0, self.window.size - 2)
+        x = (epsilon - self.origin) - self.shift
+        x = x - 4 * UNIT_ROUNDOFF * (np.abs(x) + self.shift)
+        j = self._index(x)
         nodes = h * (j + low)
         share = np.clip(np.expm1(np.minimum(x - nodes, h)) / np.expm1(h), 0.0, 1.0)  # δ is linear in e^ε between nodes
         masses = (1 - share) * self.excess[j] + share * math.exp(-self.tilt * h) * self.excess[j + 1]
         last = h * (low + self.window.size)
         inside = self._scale(self.above, nodes) * masses
-        noise = self._scale(self.above, x) * self.above.noise * math.sqrt(_square_sum(self.tilt, h))
+        terms = np.maximum(self.above.top - j, 0)
+        square = np.minimum(_square_sum(self.tilt, h), terms * np.minimum(1.0, (terms * h) ** 2))  # as 1 − e^{−y} <= y
+        noise = self._scale(self.above, x) * self.above.noise * np.sqrt(square)
         alias = self._scale(self.above, last) * self.above.outside[1]
-        total = self.lost + (inside + noise + alias) * (1 + self._slack(self.above, x))
+        total = self.lost + (inside + noise + alias) * (1 + self._slack(self.above, x, terms))
         return np.where(x < h * low, 1.0, total)
 
     def _lower(self, epsilon: Array) -> Array:
         """The best of a few thresholds t near the Neyman–Pearson one, where x_t + offset = ε."""
-        best = np.full_like(epsilon, self.infinite)
-        start = np.ceil((epsilon - self.offset) / self.under.step).astype(np.int64) - self.under.low
+        best, x = np.full_like(epsilon, self.infinite), epsilon - self.origin
+        start = np.ceil((x - self.offset) / self.under.step) - self.under.low
         for nudge in (-1, 0, 1):
-            t = np.clip(start + nudge, 0, self.under.size - 1)
-            best = np.fmax(best, self.infinite + self._test(epsilon, t))
+            t = np.clip(start + nudge, 0, self.under.size - 1).astype(np.int64)
+            best = np.fmax(best, self.infinite + self._test(x, t))
         return best * (1 - 8 * UNIT_ROUNDOFF)
 
-    def _test(self, epsilon: Array, t: Array) -> Array:
-        """P(S >= t) − e^ε Q(S >= t), every error subtracted."""
+    def _test(self, ahead: Array, t: Array) -> Array:
+        """P(S >= t) − e^ε Q(S >= t) for ε that lie `ahead` of the origin, every error subtracted."""
         p, q = self.below
         x, h = self.under.step * (t + self.under.low), self.under.step
-        noise_p = p.noise * math.sqrt(1 + 1 / (2 * self.tilt * h)) + sum(p.outside)
-        noise_q = q.noise * math.sqrt(1 + 1 / (2 * (self.tilt + 1) * h)) + sum(q.outside)
-        seen_p = np.maximum(self.tails[0][t] - noise_p, 0.0) * (1 - self._slack(p, epsilon))
-        seen_q = (self.tails[1][t] + noise_q) * (1 + self._slack(q, epsilon))
-        gap = np.minimum(epsilon - x + (q.log_scale - p.log_scale), 700.0)
+        terms = np.maximum(p.top - t, 0)  # as many for q
+        noise_p = p.noise * np.sqrt(np.minimum(1 + 1 / (2 * self.tilt * h), terms)) + sum(p.outside)
+        noise_q = q.noise * np.sqrt(np.minimum(1 + 1 / (2 * (self.tilt + 1) * h), terms)) + sum(q.outside)
+        seen_p = np.maximum(self.tails[0][t] - noise_p, 0.0) * (1 - self._slack(p, ahead, terms))
+        seen_q = (self.tails[1][t] + noise_q) * (1 + self._slack(q, ahead, terms))
+        gap = np.minimum(ahead - x + (q.log_scale - p.log_scale), 700.0)
         return np.asarray(self._scale(p, x) * (seen_p - np.exp(gap) * seen_q))
 
 
@@ -138,7 +166,6 @@ def read(
     tilt: float,
     window: Window,
     probes: tuple[float, float],
-    mean: float,
     parts: Steps,
 ) -> Composed:
     """Compose steps on one grid at one tilt.
@@ -148,7 +175,6 @@ def read(
         tilt: θ.
         window: where the sums from above are wanted.
         probes: see `accountant.core.convolve.compose`.
-        mean: about the ε that θ suits.
         parts: the steps themselves.
     """
     above = compose(
@@ -161,17 +187,19 @@ def read(
     under = Window(step=window.step, low=window.low - round(offset / window.step), size=window.size)
     p = compose([Part(masses=g.p, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], under, tilt, probes)
     q = compose([Part(masses=g.q, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], under, tilt, probes)
+    turned = sum(n * abs(g.grid.origin) for g, n in grids) * (1 + 1e-14)
     kept = sum(n * math.log1p(-min(pair.infinite_mass.lower, 1 - 1e-16)) for pair, n in parts)
     return Composed(
         tilt=tilt,
-        mean=mean,
+        origin=math.fsum(n * g.grid.origin for g, n in grids),
+        turned=turned,
         window=window,
         under=under,
         lost=_any_of([(g.lost, n) for g, n in grids]),
-        shift=sum(n * g.shift for g, n in grids) * (1 + 1e-14),
-        above=above,
+        shift=sum(n * g.shift for g, n in grids) * (1 + 1e-14) + 4 * UNIT_ROUNDOFF * turned,
+        above=replace(above, weights=NOTHING),
         excess=excess,
-        below=(p, q),
+        below=(replace(p, weights=NOTHING), replace(q, weights=NOTHING)),
         tails=(suffix_sums(p.weights, tilt * window.step)[0], suffix_sums(q.weights, (tilt + 1) * window.step)[0]),
         infinite=max(0.0, -math.expm1(kept) * (1 - 1e-14)),
         offset=offset,
@@ -187,10 +215,10 @@ def _any_of(chances: list[tuple[float, int]]) -> float:
 
 
 def _mean_offset(step: GriddedStep, tilt: float) -> float:
-    """The average of log(p/q) − x_k over the bins, tilted: how far the bins' losses lie above their lower edges."""
+    """The average of log(p/q) − x_k over the bins, tilted: how far the bins' losses lie above their points."""
     seen = (step.p > 0) & (step.q > 0)
     if not seen.any():
         return 0.0
     log_weight = np.log(step.p[seen]) + tilt * step.grid.points[seen]
-    inside = np.clip(np.log(step.p[seen]) - np.log(step.q[seen]), 0.0, step.grid.step)
+    inside = np.clip(np.log(step.p[seen]) - np.log(step.q[seen]), -step.grid.step, step.grid.step)
     return float(np.average(inside, weights=np.exp(log_weight - np.max(log_weight))))

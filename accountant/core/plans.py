@@ -10,10 +10,13 @@ import numpy as np
 from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
 from mechanisms.core.bounds import Array
-from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.mixture_grid import LARGEST_EXPONENT
+from mechanisms.core.mixtures import BoundedMixture
+from mechanisms.core.pair import DominatingPair
 
 Plan = Callable[[Array], tuple[Array, Array, Array]]
-LEAST = 1e-12  # of a difference of cumulants, relative: below it is round-off
+FURTHER = np.array([0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 9.6, 12.0])  # tilts to try, in units of 1 / deviation
+LEAST_LOSS = 1e-140  # largest loss times sampling probability, whose square is still a float
 
 
 def cumulant(parts: Steps) -> Plan:
@@ -21,9 +24,9 @@ def cumulant(parts: Steps) -> Plan:
 
     K(θ) = Σ n_i log E_{Q_i}[e^{(1 + θ) L_i}], infinite losses left out.
     """
-    normals = tuple((pair, times) for pair, times in parts if isinstance(pair.mixture, NormalMixture))
-    others = tuple((pair, times) for pair, times in parts if not isinstance(pair.mixture, NormalMixture))
-    together = LossSum.of(normals)
+    summed = [_summed(pair) for pair, _ in parts]
+    together = LossSum.of(tuple(part for part, known in zip(parts, summed, strict=True) if known))
+    others = tuple(part for part, known in zip(parts, summed, strict=True) if not known)
 
     def plan(theta: Array) -> tuple[Array, Array, Array]:
         value, slope, bend = together.plan(theta)
@@ -35,12 +38,21 @@ def cumulant(parts: Steps) -> Plan:
     return plan
 
 
+def _summed(pair: DominatingPair) -> bool:
+    """Whether transforms tell a step's cumulants at many exponents at once, and the pair itself does not."""
+    mixture = pair.mixture
+    if not isinstance(mixture, BoundedMixture):
+        return mixture is not None
+    largest = float(np.max(np.abs([mixture.losses.lower, mixture.losses.upper])))
+    return mixture.probability < 1.0 and largest * mixture.probability > LEAST_LOSS and largest < LARGEST_EXPONENT / 2
+
+
 def tail_ends(plan: Plan, theta: float, deviation: float, nats: float) -> tuple[tuple[float, float], ...]:
     """Return, below and above, how far the loss tilted by θ goes but for e^{−nats} of its mass, and a tilt to show it.
 
     By Chernoff's inequality, at the best of a few further tilts, in units of 1 / deviation and of θ.
     """
-    wide = np.array([0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 9.6, 12.0]) / deviation
+    wide = FURTHER / deviation
     units = np.concatenate([wide, theta * np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.8])])
     value = plan(np.concatenate([[theta], theta - units, theta + units]))[0]
     ends = []
@@ -50,3 +62,16 @@ def tail_ends(plan: Plan, theta: float, deviation: float, nats: float) -> tuple[
         best = int(np.nanargmin(reach)) if np.any(np.isfinite(reach)) else 0
         ends.append((side * float(reach[best]) if math.isfinite(reach[best]) else side * math.inf, float(units[best])))
     return tuple(ends)
+
+
+def moved_end(plan: Plan, theta: float, nats: float) -> float:
+    """Return about a loss x that all smaller ones may be moved up to: P(L <= x) e^{θx} <= e^{K(θ) − nats}.
+
+    By Chernoff's inequality, P(L <= x) <= e^{K(−v) + vx} at any v >= 0, of which a few are tried.
+    """
+    deviation = math.sqrt(max(float(plan(np.array([theta]))[2][0]), 0.0))
+    tilts = np.concatenate([[0.0], FURTHER / max(deviation, 0.01 / theta) if deviation < math.inf else []])
+    value = plan(np.concatenate([[theta], -tilts]))[0]
+    with np.errstate(invalid="ignore"):
+        ends = (value[0] - nats - value[1:]) / (theta + tilts)
+    return float(np.max(np.where(np.isfinite(ends), ends, -math.inf)))

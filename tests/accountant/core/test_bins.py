@@ -46,7 +46,7 @@ with mp.workdps(40):
 @pytest.mark.parametrize("name", LAWS)
 def test_the_gridded_step_lies_above_and_below_the_truth_at_every_epsilon(name, size):
     pair, law = LAWS[name]
-    step = gridded(pair, coarsened(size), 1e-30)
+    step = gridded(pair, coarsened(size), pair.loss_range(1e-30))
     with mp.workdps(40):
         for epsilon in EPSILONS:
             truth = float(delta(law, mp.mpf(epsilon)))
@@ -56,7 +56,7 @@ def test_the_gridded_step_lies_above_and_below_the_truth_at_every_epsilon(name, 
 @pytest.mark.parametrize("name", LAWS)
 def test_a_fine_grid_is_close_to_the_truth_on_either_side(name):
     pair, _ = LAWS[name]
-    step = gridded(pair, coarsened(2e-4), 1e-30)
+    step = gridded(pair, coarsened(2e-4), pair.loss_range(1e-30))
     for epsilon in EPSILONS:
         gap = above(step, epsilon) - below(step, 0.0, epsilon)
         # At an atom δ has a kink, where connecting the dots errs by up to a quarter of the step times its mass.
@@ -66,7 +66,7 @@ def test_a_fine_grid_is_close_to_the_truth_on_either_side(name):
 @pytest.mark.parametrize("name", LAWS)
 def test_halving_the_grid_does_not_raise_what_lies_above(name):
     pair, _ = LAWS[name]
-    coarse, fine = (gridded(pair, size, 1e-30) for size in (2.0**-5, 2.0**-6))
+    coarse, fine = (gridded(pair, size, pair.loss_range(1e-30)) for size in (2.0**-5, 2.0**-6))
     for epsilon in EPSILONS:
         assert above(fine, epsilon) <= above(coarse, epsilon) * (1 + 1e-12) + 1e-15
 
@@ -83,7 +83,7 @@ def test_tables_with_infinite_losses_are_enclosed_sampled_or_not(table, chance, 
         (sampled["add"], SampledAdd(Table(q, p), mp.mpf(chance))),
     ]
     for pair, law in cases:
-        step = gridded(pair, coarsened(size), 1e-30)
+        step = gridded(pair, coarsened(size), pair.loss_range(1e-30))
         for epsilon in EPSILONS:
             truth = float(delta(law, mp.mpf(epsilon)))
             least = below(step, pair.infinite_mass.lower, epsilon)
@@ -92,7 +92,7 @@ def test_tables_with_infinite_losses_are_enclosed_sampled_or_not(table, chance, 
 
 @pytest.mark.parametrize("name", LAWS)
 def test_masses_above_sum_to_one_with_what_was_lost(name):
-    step = gridded(LAWS[name][0], coarsened(0.013), 1e-30)
+    step = gridded(LAWS[name][0], coarsened(0.013), LAWS[name][0].loss_range(1e-30))
     assert math.fsum(step.above) + step.lost == pytest.approx(1.0, abs=1e-9)
     assert (step.above >= 0).all() and (step.p >= 0).all() and (step.q >= 0).all()
 
@@ -106,6 +106,6 @@ def test_a_coarsened_step_has_exact_multiples_and_is_hardly_smaller(size):
 
 def test_the_pair_of_a_table_tells_all_where_an_outcome_is_impossible():
     pair = Tabulated(p=(0.5, 0.5), q=(0.0, 1.0)).pairs(ADD_REMOVE)["remove"]
-    step = gridded(pair, 0.25, 1e-30)
+    step = gridded(pair, 0.25, pair.loss_range(1e-30))
     assert 0.5 <= step.lost <= 0.5 + 1e-12
     assert pair.delta(Bounds.exact(5.0)).contains(0.5)
