@@ -29,7 +29,7 @@ from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process
 
 FIRST_POINTS = 3 * 2**12
-AIM = 0.05  # of the width asked for, that grids are refined to: widths are told at a few ε only
+AIM, FEW = 0.05, 5  # of the width asked for, that grids are refined to where the kinds of steps are this few
 HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
 
 
@@ -153,9 +153,10 @@ def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -
     if tilt is None or not tilt.usable:
         raise NumericalFailure("pld: losses are too small or too large for any grid. Use accountant='rdp'.")
     served, points, before = np.array(tilt.served), FIRST_POINTS, math.inf
+    aim = min(1.0, AIM * max(1.0, len(parts) / FEW)) * relative_width
     while True:
         composed = composed_on(parts, tilt, min(points, most_points))
-        wide = composed.relative_width(served) / (AIM * relative_width)
+        wide = composed.relative_width(served) / aim
         if points >= most_points or wide <= 1.0 or wide > HELPED * before:
             return composed
         points, before = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0)), wide

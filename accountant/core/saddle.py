@@ -28,6 +28,7 @@ WIDEST = 4.0  # how many times the θ of one rung the next may be: windows are a
 SERVED = 80.0  # nats that δ may fall by within one rung
 TAIL = 1e-10  # of δ, that all steps' tails together may add to it
 MOST_HALVINGS = 12  # of a gap of the ladder
+ROUGH = 1e-2  # how far K is believed to be off at most, relative
 CUT = 45.0  # nats: what tilting leaves less than e^-45 of a step's mass below may be moved up
 MOST_BLOCKS, SETTLED = 12, 0.01  # more of the ladder, until K − θK' changes by less than this many nats a block
 
@@ -170,7 +171,10 @@ def _extended(plan: Plan, ladder: Ladder) -> tuple[Array, ...]:
         further = theta[-1] * RATIO ** np.arange(1.0, BLOCK + 1)
         parts = tuple(np.concatenate(pair) for pair in zip(parts, (further, *plan(further)), strict=True))  # type: ignore[assignment]
     theta, value, slope, bend = parts
-    fine = np.isfinite(value + slope + bend)
+    with np.errstate(invalid="ignore", over="ignore"):
+        tangent = value[:-1] + slope[:-1] * np.diff(theta)
+        convex = np.append(True, value[1:] >= tangent - ROUGH * np.abs(tangent))  # as K is, where it is known
+    fine = np.isfinite(value + slope + bend) & convex
     with np.errstate(invalid="ignore", over="ignore"):
         deep = np.append(False, (value - theta * slope < -DEEPEST)[:-1])
     count = max(1, int(np.argmin(np.append(fine & ~deep, False))))
