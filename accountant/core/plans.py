@@ -54,11 +54,12 @@ def tail_ends(plan: Plan, theta: float, deviation: float, nats: float) -> tuple[
     """
     wide = FURTHER / deviation
     units = np.concatenate([wide, theta * np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.8])])
-    value = plan(np.concatenate([[theta], theta - units, theta + units]))[0]
+    value, slope, _ = plan(np.concatenate([[theta], theta - units, theta + units]))
     ends = []
     for side, found in ((-1, value[1 : len(units) + 1]), (1, value[len(units) + 1 :])):
         with np.errstate(invalid="ignore"):
             reach = (found - value[0] + nats) / units
+            reach = np.where(reach >= side * slope[0], reach, math.inf)  # else moments are not known so far out
         best = int(np.nanargmin(reach)) if np.any(np.isfinite(reach)) else 0
         ends.append((side * float(reach[best]) if math.isfinite(reach[best]) else side * math.inf, float(units[best])))
     return tuple(ends)
