@@ -1,0 +1,59 @@
+"""What `pld` spends on small questions that once took it half a minute: grid points, which no clock sways."""
+
+import pytest
+
+import accountant.pld as module
+from accountant.core.base import steps
+from accountant.pld import PLD, united
+from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled
+from mechanisms.core.bounds import Bounds
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
+
+
+def sampled(scale, chance, times):
+    return Repeat(Sampled(Laplace(noise_multiplier=scale), Poisson(probability=chance)), times)
+
+
+LARGE = Compose(
+    (
+        Repeat(Gaussian(noise_multiplier=0.213), 850_000),
+        sampled(0.443, 1.1e-5, 32),
+        Repeat(ApproximateDP(epsilon=0.3 / 19.9, delta=1e-33, adjacency=ZERO_OUT), 1400),
+        Repeat(Gaussian(noise_multiplier=0.407), 160_000_000),
+    )
+)
+QUESTIONS = [
+    (Repeat(Laplace(noise_multiplier=10.7), 4), REPLACE_ONE, 1.6e-19),
+    (Repeat(Laplace(noise_multiplier=2.72), 12), REPLACE_ONE, 4.3e-22),
+    (sampled(1.45, 0.011, 2), ADD_REMOVE, 1.2e-16),
+    (sampled(31.4, 4.9e-4, 9), ADD_REMOVE, 4.1e-10),
+    (Compose((Repeat(Laplace(noise_multiplier=0.412), 30), sampled(3.17, 2.2e-5, 130))), ZERO_OUT, 1.2e-26),
+    (Repeat(Laplace(noise_multiplier=1.0), 10), ADD_REMOVE, 1e-5),
+    (Repeat(Laplace(noise_multiplier=1.0), 3), ADD_REMOVE, 1e-6),
+    (LARGE, ZERO_OUT, 1.7e-27),
+]
+
+
+@pytest.mark.parametrize(("process", "adjacency", "delta"), QUESTIONS)
+def test_small_questions_take_few_points_and_get_narrow_brackets(process, adjacency, delta, monkeypatch):
+    composed_on, sizes = module.composed_on, []
+
+    def counted(parts, tilt, points):
+        found = composed_on(parts, tilt, points)
+        sizes.append(found.window.size)
+        return found
+
+    monkeypatch.setattr(module, "composed_on", counted)
+    module._compose.cache_clear()
+    bounds = PLD().profile(process, adjacency=adjacency).epsilon(delta)
+    assert bounds.lower > 0.0 and bounds.upper - bounds.lower <= 2e-7 * bounds.upper
+    assert sum(sizes) <= 2**21 and max(sizes) <= 2**19
+
+
+def test_unsampled_gaussians_become_one_step_and_others_stay():
+    parts = steps(LARGE, ZERO_OUT)["remove"]
+    merged = united(parts)
+    assert merged[1:] == tuple((pair, n) for pair, n in parts if n in (32, 1400)) and merged[0][1] == 1
+    square = 850_000 / Bounds.exact(0.213**2) + 160_000_000 / Bounds.exact(0.407**2)
+    assert (merged[0][0].shift * merged[0][0].shift).contains(0.5 * (square.lower + square.upper))
+    assert united(merged[1:]) == merged[1:]
