@@ -123,6 +123,7 @@ class Saddle:
     def _tail(self, entry: int, after: int) -> float:
         """Return the mass of a single step that may be left out above, for a rung from one entry to another."""
         first, last = _log_deltas(*(part[[entry, after]] for part in (self.theta, self.value, self.slope, self.bend)))
+        last = last if after < len(self.theta) - 1 else -DEEPEST  # the last rung serves whatever follows
         log_tail = min(float(max(last, first - SERVED)), 0.0) + math.log(TAIL / _repeats(self.steps))
         return math.exp(max(min(log_tail, -40.0), -690.0)) if math.isfinite(log_tail) else math.exp(-690.0)
 
