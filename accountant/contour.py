@@ -22,6 +22,7 @@ from accountant.core.base import Accountant, Steps, steps
 from accountant.core.curve import Curve
 from accountant.core.ledger import ErrorLine, Ledger
 from accountant.core.lines import Lines, lines
+from accountant.core.plans import depth, depths
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
@@ -30,10 +31,8 @@ from mechanisms.core.process import Adjacency, Process
 
 WIDE = 1e-8  # relative width of δ at which rare outcomes are left out
 RESERVES = (16.0, 8.0, 3.0)  # nats from δ to what is left out: the less, the milder are the moments
-STEP, DEEPEST = 8.0, 740.0  # nats between depths, and of the least δ
-FIRST, MOST_DEEPENED = 8.0, 12  # nats, and rounds
 NEGLIGIBLE, FAR = 1e-306, 1e100  # width of δ, and ε beyond which it is as wide as may be
-CLOSE = 1e-3  # of log δ at a guess
+CLOSE, TINY = 1e-3, 1e-320  # of log δ at a guess, and of δ
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Contour(Accountant):
             UnsupportedProcess: if a step is of another kind or may have an infinite loss.
         """
         directions = steps(process, adjacency).items()
-        curves = tuple((d, LineCurve(steps=parts)) for d, parts in directions if parts and lines(parts))
+        curves = tuple((d, LineCurve(steps=parts)) for d, parts in directions if parts and lines(parts, math.inf))
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
 
 
@@ -87,7 +86,8 @@ class LineCurve(Curve):
     @property
     def lost(self) -> Bounds:
         """Enclose P(L = ∞)."""
-        return self._whole.loss.lost
+        found = self._whole.loss.lost
+        return found if self._whole.attained else Bounds(lower=0.0, upper=found.upper)
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ, each ε on the line that suits it, from 0 to 1 where that can't be had within its budget.
@@ -110,10 +110,11 @@ class LineCurve(Curve):
             return math.inf
         rest = (delta - lost) / (1.0 - lost)
         failure, nearest = NumericalFailure(""), (math.inf, math.inf)
-        for depth in (math.inf, *(float(_depth(math.log(rest), reserve)) for reserve in RESERVES)):
+        for cut in (math.inf, *(float(depth(math.log(rest), reserve)) for reserve in RESERVES)):
             try:
-                found = max(lines(self.steps, depth).epsilon(rest) - offset, 0.0)
-                off = abs(math.log(max(float(self.delta(np.array([found])).upper[0]), 1e-320) / delta))
+                found = max(lines(self.steps, cut).epsilon(rest) - offset, 0.0)
+                ends = self.delta(np.array([found]))[0]
+                off = sum(abs(math.log(max(float(end), TINY) / delta)) for end in (ends.lower, ends.upper))
             except NumericalFailure as error:
                 failure = error
             else:
@@ -142,7 +143,7 @@ class LineCurve(Curve):
 
     @property
     def _whole(self) -> Lines:
-        return lines(self.steps)
+        return lines(self.steps, math.inf)
 
     def _delta(self, epsilon: Array) -> Bounds:
         """Enclose δ below the largest loss: by the lines of the whole and, where these do not, by those of a part."""
@@ -155,11 +156,11 @@ class LineCurve(Curve):
             wide = self._wide(epsilon, best)
             if not np.any(wide):
                 break
-            depths = self._depths(epsilon, reserve)
-            for depth in np.unique(depths[wide]):
-                chosen = wide & (depths == depth)
+            cuts = self._depths(epsilon, reserve)
+            for cut in np.unique(cuts[wide]):
+                chosen = wide & (cuts == cut)
                 with contextlib.suppress(NumericalFailure):
-                    found = _read(lines(self.steps, float(depth)), epsilon[chosen])
+                    found = _read(lines(self.steps, float(cut)), epsilon[chosen])
                     best.lower[chosen] = np.maximum(best.lower[chosen], found.lower)
                     best.upper[chosen] = np.minimum(best.upper[chosen], found.upper)
         if failure is not None and np.all(best.upper == 1.0):
@@ -180,22 +181,7 @@ class LineCurve(Curve):
 
     def _depths(self, epsilon: Array, reserve: float) -> Array:
         """Return, in nats, how rare outcomes must be to be left out, for the δ that ladders expect at every ε."""
-        depths = np.full(epsilon.shape, FIRST)
-        for _ in range(MOST_DEEPENED):
-            needed = depths.copy()
-            for depth in np.unique(depths):
-                chosen = depths == depth
-                expected = lines(self.steps, float(depth)).ladder.log_delta_at(epsilon[chosen])
-                needed[chosen] = np.maximum(depth, _depth(expected, reserve))
-            if np.array_equal(needed, depths):
-                break
-            depths = needed
-        return depths
-
-
-def _depth(log_delta: Array | float, reserve: float) -> Array:
-    """Return a multiple of `STEP` that lies by the reserve or more beyond δ."""
-    return np.asarray(STEP * np.ceil((reserve + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / STEP))
+        return depths(lambda depth, x: lines(self.steps, depth).ladder.log_delta_at(x), epsilon, reserve)
 
 
 def _read(used: Lines, epsilon: Array) -> Bounds:

@@ -14,13 +14,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from accountant.core.base import Accountant, Steps, largest_loss, steps
+from accountant.core.base import Accountant, Steps, largest_loss, lost_mass, steps
 from accountant.core.composed import Composed
 from accountant.core.curve import Curve
 from accountant.core.grids import composed_on
 from accountant.core.ledger import Ledger
+from accountant.core.plans import depth, depths, rare
 from accountant.core.profile import Profile
-from accountant.core.saddle import saddle
+from accountant.core.saddle import Saddle, saddle
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
@@ -28,6 +29,8 @@ from mechanisms.core.mixtures import NormalMixture
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process
 
+NO_GRID = "pld: losses are too small or too large for any grid. Use accountant='rdp'."
+RESERVE = 18.0  # nats from δ to the outcomes that its tilt does not look at
 FIRST_POINTS = 3 * 2**12
 AIM, FEW = 0.05, 5  # of the width asked for, that grids are refined to where the kinds of steps are this few
 HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
@@ -89,6 +92,13 @@ class LossCurve(Curve):
         """Σ n_i (largest loss of step i)."""
         return largest_loss(self.steps)
 
+    @property
+    def lost(self) -> Bounds:
+        """Enclose P(L = ∞)."""
+        found = lost_mass(self.steps)
+        attained = all(pair.attained for pair, _ in self.steps)
+        return found if attained else Bounds(lower=0.0, upper=found.upper)
+
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ, each ε with the tilt that suits it.
 
@@ -102,45 +112,61 @@ class LossCurve(Curve):
         inside = epsilon < self.supremum.upper  # beyond the largest loss δ is exactly 0
         if not np.any(inside):
             return Bounds(lower=lower, upper=upper)
-        found = saddle(self.steps)
-        if found is None:  # no loss to speak of, or one that leaves the floats
+        if saddle(self.steps, math.inf) is None:  # no loss to speak of, or one that leaves the floats
             return Bounds(lower=lower, upper=np.where(inside, 1.0, 0.0))
-        rungs = found.rungs(epsilon)
-        for rung in np.unique(rungs[inside]).tolist():
-            chosen = inside & (rungs == rung)
-            bounds = self._composed(rung).delta(epsilon[chosen])
+        places = self._places(epsilon)
+        for cut, rung in np.unique(places[inside], axis=0):
+            chosen = inside & np.all(places == (cut, rung), axis=1)
+            bounds = self._composed(float(cut), int(rung)).delta(epsilon[chosen])
             lower[chosen], upper[chosen] = bounds.lower, bounds.upper
         attained = all(pair.attained for pair, _ in self.steps)
         return Bounds(lower=np.minimum(lower, upper) if attained else np.zeros_like(lower), upper=upper)
 
     def guess(self, delta: float) -> float:
         """Invert the upper end of the composition that serves about this δ."""
-        found = None if self._certain else saddle(self.steps)
+        cut = float(depth(math.log(delta), RESERVE)) if rare(self.steps) else math.inf
+        found = None if self._certain else saddle(self.steps, cut)
         if found is None:
             return 1e-9
-        rung = found.for_delta(delta)
-        epsilon = self._composed(rung).inverted(delta)
-        closer = int(found.rungs(np.array([epsilon]))[0])
-        return epsilon if closer == rung else self._composed(closer).inverted(delta)
+        place = cut, found.for_delta(delta)
+        epsilon = self._composed(*place).inverted(delta)
+        closer = self._places(np.array([epsilon]))[0]
+        return epsilon if tuple(closer) == place else self._composed(float(closer[0]), int(closer[1])).inverted(delta)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added at the tilt used for this ε."""
-        found = saddle(self.steps)
-        if epsilon >= self.supremum.upper or self._certain or found is None:
+        if epsilon >= self.supremum.upper or self._certain or saddle(self.steps, math.inf) is None:
             return ()
-        return self._composed(int(found.rungs(np.array([epsilon]))[0])).ledger(epsilon)
+        cut, rung = self._places(np.array([epsilon]))[0]
+        return self._composed(float(cut), int(rung)).ledger(epsilon)
+
+    def _places(self, epsilon: Array) -> Array:
+        """Return, for every ε, the depth down to which the tilts' plan looks, and the rung, shape (n, 2)."""
+        cuts = np.full(epsilon.shape, math.inf)
+        if rare(self.steps):
+            cuts = depths(lambda cut, x: self._saddle(cut).log_delta_at(x), epsilon, RESERVE)
+        rungs = np.zeros_like(epsilon)
+        for cut in np.unique(cuts):
+            rungs[cuts == cut] = self._saddle(float(cut)).rungs(epsilon[cuts == cut])
+        return np.stack([cuts, rungs], axis=1)
+
+    def _saddle(self, cut: float) -> Saddle:
+        found = saddle(self.steps, cut)
+        if found is None:
+            raise NumericalFailure(NO_GRID)
+        return found
 
     @property
     def _certain(self) -> bool:
         """Whether an infinite loss is certain."""
         return any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps)
 
-    def _composed(self, rung: int) -> Composed:
-        return _compose(self.steps, rung, self.relative_width, self.most_points)
+    def _composed(self, cut: float, rung: int) -> Composed:
+        return _compose(self.steps, cut, rung, self.relative_width, self.most_points)
 
 
 @lru_cache(maxsize=16)
-def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -> Composed:
+def _compose(parts: Steps, cut: float, rung: int, relative_width: float, most_points: int) -> Composed:
     """Compose on ever finer grids, until brackets at the ends of this rung are as narrow as asked or it does not help.
 
     The bracket of δ widens with the square of the step, so each composition tells the step of the next one.
@@ -148,10 +174,10 @@ def _compose(parts: Steps, rung: int, relative_width: float, most_points: int) -
     Raises:
         NumericalFailure: if there is no grid for these losses.
     """
-    found = saddle(parts)
+    found = saddle(parts, cut)
     tilt = found.tilt(rung) if found else None
     if tilt is None or not tilt.usable:
-        raise NumericalFailure("pld: losses are too small or too large for any grid. Use accountant='rdp'.")
+        raise NumericalFailure(NO_GRID)
     served, points, before = np.array(tilt.served), FIRST_POINTS, math.inf
     aim = min(1.0, AIM * max(1.0, len(parts) / FEW)) * relative_width
     while True:

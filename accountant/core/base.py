@@ -11,7 +11,7 @@ import numpy as np
 
 from accountant.core.estimate import Estimate
 from accountant.core.profile import Profile
-from mechanisms.core.bounds import Bounds
+from mechanisms.core.bounds import Bounds, expm1, log1p
 from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
@@ -108,3 +108,13 @@ def largest_loss(parts: Steps) -> Bounds:
         lower=-slack, upper=slack
     )
     return Bounds(lower=max(0.0, total.lower) if attained else 0.0, upper=max(0.0, total.upper))
+
+
+@lru_cache(maxsize=32)
+def lost_mass(parts: Steps) -> Bounds:
+    """Enclose the probability 1 − Π (1 − d_i)^{n_i} that the composed loss is infinite."""
+    losing = [(pair.infinite_mass, float(times)) for pair, times in parts if pair.infinite_mass.upper > 0]
+    if not losing:
+        return Bounds(lower=0.0, upper=0.0)
+    log_kept = sum((times * log1p(-mass) for mass, times in losing), start=Bounds.exact(0.0))
+    return (-expm1(log_kept)).clip(0.0, 1.0)

@@ -32,7 +32,7 @@ NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that
 REACH = 8.0  # deviations of the transform that nodes have to span
 DEEPEST = 750.0  # −log of the smallest δ that a float holds, and more
 NARROW, ROOT_TWO = 1e-3, math.sqrt(2.0)  # deviation below which two values of B are too close
-WORTH = 10.0  # nats lost that e times fewer nodes are worth
+WORTH = 4.0  # nats lost that e times fewer nodes are worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,8 @@ class Ladder:
                 nodes = REACH / (np.sqrt(np.minimum.accumulate(self.bend)) * spacing)  # rare losses narrow no transform
                 lost = self.value - self.theta * epsilon[chosen, None]
                 costs = np.log(nodes + 16.0) + lost / WORTH
-            rungs[chosen] = np.argmin(np.where(np.isnan(costs), math.inf, costs), axis=1)
+            beyond = np.append(-math.inf, self.slope[:-1]) > epsilon[chosen, None]  # whose spacing is for larger ε
+            rungs[chosen] = np.argmin(np.where(np.isnan(costs) | beyond, math.inf, costs), axis=1)
         return list(zip(rungs.tolist(), levels.tolist(), strict=True))
 
     def _spacings(self, goal: float) -> tuple[Array, NDArray[np.int64]]:

@@ -68,11 +68,13 @@ class Lines:
             NumericalFailure: if there is no such line within its budget.
         """
         plan, start = self.ladder.for_delta(delta)
-        epsilon = self.line(*plan, np.zeros(0)).epsilon(delta, start)
-        better = self.ladder.for_epsilon(np.array([epsilon]))[0]
-        if epsilon >= self.supremum.upper or better == plan:
+        used = self.line(*plan, np.zeros(0))
+        epsilon = used.epsilon(delta, start)
+        point = np.array([epsilon])
+        if epsilon >= self.supremum.upper:
             return epsilon
-        return self.line(*better, np.array([epsilon])).epsilon(delta, epsilon)
+        better = self.line(*self.ladder.for_epsilon(point)[0], point)
+        return epsilon if better is used else better.epsilon(delta, epsilon)
 
     def line(self, rung: int, level: int, epsilon: Array) -> Line:
         """Return a line of this rung whose aliases do not count at these ε; of a lower one where it has none.
@@ -107,7 +109,7 @@ class Lines:
 
 
 @lru_cache(maxsize=32)
-def lines(parts: Steps, nats: float = math.inf) -> Lines:
+def lines(parts: Steps, nats: float) -> Lines:
     """Return the lines for these steps, outcomes of probability e^{−nats} or so left out.
 
     Raises:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from accountant.core.base import Steps
+from accountant.core.base import Steps, lost_mass
 from mechanisms.core.bounded_losses import BoundedLosses
-from mechanisms.core.bounds import Array, Bounds, expm1, log1p
+from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.loss_transform import Losses
@@ -85,8 +85,8 @@ class LossSum:
             if others:
                 losses = BoundedLosses(mixtures=tuple(m for m, _ in others), reverse=reverse)
                 groups.append((losses, np.array([n for _, n in others])))
-        lost, offset = _apart(bounded)
-        return cls(square=square, groups=tuple(groups), lost=lost, offset=offset, left_out=left_out)
+        offset = sum((n * m.offset for m, n in bounded if m.offset != NONE), start=NONE)
+        return cls(square=square, groups=tuple(groups), lost=lost_mass(parts), offset=offset, left_out=left_out)
 
     @property
     def cuttable(self) -> bool:
@@ -203,17 +203,6 @@ def _mixture(pair: DominatingPair) -> NormalMixture | BoundedMixture:
 
 def _largest(mixture: BoundedMixture) -> float:
     return float(np.max(np.abs([mixture.losses.lower, mixture.losses.upper])))
-
-
-def _apart(bounded: list[tuple[BoundedMixture, float]]) -> tuple[Bounds, Bounds]:
-    """Return the probability 1 − Π (1 − d_i)^{n_i} that a loss is infinite, and the offset of the others."""
-    log_kept, offset = Bounds.exact(0.0), Bounds.exact(0.0)
-    for m, n in bounded:
-        if m.lost.upper > 0:
-            log_kept = log_kept + n * log1p(-m.lost)
-        if m.offset != NONE:
-            offset = offset + n * m.offset
-    return -expm1(log_kept), offset
 
 
 def _cut(chosen: list[tuple[NormalMixture, float]], nats: float, reverse: bool) -> CutNormals:

@@ -11,21 +11,23 @@ from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
 from mechanisms.core.bounds import Array
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT
-from mechanisms.core.mixtures import BoundedMixture
+from mechanisms.core.mixtures import BoundedMixture, NormalMixture
 from mechanisms.core.pair import DominatingPair
 
 Plan = Callable[[Array], tuple[Array, Array, Array]]
 FURTHER = np.array([0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 9.6, 12.0])  # tilts to try, in units of 1 / deviation
+STEP, DEEPEST, MOST_DEEPENED = 8.0, 740.0, 12  # nats between depths and of the least δ; rounds
 LEAST_LOSS = 1e-140  # largest loss times sampling probability, whose square is still a float
 
 
-def cumulant(parts: Steps) -> Plan:
+def cumulant(parts: Steps, depth: float = math.inf) -> Plan:
     """Return the function from θ, shape (n,), to about K, K' and K'' there, infinite where powers leave the floats.
 
-    K(θ) = Σ n_i log E_{Q_i}[e^{(1 + θ) L_i}], infinite losses left out.
+    K(θ) = Σ n_i log E_{Q_i}[e^{(1 + θ) L_i}], infinite losses left out, and of sampled normals outcomes of probability
+    e^{−depth} or so as well, see `mechanisms.core.cut_normals`.
     """
     summed = [_summed(pair) for pair, _ in parts]
-    together = LossSum.of(tuple(part for part, known in zip(parts, summed, strict=True) if known))
+    together = LossSum.of(tuple(part for part, known in zip(parts, summed, strict=True) if known), depth)
     others = tuple(part for part, known in zip(parts, summed, strict=True) if not known)
 
     def plan(theta: Array) -> tuple[Array, Array, Array]:
@@ -36,6 +38,37 @@ def cumulant(parts: Steps) -> Plan:
         return value, slope, bend
 
     return plan
+
+
+def rare(parts: Steps) -> bool:
+    """Whether a step is a sampled normal whose large losses may be as rare as they reign over K."""
+    mixtures = [pair.mixture for pair, _ in parts]
+    return any(isinstance(m, NormalMixture) and m.probability < 1.0 and not m.reverse for m in mixtures)
+
+
+def depth(log_delta: Array | float, reserve: float) -> Array:
+    """Return a multiple of 8 nats that lies by the reserve or more beyond δ: how rare left out outcomes must be."""
+    return np.asarray(STEP * np.ceil((reserve + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / STEP))
+
+
+def depths(expected: Callable[[float, Array], Array], epsilon: Array, reserve: float) -> Array:
+    """Return the depth for the δ that is expected at every ε, of what is left at that depth.
+
+    Args:
+        expected: from a depth and some ε to about log δ there.
+        epsilon: shape (n,).
+        reserve: see `depth`.
+    """
+    found = np.full(epsilon.shape, STEP)
+    for _ in range(MOST_DEEPENED):
+        needed = found.copy()
+        for one in np.unique(found):
+            chosen = found == one
+            needed[chosen] = np.maximum(one, depth(expected(float(one), epsilon[chosen]), reserve))
+        if np.array_equal(needed, found):
+            break
+        found = needed
+    return found
 
 
 def _summed(pair: DominatingPair) -> bool:

@@ -79,6 +79,7 @@ class Saddle:
         bend: about K''.
         spread: about the standard deviation of the loss.
         chosen: the entries that are rungs.
+        depth: in nats, how rare the outcomes of a run are that K leaves out.
     """
 
     steps: Steps
@@ -89,6 +90,7 @@ class Saddle:
     bend: Array
     spread: float
     chosen: tuple[int, ...]
+    depth: float
 
     def rungs(self, epsilon: Array) -> NDArray[np.int64]:
         """Return the highest rung whose tilted loss centres at ε or below: above it rare large losses may reign."""
@@ -99,6 +101,14 @@ class Saddle:
         """Return about the rung that serves the ε with δ(ε) = delta."""
         levels = _log_deltas(self.theta, self.value, self.slope, self.bend)
         return int(np.count_nonzero(levels[list(self.chosen[1:])] > math.log(delta)))
+
+    def log_delta_at(self, epsilon: Array) -> Array:
+        """Return about log δ at every ε."""
+        levels = _log_deltas(self.theta, self.value, self.slope, self.bend)
+        entry = np.searchsorted(self.slope, epsilon)
+        before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
+        fallen = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
+        return np.asarray(levels[before] - self.theta[after] * fallen)
 
     def tilt(self, rung: int) -> Tilt:
         """Return the tilt of a rung."""
@@ -122,6 +132,8 @@ class Saddle:
 
     def _tail(self, entry: int, after: int) -> float:
         """Return the mass of a single step that may be left out above, for a rung from one entry to another."""
+        if self.depth < math.inf:
+            return math.exp(-min(self.depth + math.log(_repeats(self.steps)), 690.0))
         first, last = _log_deltas(*(part[[entry, after]] for part in (self.theta, self.value, self.slope, self.bend)))
         last = last if after < len(self.theta) - 1 else -DEEPEST  # the last rung serves whatever follows
         log_tail = min(float(max(last, first - SERVED)), 0.0) + math.log(TAIL / _repeats(self.steps))
@@ -139,10 +151,15 @@ class Saddle:
 
 
 @lru_cache(maxsize=64)
-def saddle(parts: Steps) -> Saddle | None:
-    """Return the tilts for these steps, None where losses are too small or too large for any."""
+def saddle(parts: Steps, depth: float = math.inf) -> Saddle | None:
+    """Return the tilts for these steps, None where losses are too small or too large for any.
+
+    Args:
+        parts: the pairs and how often each runs.
+        depth: in nats, how rare the outcomes of a run are that K leaves out.
+    """
     try:
-        plan = cumulant(parts)
+        plan = cumulant(parts, depth)
         ladder = Ladder.of(plan)
     except NumericalFailure:
         return None
@@ -157,6 +174,7 @@ def saddle(parts: Steps) -> Saddle | None:
         bend=bend,
         spread=ladder.spread,
         chosen=_chosen(theta, value, slope, most, _nats(parts)),
+        depth=depth,
     )
 
 

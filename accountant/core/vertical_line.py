@@ -28,12 +28,12 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 
 FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least so far
 CUT, LEAST_USE = 1e-11, 0.5  # relative: where nodes may end, and twice what atoms may leave beyond any end
-MOST_NODES = 2**14
+MOST_NODES = 2**16
 SECANTS = 24
 FARTHEST = 1e100  # ε beyond it have its upper end, and 0 for the lower one
 SMALLEST, LEAST = 1e-307, 1e-322  # about the least normal float and the least float
 TOO_LONG = "contour: the line needs more nodes than its budget. Use accountant='pld'."
-MOST_WORK = 2**19  # nodes × kinds of steps
+MOST_WORK = 2**21  # nodes × kinds of steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

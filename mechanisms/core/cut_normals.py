@@ -32,7 +32,7 @@ from mechanisms.core.panels import STEEPEST, WIDEST, Panels, node_doubt, row, st
 
 FIRST = -10.0
 PLACES = 2**10  # where the width of panels is looked at
-MOST_PANELS = 2**10
+MOST_PANELS = 2**12
 ROUGH_STEP, MOST_ROUGH = 0.3, 512
 
 

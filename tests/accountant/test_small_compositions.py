@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accountant.core.saddle import saddle
 from accountant.pld import PLD
 from mechanisms import Compose, Gaussian, Poisson, RandomizedResponse, Repeat, Sampled
 from mechanisms.core.bounds import Bounds
@@ -34,7 +33,8 @@ def curve_of(accountant, process, adjacency, direction):
 def ends(curve, epsilon):
     """The raw ends of δ at ε, neither clipped nor reconciled with one another."""
     at = np.array([epsilon])
-    composed = curve._composed(int(saddle(curve.steps).rungs(at)[0]))
+    cut, rung = curve._places(at)[0]
+    composed = curve._composed(float(cut), int(rung))
     return float(composed._lower(at)[0]), float(composed._upper(at)[0])
 
 

@@ -26,7 +26,7 @@ KNOWN = [(1e-5, 5.192583446), (1e-15, 9.898660), (1e-30, 14.691684)]
 
 def ladder(sigma, chance, times, direction="remove"):
     process = Repeat(Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance)), times)
-    return lines(steps(process, ADD_REMOVE)[direction]).ladder
+    return lines(steps(process, ADD_REMOVE)[direction], math.inf).ladder
 
 
 @pytest.mark.parametrize("direction", ["remove", "add"])

@@ -133,7 +133,7 @@ def test_layouts_have_an_exact_first_power():
         "remove"
     ]
     for rung in range(3):
-        layout = lines(parts).ladder.layout(rung, 3)
+        layout = lines(parts, math.inf).ladder.layout(rung, 3)
         assert (1.0 + layout.theta) - 1.0 == layout.theta > 0
         assert (1.0 + layout.further) - 1.0 == layout.further > layout.theta
 
@@ -143,7 +143,7 @@ def test_round_off_of_very_many_steps_is_a_failure_and_no_doubtful_number():
         "remove"
     ]
     with pytest.raises(NumericalFailure, match="pld"):
-        line(lines(parts).loss, Layout(theta=1.0, spacing=0.01, further=2.0, bend=1e16), leave=True)
+        line(lines(parts, math.inf).loss, Layout(theta=1.0, spacing=0.01, further=2.0, bend=1e16), leave=True)
 
 
 def test_a_line_that_needs_too_many_nodes_is_refused():

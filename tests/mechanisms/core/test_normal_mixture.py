@@ -166,4 +166,4 @@ def test_shifts_and_powers_out_of_range_are_refused():
     with pytest.raises(NumericalFailure, match="pld"):
         pairs(1.0, 1 - 1e-9, True).log_moment(60.0)
     with pytest.raises(NumericalFailure, match="terms"):
-        pairs(1.0, 0.5, False).transform(1.5, np.linspace(0.0, 50.0, 2**16))
+        pairs(1.0, 0.5, False).transform(1.5, np.linspace(0.0, 50.0, 2**20))
