@@ -29,7 +29,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 FIRST_REACH = 6.0  # times 1 / (deviation of the tilted loss): nodes go at least so far
 CUT, LEAST_USE = 1e-11, 0.5  # relative: where nodes may end, and twice what atoms may leave beyond any end
 MOST_NODES = 2**16
-SECANTS = 24
+SECANTS, FEW_NODES = 24, 256
 FARTHEST = 1e100  # ε beyond it have its upper end, and 0 for the lower one
 SMALLEST, LEAST = 1e-307, 1e-322  # about the least normal float and the least float
 TOO_LONG = "contour: the line needs more nodes than its budget. Use accountant='pld'."
@@ -199,7 +199,7 @@ def _nodes(loss: LossSum, layout: Layout, *, leave: bool) -> tuple[int, float]:
             least = count, falling + staying
         if count > MOST_NODES:
             return math.ceil(min(count, least[0])), falling + staying if least[0] == math.inf else least[1]
-        count *= 1.1
+        count *= 1.25 if count < FEW_NODES else 1.1
     raise NumericalFailure(TOO_LONG)
 
 

@@ -17,7 +17,8 @@ from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, grid, log_mixtur
 
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
 APART, LARGEST_APART = 12.0, 3e3  # shifts from which on r is 1 − q or q e^x, for plans, and the last planned for
-TAIL = 0.004  # of the tilted law that the stairs leave out on either side
+TAIL, FARTHEST = 0.004, 1e-12  # of the tilted law that stairs leave out on either side, and those of its tail
+PILES, ONE_MODE = 4, 0.95  # of stairs in the tail; what one pile must hold of what so many do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,22 +89,41 @@ class SampledNormals(Losses):
         return nodes.z
 
     def _uniform_layers(self, exponent: float) -> tuple[Array, Array]:
-        """Return the layers under the staircase."""
-        loss, density = self._staircase(exponent)
-        return piled(density, loss)
+        """Return the layers under stairs below most of the tilted law, and below its tail, where rare jumps are.
+
+        One pile suits a law with one mode; in more piles less of one with two is lost.
+        """
+        moment = self._largest_moment(exponent)
+        first, last, farthest = self._quantiles(exponent, moment, (TAIL, 1.0 - TAIL, 1.0 - FARTHEST))
+        most = self._stairs(np.linspace(first - 1e-9, last + 1e-9, STAIRS + 1, axis=1), exponent, moment)
+        beyond = np.linspace(last + 1e-9, np.maximum(farthest, last) + 1e-8, STAIRS + 1, axis=1)
+        whole, parted, tail = (
+            _layers(*most, 1),
+            _layers(*most, PILES),
+            _layers(*self._stairs(beyond, exponent, moment), PILES),
+        )
+        one = (np.sum(whole[0], axis=1) > ONE_MODE * np.sum(parted[0], axis=1))[:, None]
+        weight, width = (np.where(one, a, b) for a, b in zip(whole, parted, strict=True))
+        return np.hstack([weight, tail[0]]), np.hstack([width, tail[1]])
+
+    def _quantiles(self, exponent: float, moment: Array, levels: tuple[float, ...]) -> list[Array]:
+        """Return about the z below which so much of the tilted law lies, shape (k,) for each level."""
+        nodes, rows = self._tilted(exponent)[0], np.arange(len(self.probability))
+        mass = np.cumsum(nodes.weight * np.exp(exponent * nodes.loss), axis=1) / moment[:, None]
+        z = self._on_axis(nodes)
+        return [z[rows, np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)] for level in levels]
 
     def _staircase(self, exponent: float) -> tuple[Array, Array]:
-        """Return the losses at the ends of `STAIRS` stairs, increasing, and bounds of their density from below.
+        """Return the losses at the ends of `STAIRS` stairs, increasing, and bounds of their density from below."""
+        moment = self._largest_moment(exponent)
+        first, last = self._quantiles(exponent, moment, (TAIL, 1.0 - TAIL))
+        return self._stairs(np.linspace(first - 1e-9, last + 1e-9, STAIRS + 1, axis=1), exponent, moment)
+
+    def _stairs(self, ends: Array, exponent: float, moment: Array) -> tuple[Array, Array]:
+        """Return log r at the ends of stairs, given in z, and bounds from below of the tilted density between them.
 
         The loss log r has the density φ(z) r^{s+1} / (μ q e^x E[r^s]).
         """
-        nodes, moment = self._tilted(exponent)[0], self._largest_moment(exponent)
-        mass = np.cumsum(nodes.weight * np.exp(exponent * nodes.loss), axis=1) / moment[:, None]
-        z, rows = self._on_axis(nodes), np.arange(len(mass))
-        first, last = (
-            z[rows, np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)] for level in (TAIL, 1 - TAIL)
-        )
-        ends = np.linspace(first - 1e-9, last + 1e-9, STAIRS + 1, axis=1)
         mu, q = self._middle[:, None], self.probability[:, None]
         x = mu * ends - 0.5 * mu * mu
         loss = log_mixture(x, q)
@@ -116,3 +136,10 @@ class SampledNormals(Losses):
     @property
     def _middle(self) -> Array:
         return np.asarray(0.5 * (self.shift.lower + self.shift.upper))
+
+
+def _layers(loss: Array, density: Array, piles: int) -> tuple[Array, Array]:
+    """Return the layers of so many piles of stairs side by side, shape (k, n) each."""
+    each = density.shape[1] // piles
+    found = [piled(density[:, k : k + each], loss[:, k : k + each + 1]) for k in range(0, density.shape[1], each)]
+    return np.hstack([weight for weight, _ in found]), np.hstack([width for _, width in found])

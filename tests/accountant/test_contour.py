@@ -253,3 +253,17 @@ def test_delta_0_and_1_are_answered_without_a_line(times, delta):
 
 def test_the_empty_process_costs_nothing():
     assert profile(dp_sgd(1.0, 0.5, 0)).epsilon(1e-5).upper == 0.0
+
+
+@pytest.mark.parametrize(
+    ("sigma", "chance", "times", "delta"),
+    [(5.5, 1e-6, 2300, 1e-16), (15.0, 3.5e-6, 720, 1e-28), (2.0, 6e-6, 65_000, 1e-16), (1.0, 1e-5, 10**6, 1e-10)],
+)
+def test_rare_jumps_are_bracketed_as_on_a_grid(sigma, chance, times, delta):
+    """Moments of the whole explode at the tilts that suit these δ: outcomes are left out, and δ is a sum of both."""
+    process = dp_sgd(sigma, chance, times)
+    found, other = (epsilon_bounds(process, delta=delta, accountant=name) for name in ("contour", "pld"))
+    assert found.overlaps(other)
+    assert found.width <= 1e-7 * found.upper and other.width <= 1e-3 * other.upper
+    assert any("left out" in entry.source for entry in found.ledger)
+    assert delta_bounds(process, epsilon=found.upper, accountant="contour").upper <= delta
