@@ -30,9 +30,9 @@ from mechanisms.core.mixtures import NONE
 from mechanisms.core.process import Adjacency, Process
 
 WIDE = 1e-8  # relative width of δ at which rare outcomes are left out
-RESERVES = (16.0, 8.0, 3.0)  # nats from δ to what is left out: the less, the milder are the moments
+RESERVES = (16.0, 8.0, 12.0, 3.0)  # nats from δ to what is left out: the less, the milder are the moments
 NEGLIGIBLE, FAR = 1e-306, 1e100  # width of δ, and ε beyond which it is as wide as may be
-CLOSE, TINY = 1e-3, 1e-320  # of log δ at a guess, and of δ
+CLOSE, UNKNOWN, TINY = 1e-3, 20.0, 1e-320  # of log δ at a guess, of an unknown lower end, and of δ
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class LineCurve(Curve):
             try:
                 found = max(lines(self.steps, cut).epsilon(rest) - offset, 0.0)
                 ends = self.delta(np.array([found]))[0]
-                off = sum(abs(math.log(max(float(end), TINY) / delta)) for end in (ends.lower, ends.upper))
+                upper, lower = (math.log(max(float(end), TINY)) for end in (ends.upper, ends.lower))
+                off = abs(upper - math.log(delta)) + min(upper - lower, UNKNOWN)
             except NumericalFailure as error:
                 failure = error
             else:
@@ -130,16 +131,16 @@ class LineCurve(Curve):
         point = np.array([epsilon])
         if epsilon >= self.supremum.upper:
             return ()
-        best: tuple[float, Ledger] = math.inf, ()
+        best, ledger = Bounds(lower=np.zeros(1), upper=np.ones(1)), ()  # type: tuple[Bounds, Ledger]
         for reserve in (math.inf, *self._reserves):
-            used = lines(self.steps, float(self._depths(point, reserve)[0])) if reserve < math.inf else self._whole
+            cut = math.inf if reserve == math.inf else float(self._cuts(point, best.upper, reserve)[0])
             with contextlib.suppress(NumericalFailure):  # nothing was read off a line for a δ of 0 or 1
-                found = _read(used, point)
-                if found.width[0] < best[0]:
-                    best = float(found.width[0]), _ledger(used, epsilon)
+                found = _read(lines(self.steps, cut), point)
+                if found.upper[0] - found.lower[0] < best.upper[0] - best.lower[0]:
+                    best, ledger = found, _ledger(lines(self.steps, cut), epsilon)
                 if not self._wide(point, found)[0]:
                     break
-        return best[1]
+        return ledger
 
     @property
     def _whole(self) -> Lines:
@@ -156,7 +157,7 @@ class LineCurve(Curve):
             wide = self._wide(epsilon, best)
             if not np.any(wide):
                 break
-            cuts = self._depths(epsilon, reserve)
+            cuts = self._cuts(epsilon, best.upper, reserve)
             for cut in np.unique(cuts[wide]):
                 chosen = wide & (cuts == cut)
                 with contextlib.suppress(NumericalFailure):
@@ -179,9 +180,15 @@ class LineCurve(Curve):
     def _reserves(self) -> tuple[float, ...]:
         return RESERVES if self._whole.loss.cuttable else ()
 
-    def _depths(self, epsilon: Array, reserve: float) -> Array:
-        """Return, in nats, how rare outcomes must be to be left out, for the δ that ladders expect at every ε."""
-        return depths(lambda depth, x: lines(self.steps, depth).ladder.log_delta_at(x), epsilon, reserve)
+    def _cuts(self, epsilon: Array, upper: Array, reserve: float) -> Array:
+        """Return, in nats, how rare outcomes must be to be left out at every ε.
+
+        For the δ that ladders expect, but no deeper than an upper end of δ that is known asks for.
+        """
+        expected = depths(lambda cut, x: lines(self.steps, cut).ladder.log_delta_at(x), epsilon, reserve)
+        with np.errstate(divide="ignore"):
+            known = depth(np.log(upper), reserve)
+        return np.where(upper < 1.0, np.minimum(expected, known), expected)
 
 
 def _read(used: Lines, epsilon: Array) -> Bounds:
