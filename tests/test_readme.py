@@ -33,7 +33,7 @@ PROCESSES = {
     "`RandomizedResponse`, replace-one": (Repeat(ANSWER, 3), Adjacency.REPLACE_ONE),
     "`PureDP`, `ApproximateDP`, repeated": (Repeat(GUARANTEE, 3), Adjacency.ADD_REMOVE),
     "`Laplace`, once": (LAPLACE, Adjacency.ADD_REMOVE),
-    "`Laplace`, repeated": (Repeat(LAPLACE, 3), Adjacency.ADD_REMOVE),
+    "`Laplace`, hundreds": (Repeat(LAPLACE, 300), Adjacency.ADD_REMOVE),
     "any composition of these": (Compose((Repeat(POISSON, 2), LAPLACE)), Adjacency.ADD_REMOVE),
     "`FixedSize`, shuffled, balls in bins": (Repeat(Sampled(GAUSSIAN, FixedSize(batch_size=1, records=9)), 3), None),
 }
