@@ -30,7 +30,7 @@ from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process
 
 NO_GRID = "pld: losses are too small or too large for any grid. Use accountant='rdp'."
-RESERVE = 18.0  # nats from δ to the outcomes that its tilt does not look at
+RESERVE, STEP = 18.0, 32.0  # nats from δ to the outcomes that its tilt does not look at, and between such depths
 FIRST_POINTS = 3 * 2**12
 AIM, FEW = 0.05, 5  # of the width asked for, that grids are refined to where the kinds of steps are this few
 HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
@@ -124,8 +124,10 @@ class LossCurve(Curve):
 
     def guess(self, delta: float) -> float:
         """Invert the upper end of the composition that serves about this δ."""
-        cut = float(depth(math.log(delta), RESERVE)) if rare(self.steps) else math.inf
-        found = None if self._certain else saddle(self.steps, cut)
+        if self._certain or saddle(self.steps, math.inf) is None:
+            return 1e-9
+        cut = float(depth(math.log(delta), RESERVE, STEP)) if rare(self.steps) else math.inf
+        found = saddle(self.steps, cut)
         if found is None:
             return 1e-9
         place = cut, found.for_delta(delta)
@@ -143,8 +145,8 @@ class LossCurve(Curve):
     def _places(self, epsilon: Array) -> Array:
         """Return, for every ε, the depth down to which the tilts' plan looks, and the rung, shape (n, 2)."""
         cuts = np.full(epsilon.shape, math.inf)
-        if rare(self.steps):
-            cuts = depths(lambda cut, x: self._saddle(cut).log_delta_at(x), epsilon, RESERVE)
+        if rare(self.steps) and saddle(self.steps, STEP) is not None:
+            cuts = depths(lambda cut, x: self._saddle(cut).log_delta_at(x), epsilon, RESERVE, STEP)
         rungs = np.zeros_like(epsilon)
         for cut in np.unique(cuts):
             rungs[cuts == cut] = self._saddle(float(cut)).rungs(epsilon[cuts == cut])

@@ -46,25 +46,26 @@ def rare(parts: Steps) -> bool:
     return any(isinstance(m, NormalMixture) and m.probability < 1.0 and not m.reverse for m in mixtures)
 
 
-def depth(log_delta: Array | float, reserve: float) -> Array:
-    """Return a multiple of 8 nats that lies by the reserve or more beyond δ: how rare left out outcomes must be."""
-    return np.asarray(STEP * np.ceil((reserve + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / STEP))
+def depth(log_delta: Array | float, reserve: float, step: float = STEP) -> Array:
+    """Return how rare left out outcomes must be: nats, a multiple of the step, that lie by the reserve beyond δ."""
+    return np.asarray(step * np.ceil((reserve + np.clip(-np.asarray(log_delta), 0.0, DEEPEST)) / step))
 
 
-def depths(expected: Callable[[float, Array], Array], epsilon: Array, reserve: float) -> Array:
+def depths(expected: Callable[[float, Array], Array], epsilon: Array, reserve: float, step: float = STEP) -> Array:
     """Return the depth for the δ that is expected at every ε, of what is left at that depth.
 
     Args:
         expected: from a depth and some ε to about log δ there.
         epsilon: shape (n,).
         reserve: see `depth`.
+        step: see `depth`.
     """
-    found = np.full(epsilon.shape, STEP)
+    found = np.full(epsilon.shape, step)
     for _ in range(MOST_DEEPENED):
         needed = found.copy()
         for one in np.unique(found):
             chosen = found == one
-            needed[chosen] = np.maximum(one, depth(expected(float(one), epsilon[chosen]), reserve))
+            needed[chosen] = np.maximum(one, depth(expected(float(one), epsilon[chosen]), reserve, step))
         if np.array_equal(needed, found):
             break
         found = needed

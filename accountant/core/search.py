@@ -19,10 +19,11 @@ SHARP = 2e-13  # relative distance of a very good guess from both ends
 SECANT, CLOSEST, SECANTS = 1e-4, 1e-7, 12  # relative distance of the two points of a secant; how many to try
 STRAIGHT = 1e-9  # relative distance from the root within which a secant is believed, or a tenth of the bracket
 MARGIN, FINEST = 0.02, (1e-14, 1e-13, 2e-12)  # beyond an end: of the bracket, and of ε
+MARGINS = np.array([0.05, 0.1, 0.2, 0.4])  # of the bracket, where it is not as straight as that
 SECTIONS = 16
 RELATIVE_RESOLUTION = 1e-12
-NEARBY = 2.0 ** np.arange(-44, -4)  # where to look beside a guess, relative to it: 6e-14 to .03
-FURTHER = (1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+NEARBY = 2.0 ** np.arange(-44, -11)  # where to look beside a guess, relative to it: 6e-14 to 2e-4
+FURTHER = (1.002, 1.03, 1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
@@ -81,7 +82,12 @@ def _certified(curve: Curve, delta: float, ends: Array, x: float) -> tuple[float
         kept = _kept(curve, delta, max(float(ends[0]) - away, 0.0), float(ends[1]) + away)
         if kept:
             return kept
-    return None
+    beyond = float(ends[1] - ends[0]) * MARGINS
+    bounds = curve.delta(np.concatenate([np.maximum(ends[0] - beyond, 0.0), ends[1] + beyond]))
+    over, under = bounds.lower[: len(beyond)] > delta, bounds.upper[len(beyond) :] <= delta
+    if not (np.any(over) and np.any(under)):
+        return None
+    return max(float(ends[0] - beyond[np.argmax(over)]), 0.0), float(ends[1] + beyond[np.argmax(under)])
 
 
 def _kept(curve: Curve, delta: float, lower: float, upper: float) -> tuple[float, float] | None:

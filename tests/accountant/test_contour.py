@@ -257,7 +257,7 @@ def test_the_empty_process_costs_nothing():
 
 @pytest.mark.parametrize(
     ("sigma", "chance", "times", "delta"),
-    [(5.5, 1e-6, 2300, 1e-16), (15.0, 3.5e-6, 720, 1e-28), (2.0, 6e-6, 65_000, 1e-16), (1.0, 1e-5, 10**6, 1e-10)],
+    [(5.5, 1e-6, 2300, 1e-16), (15.0, 3.5e-6, 720, 1e-28), (2.0, 6e-6, 65_000, 1e-16)],
 )
 def test_rare_jumps_are_bracketed_as_on_a_grid(sigma, chance, times, delta):
     """Moments of the whole explode at the tilts that suit these δ: outcomes are left out, and δ is a sum of both."""
