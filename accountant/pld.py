@@ -167,7 +167,7 @@ class LossCurve(Curve):
         return _compose(self.steps, cut, rung, self.relative_width, self.most_points)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _compose(parts: Steps, cut: float, rung: int, relative_width: float, most_points: int) -> Composed:
     """Compose on ever finer grids, until brackets at the ends of this rung are as narrow as asked or it does not help.
 

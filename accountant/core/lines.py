@@ -18,7 +18,7 @@ from mechanisms.core.errors import NumericalFailure
 
 ALIASED = 1e-8  # relative to δ: where the aliases of a line count
 MOST_REFINED, MOST_LOWERED = 4, 12
-MOST_KEPT = 64
+MOST_KEPT = 2**18  # nodes of lines, 24 bytes each
 
 
 @dataclass(eq=False, kw_only=True)
@@ -34,7 +34,7 @@ class Lines:
     loss: LossSum
     supremum: Bounds
     attained: bool
-    _kept: dict[tuple[int, int, bool], Line] = field(default_factory=dict)
+    _kept: dict[tuple[int, int, bool], Line | str] = field(default_factory=dict)
 
     @cached_property
     def ladder(self) -> Ladder:
@@ -100,12 +100,23 @@ class Lines:
         return self._line(last, level, leave=rung == last)
 
     def _line(self, rung: int, level: int, *, leave: bool) -> Line:
-        """Return a line; on one that loses digits anyhow, atoms may leave nothing."""
-        if (rung, level, leave) not in self._kept:
-            if len(self._kept) >= MOST_KEPT:
+        """Return a line; on one that loses digits anyhow, atoms may leave nothing. What failed once is not tried again.
+
+        Raises:
+            NumericalFailure: if there is no such line within its budget.
+        """
+        key = rung, level, leave
+        if key not in self._kept:
+            if sum(len(one.frequencies) for one in self._kept.values() if isinstance(one, Line)) > MOST_KEPT:
                 self._kept.clear()
-            self._kept[rung, level, leave] = line(self.loss, self.ladder.layout(rung, level), leave=leave)
-        return self._kept[rung, level, leave]
+            try:
+                self._kept[key] = line(self.loss, self.ladder.layout(rung, level), leave=leave)
+            except NumericalFailure as failure:
+                self._kept[key] = str(failure)
+        found = self._kept[key]
+        if isinstance(found, str):
+            raise NumericalFailure(found)
+        return found
 
 
 @lru_cache(maxsize=32)

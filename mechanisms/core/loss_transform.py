@@ -26,6 +26,7 @@ CHUNK = 2**15  # elements of an array that still fits a processor's cache
 SINE = (1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6)  # of sin v − v, highest power first
 LOG_UNKNOWN = 1.6095  # log 5, rounded up
 STAIRS = 64
+MOST_KEPT = 2**20  # nodes of grids, 48 bytes each
 FACTORED = 16  # frequencies from which on they are split into coarse and fine ones
 MOST_TERMS, MOST_TOGETHER = 2**26, 2**28  # nodes × frequencies of one pair and of all: about half a second and two
 TINY = 1e-5  # |w| (|s| + 2) below which plans take the leading terms of r^s − 1 − s w and r^s log r − w
@@ -139,6 +140,8 @@ class Losses(ABC):
     def _tilted(self, exponent: float) -> tuple[Grid, SecondOrder, Array, Array]:
         """Return the grid of a real exponent, f0 and g0 on it, r^s, and E[r^s] − 1."""
         if exponent not in self._grids:
+            if sum(grid.z.size for grid in self._grids.values()) > MOST_KEPT:
+                self._grids.clear()
             self._grids[exponent] = self._nodes(exponent, 0.0)
         nodes = self._grids[exponent]
         parts = second_order(nodes.w, nodes.loss, exponent)
