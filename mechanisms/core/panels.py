@@ -78,7 +78,7 @@ class Panels:
         """
         bottom, top, turn = self.bottom, self.top, self.turn
         farthest = np.hypot(np.maximum(np.abs(bottom), np.abs(top)), turn)
-        size = math.log(q) + np.minimum(np.log(np.expm1(farthest)), np.logaddexp(top, 0.0))
+        size = math.log(q) + np.minimum(np.log(np.expm1(np.minimum(farthest, 700.0))), np.logaddexp(top, 0.0))
         growth = q * np.exp(top)
         angle = frequency * np.arctan2(growth * np.sin(turn), 1.0 - q + growth * np.cos(turn))
         shrink = log_shrink(growth / (1.0 - q) if q < 1.0 else np.ones_like(growth), turn)

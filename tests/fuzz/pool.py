@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of linear algebra: one a worker
 CONTEXT = multiprocessing.get_context("spawn")  # a forked copy would share locks that its parent may hold
 Work = Callable[[Any], Iterable[Any]]
 Done = tuple[Any, list[Any], str]
@@ -41,6 +43,7 @@ def results(work: Work, tasks: Iterable[Any], *, workers: int, deadline: float) 
         workers: number of processes.
         deadline: seconds after which a task is taken to hang; its worker is killed and replaced.
     """
+    os.environ.update({name: "1" for name in THREADS if name not in os.environ})
     waiting, idle, busy = iter(tasks), [], []  # type: Iterator[Any], list[Worker], list[Worker]
     try:
         while True:
