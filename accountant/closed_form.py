@@ -18,8 +18,9 @@ from accountant.core.curve import Curve
 from accountant.core.ledger import Ledger, rounding
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log1p
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import UnsupportedProcess
-from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
 from mechanisms.laplace import LaplacePair

@@ -9,8 +9,9 @@ A new mechanism is one new file beside `gaussian.py`; nothing else is edited.
 from mechanisms.approximate_dp import ApproximateDP
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.discover import implementations as _implementations
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
-from mechanisms.core.pair import DiscretePair, DominatingPair
+from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Allocated, Compose, Mechanism, Process, Repeat, Sampled, leaves
 from mechanisms.core.randomness import KeyedSource, Source, SystemSource
 from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import UnsupportedProcess
-from mechanisms.core.pair import DiscretePair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.laplace_moments import cumulants, log_mixture_moment, log_moment
 from mechanisms.core.mixtures import BoundedMixture
-from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair, DominatingPair, LossBins
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, uniforms
 

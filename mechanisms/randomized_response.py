@@ -10,8 +10,9 @@ import numpy as np
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import UNIT_ROUNDOFF, DiscretePair
+from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, bernoulli_exp, uniform_integer
 

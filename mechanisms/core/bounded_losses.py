@@ -14,7 +14,7 @@ import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds, exp
 from mechanisms.core.errors import NumericalFailure
-from mechanisms.core.loss_transform import STAIRS, Losses, piled, rough_cumulants
+from mechanisms.core.loss_transform import STAIRS, Losses, known, piled, rough_cumulants
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, Grid
 from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -60,8 +60,7 @@ class BoundedLosses(Losses):
             found.append(np.concatenate(parts, axis=1))
         value, slope, bend = np.concatenate(found, axis=2) if len(powers) else np.zeros((3, 0, len(self.mixtures)))
         lost = ~(np.isfinite(value) & np.isfinite(slope) & np.isfinite(bend))
-        ends = value, -slope if self.reverse else slope, bend
-        return tuple(np.where(lost, np.inf, part) for part in ends)  # type: ignore[return-value]
+        return known(value, -slope if self.reverse else slope, bend, lost)
 
     def steps_apart(self, power: float) -> tuple[Array, Array, Array]:
         """Return those of the two atoms that are heaviest in the tilted law."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
-from mechanisms.core.loss_transform import rough_cumulants
+from mechanisms.core.loss_transform import known, rough_cumulants
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, LOG_ROOT_TWO_PI, Grid, log_mixture
 from mechanisms.core.normal_mixture import SampledNormals
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -74,8 +74,8 @@ class CutNormals(SampledNormals):
             w, loss = q * np.expm1(x), log_mixture(x, q)
             log_weight = np.log((last - FIRST) / (count - 1)) - LOG_ROOT_TWO_PI - 0.5 * z * z
             value, slope, bend = rough_cumulants(w, loss, log_weight, powers[:, None, None])
-        lost = ~np.isfinite(value + slope + bend)
-        return np.where(lost, np.inf, value), np.where(lost, np.inf, slope), np.where(lost, np.inf, bend)
+            lost = ~np.isfinite(value + slope + bend)
+        return known(value, slope, bend, lost)
 
     def _nodes(self, exponent: float, frequency: float) -> Grid:
         parts = zip(self._middle, np.asarray(self.shift.width), self.probability, self.last, strict=True)

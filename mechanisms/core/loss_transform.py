@@ -192,6 +192,11 @@ def rough_cumulants(w: Array, loss: Array, log_weight: Array, exponent: Array) -
     return np.log1p(np.sum(first, axis=2)), slope, np.maximum(bend, 0.0)
 
 
+def known(value: Array, slope: Array, bend: Array, unknown: Array) -> tuple[Array, Array, Array]:
+    """Return cumulants that are infinite where they are unknown."""
+    return np.where(unknown, np.inf, value), np.where(unknown, np.inf, slope), np.where(unknown, np.inf, bend)
+
+
 def sinc_bound(u: Array) -> Array:
     """Bound |sin v / v| for all v >= u >= 0; the bound falls as u rises.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds
-from mechanisms.core.loss_transform import STAIRS, Losses, piled, rough_cumulants
+from mechanisms.core.loss_transform import STAIRS, Losses, known, piled, rough_cumulants
 from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, grid, log_mixture
 
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
@@ -65,9 +65,8 @@ class SampledNormals(Losses):
             w, loss = q * np.expm1(x), log_mixture(x, q)
             log_weight = np.log(span / (count - 1)) - LOG_ROOT_TWO_PI - 0.5 * z * z
             value, slope, bend = rough_cumulants(w, loss, log_weight, exponent)
-            found = value, -slope if self.reverse else slope, bend
-        lost = ~np.isfinite(found[0] + found[1] + found[2]) | (span / (count - 1) > 1.0)[:, :, 0]
-        return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
+            lost = ~np.isfinite(value + slope + bend) | (span / (count - 1) > 1.0)[:, :, 0]
+        return known(value, -slope if self.reverse else slope, bend, lost)
 
     def _apart(self, exponent: Array) -> tuple[Array, Array, Array]:
         """E[r^s] = (1 − q)^s + q^s e^{s (s − 1) μ²/2} or so, where μ is large; the first term alone where s < 0."""
@@ -81,8 +80,7 @@ class SampledNormals(Losses):
             slope = (1.0 - share) * ends[0] + np.where(share > 0, share * ends[1], 0.0)
             bend = np.where(share > 0, share * ((1.0 - share) * (ends[1] - ends[0]) ** 2 + mu**2), 0.0)
         lost = ~np.isfinite(value + slope + bend) | (mu > LARGEST_APART)
-        found = value, -slope if self.reverse else slope, bend
-        return tuple(np.where(lost, np.inf, part) for part in found)  # type: ignore[return-value]
+        return known(value, -slope if self.reverse else slope, bend, lost)
 
     def _on_axis(self, nodes: Grid) -> Array:
         """Return the z of nodes, about."""

@@ -21,7 +21,7 @@ from mechanisms import (
     Repeat,
     Sampled,
 )
-from mechanisms.core.pair import DiscretePair
+from mechanisms.core.discrete_pair import DiscretePair
 from tests.accountant.test_truth import ROWS, assert_holds, built
 
 ADD_REMOVE, REPLACE_ONE = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mechanisms import DiscretePair, FixedSize, Gaussian, InvalidParameter, Poisson, TruncatedPoisson, WithReplacement
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.pair import UNIT_ROUNDOFF
-from mechanisms.core.sampling import PoissonAdd, PoissonRemove, _unsampled
+from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove, _unsampled
 from mechanisms.gaussian import GaussianPair
 from tests.strategies import ADD_REMOVE, gaussians, probabilities
 
