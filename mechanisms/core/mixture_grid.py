@@ -185,9 +185,8 @@ class Cells:
         return np.asarray(np.log(np.maximum(total, 1e-280)))
 
     def _log_majorant(self, height: Array) -> Array:
-        """Bound log ∫ |φ f| over every line |Im z| <= height, shape (k,); beyond the cells arg r <= μ height."""
-        terms, angle = self._log_terms(height)
-        right = terms[:, -1] - angle[:, -1] + self.frequency * (self.mu * height)[:, 0]
+        """Bound log ∫ |φ f| over every line |Im z| <= height, shape (k,)."""
+        terms, right = self._log_terms(height), self._log_beyond(height)
         largest = np.maximum(np.max(terms, axis=1), right)
         inside = np.sum(np.exp(terms - largest[:, None]), axis=1) * self.width
         beyond = (np.exp(terms[:, 0] - largest) + np.exp(right - largest)) / REACH
@@ -198,7 +197,7 @@ class Cells:
 
         A cell holds at most width / step + 1 nodes; beyond the cells a further width / step + 2 bound them all.
         """
-        terms = np.exp(np.minimum(self._log_terms(np.zeros_like(self.mu))[0], 700.0)) * (self.width + step)[:, None]
+        terms = np.exp(np.minimum(self._log_terms(np.zeros_like(self.mu)), 700.0)) * (self.width + step)[:, None]
         terms[:, [0, -1]] *= 3.0 + 1.0 / (REACH * self.width)[:, None]
         count = terms.shape[1]
         from_left, from_right = np.cumsum(terms, axis=1), np.cumsum(terms[:, ::-1], axis=1)
@@ -209,23 +208,39 @@ class Cells:
         lost += np.where(left == 0, terms[:, 0], 0.0) + np.where(right == 0, terms[:, -1], 0.0)
         return self.edges[rows, left], self.edges[rows, np.maximum(count - right, left + 1)], lost
 
-    def _log_terms(self, height: Array) -> tuple[Array, Array]:
-        """Bound log |φ f| on each cell for |Im z| <= height; and |Im s| arg r, which is part of it."""
-        s, y, turn = self.exponent, self.frequency, self.mu * height
-        left, right = self.edges[:, :-1], self.edges[:, 1:]
+    def _log_terms(self, height: Array) -> Array:
+        """Bound log |φ f| on each cell for |Im z| <= height."""
+        turn, left, right = self.mu * height, self.edges[:, :-1], self.edges[:, 1:]
         nearest = np.where(left * right <= 0, 0.0, np.minimum(np.abs(left), np.abs(right)))
         growth = self.q * np.exp(self.x[:, 1:])
         turned = np.minimum(turn, np.arccos(-np.minimum(growth / (1.0 - self.q), 1.0)))  # where arg r is largest
-        angle = y * np.arctan2(growth * np.sin(turned), 1.0 - self.q + growth * np.cos(turned))
-        log_w = np.log(self.q) + np.logaddexp(self.x[:, 1:], 0.0)
-        shrink = log_shrink(growth / (1.0 - self.q), turn)
-        least, most = self.loss[:, :-1] + shrink, self.loss[:, 1:]
-        bend = (s - 2.0) * (np.maximum(most, 0.0) if s >= 2 else np.minimum(self.loss[:, :-1], 0.0) + shrink)
+        angle = np.arctan2(growth * np.sin(turned), 1.0 - self.q + growth * np.cos(turned))
+        shrink, least, most = log_shrink(growth / (1.0 - self.q), turn), self.loss[:, :-1], self.loss[:, 1:]
+        log_f = self._log_f(self.x[:, 1:], (np.minimum(least, 0.0) + shrink, least + shrink, most), angle)
+        return np.asarray(0.5 * height**2 - 0.5 * nearest**2 - LOG_ROOT_TWO_PI + log_f + 1e-6)
+
+    def _log_beyond(self, height: Array) -> Array:
+        """Bound log |φ f| at the last edge for |Im z| <= height by what falls by e^-14 a unit to its right, shape (k,).
+
+        With τ = μ height, |r| is (1 − q) |1 + ρ e^{iτ}| at least, which as ρ rises falls to (1 − q) sin τ at −cos τ.
+        """
+        turn, loss, x = self.mu * height, self.loss[:, -1:], self.x[:, -1:]
+        ratio = self.q * np.exp(x) / (1.0 - self.q)
+        lowest = np.log1p(-self.q) + np.log(np.maximum(np.sin(turn), 1e-300)) - 1e-14
+        least = np.where(ratio < -np.cos(turn), lowest, loss + log_shrink(ratio, turn))
+        mixed = np.minimum(loss, 0.0) + log_shrink(np.ones_like(turn), turn)
+        log_f = self._log_f(x, (mixed, least, loss), turn)
+        return np.asarray(0.5 * height**2 - 0.5 * self.edges[:, -1:] ** 2 - LOG_ROOT_TWO_PI + log_f + 1e-6)[:, 0]
+
+    def _log_f(self, x: Array, logs: tuple[Array, Array, Array], turned: Array) -> Array:
+        """Bound log |f| from Re x, the least log |1 + τw| and log |r|, the largest log |r|, and the largest arg r."""
+        s, y, (mixed, least, most) = self.exponent, self.frequency, logs
+        log_w, angle = np.log(self.q) + np.logaddexp(x, 0.0), y * turned
+        bend = (s - 2.0) * (np.maximum(most, 0.0) if s >= 2 else mixed)
         taylor = math.log(0.5 * (abs(s) + y) * (abs(s - 1.0) + y)) + 2.0 * log_w + bend + angle
         powers = s * (most if s >= 0 else least) + angle
         plain = np.logaddexp(powers, np.logaddexp(0.0, math.log(abs(s) + y) + log_w))
-        density = 0.5 * height**2 - 0.5 * nearest**2 - LOG_ROOT_TWO_PI
-        return density + np.minimum(taylor, plain) + 1e-6, angle
+        return np.asarray(np.minimum(taylor, plain))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

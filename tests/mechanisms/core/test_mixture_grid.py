@@ -86,7 +86,7 @@ def test_the_majorant_lies_above_the_integrand_all_over_the_strip(part, y):
         q = float(rng.choice(PROBABILITIES[2:-2]))
         cells = Cells.around(np.array([[mu]]), np.array([[q]]), s, y)
         height = part * min(LARGEST_TURN / mu, LARGEST_STRIP)
-        terms = cells._log_terms(np.array([[height]]))[0][0]
+        terms = cells._log_terms(np.array([[height]]))[0]
         for cell, share, b in zip(rng.integers(0, CELLS, 8), rng.random(8), height * rng.random(8), strict=True):
             u = cells.edges[0, cell] + share * float(cells.width[0])
             assert log_size(mu, q, complex(s, rng.choice([-y, y])), complex(u, b)) <= terms[cell]
@@ -101,19 +101,20 @@ def log_size(mu, q, s, z):
         return float((-z * z / 2).real - mp.log(2 * mp.pi) / 2 + mp.log(abs(f) + mp.mpf("1e-900")))
 
 
-def test_the_majorant_falls_by_e_to_the_14_a_unit_beyond_the_cells():
+@pytest.mark.parametrize("powers", [POWERS[1:-1], [-1e3, -1e5, -1e7]])
+def test_the_majorant_falls_by_e_to_the_14_a_unit_beyond_the_cells(powers):
+    """Where q is small, beyond the cells steep powers of |r| < 1 rise by far more than φ falls before they vanish."""
     rng = np.random.default_rng(4)
     for _ in range(100):
-        mu, s = float(np.exp(rng.uniform(math.log(0.05), math.log(6)))), float(rng.choice(POWERS[1:-1]))
-        q, y = float(rng.choice(PROBABILITIES[2:-2])), float(rng.choice([0.1, 20.0]))
+        mu, s = float(np.exp(rng.uniform(math.log(0.05), math.log(6)))), float(rng.choice(powers))
+        q, y = float(rng.choice(PROBABILITIES[1:-2])), float(rng.choice([0.1, 20.0]))
         cells = Cells.around(np.array([[mu]]), np.array([[q]]), s, y)
         height = min(LARGEST_TURN / mu, LARGEST_STRIP)
-        terms, angle = (part[0] for part in cells._log_terms(np.array([[height]])))
-        for distance in (0.01, 0.3, 1.0, 3.0):
-            b = height * float(rng.random())
+        terms, most = (part(np.array([[height]]))[0] for part in (cells._log_terms, cells._log_beyond))
+        for distance in (0.01, 0.3, 1.0, 3.0, 20.0, 60.0):
+            b = height * float(rng.choice([1.0, rng.random()]))
             left, right = cells.edges[0, 0] - distance, cells.edges[0, -1] + distance
             assert log_size(mu, q, complex(s, y), complex(left, b)) <= terms[0] - REACH * distance
-            most = terms[-1] - angle[-1] + y * mu * height
             assert log_size(mu, q, complex(s, -y), complex(right, b)) <= most - REACH * distance
 
 
