@@ -8,7 +8,7 @@ there, with c the centre, Re l in c ± 2.125 b and |Im l| <= 1.875 b < π/2,
     arg r <= arctan(q e^{Re l} sin(Im l) / (1 − q + q e^{Re l} cos(Im l))),
 
 with κ of `mechanisms.core.mixture_grid`, where f = r^s − 1 − s (r − 1) is bounded likewise, a mixture of 1 and r having
-its modulus and angle between theirs.
+a modulus of κ min(1, r(Re l)) or more, and an angle between theirs.
 
 [Tre19] L. N. Trefethen. Approximation Theory and Approximation Practice, extended edition. SIAM 2019.
 """
@@ -83,7 +83,8 @@ class Panels:
         angle = frequency * np.arctan2(growth * np.sin(turn), 1.0 - q + growth * np.cos(turn))
         shrink = log_shrink(growth / (1.0 - q) if q < 1.0 else np.ones_like(growth), turn)
         least, most = log_ratio(bottom, q) + shrink, log_ratio(top, q)
-        bend = (exponent - 2.0) * (np.maximum(most, 0.0) if exponent >= 2 else np.minimum(least, 0.0))
+        mixed = np.minimum(least - shrink, 0.0) + shrink
+        bend = (exponent - 2.0) * (np.maximum(most, 0.0) if exponent >= 2 else mixed)
         second = 0.5 * (abs(exponent) + frequency) * (abs(exponent - 1.0) + frequency)
         taylor = (math.log(second) if second > 0 else -math.inf) + 2.0 * size + bend + angle
         powers = exponent * (most if exponent >= 0 else least) + angle
