@@ -197,7 +197,8 @@ def _read(used: Lines, epsilon: Array) -> Bounds:
     if loss.offset == NONE:
         found = used.delta(epsilon)
     else:
-        ends = used.delta(epsilon + loss.offset.upper), used.delta(epsilon + loss.offset.lower)
+        moved = Bounds.exact(epsilon) + loss.offset
+        ends = used.delta(moved.upper), used.delta(moved.lower)
         found = Bounds(lower=ends[0].lower, upper=ends[1].upper)
     if loss.lost != NONE:
         found = loss.lost + (1.0 - loss.lost) * found

@@ -138,7 +138,7 @@ class Line:
         further, growth = self.chernoff
         log_c = -further * math.log1p(1 / further) - math.log1p(further)
         exponent = log_c + growth - further * epsilon
-        exponent = exponent + 8 * UNIT_ROUNDOFF * (abs(log_c) + abs(growth) + further * epsilon)
+        exponent = exponent + 8 * UNIT_ROUNDOFF * (abs(log_c) + abs(growth) + further * np.abs(epsilon))
         behind = np.exp(-_log_expm1(2 * math.pi * self.theta / self.spacing))
         ahead = np.exp(np.minimum(exponent - _log_expm1(2 * math.pi * (further - self.theta) / self.spacing), 700.0))
         return np.asarray((behind + ahead) * (1 + 1e-9) + SMALLEST)

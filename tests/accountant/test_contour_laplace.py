@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy import special
@@ -142,6 +143,25 @@ def test_losses_that_are_infinite_one_way_only_shift_the_others():
         found = LineCurve(steps=((pair, times),)).delta(np.array([epsilon]))[0]
         assert found.lower <= exact * (1 + 1e-9) and exact * (1 - 1e-9) <= found.upper
         assert found.width <= 0.08 * found.upper
+
+
+@pytest.mark.parametrize("times", [60, 400, 4000])
+def test_shifted_losses_are_priced_below_0_too(times):
+    """Where Q often shows what P never does, ε lies below what shifts the losses; a binomial law in 40 digits."""
+    p, q = (0.5, 0.0, 0.5), (0.46875, 0.03125, 0.5)
+    pair = DiscretePair.from_probabilities(p, q, attained=True)
+    mean, deviation = times * 0.0323, math.sqrt(times) * 0.0323
+    epsilon = np.maximum(mean + deviation * np.array([-3.0, -2.0, -1.0, -0.5, 3.0]), 0.0)
+    assert np.any(epsilon + times * math.log1p(-q[1]) < 0.0)
+    found = LineCurve(steps=((pair, times),)).delta(epsilon)
+    with mp.workdps(40):
+        masses = [mp.binomial(times, k) * mp.mpf(0.5) ** times for k in range(times + 1)]
+        ratios = [(mp.mpf(q[0]) / mp.mpf(p[0])) ** k for k in range(times + 1)]  # of Q's mass to P's
+        for k, point in enumerate(epsilon):
+            growth = mp.exp(mp.mpf(float(point)))
+            exact = mp.fsum(m * max(1 - growth * r, 0) for m, r in zip(masses, ratios, strict=True))
+            assert mp.mpf(float(found.lower[k])) <= exact <= mp.mpf(float(found.upper[k]))
+    assert np.all((found.upper - found.lower)[:4] <= 0.2 * found.upper[:4])
 
 
 def test_few_steps_whose_atoms_keep_the_transform_from_decaying_are_left_to_others():

@@ -46,6 +46,17 @@ def test_gaussians_are_enclosed_down_to_the_smallest_floats(mu, share):
         assert found.upper - found.lower <= 3e-6 * truth
 
 
+@pytest.mark.parametrize("epsilon", [-1e-3, -0.7, -5.0, -40.0, -300.0, -1e4])
+@pytest.mark.parametrize("theta", [0.01, 0.3, 2.0])
+def test_the_line_encloses_delta_below_0_too(theta, epsilon):
+    """As of losses that are shifted by infinite ones; δ(ε) rises to 1 there."""
+    found = line(gaussian_sum(1.0), Layout(theta=theta, spacing=0.01, further=3 * theta, bend=1.0), leave=True)
+    bounds = found.delta(np.array([epsilon]))[0]
+    with mp.workdps(50):
+        assert mp.mpf(bounds.lower) <= exact(mp.mpf(1), epsilon) <= mp.mpf(bounds.upper)
+    assert bounds.upper <= 1.0 and (theta < 1 or epsilon < -1 or bounds.lower > 0.1)
+
+
 @pytest.mark.parametrize("spacing", [0.5, 2.0, 6.0, 15.0])
 @pytest.mark.parametrize(("theta", "epsilon"), [(0.25, 0.5), (1.0, 1.0), (2.0, 3.0), (0.5, 0.0)])
 def test_the_sum_is_delta_and_its_aliases(theta, spacing, epsilon):
