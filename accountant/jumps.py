@@ -41,6 +41,7 @@ from mechanisms.core.process import Adjacency, Process
 TWICE, FAR = (12.0, 7.5), 14.0  # nats below δ: tried for two jumps, and of a loss without jumps beyond the partition
 FINE, MOST_CELLS = 3e-4, 2**16  # of the partition: θ times the width of a cell
 WORTH = 1.5  # how many times the lower end of δ the upper may be for ε to be looked for
+HOPELESS = 100.0  # nats by which no fit is tried
 NEAR = 0.3  # θ|x| from which on κ is fitted
 SLACK = 1e-9  # for round-off, relative
 TILTS = 2.0 ** np.arange(-8.0, 8.1, 0.5)  # times θ, to choose from for Chernoff's inequality
@@ -179,6 +180,8 @@ class Split:
             return 1.0
         none, beyond, reach = self._tails(theta)
         sigma, kappa = self._fit(theta, reach, low)
+        if not sigma < math.inf:
+            return 1.0
         spare = (1.0 + 2.0 * theta) * 2.0 * self.rest.left_out  # of n steps for n − 1
         once, twice = (math.exp(min(self.rest.log_moment(power) + spare, 700.0)) for power in (theta, 2.0 * theta))
         mean = max(1.0 - kappa, 0.0) * once + 0.5 * kappa * (twice + 1.0) + (once if kappa > 1.0 else 0.0)
@@ -209,9 +212,13 @@ class Split:
         cells = math.ceil(min((reach - least) * theta / FINE, MOST_CELLS)) + 1
         x = np.linspace(least, reach, cells + 1)
         _, above = _singles(self.steps, np.maximum(self.epsilon - x[1:], 0.0))
-        ratio = above / single * np.exp(np.minimum(-theta * x[:-1], 600.0))
+        with np.errstate(divide="ignore"):
+            log_ratio = np.log(above) - math.log(single) - theta * x[:-1]
+        if np.max(log_ratio) > HOPELESS:
+            return math.inf, 0.0
+        ratio = np.exp(log_ratio)
         inner = np.where(x[:-1] * x[1:] <= 0, 0.0, np.minimum(np.abs(x[:-1]), np.abs(x[1:])))
-        bent = np.cosh(np.minimum(theta * inner, 600.0)) - 1.0
+        bent = np.cosh(np.minimum(theta * inner, 300.0)) - 1.0
         far = theta * inner >= NEAR
         kappa = max(0.0, float(np.max((ratio[far] - 1.0) / bent[far], initial=0.0)))
         sigma = max(0.0, float(np.max(ratio / (1.0 + kappa * bent))) - 1.0)

@@ -69,7 +69,7 @@ def available() -> dict[str, type[Accountant]]:
     """Return every accountant there is, by name.
 
     >>> sorted(available())
-    ['basic', 'closed_form', 'contour', 'gdp', 'pld', 'pure', 'rdp', 'tightest']
+    ['basic', 'closed_form', 'contour', 'gdp', 'jumps', 'pld', 'pure', 'rdp', 'tightest']
     """
     return implementations("accountant", Accountant)
 
