@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-import Path
+
 import pytest
 
 from accountant import available
