@@ -24,8 +24,9 @@ import numpy as np
 
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.likelihood_ratio import log_mixture
 from mechanisms.core.loss_transform import known, rough_cumulants
-from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, LOG_ROOT_TWO_PI, Grid, log_mixture
+from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, LOG_ROOT_TWO_PI, Grid
 from mechanisms.core.normal_mixture import SampledNormals
 from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.panels import STEEPEST, WIDEST, Panels, node_doubt, row, stacked

@@ -18,7 +18,8 @@ import numpy as np
 
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
-from mechanisms.core.mixture_grid import Grid, SecondOrder, second_order
+from mechanisms.core.likelihood_ratio import SecondOrder, second_order
+from mechanisms.core.mixture_grid import Grid
 from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.turned_sums import turned_sums
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.likelihood_ratio import log_mixture, second_order
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -43,7 +44,6 @@ LARGEST_SPREAD = 2.0**20  # of an enclosure of μ, in units of the unit roundoff
 FLUSHED, LEAST = 1300.0, 1e-322  # z² from where φ(z) may be no normal float, and twice the error that it has then
 LEAST_FREQUENCY = 1e-9  # at s = 0 and 1 themselves f vanishes, and with it its majorant
 MOST_NODES = 2**14
-SMALL, TERMS = 0.06, 15  # f is a series of so many terms where |w| (|s| + 2) is below this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -241,67 +241,6 @@ class Cells:
         powers = s * (most if s >= 0 else least) + angle
         plain = np.logaddexp(powers, np.logaddexp(0.0, math.log(abs(s) + y) + log_w))
         return np.asarray(np.minimum(taylor, plain))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SecondOrder:
-    """f0 = r^s − 1 − s w and g0 = r^s log r − w = ∂f0/∂s, with the sizes that their round-off is relative to."""
-
-    f0: Array
-    g0: Array
-    f_size: Array
-    g_size: Array
-
-
-def second_order(w: Array, loss: Array, s: float) -> SecondOrder:
-    """Return f0 and g0 at real s, for w = r − 1 and loss = log r.
-
-    Where w is small, by the binomial series, f0 = Σ C(s, k) w^k from k = 2 on and g0 its derivative by s; elsewhere
-    from expm1, with a factor r taken out for s >= 1 so that what is subtracted is small where s is near 1.
-    """
-    shifted, factor = (s - 1.0, np.exp(loss)) if s >= 1 else (s, 1.0)
-    bent = factor * np.expm1(shifted * loss)
-    power = np.exp(s * loss)
-    f0, g0 = bent - shifted * w, power * loss - w
-    f_size, g_size = np.abs(bent) + np.abs(shifted * w), np.abs(power * loss) + np.abs(w)
-    small = np.abs(w) * (abs(s) + 2.0) < SMALL
-    if not np.any(small):
-        return SecondOrder(f0=f0, g0=g0, f_size=f_size, g_size=g_size)
-    near = np.where(small, w, 0.0)
-    series_f, series_g = _series(near, s)
-    return SecondOrder(
-        f0=np.where(small, series_f, f0),
-        g0=np.where(small, series_g, g0),
-        f_size=np.where(small, np.abs(s * (s - 1.0)) * near**2, f_size),
-        g_size=np.where(small, (abs(s) + 1.0) * near**2, g_size),
-    )
-
-
-def _series(w: Array, s: float) -> tuple[Array, Array]:
-    """Σ C(s, k) w^k and Σ C(s, k)' w^k from k = 2 on, by Horner's rule."""
-    coefficients, slopes = [1.0, s], [0.0, 1.0]
-    for k in range(1, TERMS):
-        slopes.append((slopes[-1] * (s - k) + coefficients[-1]) / (k + 1))
-        coefficients.append(coefficients[-1] * (s - k) / (k + 1))
-    f, g = np.zeros_like(w), np.zeros_like(w)
-    for coefficient, slope in zip(reversed(coefficients[2:]), reversed(slopes[2:]), strict=True):
-        f, g = f * w + coefficient, g * w + slope
-    return f * w * w, g * w * w
-
-
-def log_mixture(x: Array, q: Array) -> Array:
-    """log(1 − q + q e^x), to a few ulps where x <= 700, elementwise.
-
-    log1p loses digits by a factor |w| / (1 + w) |log(1 + w)|, w = q (e^x − 1), at most 2.3 where it is used; the other
-    form keeps those of 1 − q where q is near 1, and is below log .62 where it is used.
-    """
-    found = np.log1p(q * np.expm1(np.minimum(x, 700.0)))
-    if np.any(q > 0.5):
-        left = np.log((1.0 - q) + q * np.exp(np.minimum(x, 0.0)))
-        found = np.where((x < -1.5) & (q > 0.5), left, found)
-    if np.any(x > 700.0):
-        found = np.where(x > 700.0, np.log(q) + x, found)
-    return np.asarray(found)
 
 
 def log_shrink(ratio: Array, turn: Array) -> Array:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.likelihood_ratio import log_mixture
 from mechanisms.core.loss_transform import STAIRS, Losses, known, piled, rough_cumulants
-from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, grid, log_mixture
+from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, grid
 
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
 APART, LARGEST_APART = 12.0, 3e3  # shifts from which on r is 1 − q or q e^x, for plans, and the last planned for

@@ -22,7 +22,8 @@ import numpy as np
 
 from mechanisms.core.bounds import Array
 from mechanisms.core.gauss_legendre import NODES, WEIGHTS
-from mechanisms.core.mixture_grid import Grid, log_mixture, log_shrink
+from mechanisms.core.likelihood_ratio import log_mixture
+from mechanisms.core.mixture_grid import Grid, log_shrink
 
 ELLIPSE, AXES = 4.0, (2.125, 1.875)
 QUADRATURE = 64 / 15 * ELLIPSE**-40 / (1 - ELLIPSE**-2)

@@ -15,7 +15,7 @@ from mechanisms import NumericalFailure, UnsupportedProcess
 from tests.fuzz.configurations import Question
 from tests.fuzz.truth import Truth
 
-FAST = frozenset({"closed_form", "contour", "gdp", "jumps", "pure", "rdp", "tightest", "truth"})
+FAST = frozenset({"closed_form", "contour", "gdp", "pure", "rdp", "tightest", "truth"})
 """The accountants that take milliseconds, and so are asked every question; the others are asked a few."""
 FEW_ORDERS = ORDERS[::32]
 Answers = Mapping[str, "Answer"]

@@ -8,19 +8,8 @@ import pytest
 
 from mechanisms import NumericalFailure
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.mixture_grid import (
-    CELLS,
-    LARGEST_STRIP,
-    LARGEST_TURN,
-    MOST_NODES,
-    REACH,
-    SMALL,
-    STRIPS,
-    Cells,
-    grid,
-    log_mixture,
-    second_order,
-)
+from mechanisms.core.likelihood_ratio import SMALL, log_mixture, second_order
+from mechanisms.core.mixture_grid import CELLS, LARGEST_STRIP, LARGEST_TURN, MOST_NODES, REACH, STRIPS, Cells, grid
 from mechanisms.core.pair import UNIT_ROUNDOFF
 from tests.reference.truth import sampled_excess
 
