@@ -14,7 +14,8 @@ jump). From above G = Σ n_i G_i falls, so that on a fine partition of all x tha
     G(ε − x) <= (1 + σ) G(ε) e^{θx} (1 + κ (cosh θx − 1)),      θ about −G'/G,
 
 can be seen to hold for some σ and κ, and then E G(ε − X) <= (1 + σ) G(ε) ((1 − κ) M(θ) + ½ κ (M(2θ) + 1)), κ <= 1,
-where M(θ) = E e^{θX}, of n − 1 steps at most that of n over (1 − p)^{1 + θ}, as E_Q r^{1 + θ} >= (E_Q r)^{1 + θ}.
+where M(θ) = E e^{θX}. For X the loss of all steps will do, as adding step i to X_i only adds to E G_i, again by Jensen:
+E G_i(ε − X_i) <= E G_i(ε + log m − X) / m.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.mixtures import NormalMixture
-from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process
 
 TWICE, FAR = (12.0, 7.5), 14.0  # nats below δ: tried for two jumps, and of a loss without jumps beyond the partition
 FINE, MOST_CELLS = 3e-4, 2**16  # of the partition: θ times the width of a cell
 WORTH = 1.5  # how many times the lower end of δ the upper may be for ε to be looked for
+SHORT = 1e-3  # of ε, by which what is looked at ends below it
 HOPELESS = 100.0  # nats by which no fit is tried
 NEAR = 0.3  # θ|x| from which on κ is fitted
 SLACK = 1e-9  # for round-off, relative
@@ -71,7 +72,8 @@ class Jumps(Accountant):
             UnsupportedProcess: if a step is no Poisson-sampled Gaussian.
         """
         directions = steps(process, adjacency).items()
-        if not any(parts for _, parts in directions) or not all(map(_sampled_normal, _pairs(directions))):
+        mixtures = [pair.mixture for _, parts in directions for pair, _ in parts]
+        if not mixtures or not all(isinstance(m, NormalMixture) and m.probability < 1.0 for m in mixtures):
             raise UnsupportedProcess("jumps: for Poisson-sampled Gaussians alone. Use accountant='contour' or 'pld'.")
         curves = tuple((d, JumpCurve(steps=parts)) for d, parts in directions if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
@@ -122,7 +124,8 @@ class JumpCurve(Curve):
     def _delta(self, epsilon: float) -> tuple[float, float]:
         if epsilon >= self.supremum.upper:
             return 0.0, 0.0
-        if any(pair.mixture.reverse for pair, _ in self.steps) or epsilon <= 0.0:  # type: ignore[union-attr]
+        mixtures = [pair.mixture for pair, _ in self.steps]
+        if epsilon <= 0.0 or any(isinstance(m, NormalMixture) and m.reverse for m in mixtures):
             return 0.0, 1.0
         _, single = _singles(self.steps, np.array([epsilon]))
         if not 1e-300 < single[0] < 1e-3:
@@ -178,20 +181,23 @@ class Split:
         theta = math.log(near[0] / near[1]) / (2e-4 * self.epsilon)
         if not (low > 0.0 and math.isfinite(theta) and theta > 0.0):
             return 1.0
+        jumping = self.rest.left_out
+        if not 2.0 * jumping < SHORT * self.epsilon:
+            return 1.0
         none, beyond, reach = self._tails(theta)
         sigma, kappa = self._fit(theta, reach, low)
         if not sigma < math.inf:
             return 1.0
-        spare = (1.0 + 2.0 * theta) * 2.0 * self.rest.left_out  # of n steps for n − 1
-        once, twice = (math.exp(min(self.rest.log_moment(power) + spare, 700.0)) for power in (theta, 2.0 * theta))
+        once, twice = (math.exp(min(self.rest.log_moment(power), 700.0)) for power in (theta, 2.0 * theta))
         mean = max(1.0 - kappa, 0.0) * once + 0.5 * kappa * (twice + 1.0) + (once if kappa > 1.0 else 0.0)
-        return (none + beyond + (1.0 + sigma) * low * mean + 0.5 * self.rest.left_out**2) * (1.0 + SLACK)
+        single = ((1.0 + sigma) * low * mean + beyond) * (1.0 + 2.0 * jumping)
+        return (none + single + 0.5 * jumping**2) * (1.0 + SLACK)
 
     def _tails(self, theta: float) -> tuple[float, float, float]:
         """Return bounds of δ_0, and of what the loss without jumps adds beyond some reach; and that reach."""
         tilts = theta * TILTS
         plan = self.rest.plan(tilts)[0]
-        reaches = self.epsilon * 2.0 ** -np.arange(0.0, 7.0, 0.25)
+        reaches = (1.0 - SHORT) * self.epsilon * 2.0 ** -np.arange(0.0, 7.0, 0.25)
         wanted = self.log_delta - FAR - math.log(self.rest.left_out)
         with np.errstate(invalid="ignore"):
             heights = np.where(np.isfinite(plan), plan - tilts * reaches[:, None], math.inf)
@@ -200,8 +206,7 @@ class Split:
         bounds = []
         for row in (0, chosen):
             tilt = float(tilts[int(np.argmin(heights[row]))])
-            spare = (1.0 + tilt) * 2.0 * self.rest.left_out
-            bounds.append(math.exp(min(self.rest.log_moment(tilt) + spare - tilt * float(reaches[row]), 0.0)))
+            bounds.append(math.exp(min(self.rest.log_moment(tilt) - tilt * float(reaches[row]), 0.0)))
         return bounds[0], bounds[1] * self.rest.left_out, float(reaches[chosen])
 
     def _fit(self, theta: float, reach: float, single: float) -> tuple[float, float]:
@@ -211,7 +216,7 @@ class Split:
         least = float(times @ np.log1p(-cut.probability)) * (1 + SLACK)
         cells = math.ceil(min((reach - least) * theta / FINE, MOST_CELLS)) + 1
         x = np.linspace(least, reach, cells + 1)
-        _, above = _singles(self.steps, np.maximum(self.epsilon - x[1:], 0.0))
+        _, above = _singles(self.steps, np.maximum(self.epsilon - 2.0 * self.rest.left_out - x[1:], 0.0))
         with np.errstate(divide="ignore"):
             log_ratio = np.log(above) - math.log(single) - theta * x[:-1]
         if np.max(log_ratio) > HOPELESS:
@@ -233,11 +238,3 @@ def _singles(parts: Steps, epsilon: Array, chosen: Array | None = None) -> tuple
             found = pair.delta(Bounds.exact(epsilon))
             lower, upper = lower + times * found.lower, upper + times * found.upper
     return lower * (1 - SLACK), upper * (1 + SLACK)
-
-
-def _sampled_normal(pair: DominatingPair) -> bool:
-    return isinstance(pair.mixture, NormalMixture) and pair.mixture.probability < 1.0
-
-
-def _pairs(directions: object) -> list[DominatingPair]:
-    return [pair for _, parts in directions for pair, _ in parts]  # type: ignore[attr-defined]

@@ -47,6 +47,7 @@ def curve(*parts):
         (((1.0, 1e-3), (1.0, 1e-3)), 0.8),
         (((0.7, 1e-4), (1.2, 1e-3)), 0.5),
         (((0.9, 1e-5), (0.9, 1e-5)), 0.05),
+        (((1.5, 1e-2), (0.8, 1e-5)), 1.2),
     ],
 )
 def test_two_steps_are_bracketed_narrowly_around_nested_quadrature(parts, epsilon):
