@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,7 @@ import numpy as np
 
 from accountant.core.base import Accountant, Steps, largest_loss, steps
 from accountant.core.curve import Curve
+from accountant.core.ledger import ErrorLine, Ledger
 from accountant.core.loss_sums import LossSum
 from accountant.core.profile import Profile
 from accountant.core.search import enclosed
@@ -121,21 +123,33 @@ class JumpCurve(Curve):
             low, high = (middle, high) if _singles(self.steps, np.array([middle]))[1][0] > delta else (low, middle)
         return high
 
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return what was added for runs with no jump and with two, of the split with the smaller upper end."""
+        lines: list[tuple[float, Ledger]] = []
+        for split in self._splits(epsilon):
+            with contextlib.suppress(NumericalFailure):
+                lines.append((split.upper(), split.ledger()))
+        return min(lines, default=(1.0, ()), key=lambda line: line[0])[1]
+
     def _delta(self, epsilon: float) -> tuple[float, float]:
         if epsilon >= self.supremum.upper:
             return 0.0, 0.0
-        mixtures = [pair.mixture for pair, _ in self.steps]
-        if epsilon <= 0.0 or any(isinstance(m, NormalMixture) and m.reverse for m in mixtures):
-            return 0.0, 1.0
-        _, single = _singles(self.steps, np.array([epsilon]))
-        if not 1e-300 < single[0] < 1e-3:
-            return 0.0, 1.0
         lower, upper = 0.0, 1.0
-        for nats in TWICE:
+        for split in self._splits(epsilon):
             with contextlib.suppress(NumericalFailure):
-                split = Split.at(self.steps, epsilon, math.log(float(single[0])), nats)
                 lower, upper = max(lower, split.lower()), min(upper, split.upper())
         return lower, upper
+
+    def _splits(self, epsilon: float) -> Iterator[Split]:
+        """Yield the ways to split a run, none where no single jump can decide."""
+        mixtures = [pair.mixture for pair, _ in self.steps]
+        if epsilon <= 0.0 or any(isinstance(m, NormalMixture) and m.reverse for m in mixtures):
+            return
+        _, single = _singles(self.steps, np.array([epsilon]))
+        if 1e-300 < single[0] < 1e-3:
+            for nats in TWICE:
+                with contextlib.suppress(NumericalFailure):
+                    yield Split.at(self.steps, epsilon, math.log(float(single[0])), nats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +190,8 @@ class Split:
 
     def upper(self) -> float:
         """Return δ_0 + δ_1 + ½ (Σ n_i p_i)² from above."""
-        low = float(_singles(self.steps, np.array([self.epsilon]))[0][0])
-        _, near = _singles(self.steps, self.epsilon * np.array([1.0 - 1e-4, 1.0 + 1e-4]))
-        theta = math.log(near[0] / near[1]) / (2e-4 * self.epsilon)
-        if not (low > 0.0 and math.isfinite(theta) and theta > 0.0):
+        low, theta = float(_singles(self.steps, np.array([self.epsilon]))[0][0]), self._slope()
+        if not (low > 0.0 and 0.0 < theta < math.inf):
             return 1.0
         jumping = self.rest.left_out
         if not 2.0 * jumping < SHORT * self.epsilon:
@@ -192,6 +204,21 @@ class Split:
         mean = max(1.0 - kappa, 0.0) * once + 0.5 * kappa * (twice + 1.0) + (once if kappa > 1.0 else 0.0)
         single = ((1.0 + sigma) * low * mean + beyond) * (1.0 + 2.0 * jumping)
         return (none + single + 0.5 * jumping**2) * (1.0 + SLACK)
+
+    def ledger(self) -> Ledger:
+        """Return a line for everything but the one jump itself."""
+        none, beyond, _ = self._tails(self._slope())
+        lines = (
+            ("truncation: runs without a jump", none),
+            ("truncation: runs with two jumps and more", 0.5 * self.rest.left_out**2),
+            ("truncation: losses beyond what was looked at", beyond),
+        )
+        return tuple(ErrorLine(source=source, bound=bound, unit="delta", basis="proved") for source, bound in lines)
+
+    def _slope(self) -> float:
+        """About −G'/G at ε."""
+        _, near = _singles(self.steps, self.epsilon * np.array([1.0 - 1e-4, 1.0 + 1e-4]))
+        return math.log(near[0] / near[1]) / (2e-4 * self.epsilon) if near[1] > 0.0 else math.nan
 
     def _tails(self, theta: float) -> tuple[float, float, float]:
         """Return bounds of δ_0, and of what the loss without jumps adds beyond some reach; and that reach."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from accountant.core.base import Accountant, Steps, largest_loss, steps
 from accountant.core.curve import Curve
+from accountant.core.ledger import ErrorLine, Ledger
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p
 from mechanisms.core.errors import UnsupportedProcess
@@ -88,6 +89,12 @@ class PureCurve(Curve):
         share = float((delta / Bounds.exact(likely)).upper) if likely > 0 else math.inf
         lower = self.supremum + log1p(Bounds.exact(-share)) if share < 1.0 else Bounds.exact(0.0)
         return Bounds(lower=max(0.0, min(lower.lower, upper.upper)), upper=max(0.0, upper.upper))
+
+    def ledger(self, epsilon: float) -> Ledger:
+        """Return the distance of the two ends of δ, which outcomes of smaller losses decide."""
+        found = self.delta(np.array([epsilon]))[0]
+        source = "outcomes whose loss is not the largest"
+        return (ErrorLine(source=source, bound=float(found.width), unit="delta", basis="proved"),)
 
 
 @lru_cache(maxsize=32)

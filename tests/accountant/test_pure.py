@@ -69,6 +69,8 @@ def test_the_profile_is_bracketed_by_the_one_outcome_and_by_certainty():
     assert found.lower <= 0.125 * -math.expm1(-1.0) <= found.lower * (1 + 1e-12)
     assert found.upper >= -math.expm1(-1.0) >= found.upper * (1 - 1e-12)
     assert curve.delta(3.5).upper == 0.0
+    (line,) = curve.delta(2.0).ledger
+    assert line.bound >= found.upper - found.lower and line.basis == "proved"
 
 
 @pytest.mark.parametrize(
