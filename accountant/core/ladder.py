@@ -180,16 +180,20 @@ def _first(plan: Plan, spread: float) -> tuple[int, int]:
 
     Below it K' is about K'(0) + θ K''(0): rare large losses may have a say at tilts at which the others hardly have.
     """
-    tiny = 1e-3 * LEAST_SPREAD / spread
-    _, slope, bend = (float(part[0]) for part in plan(np.array([tiny])))
-    widest = max(spread, math.sqrt(bend)) if math.isfinite(bend) else spread
-    first, lowered = math.ceil(math.log(LEAST_SPREAD / widest) / math.log(RATIO)), 0
+    widest, lowered, slope, bend = spread, 0, math.nan, math.nan
+    first = math.ceil(math.log(LEAST_SPREAD / widest) / math.log(RATIO))
     while first > -4000:
         theta = RATIO**first
-        value, slopes, _ = plan(np.array([theta, 4.0 * theta]))
-        bent = slope > 0 and bend > 0 and slopes[0] > STRAIGHT * (slope + theta * bend)
-        straight = lowered >= MOST_LOWERED or not bent
-        if math.isfinite(value[1]) and straight:
+        value, slopes, bends = plan(np.array([1e-3 * LEAST_SPREAD / spread, theta, 4.0 * theta]))
+        if math.isnan(slope):
+            slope, bend = float(slopes[0]), float(bends[0])
+            widest = max(spread, math.sqrt(bend)) if math.isfinite(bend) else spread
+            wider = math.ceil(math.log(LEAST_SPREAD / widest) / math.log(RATIO))
+            if wider < first:
+                first = wider
+                continue
+        bent = slope > 0 and bend > 0 and slopes[1] > STRAIGHT * (slope + theta * bend)
+        if math.isfinite(value[2]) and (lowered >= MOST_LOWERED or not bent):
             break
         first, lowered = first - BLOCK, lowered + 1
     return first, lowered

@@ -161,8 +161,11 @@ class Cells:
         goal = LOG_TOLERANCE + self._log_size()
         largest = np.minimum(LARGEST_TURN / self.mu, LARGEST_STRIP)
         strips = STRIPS if self.frequency > LEAST_FREQUENCY else STRIPS[:REAL_STRIPS]
-        rough = Cells.around(self.mu, self.q, self.exponent, self.frequency, ROUGH_CELLS)
-        sizes = np.array([rough._log_majorant(part * largest) for part in strips])
+        each = len(strips)
+        mu, q = np.repeat(self.mu, each, axis=0), np.repeat(self.q, each, axis=0)
+        rough = Cells.around(mu, q, self.exponent, self.frequency, ROUGH_CELLS)
+        tried = np.tile(strips, len(self.mu))[:, None] * np.repeat(largest, each, axis=0)
+        sizes = rough._log_majorant(tried).reshape(len(self.mu), each).T
         steps = np.array(strips)[:, None] / np.maximum(sizes + math.log(2.0) - goal, 1.0)
         height = np.array(strips)[np.argmax(steps, axis=0)][:, None] * largest
         size = self._log_majorant(height)

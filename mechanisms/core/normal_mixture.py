@@ -96,14 +96,16 @@ class SampledNormals(Losses):
         first, last, farthest = self._quantiles(exponent, moment, (TAIL, 1.0 - TAIL, 1.0 - FARTHEST))
         most = self._stairs(np.linspace(first - 1e-9, last + 1e-9, STAIRS + 1, axis=1), exponent, moment)
         beyond = np.linspace(last + 1e-9, np.maximum(farthest, last) + 1e-8, STAIRS + 1, axis=1)
-        whole, parted, tail = (
-            _layers(*most, 1),
-            _layers(*most, PILES),
-            _layers(*self._stairs(beyond, exponent, moment), PILES),
+        tail = self._stairs(beyond, exponent, moment)
+        whole = _layers(*most, 1)
+        losses, densities = (np.vstack(both) for both in zip(most, tail, strict=True))
+        weight, width = _layers(losses, densities, PILES)
+        count = len(self.probability)
+        one = (np.sum(whole[0], axis=1) > ONE_MODE * np.sum(weight[:count], axis=1))[:, None]
+        return (
+            np.hstack([np.where(one, whole[0], weight[:count]), weight[count:]]),
+            np.hstack([np.where(one, whole[1], width[:count]), width[count:]]),
         )
-        one = (np.sum(whole[0], axis=1) > ONE_MODE * np.sum(parted[0], axis=1))[:, None]
-        weight, width = (np.where(one, a, b) for a, b in zip(whole, parted, strict=True))
-        return np.hstack([weight, tail[0]]), np.hstack([width, tail[1]])
 
     def _quantiles(self, exponent: float, moment: Array, levels: tuple[float, ...]) -> list[Array]:
         """Return about the z below which so much of the tilted law lies, shape (k,) for each level."""
@@ -139,6 +141,8 @@ class SampledNormals(Losses):
 
 def _layers(loss: Array, density: Array, piles: int) -> tuple[Array, Array]:
     """Return the layers of so many piles of stairs side by side, shape (k, n) each."""
-    each = density.shape[1] // piles
-    found = [piled(density[:, k : k + each], loss[:, k : k + each + 1]) for k in range(0, density.shape[1], each)]
-    return np.hstack([weight for weight, _ in found]), np.hstack([width for _, width in found])
+    rows, stairs = density.shape
+    each = stairs // piles
+    ends = loss[:, each * np.arange(piles)[:, None] + np.arange(each + 1)].reshape(rows * piles, each + 1)
+    weight, width = piled(density.reshape(rows * piles, each), ends)
+    return weight.reshape(rows, stairs), width.reshape(rows, stairs)
