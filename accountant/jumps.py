@@ -75,7 +75,7 @@ class Jumps(Accountant):
         """
         directions = steps(process, adjacency).items()
         mixtures = [pair.mixture for _, parts in directions for pair, _ in parts]
-        if not mixtures or not all(isinstance(m, NormalMixture) and m.probability < 1.0 for m in mixtures):
+        if not all(isinstance(m, NormalMixture) and m.probability < 1.0 for m in mixtures):
             raise UnsupportedProcess("jumps: for Poisson-sampled Gaussians alone. Use accountant='contour' or 'pld'.")
         curves = tuple((d, JumpCurve(steps=parts)) for d, parts in directions if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)

@@ -49,7 +49,8 @@ class PLD(Accountant):
         most_points: the budget, the largest number of grid points of a composition.
 
     >>> from mechanisms import Gaussian
-    >>> PLD().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5).contains(4.377178)
+    >>> found = PLD().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5)
+    >>> found.contains(4.377178095681225)
     True
     """
 

@@ -44,6 +44,7 @@ class CutNormals(SampledNormals):
     Args:
         last: Z >= μ, shape (k,).
 
+    >>> from mechanisms.core.bounds import Bounds
     >>> pairs = CutNormals(shift=Bounds.exact([1.0]), probability=np.array([0.5]), last=np.array([30.0]), reverse=False)
     >>> expected = np.log1p(0.25 * np.expm1(1.0))  # E[r²] = 1 + q² (e^{μ²} − 1) of the whole
     >>> bool(abs(pairs.transform(2.0, np.array([0.0])).log_modulus[0, 0] - expected) < 1e-14)

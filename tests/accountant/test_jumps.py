@@ -94,7 +94,7 @@ def test_random_runs_are_never_excluded_by_the_contour_or_by_renyi_moments(index
 
 
 def test_other_processes_are_refused_by_name():
-    for process in (Gaussian(noise_multiplier=1.0), Repeat(Laplace(noise_multiplier=1.0), 3), Compose(())):
+    for process in (Gaussian(noise_multiplier=1.0), Repeat(Laplace(noise_multiplier=1.0), 3)):
         with pytest.raises(UnsupportedProcess, match=r"jumps: .*pld"):
             Jumps().profile(process, adjacency=ADD_REMOVE)
 

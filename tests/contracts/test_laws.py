@@ -165,7 +165,8 @@ def test_a_finer_grid_never_raises_the_upper_end(gaussian, probability, times, d
 @every_accountant
 @pytest.mark.parametrize("epsilon", [math.nan, "1", None, object()])
 def test_what_is_no_number_is_refused(accountant, epsilon):
-    steps = (Gaussian(noise_multiplier=1.0), Laplace(noise_multiplier=1.0))
+    noise = Gaussian(noise_multiplier=1.0)
+    steps = (noise, Laplace(noise_multiplier=1.0), Sampled(noise, Poisson(probability=0.1)))
     found = next(profile(accountant, step, ADD_REMOVE) for step in steps if accountant.supports(step, ADD_REMOVE))
     with pytest.raises(DPError):
         found.delta(epsilon)
