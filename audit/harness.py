@@ -5,6 +5,7 @@ Which estimator decides, at which share of the error, and how guesses are made i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from audit.evidence import Estimator, LowerBound, check_level, estimators
 from audit.report import AccountantAnswer, AuditReport, Verdict
 from audit.runs import observe_one_run
 from audit.scores import GuessingRule, LabelledScores, OneRun
-from mechanisms import Bounds, InvalidParameter, Process, Source, UnsupportedProcess
+from mechanisms import Bounds, InvalidParameter, NumericalFailure, Process, Source, UnsupportedProcess
 from mechanisms.core import validate
 
 Plan = tuple[tuple[Estimator, float], ...]
@@ -138,8 +139,10 @@ def _answers(claim: Process, delta: float) -> tuple[AccountantAnswer, ...]:
 def _answer(name: str, claim: Process, delta: float) -> AccountantAnswer:
     try:
         bounds = epsilon_bounds(claim, delta=delta, adjacency="add_remove", accountant=name)
-    except UnsupportedProcess as error:
+    except (UnsupportedProcess, NumericalFailure) as error:
         return AccountantAnswer(name=name, claim=None, refusal=str(error).splitlines()[0])
+    if bounds.lower == 0.0 and bounds.upper == math.inf:
+        return AccountantAnswer(name=name, claim=None, refusal=f"{name}: it has no bound for this process.")
     return AccountantAnswer(name=name, claim=bounds, refusal="")
 
 

@@ -180,7 +180,7 @@ def saddle(parts: Steps, depth: float = math.inf) -> Saddle | None:
 
 def _extended(plan: Plan, ladder: Ladder) -> tuple[Array, ...]:
     """Return θ, K, K', K'', as far as they are finite and δ is a float, or until tilting further picks out one loss."""
-    parts = ladder.theta, ladder.value, ladder.slope, ladder.bend
+    parts: tuple[Array, ...] = ladder.theta, ladder.value, ladder.slope, ladder.bend
     for _ in range(MOST_BLOCKS):
         theta, value, slope, _ = parts
         with np.errstate(invalid="ignore", over="ignore"):
@@ -188,7 +188,7 @@ def _extended(plan: Plan, ladder: Ladder) -> tuple[Array, ...]:
         if not last >= -DEEPEST or not abs(before - last) >= SETTLED:
             break
         further = theta[-1] * RATIO ** np.arange(1.0, BLOCK + 1)
-        parts = tuple(np.concatenate(pair) for pair in zip(parts, (further, *plan(further)), strict=True))  # type: ignore[assignment]
+        parts = tuple(np.concatenate(pair) for pair in zip(parts, (further, *plan(further)), strict=True))
     theta, value, slope, bend = parts
     with np.errstate(invalid="ignore", over="ignore"):
         tangent = value[:-1] + slope[:-1] * np.diff(theta)
