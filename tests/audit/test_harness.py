@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from audit.harness import verdict
+from audit.harness import _answers, verdict
 from audit.scores import OneRun
 from mechanisms import (
     Bounds,
@@ -139,3 +139,11 @@ def test_only_the_primary_violates_and_only_the_refuter_refutes(honest_report, e
     shown = dataclasses.replace(honest_report.evidence, epsilon=evidence, design=OneRun(canaries=9))
     refuting = None if refutation is None else dataclasses.replace(honest_report.refutation, epsilon=refutation)
     assert verdict(Bounds(lower=3.9, upper=4.0), shown, refuting) == expected
+
+
+def test_accountants_that_fail_or_say_nothing_are_listed_with_their_reason():
+    few = Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=1e-3)), 2)
+    told = {answer.name: answer for answer in _answers(few, 1e-9)}
+    assert "Use accountant='pld'" in told["contour"].refusal and told["contour"].claim is None
+    assert told["jumps"].refusal == "jumps: it has no bound for this process." and told["jumps"].claim is None
+    assert told["rdp"].claim.upper > 0 and told["rdp"].refusal == ""
