@@ -42,13 +42,13 @@ class Tightest(Accountant):
         """
         profiles: list[Profile] = []
         refusal: DPError = UnsupportedProcess("tightest: no accountant is installed.")
-        for kind in _by_cost():
+        for accountant in _by_cost():
             try:
-                profiles.append(kind().profile(process, adjacency=adjacency))
+                profiles.append(accountant.profile(process, adjacency=adjacency))
             except (UnsupportedProcess, NumericalFailure) as error:
                 refusal = error
                 continue
-            if kind.exact:
+            if accountant.exact:
                 return profiles[-1]
         if not profiles:
             raise refusal
@@ -166,6 +166,6 @@ class TightestCurve(Curve):
 
 
 @cache
-def _by_cost() -> tuple[type[Accountant], ...]:
+def _by_cost() -> tuple[Accountant, ...]:
     kinds = [kind for kind in available().values() if kind is not Tightest]
-    return tuple(sorted(kinds, key=lambda kind: (not kind.exact, kind.cost)))
+    return tuple(kind() for kind in sorted(kinds, key=lambda kind: (not kind.exact, kind.cost)))

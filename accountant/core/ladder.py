@@ -10,7 +10,7 @@ make K explode just above needs a narrow spacing, and so many nodes, to keep the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 
 LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the loss)
-BLOCK, MOST_BLOCKS = 24, 3
-RATIO = 2.0**0.25  # of neighbouring rungs, where K' does not leap
+BLOCK, MOST_BLOCKS, LOWERING, LOWEST = 40, 2, 24, -4000
+POWERS = np.arange(BLOCK, dtype=np.float64)
+RATIO, QUADRUPLE = 2.0**0.25, 8  # of neighbouring rungs, where K' does not leap; RATIO**QUADRUPLE is 4
 STRAIGHT, STEEP, FINEST = 4.0, 4.0, 1e-3  # factors: of K' at the first rung, and of K' and θ between neighbours
 ADDED, MOST_REFINED, MOST_LOWERED = 5, 3, 5
 FURTHER = (1, 2, 4)  # entries on at which K bounds the aliases
@@ -67,6 +68,7 @@ class Ladder:
     bend: Array
     log_delta: Array
     spread: float
+    _known: dict[int, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, plan: Plan) -> Ladder:
@@ -78,13 +80,10 @@ class Ladder:
         square = -8.0 * float(plan(np.array([-0.5]))[0][0])  # μ² for a Gaussian
         if not 1e-180 < square < 1e290:
             raise NumericalFailure("contour, pld: losses are too small or too large for floats. Use accountant='rdp'.")
-        first, lowered = _first(plan, math.sqrt(square))
-        blocks: list[tuple[Array, ...]] = []
-        for block in range(MOST_BLOCKS + lowered):
-            theta = RATIO ** (first + BLOCK * block + np.arange(BLOCK, dtype=np.float64))
-            blocks.append(_entries(plan, theta))
-            if blocks[-1][-1][-1] < -DEEPEST:
-                break
+        first, lowered, block = _lowest(plan, math.sqrt(square))
+        blocks = [block]
+        while blocks[-1][-1][-1] >= -DEEPEST and len(blocks) < MOST_BLOCKS + lowered:
+            blocks.append(_entries(plan, RATIO ** (first + BLOCK * len(blocks) + POWERS)))
         entries = tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
         for _ in range(MOST_REFINED):
             between = _steep(*entries)
@@ -148,16 +147,23 @@ class Ladder:
         """Return the rung that is cheapest at each ε, in nodes and in nats lost, and the level for its δ."""
         levels = np.ceil((RESERVE + np.clip(-log_delta, 0.0, DEEPEST)) / NATS).astype(np.int64)
         rungs = np.zeros_like(levels)
-        for level in np.unique(levels):
+        for level in set(levels.tolist()):
             chosen = levels == level
-            spacing, _ = self._spacings(NATS * float(level))
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                nodes = REACH / (np.sqrt(np.minimum.accumulate(self.bend)) * spacing)  # rare losses narrow no transform
-                lost = self.value - self.theta * epsilon[chosen, None]
-                costs = np.log(nodes + 16.0) + lost / WORTH
+            cost = self._log_nodes(level)
+            with np.errstate(invalid="ignore", over="ignore"):
+                costs = cost + (self.value - self.theta * epsilon[chosen, None]) / WORTH
             beyond = np.append(-math.inf, self.slope[:-1]) > epsilon[chosen, None]  # whose spacing is for larger ε
             rungs[chosen] = np.argmin(np.where(np.isnan(costs) | beyond, math.inf, costs), axis=1)
         return list(zip(rungs.tolist(), levels.tolist(), strict=True))
+
+    def _log_nodes(self, level: int) -> Array:
+        """Return about the logarithm of the nodes on each rung's line at this level."""
+        if level not in self._known:
+            spacing, _ = self._spacings(NATS * level)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                nodes = REACH / (np.sqrt(np.minimum.accumulate(self.bend)) * spacing)  # rare losses narrow no transform
+                self._known[level] = np.log(nodes + 16.0)
+        return self._known[level]
 
     def _spacings(self, goal: float) -> tuple[Array, NDArray[np.int64]]:
         """Return the widest spacing at every θ_j whose aliases are e^{−goal} at most, 0 if none, and what shows it."""
@@ -175,28 +181,32 @@ class Ladder:
         return np.minimum(best, 2 * math.pi * self.theta / goal), shown
 
 
-def _first(plan: Plan, spread: float) -> tuple[int, int]:
-    """Return the first power of `RATIO`, and how many blocks it lies below that of a normal of this deviation.
+def _lowest(plan: Plan, spread: float) -> tuple[int, int, tuple[Array, ...]]:
+    """Return the first power of `RATIO`, how often it was lowered from that of a normal, and the first entries.
 
     Below it K' is about K'(0) + θ K''(0): rare large losses may have a say at tilts at which the others hardly have.
     """
-    widest, lowered, slope, bend = spread, 0, math.nan, math.nan
-    first = math.ceil(math.log(LEAST_SPREAD / widest) / math.log(RATIO))
-    while first > -4000:
-        theta = RATIO**first
-        value, slopes, bends = plan(np.array([1e-3 * LEAST_SPREAD / spread, theta, 4.0 * theta]))
-        if math.isnan(slope):
-            slope, bend = float(slopes[0]), float(bends[0])
-            widest = max(spread, math.sqrt(bend)) if math.isfinite(bend) else spread
-            wider = math.ceil(math.log(LEAST_SPREAD / widest) / math.log(RATIO))
-            if wider < first:
-                first = wider
+    still = 1e-3 * LEAST_SPREAD / spread
+    first, lowered, widest = _rung(spread), 0, math.nan
+    while True:
+        found = _entries(plan, np.append(RATIO ** (first + POWERS), still))
+        block = tuple(part[:-1] for part in found)
+        theta, value, slope = block[:3]
+        if math.isnan(widest):
+            slope_there, bend_there = float(found[2][-1]), float(found[3][-1])
+            widest = max(spread, math.sqrt(bend_there)) if math.isfinite(bend_there) else spread
+            if _rung(widest) < first:
+                first = _rung(widest)
                 continue
-        bent = slope > 0 and bend > 0 and slopes[1] > STRAIGHT * (slope + theta * bend)
-        if math.isfinite(value[2]) and (lowered >= MOST_LOWERED or not bent):
-            break
-        first, lowered = first - BLOCK, lowered + 1
-    return first, lowered
+        bent = slope_there > 0 and bend_there > 0 and slope[0] > STRAIGHT * (slope_there + theta[0] * bend_there)
+        if (math.isfinite(value[QUADRUPLE]) and (lowered >= MOST_LOWERED or not bent)) or first <= LOWEST:
+            return first, lowered, block
+        first, lowered = first - LOWERING, lowered + 1
+
+
+def _rung(spread: float) -> int:
+    """Return the power of `RATIO` at which a tilt begins to matter to a loss of this deviation."""
+    return math.ceil(math.log(LEAST_SPREAD / spread) / math.log(RATIO))
 
 
 def _entries(plan: Plan, theta: Array) -> tuple[Array, ...]:

@@ -48,11 +48,11 @@ class Lines:
             NumericalFailure: if no ε has a line within its budget.
         """
         lower, upper = np.zeros_like(epsilon), np.ones_like(epsilon)
-        plans, failure, known = np.array(self.ladder.for_epsilon(epsilon)), None, False
-        for plan in np.unique(plans, axis=0):
-            chosen = np.all(plans == plan, axis=1)
+        plans, failure, known = self.ladder.for_epsilon(epsilon), None, False
+        for plan in dict.fromkeys(plans):
+            chosen = np.array([one == plan for one in plans])
             try:
-                bounds = self.line(int(plan[0]), int(plan[1]), epsilon[chosen]).delta(epsilon[chosen])
+                bounds = self.line(*plan, epsilon[chosen]).delta(epsilon[chosen])
             except NumericalFailure as error:
                 failure = error
                 continue

@@ -156,6 +156,7 @@ def line(loss: LossSum, layout: Layout, *, leave: bool) -> Line:
         NumericalFailure: if a moment, or the number of nodes, leaves its budget.
     """
     theta, spacing = layout.theta, layout.spacing
+    loss.prepare(theta, layout.further)
     count, rest = _nodes(loss, layout, leave=leave)
     if count > MOST_NODES or count * loss.kinds > MOST_WORK:
         raise NumericalFailure(TOO_LONG)

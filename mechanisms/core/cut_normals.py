@@ -25,7 +25,7 @@ import numpy as np
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.likelihood_ratio import log_mixture
-from mechanisms.core.loss_transform import known, rough_cumulants
+from mechanisms.core.loss_transform import Losses, known, rough_cumulants
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT, LARGEST_SPREAD, LOG_ROOT_TWO_PI, Grid
 from mechanisms.core.normal_mixture import SampledNormals
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -78,6 +78,10 @@ class CutNormals(SampledNormals):
             value, slope, bend = rough_cumulants(w, loss, log_weight, powers[:, None, None])
             lost = ~np.isfinite(value + slope + bend)
         return known(value, slope, bend, lost)
+
+    def prepare(self, *powers: float) -> None:
+        """Lay out the panels of several real moments, one after the other."""
+        Losses.prepare(self, *powers)
 
     def _nodes(self, exponent: float, frequency: float) -> Grid:
         parts = zip(self._middle, np.asarray(self.shift.width), self.probability, self.last, strict=True)

@@ -21,18 +21,18 @@ class SecondOrder:
     g_size: Array
 
 
-def second_order(w: Array, loss: Array, s: float) -> SecondOrder:
-    """Return f0 and g0 at real s, for w = r − 1 and loss = log r.
+def second_order(w: Array, loss: Array, s: float | Array) -> SecondOrder:
+    """Return f0 and g0 at real s, one for all or one a row, for w = r − 1 and loss = log r.
 
     Where w is small, by the binomial series, f0 = Σ C(s, k) w^k from k = 2 on and g0 its derivative by s; elsewhere
     from expm1, with a factor r taken out for s >= 1 so that what is subtracted is small where s is near 1.
     """
-    shifted, factor = (s - 1.0, np.exp(loss)) if s >= 1 else (s, 1.0)
+    shifted, factor = np.where(s >= 1, s - 1.0, s), np.exp(np.where(s >= 1, loss, 0.0))
     bent = factor * np.expm1(shifted * loss)
     power = np.exp(s * loss)
     f0, g0 = bent - shifted * w, power * loss - w
     f_size, g_size = np.abs(bent) + np.abs(shifted * w), np.abs(power * loss) + np.abs(w)
-    small = np.abs(w) * (abs(s) + 2.0) < SMALL
+    small = np.abs(w) * (np.abs(s) + 2.0) < SMALL
     if not np.any(small):
         return SecondOrder(f0=f0, g0=g0, f_size=f_size, g_size=g_size)
     near = np.where(small, w, 0.0)
@@ -41,13 +41,13 @@ def second_order(w: Array, loss: Array, s: float) -> SecondOrder:
         f0=np.where(small, series_f, f0),
         g0=np.where(small, series_g, g0),
         f_size=np.where(small, np.abs(s * (s - 1.0)) * near**2, f_size),
-        g_size=np.where(small, (abs(s) + 1.0) * near**2, g_size),
+        g_size=np.where(small, (np.abs(s) + 1.0) * near**2, g_size),
     )
 
 
-def _series(w: Array, s: float) -> tuple[Array, Array]:
+def _series(w: Array, s: float | Array) -> tuple[Array, Array]:
     """Σ C(s, k) w^k and Σ C(s, k)' w^k from k = 2 on, by Horner's rule."""
-    coefficients, slopes = [1.0, s], [0.0, 1.0]
+    coefficients, slopes = [1.0, s], [0.0, 1.0]  # type: list[float | Array], list[float | Array]
     for k in range(1, TERMS):
         slopes.append((slopes[-1] * (s - k) + coefficients[-1]) / (k + 1))
         coefficients.append(coefficients[-1] * (s - k) / (k + 1))

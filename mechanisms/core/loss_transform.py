@@ -86,6 +86,15 @@ class Losses(ABC):
         A layer loses 1e-9 of its height for round-off, that of the moment included, and its ends' errors in width.
         """
 
+    def prepare(self, *powers: float) -> None:
+        """Lay out the nodes of several real moments.
+
+        Raises:
+            NumericalFailure: as `transform`.
+        """
+        for power in powers:
+            self._real_nodes(self._exponent(power))
+
     def transform(self, power: float, frequencies: Array) -> Transform:
         """Return log E_Q[e^{(power + iy) L}] for every frequency y >= 0, shape (m,).
 
@@ -137,13 +146,20 @@ class Losses(ABC):
 
     def _tilted(self, exponent: float) -> tuple[Grid, SecondOrder, Array, Array]:
         """Return the grid of a real exponent, f0 and g0 on it, r^s, and E[r^s] − 1."""
-        if exponent not in self._grids:
-            if sum(grid.z.size for grid in self._grids.values()) > MOST_KEPT:
-                self._grids.clear()
-            self._grids[exponent] = self._nodes(exponent, 0.0)
-        nodes = self._grids[exponent]
+        nodes = self._real_nodes(exponent)
         parts = second_order(nodes.w, nodes.loss, exponent)
         return nodes, parts, np.exp(exponent * nodes.loss), np.sum(nodes.weight * parts.f0, axis=1)
+
+    def _real_nodes(self, exponent: float) -> Grid:
+        """Return the grid of a real exponent, made once."""
+        if exponent not in self._grids:
+            self._keep({exponent: self._nodes(exponent, 0.0)})
+        return self._grids[exponent]
+
+    def _keep(self, grids: dict[float, Grid]) -> None:
+        if sum(grid.z.size for grid in self._grids.values()) > MOST_KEPT:
+            self._grids.clear()
+        self._grids.update(grids)
 
     def _largest_moment(self, exponent: float) -> Array:
         """Return a bound of E[r^s] from above, shape (k,)."""

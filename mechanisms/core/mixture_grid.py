@@ -23,7 +23,8 @@ over all |b| <= a is at μb = min(μa, arccos(−min(ρ, 1))).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,16 +67,11 @@ class Grid:
     doubt: Array
     error: Array
 
-    def rows(self, rows: slice) -> Grid:
-        """Return the grid of some of the mixtures."""
-        return Grid(
-            z=self.z[rows],
-            weight=self.weight[rows],
-            w=self.w[rows],
-            loss=self.loss[rows],
-            doubt=self.doubt[rows],
-            error=self.error[rows],
-        )
+    def rows(self, rows: slice, count: int) -> Grid:
+        """Return the first so many nodes of some of the mixtures."""
+        parts = (self.z, self.weight, self.w, self.loss, self.doubt)
+        z, weight, w, loss, doubt = (np.ascontiguousarray(part[rows, :count]) for part in parts)
+        return Grid(z=z, weight=weight, w=w, loss=loss, doubt=doubt, error=self.error[rows])
 
 
 def grid(shift: Bounds, probability: Array, exponent: float, frequency: float) -> Grid:
@@ -90,29 +86,50 @@ def grid(shift: Bounds, probability: Array, exponent: float, frequency: float) -
     Raises:
         NumericalFailure: if r^s leaves the floats, there would be more than `MOST_NODES` nodes, or μ is not known well.
     """
-    mu, q = 0.5 * (shift.lower + shift.upper)[:, None], probability[:, None]
-    spread = (shift.upper - shift.lower)[:, None] / mu / UNIT_ROUNDOFF
+    return grids(shift, probability, (exponent,), frequency)[0]
+
+
+def grids(shift: Bounds, probability: Array, exponents: Sequence[float], frequency: float) -> list[Grid]:
+    """Return the `grid` of each exponent, the same bits as alone, in one pass over arrays that hold all.
+
+    Raises:
+        NumericalFailure: as `grid`, for any of the exponents.
+    """
+    each, kinds = len(exponents), len(probability)
+    tiled = (np.tile(part, each) for part in (shift.lower + shift.upper, shift.upper - shift.lower, probability))
+    total, width, q, exponent = (part[:, None] for part in (*tiled, np.repeat(exponents, kinds)))
+    mu, spread = 0.5 * total, width / (0.5 * total) / UNIT_ROUNDOFF
     if not np.max(spread) <= LARGEST_SPREAD:
         raise NumericalFailure("contour: the shift of a normal is not known to 1e-10. Use accountant='pld'.")
     cells = Cells.around(mu, q, exponent, max(frequency, LEAST_FREQUENCY))
     step, first, last, error = cells.layout()
-    count = int(np.max(np.ceil((last - first) / step))) + 1
-    spacing = _rounded_up(mu[:, 0] * (last - first) / max(count - 1, 1))
+    counts = np.max(np.ceil((last - first) / step).reshape(each, kinds), axis=1).astype(np.int64) + 1
+    spacing = _rounded_up(mu[:, 0] * (last - first) / np.repeat(np.maximum(counts - 1, 1), kinds))
     start = np.floor((mu[:, 0] * first - 0.5 * mu[:, 0] ** 2) / spacing)
-    x = (start[:, None] + np.arange(count + 1)) * spacing[:, None]
-    z = x / mu + 0.5 * mu
-    loss = log_mixture(x, q)
+    number = np.minimum(np.arange(np.max(counts) + 1), np.repeat(counts, kinds)[:, None])  # beyond its last, that again
+    found = _on_nodes(cells, (start[:, None] + number) * spacing[:, None], spacing[:, None], spread)
+    error = error + np.repeat(counts + 1, kinds) * found.error
+    return [
+        replace(found, error=error).rows(slice(i * kinds, (i + 1) * kinds), int(count) + 1)
+        for i, count in enumerate(counts)
+    ]
+
+
+def _on_nodes(cells: Cells, x: Array, spacing: Array, spread: Array) -> Grid:
+    """Return the grid of these nodes, and as its error what floats below the normal ones may do to a term."""
+    mu, q, exponent = cells.mu, cells.q, cells.exponent
+    z, loss, used = x / mu + 0.5 * mu, log_mixture(x, q), spacing / mu
     if not max(np.max(exponent * loss), np.max((exponent - 1.0) * loss)) <= LARGEST_EXPONENT:
         raise NumericalFailure("contour: powers of the likelihood ratio leave the floats. Use accountant='pld'.")
-    used, w = spacing[:, None] / mu, q * np.expm1(x)
-    size = np.exp(exponent * loss) + 1.0 + (abs(exponent) + frequency) * np.abs(w)  # of f
+    w = q * np.expm1(x)
+    size = np.exp(exponent * loss) + 1.0 + (np.abs(exponent) + cells.frequency) * np.abs(w)  # of f
     return Grid(
         z=z,
         weight=np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * used,
         w=w,
         loss=loss,
         doubt=8.0 + spread + (4.0 + 2.0 * spread) * np.abs(z) * (np.abs(x) / mu + 0.5 * mu),
-        error=error + np.sum(np.where(z * z > FLUSHED, LEAST * (1.0 + used) * size, 0.0), axis=1),
+        error=np.max(np.where(z * z > FLUSHED, LEAST * (1.0 + used) * size, 0.0), axis=1),
     )
 
 
@@ -126,7 +143,7 @@ class Cells:
         edges: ends of the cells, shape (k, CELLS + 1).
         x: μu − μ²/2 there.
         loss: log r there.
-        exponent: Re s.
+        exponent: Re s, shape (k, 1).
         frequency: the largest |Im s|.
     """
 
@@ -135,15 +152,16 @@ class Cells:
     edges: Array
     x: Array
     loss: Array
-    exponent: float
+    exponent: Array
     frequency: float
 
     @classmethod
-    def around(cls, mu: Array, q: Array, exponent: float, frequency: float, count: int = CELLS) -> Cells:
+    def around(cls, mu: Array, q: Array, exponent: float | Array, frequency: float, count: int = CELLS) -> Cells:
         """Lay out so many cells to where the majorant falls by e^-14 a unit of u on either side."""
+        exponent = np.broadcast_to(np.asarray(exponent, dtype=np.float64), mu.shape)
         bend = exponent - 2.0
-        low = -REACH - max(-bend, 0.0) * mu * np.minimum(1.0, q / (1.0 - q))
-        high = REACH + (2.0 + max(bend, 0.0)) * mu
+        low = -REACH - np.maximum(-bend, 0.0) * mu * np.minimum(1.0, q / (1.0 - q))
+        high = REACH + (2.0 + np.maximum(bend, 0.0)) * mu
         edges = low + (high - low) * np.linspace(0.0, 1.0, count + 1)
         x = mu * edges - 0.5 * mu**2
         if not np.max(x) <= LARGEST_EXPONENT:
@@ -162,8 +180,8 @@ class Cells:
         largest = np.minimum(LARGEST_TURN / self.mu, LARGEST_STRIP)
         strips = STRIPS if self.frequency > LEAST_FREQUENCY else STRIPS[:REAL_STRIPS]
         each = len(strips)
-        mu, q = np.repeat(self.mu, each, axis=0), np.repeat(self.q, each, axis=0)
-        rough = Cells.around(mu, q, self.exponent, self.frequency, ROUGH_CELLS)
+        mu, q, exponent = (np.repeat(part, each, axis=0) for part in (self.mu, self.q, self.exponent))
+        rough = Cells.around(mu, q, exponent, self.frequency, ROUGH_CELLS)
         tried = np.tile(strips, len(self.mu))[:, None] * np.repeat(largest, each, axis=0)
         sizes = rough._log_majorant(tried).reshape(len(self.mu), each).T
         steps = np.array(strips)[:, None] / np.maximum(sizes + math.log(2.0) - goal, 1.0)
@@ -182,7 +200,8 @@ class Cells:
         z = 0.5 * (self.edges[:, :-1] + self.edges[:, 1:])
         x = self.mu * z - 0.5 * self.mu**2
         w = self.q * np.expm1(x)
-        loss = np.clip(log_mixture(x, self.q), *(np.array([-1, 1]) * LARGEST_EXPONENT / (1 + abs(self.exponent))))
+        largest = LARGEST_EXPONENT / (1.0 + np.abs(self.exponent))
+        loss = np.clip(log_mixture(x, self.q), -largest, largest)
         f0 = second_order(w, loss, self.exponent).f0 + 1e-12 * np.abs(w) * np.minimum(np.abs(w), 1.0)
         total = np.abs(np.sum(np.exp(-0.5 * z * z - LOG_ROOT_TWO_PI) * f0, axis=1)) * self.width
         return np.asarray(np.log(np.maximum(total, 1e-280)))
@@ -239,10 +258,10 @@ class Cells:
         """Bound log |f| from Re x, the least log |1 + τw| and log |r|, the largest log |r|, and the largest arg r."""
         s, y, (mixed, least, most) = self.exponent, self.frequency, logs
         log_w, angle = np.log(self.q) + np.logaddexp(x, 0.0), y * turned
-        bend = (s - 2.0) * (np.maximum(most, 0.0) if s >= 2 else mixed)
-        taylor = math.log(0.5 * (abs(s) + y) * (abs(s - 1.0) + y)) + 2.0 * log_w + bend + angle
-        powers = s * (most if s >= 0 else least) + angle
-        plain = np.logaddexp(powers, np.logaddexp(0.0, math.log(abs(s) + y) + log_w))
+        bend = (s - 2.0) * np.where(s >= 2, np.maximum(most, 0.0), mixed)
+        taylor = np.log(0.5 * (np.abs(s) + y) * (np.abs(s - 1.0) + y)) + 2.0 * log_w + bend + angle
+        powers = s * np.where(s >= 0, most, least) + angle
+        plain = np.logaddexp(powers, np.logaddexp(0.0, np.log(np.abs(s) + y) + log_w))
         return np.asarray(np.minimum(taylor, plain))
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.likelihood_ratio import log_mixture
 from mechanisms.core.loss_transform import STAIRS, Losses, known, piled, rough_cumulants
-from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, grid
+from mechanisms.core.mixture_grid import LOG_ROOT_TWO_PI, Grid, grid, grids
 
 ROUGH_REACH, MOST_ROUGH = 8.0, 512
+MOST_SIDE_BY_SIDE = 32  # pairs for which numpy's overhead outweighs the work
 APART, LARGEST_APART = 12.0, 3e3  # shifts from which on r is 1 − q or q e^x, for plans, and the last planned for
 TAIL, FARTHEST = 0.004, 1e-12  # of the tilted law that stairs leave out on either side, and those of its tail
 PILES, ONE_MODE = 4, 0.95  # of stairs in the tail; what one pile must hold of what so many do
@@ -47,6 +48,18 @@ class SampledNormals(Losses):
 
     def _nodes(self, exponent: float, frequency: float) -> Grid:
         return grid(self.shift, self.probability, exponent, frequency)
+
+    def prepare(self, *powers: float) -> None:
+        """Lay out the nodes of several real moments in one pass over arrays, which takes little more than one's time.
+
+        Raises:
+            NumericalFailure: as `transform`.
+        """
+        missing = [s for s in map(self._exponent, powers) if s not in self._grids]
+        if len(missing) < 2 or len(self.probability) > MOST_SIDE_BY_SIDE:
+            Losses.prepare(self, *powers)
+        else:
+            self._keep(dict(zip(missing, grids(self.shift, self.probability, missing, 0.0), strict=True)))
 
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
         """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, shape (len(powers), k) each.
@@ -109,7 +122,7 @@ class SampledNormals(Losses):
 
     def _quantiles(self, exponent: float, moment: Array, levels: tuple[float, ...]) -> list[Array]:
         """Return about the z below which so much of the tilted law lies, shape (k,) for each level."""
-        nodes, rows = self._tilted(exponent)[0], np.arange(len(self.probability))
+        nodes, rows = self._real_nodes(exponent), np.arange(len(self.probability))
         mass = np.cumsum(nodes.weight * np.exp(exponent * nodes.loss), axis=1) / moment[:, None]
         z = self._on_axis(nodes)
         return [z[rows, np.minimum(np.sum(mass < level, axis=1), mass.shape[1] - 1)] for level in levels]
