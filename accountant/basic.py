@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from accountant.core.base import Accountant, Steps, largest_loss, steps
+from accountant.core.base import Accountant, Steps, dominating, largest_loss
 from accountant.core.curve import Curve
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Array, Bounds
@@ -40,7 +40,7 @@ class Basic(Accountant):
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0."""
-        curves = tuple((d, BasicCurve(steps=parts)) for d, parts in steps(process, adjacency).items() if parts)
+        curves = tuple((d, BasicCurve(steps=parts)) for d, parts in dominating(process, adjacency).items() if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
 
+import numpy as np
 from scipy import special
 
 from accountant.core.base import Accountant, Steps, steps
@@ -35,7 +36,8 @@ SMALLEST, LARGEST = 1e-12, 1e12  # shifts between which ε is solved for
 class GDP(Accountant):
     """Gaussian differential privacy: μ = (Σ μ_i²)^½, then δ(ε) of one Gaussian             [DRS22, Cor 3.3].
 
-    Guarantees: exact up to the rounding of floats, for unsampled Gaussian mechanisms with any noise multipliers.
+    Guarantees: exact up to the rounding of floats, for unsampled Gaussian mechanisms with any noise multipliers. Lower
+    ends are 0 where a step's pair is not attained.
 
     >>> from mechanisms import Gaussian, Repeat
     >>> profile = GDP().profile(Repeat(Gaussian(noise_multiplier=10.0), 100), adjacency=Adjacency.ADD_REMOVE)
@@ -93,8 +95,9 @@ class GaussianCurve(Curve):
         return self.pair.infinite_mass
 
     def delta(self, epsilon: Array) -> Bounds:
-        """δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ)."""
-        return self.pair.delta(Bounds.exact(epsilon))
+        """δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ); from 0 on where the pair is not attained."""
+        found = self.pair.delta(Bounds.exact(epsilon))
+        return found if self.pair.attained else Bounds(lower=np.zeros_like(found.upper), upper=found.upper)
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return the rounding of floats."""

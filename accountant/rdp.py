@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from accountant.core.base import Accountant, Steps, steps
+from accountant.core.base import Accountant, Steps, dominating
 from accountant.core.curve import Curve
 from accountant.core.profile import Profile
 from mechanisms.core import validate
@@ -61,7 +61,7 @@ class RDP(Accountant):
                 direction,
                 RDPCurve(steps=parts, orders=self.orders, conversion=self.conversion),
             )
-            for direction, parts in steps(process, adjacency).items()
+            for direction, parts in dominating(process, adjacency).items()
             if parts
         )
         return Profile(curves=curves, adjacency=adjacency, method=self.name)

@@ -17,6 +17,7 @@ from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Process, leaves
 
+WITNESSES: tuple[Direction, Direction] = ("witness", "witness_reversed")
 MOST_REPEATS = 2**53  # counts up to here are exact as floats
 Steps = tuple[tuple[DominatingPair, int], ...]
 
@@ -78,6 +79,9 @@ def available() -> dict[str, type[Accountant]]:
 def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
     """Return, for every direction, the dominating pair of each step and how often it runs.
 
+    If a step has a witness, so has the run: the same two neighbours in all steps. Steps without one show their attained
+    pair in that order or, as seeing less tells less apart, nothing. Upper ends come from the other directions alone.
+
     Raises:
         UnsupportedProcess: if a step has no known pair under this adjacency.
         InvalidParameter: if a step runs more often than floats can count.
@@ -85,7 +89,19 @@ def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
     parts = [(leaf.pairs(adjacency), times) for leaf, times in leaves(process)]
     if any(times > MOST_REPEATS for _, times in parts):
         raise InvalidParameter("Repeat: times must be at most 2**53 in all for any one step to be priced, got more.")
-    return {direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions}
+    found = {
+        direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions
+    }
+    for witness, order in zip(WITNESSES, (adjacency.directions * 2)[:2], strict=True):
+        if any(witness in pairs for pairs, _ in parts):
+            seen = [(pairs.get(witness, pairs[order]), times) for pairs, times in parts]
+            found[witness] = tuple((pair, times) for pair, times in seen if pair.attained)
+    return found
+
+
+def dominating(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
+    """Return `steps` without the witnesses, for accountants that give upper ends only."""
+    return {direction: parts for direction, parts in steps(process, adjacency).items() if direction not in WITNESSES}
 
 
 @lru_cache(maxsize=32)

@@ -17,9 +17,12 @@ from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.randomness import Source
+from mechanisms.core.renyi import RenyiBound
 from mechanisms.core.sampling import Allocation, Poisson, Sampling
 
-Direction = Literal["remove", "add", "replace"]
+Direction = Literal["remove", "add", "replace", "witness", "witness_reversed"]
+"""An order of the two neighbours, fixed for the whole run; a witness is a pair of named neighbours, for lower ends."""
+
 Pairs = Mapping[Direction, DominatingPair]
 
 
@@ -61,9 +64,20 @@ class Process(ABC):
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return, for each direction of `adjacency`, a pair (P, Q) that dominates this process as one step.
 
+        Where that pair is not attained, named neighbours may be given as well, each with the pair that they attain:
+        as "witness", in the order of "remove" or "replace", and as "witness_reversed", in that of "add" or "replace".
+
         Raises:
             UnsupportedProcess: if no such pair is known.
         """
+
+    def renyi(self, adjacency: Adjacency) -> RenyiBound:
+        """Return a bound of the Rényi divergences of this process as one step, where one is known beside its pairs.
+
+        Raises:
+            UnsupportedProcess: if there is none.
+        """
+        raise UnsupportedProcess(f"{type(self).__name__}: no Rényi bound of its own is known under {adjacency.value}.")
 
 
 class Mechanism(Process):
