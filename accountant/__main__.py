@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,9 +24,12 @@ from accountant import (
     dp_sgd,
     epsilon_bounds,
 )
+from accountant.compare import compare as compared
+from accountant.core.ask import stated
 from accountant.core.profile import Claim
 from mechanisms.core.command_line import at_least, at_most, outward, run
 from mechanisms.core.errors import InvalidParameter, NumericalFailure, UnsupportedProcess
+from mechanisms.core.serialise import from_json
 from mechanisms.core.version import VERSION
 
 app = typer.Typer(
@@ -49,6 +53,7 @@ CALIBRATIONS: dict[str, Callable[..., float]] = {
     "sample_rate": calibrate_sample_rate,
     "steps": calibrate_steps,
 }
+PICTURES = (".png", ".svg", ".pdf")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -137,6 +142,41 @@ def explain(
     for line in claim.ledger:
         table.add_row(line.source, f"{line.bound:.1e}", line.unit, line.basis)
     Console().print(table) if claim.ledger else print("errors      rounding of floats only, outward")
+
+
+@app.command()
+def compare(
+    delta: Delta,
+    noise_multiplier: Annotated[float | None, typer.Option(help="Noise standard deviation ÷ clipping norm.")] = None,
+    sample_rate: Annotated[float | None, typer.Option(help="Probability to take part in a step.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    process: Annotated[Path | None, typer.Option(help="A JSON file of any process, instead of these three.")] = None,
+    adjacency: Neighbours = "add_remove",
+    plot: Annotated[Path | None, typer.Option(help="Where to save the figure (.png, .svg or .pdf).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what every accountant says of one process, the smallest upper end first."""
+    asked = stated(
+        from_json(process.read_text(encoding="utf-8")) if process else None, noise_multiplier, sample_rate, steps
+    )
+    if plot and plot.suffix not in PICTURES:
+        raise InvalidParameter(f"compare: --plot must end in one of {', '.join(PICTURES)}, got {str(plot)!r}.")
+    found = compared(asked, delta=delta, adjacency=adjacency)
+    if plot:
+        found.plot().savefig(plot)
+    if as_json:
+        print(json.dumps(found.document(), allow_nan=False))
+        return
+    table = Table("accountant", "ε \\[lower, upper]", "above the least, or why", caption=f"δ = {delta:g}, {adjacency}")
+    least = next((float(row.claim.upper) for row in found.rows if row.claim is not None), math.inf)
+    for row in found.rows:
+        if row.claim is not None:
+            excess = f"{100 * (row.claim.upper / least - 1):+.3g} %" if 0 < least < math.inf else ""
+            table.add_row(row.accountant, outward(row.claim), excess)
+        else:
+            value = f"about {row.estimate.value:.7g}" if row.estimate is not None else "none"
+            table.add_row(row.accountant, value, escape(row.reason))
+    Console().print(table)
 
 
 def _answers(ask: Callable[[str], Claim], accountant: str) -> dict[str, Claim | NoAnswer]:

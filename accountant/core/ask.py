@@ -47,7 +47,7 @@ def compute_epsilon(
     >>> round(compute_epsilon(noise_multiplier=1.1, sample_rate=0.01, steps=10_000, delta=1e-5), 3)
     5.193
     """
-    given = _given(process, noise_multiplier, sample_rate, steps)
+    given = stated(process, noise_multiplier, sample_rate, steps)
     level = validate.probability("accountant", "delta", delta)
     return float(_profile(given, adjacency, accountant).epsilon(level).upper)
 
@@ -72,7 +72,7 @@ def epsilon_bounds(
     >>> bounds.contains(4.3771780956812246), bounds.method
     (True, 'gdp')
     """
-    given = _given(process, noise_multiplier, sample_rate, steps)
+    given = stated(process, noise_multiplier, sample_rate, steps)
     return _profile(given, adjacency, accountant).epsilon(validate.probability("accountant", "delta", delta))
 
 
@@ -94,7 +94,7 @@ def compute_delta(
     >>> round(compute_delta(Gaussian(noise_multiplier=1.0), epsilon=1.0), 6)
     0.126937
     """
-    given = _given(process, noise_multiplier, sample_rate, steps)
+    given = stated(process, noise_multiplier, sample_rate, steps)
     level = validate.non_negative("accountant", "epsilon", epsilon)
     return float(_profile(given, adjacency, accountant).delta(level).upper)
 
@@ -115,7 +115,7 @@ def delta_bounds(
     >>> delta_bounds(Gaussian(noise_multiplier=1.0), epsilon=1.0).contains(0.1269367375066439458)
     True
     """
-    given = _given(process, noise_multiplier, sample_rate, steps)
+    given = stated(process, noise_multiplier, sample_rate, steps)
     return _profile(given, adjacency, accountant).delta(validate.non_negative("accountant", "epsilon", epsilon))
 
 
@@ -137,7 +137,7 @@ def estimate_epsilon(
     >>> f"{found.value:.2f} by {found.method}; certified is 13.36"
     '11.99 by gdp; certified is 13.36'
     """
-    given = _given(process, noise_multiplier, sample_rate, steps)
+    given = stated(process, noise_multiplier, sample_rate, steps)
     return named(accountant).estimate(given, delta=delta, adjacency=Adjacency.parse(adjacency))
 
 
@@ -174,9 +174,14 @@ def _profile(process: Process, adjacency: str, accountant: str | Accountant) -> 
     return named(accountant).profile(process, adjacency=Adjacency.parse(adjacency))
 
 
-def _given(
+def stated(
     process: Process | None, noise_multiplier: float | None, sample_rate: float | None, steps: int | None
 ) -> Process:
+    """Return the process itself or, by its keywords, DP-SGD.
+
+    Raises:
+        InvalidParameter: if both are given, or neither, or not all keywords.
+    """
     numbers = {"noise_multiplier": noise_multiplier, "sample_rate": sample_rate, "steps": steps}
     missing = [name for name, value in numbers.items() if value is None]
     if process is not None:
