@@ -37,6 +37,7 @@ from accountant.core.search import enclosed
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
+from mechanisms.core.likelihood_ratio import log_mixture
 from mechanisms.core.mixtures import NormalMixture
 from mechanisms.core.process import Adjacency, Process
 
@@ -177,7 +178,7 @@ class Split:
         ((cut, _),) = rest.groups
         assert isinstance(cut, CutNormals)
         mu, q = np.asarray(cut.shift.upper), cut.probability
-        losses = np.log1p(q * np.expm1(np.minimum(mu * cut.last - 0.5 * np.asarray(cut.shift.lower) ** 2, 600.0)))
+        losses = log_mixture(mu * cut.last - 0.5 * np.asarray(cut.shift.lower) ** 2, q)
         return cls(steps=parts, epsilon=epsilon, log_delta=log_delta, rest=rest, losses=losses * (1 + SLACK))
 
     def lower(self) -> float:

@@ -93,6 +93,13 @@ def test_random_runs_are_never_excluded_by_the_contour_or_by_renyi_moments(index
         assert found.overlaps(epsilon_bounds(process, delta=delta, accountant="contour"))
 
 
+@pytest.mark.parametrize(("chance", "times"), [(1e-4, 9), (3e-4, 3)])
+@pytest.mark.parametrize("epsilon", [650.0, 700.0])
+def test_no_lower_end_exceeds_the_probability_that_any_step_samples_the_record(chance, times, epsilon):
+    found = curve(*[(0.02, chance)] * times).delta(np.array([epsilon]))[0]
+    assert found.lower <= -math.expm1(times * math.log1p(-chance)) * (1 - 1e-9)
+
+
 def test_other_processes_are_refused_by_name():
     for process in (Gaussian(noise_multiplier=1.0), Repeat(Laplace(noise_multiplier=1.0), 3)):
         with pytest.raises(UnsupportedProcess, match=r"jumps: .*pld"):
