@@ -13,9 +13,9 @@ jump). From above G = Σ n_i G_i falls, so that on a fine partition of all x tha
 
     G(ε − x) <= (1 + σ) G(ε) e^{θx} (1 + κ (cosh θx − 1)),      θ about −G'/G,
 
-can be seen to hold for some σ and κ, and then E G(ε − X) <= (1 + σ) G(ε) ((1 − κ) M(θ) + ½ κ (M(2θ) + 1)), κ <= 1,
+can be seen to hold for some σ and κ, and then E G(ε − X) <= (1 + σ) G(ε) ((1 − κ)₊ M(θ) + ½ κ (M(2θ) + 1)),
 where M(θ) = E e^{θX}. For X the loss of all steps will do, as adding step i to X_i only adds to E G_i, again by Jensen:
-E G_i(ε − X_i) <= E G_i(ε + log m − X) / m.
+E G_i(ε − X_i) <= E G_i(ε + log m − X) / m. Where Σ n_i p_i <= x <= ½, −log m <= 2x and 1/m <= 1 + 2x.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ SHORT = 1e-3  # of ε, by which what is looked at ends below it
 HOPELESS = 100.0  # nats by which no fit is tried
 NEAR = 0.3  # θ|x| from which on κ is fitted
 SLACK = 1e-9  # for round-off, relative
+LEAST = 1e-12  # of an ε that is looked at: powers that suit smaller ones leave the floats
 TILTS = 2.0 ** np.arange(-8.0, 8.1, 0.5)  # times θ, to choose from for Chernoff's inequality
 
 
@@ -129,7 +130,8 @@ class JumpCurve(Curve):
         lines: list[tuple[float, Ledger]] = []
         for split in self._splits(epsilon):
             with contextlib.suppress(NumericalFailure):
-                lines.append((split.upper(), split.ledger()))
+                if (upper := split.upper()) < 1.0:
+                    lines.append((upper, split.ledger()))
         return min(lines, default=(1.0, ()), key=lambda line: line[0])[1]
 
     def _delta(self, epsilon: float) -> tuple[float, float]:
@@ -144,7 +146,7 @@ class JumpCurve(Curve):
     def _splits(self, epsilon: float) -> Iterator[Split]:
         """Yield the ways to split a run, none where no single jump can decide."""
         mixtures = [pair.mixture for pair, _ in self.steps]
-        if epsilon <= 0.0 or any(isinstance(m, NormalMixture) and m.reverse for m in mixtures):
+        if epsilon <= LEAST or any(isinstance(m, NormalMixture) and m.reverse for m in mixtures):
             return
         _, single = _singles(self.steps, np.array([epsilon]))
         if 1e-300 < single[0] < 1e-3:
@@ -195,14 +197,14 @@ class Split:
         if not (low > 0.0 and 0.0 < theta < math.inf):
             return 1.0
         jumping = self.rest.left_out
-        if not 2.0 * jumping < SHORT * self.epsilon:
+        if not 2.0 * jumping < min(SHORT * self.epsilon, 1.0):
             return 1.0
         none, beyond, reach = self._tails(theta)
         sigma, kappa = self._fit(theta, reach, low)
         if not sigma < math.inf:
             return 1.0
         once, twice = (math.exp(min(self.rest.log_moment(power), 700.0)) for power in (theta, 2.0 * theta))
-        mean = max(1.0 - kappa, 0.0) * once + 0.5 * kappa * (twice + 1.0) + (once if kappa > 1.0 else 0.0)
+        mean = max(1.0 - kappa, 0.0) * once + 0.5 * kappa * (twice + 1.0)
         single = ((1.0 + sigma) * low * mean + beyond) * (1.0 + 2.0 * jumping)
         return (none + single + 0.5 * jumping**2) * (1.0 + SLACK)
 
@@ -219,7 +221,7 @@ class Split:
     def _slope(self) -> float:
         """About −G'/G at ε."""
         _, near = _singles(self.steps, self.epsilon * np.array([1.0 - 1e-4, 1.0 + 1e-4]))
-        return math.log(near[0] / near[1]) / (2e-4 * self.epsilon) if near[1] > 0.0 else math.nan
+        return (math.log(near[0]) - math.log(near[1])) / (2e-4 * self.epsilon) if near[1] > 0.0 else math.nan
 
     def _tails(self, theta: float) -> tuple[float, float, float]:
         """Return bounds of δ_0, and of what the loss without jumps adds beyond some reach; and that reach."""

@@ -41,7 +41,7 @@ class LossSum:
         groups: the other steps, those of one kind and direction together, with their numbers n_i, shape (k,).
         lost: enclosure of the probability that a loss is infinite.
         offset: as above.
-        left_out: bound of the probability of an outcome left out.
+        left_out: bound of how many outcomes are left out on average, and so of the probability that any is.
     """
 
     square: Bounds
@@ -77,7 +77,7 @@ class LossSum:
             times = np.array([n for _, n in chosen])
             if chosen and math.isfinite(nats):
                 cut = _cut(chosen, nats, reverse)
-                left_out += float(np.sum(np.exp(cut.log_lost() + np.log(times)))) * (1 + 1e-9)
+                left_out += float(np.sum(np.exp(np.minimum(cut.log_lost() + np.log(times), 700.0)))) * (1 + 1e-9)
                 groups.append((cut, times))
             elif chosen:
                 groups.append((_together([m for m, _ in chosen], reverse), times))

@@ -100,6 +100,12 @@ def test_no_lower_end_exceeds_the_probability_that_any_step_samples_the_record(c
     assert found.lower <= -math.expm1(times * math.log1p(-chance)) * (1 - 1e-9)
 
 
+@pytest.mark.parametrize(("sigma", "chance", "epsilon"), [(1e-6, 1e-3, 500010999993.0), (2.9e7, 8.5e-99, 1.5e-105)])
+def test_losses_far_out_of_proportion_are_answered_for_without_a_warning(sigma, chance, epsilon):
+    found = Jumps().profile(sampled(sigma, chance), adjacency=ADD_REMOVE).delta(epsilon)
+    assert 0.0 <= found.lower <= found.upper <= 1.0 and (found.upper < 1.0 or not found.ledger)
+
+
 def test_other_processes_are_refused_by_name():
     for process in (Gaussian(noise_multiplier=1.0), Repeat(Laplace(noise_multiplier=1.0), 3)):
         with pytest.raises(UnsupportedProcess, match=r"jumps: .*pld"):
