@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from accountant.core.plans import Plan
+from accountant.core.plans import Plan, log_deltas
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 
@@ -32,7 +31,6 @@ LARGEST, LARGEST_TILT = 1e100, 1e18  # of an ε that is planned for, and of a θ
 NATS = 16.0  # a level: by how much lines of one rung differ in the aliases that they allow
 REACH = 8.0  # deviations of the transform that nodes have to span
 DEEPEST = 750.0  # −log of the smallest δ that a float holds, and more
-NARROW, ROOT_TWO = 1e-3, math.sqrt(2.0)  # deviation below which two values of B are too close
 WORTH = 4.0  # nats lost that e times fewer nodes are worth
 
 
@@ -211,7 +209,7 @@ def _rung(spread: float) -> int:
 
 def _entries(plan: Plan, theta: Array) -> tuple[Array, ...]:
     found = plan(theta)
-    return theta, *found, _log_deltas(theta, *found)
+    return theta, *found, log_deltas(theta, *found)
 
 
 def _steep(theta: Array, value: Array, slope: Array, bend: Array, log_delta: Array) -> Array:
@@ -221,16 +219,3 @@ def _steep(theta: Array, value: Array, slope: Array, bend: Array, log_delta: Arr
     leaps &= theta[1:] > theta[:-1] * (1 + FINEST)
     shares = np.arange(1, ADDED + 1) / (ADDED + 1)
     return np.asarray(theta[:-1][leaps, None] * (theta[1:] / theta[:-1])[leaps, None] ** shares).ravel()
-
-
-def _log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:
-    """About log δ at ε = K'(θ), −inf where K leaves the floats: as if the tilted loss were normal there.
-
-    e^{K − θε} (B(θs) − B((1 + θ) s)) with s² = K'' and B(λ) = e^{λ²/2} Φ(−λ), or what that tends to for small s.
-    """
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        spread = np.sqrt(bend)
-        normal = 0.5 * (special.erfcx(theta * spread / ROOT_TWO) - special.erfcx((1.0 + theta) * spread / ROOT_TWO))
-        narrow = 1.0 / (theta * (1.0 + theta) * spread * math.sqrt(2 * math.pi))
-        found = value - theta * slope + np.log(np.where((spread > NARROW) & (normal > 0), normal, narrow))
-    return np.where(np.isfinite(value) & (bend > 0), found, -np.inf)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy import special
 
 from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
@@ -17,6 +18,7 @@ from mechanisms.core.pair import DominatingPair
 Plan = Callable[[Array], tuple[Array, Array, Array]]
 FURTHER = np.array([0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 9.6, 12.0])  # tilts to try, in units of 1 / deviation
 STEP, DEEPEST, MOST_DEEPENED = 8.0, 740.0, 12  # nats between depths and of the least δ; rounds
+NARROW, ROOT_TWO = 1e-3, math.sqrt(2.0)  # deviation below which two values of B are too close
 LEAST_LOSS = 1e-140  # largest loss times sampling probability, whose square is still a float
 
 
@@ -79,6 +81,21 @@ def _summed(pair: DominatingPair) -> bool:
         return mixture is not None
     largest = float(np.max(np.abs([mixture.losses.lower, mixture.losses.upper])))
     return mixture.probability < 1.0 and largest * mixture.probability > LEAST_LOSS and largest < LARGEST_EXPONENT / 2
+
+
+def log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:
+    """Return about log δ at ε = K'(θ), −inf where K leaves the floats: as if the tilted loss were normal there.
+
+    e^{K − θε} (B(θs) − B((1 + θ) s)) with s² = K'' and B(λ) = e^{λ²/2} Φ(−λ), or what that tends to for small s; where
+    there is one loss left, s = 0, its probability e^{K − θε}.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = np.sqrt(bend)
+        normal = 0.5 * (special.erfcx(theta * spread / ROOT_TWO) - special.erfcx((1.0 + theta) * spread / ROOT_TWO))
+        narrow = 1.0 / (theta * (1.0 + theta) * spread * math.sqrt(2 * math.pi))
+        height = value - theta * slope
+        found = height + np.log(np.where((spread > NARROW) & (normal > 0), normal, narrow))
+    return np.where(np.isfinite(value), np.where(bend > 0, found, height), -np.inf)
 
 
 def tail_ends(plan: Plan, theta: float, deviation: float, nats: float) -> tuple[tuple[float, float], ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accountant.core.base import Steps, largest_loss
 from accountant.core.ladder import BLOCK, DEEPEST, RATIO, Ladder
-from accountant.core.plans import Plan, cumulant, moved_end, tail_ends
+from accountant.core.plans import Plan, cumulant, log_deltas, moved_end, tail_ends
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -99,12 +99,12 @@ class Saddle:
 
     def for_delta(self, delta: float) -> int:
         """Return about the rung that serves the ε with δ(ε) = delta."""
-        levels = _log_deltas(self.theta, self.value, self.slope, self.bend)
+        levels = log_deltas(self.theta, self.value, self.slope, self.bend)
         return int(np.count_nonzero(levels[list(self.chosen[1:])] > math.log(delta)))
 
     def log_delta_at(self, epsilon: Array) -> Array:
         """Return about log δ at every ε."""
-        levels = _log_deltas(self.theta, self.value, self.slope, self.bend)
+        levels = log_deltas(self.theta, self.value, self.slope, self.bend)
         entry = np.searchsorted(self.slope, epsilon)
         before, after = np.maximum(entry - 1, 0), np.minimum(entry, len(self.theta) - 1)
         fallen = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
@@ -134,7 +134,7 @@ class Saddle:
         """Return the mass of a single step that may be left out above, for a rung from one entry to another."""
         if self.depth < math.inf:
             return math.exp(-min(self.depth + math.log(_repeats(self.steps)), 690.0))
-        first, last = _log_deltas(*(part[[entry, after]] for part in (self.theta, self.value, self.slope, self.bend)))
+        first, last = log_deltas(*(part[[entry, after]] for part in (self.theta, self.value, self.slope, self.bend)))
         last = last if after < len(self.theta) - 1 else -DEEPEST  # the last rung serves whatever follows
         log_tail = min(float(max(last, first - SERVED)), 0.0) + math.log(TAIL / _repeats(self.steps))
         return math.exp(max(min(log_tail, -40.0), -690.0)) if math.isfinite(log_tail) else math.exp(-690.0)
@@ -228,13 +228,6 @@ def _chosen(theta: Array, value: Array, slope: Array, most: float, nats: float) 
         if not (lost <= nats and theta[entry] < WIDEST * theta[chosen[-1]]):
             chosen.append(entry)
     return tuple(chosen)
-
-
-def _log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:
-    """About log δ at ε = K'(θ), by the saddle point."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = value - theta * slope - np.log(theta * (1 + theta)) - 0.5 * np.log(2 * np.pi * bend)
-        return np.asarray(np.where(np.isfinite(found), found, value - theta * slope))
 
 
 def _nats(parts: Steps) -> float:

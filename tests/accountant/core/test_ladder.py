@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from accountant import delta_bounds
 from accountant.core.base import steps
 from accountant.core.ladder import FURTHER, NATS, Ladder
 from accountant.core.lines import lines
 from accountant.core.loss_sums import LossSum
+from accountant.core.plans import log_deltas
 from mechanisms import Compose, Gaussian, NumericalFailure, Poisson, Repeat, Sampled
 from tests.strategies import ADD_REMOVE
 
@@ -80,6 +82,15 @@ def test_every_epsilon_has_a_rung(case, epsilon):
 def test_every_delta_has_a_rung(case, delta):
     (rung, level), epsilon = ladder(*case).for_delta(delta)
     assert rung >= 0 and level > 0 and 0 <= epsilon < math.inf
+
+
+def test_log_delta_is_that_of_a_normal_loss_and_of_a_single_one():
+    theta = np.array([1e-3, 0.5, 11.4])
+    found = log_deltas(theta, 0.5 * theta * (1.0 + theta), 0.5 + theta, np.ones(3))
+    exact = [delta_bounds(Gaussian(noise_multiplier=1.0), epsilon=0.5 + one).lower for one in theta]
+    assert found == pytest.approx(np.log(exact), rel=1e-9)
+    alone = log_deltas(np.array([9.0]), np.array([9.0 * 2.0 - 5.0]), np.array([2.0]), np.zeros(1))
+    assert alone == pytest.approx(-5.0) and log_deltas(*np.array([[9.0], [np.inf], [np.inf], [np.inf]])) == -np.inf
 
 
 def test_losses_out_of_the_floats_have_no_ladder():
