@@ -69,8 +69,13 @@ class DiscretePair(DominatingPair):
 
     @property
     def supremum_mass(self) -> Bounds:
-        """P's mass at the largest loss."""
-        return self.masses[-1] if self.masses else Bounds(lower=0.0, upper=1.0)
+        """P's mass at the largest loss, and at those that can't be told from it."""
+        if not self.masses:
+            return Bounds(lower=0.0, upper=1.0)
+        least = self.supremum.lower
+        close = [mass for loss, mass in zip(self.losses, self.masses, strict=True) if _rounded(loss).upper >= least]
+        most = sum(close, start=Bounds.exact(0.0)).clip(0.0, 1.0)
+        return Bounds(lower=self.masses[-1].lower, upper=most.upper)
 
     @property
     def mixture(self) -> BoundedMixture | None:

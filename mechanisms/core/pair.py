@@ -59,7 +59,7 @@ class DominatingPair(ABC):
 
     @property
     def supremum_mass(self) -> Bounds:
-        """P(L = supremum): how likely the largest loss is, if it is reached at all."""
+        """P(L ∈ `supremum`): how likely losses are that can't be told from the largest, if it is reached at all."""
         return Bounds(lower=0.0, upper=1.0)
 
     @property

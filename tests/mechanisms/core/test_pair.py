@@ -287,6 +287,11 @@ def test_the_supremum_of_nearly_equal_tables_encloses_the_largest_loss():
     assert holds(pair.supremum, mp.log(mp.mpf(p[1]) / mp.mpf(q[1])))
 
 
+def test_the_mass_of_the_largest_loss_is_that_of_all_outcomes_that_have_it():
+    pair = DiscretePair.from_probabilities((0.375, 0.5, 0.125), (0.1875, 0.25, 0.5625), attained=True)
+    assert pair.supremum_mass.contains(0.875) and pair.reverse().supremum_mass.contains(0.5625)
+
+
 def test_infinite_masses_of_several_outcomes_are_enclosed():
     pair = DiscretePair.from_probabilities((0.1, 0.2, 0.7), (0.0, 0.0, 1.0), attained=True)
     assert holds(pair.infinite_mass, mp.mpf(0.1) + mp.mpf(0.2))
