@@ -188,7 +188,8 @@ class Split:
         jumping = self.rest.left_out
         if not jumping < 0.5:
             return 0.0
-        least, _ = _singles(self.steps, np.array([self.epsilon + 2.0 * jumping]), self.losses < self.epsilon)
+        beyond = (Bounds.exact([self.epsilon]) + 2.0 * jumping).upper
+        least, _ = _singles(self.steps, beyond, self.losses < self.epsilon)
         return float(least[0]) * (1.0 - jumping) * (1.0 - SLACK)
 
     def upper(self) -> float:
@@ -246,7 +247,8 @@ class Split:
         least = float(times @ np.log1p(-cut.probability)) * (1 + SLACK)
         cells = math.ceil(min((reach - least) * theta / FINE, MOST_CELLS)) + 1
         x = np.linspace(least, reach, cells + 1)
-        _, above = _singles(self.steps, np.maximum(self.epsilon - 2.0 * self.rest.left_out - x[1:], 0.0))
+        left = self.epsilon - Bounds.exact(x[1:]) - 2.0 * self.rest.left_out  # above 0 up to the reach
+        _, above = _singles(self.steps, np.maximum(left.lower, 0.0))
         with np.errstate(divide="ignore"):
             log_ratio = np.log(above) - math.log(single) - theta * x[:-1]
         if np.max(log_ratio) > HOPELESS:
