@@ -11,6 +11,7 @@ from scipy import special
 from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
 from mechanisms.core.bounds import Array
+from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT
 from mechanisms.core.mixtures import BoundedMixture, NormalMixture
 from mechanisms.core.pair import DominatingPair
@@ -40,6 +41,17 @@ def cumulant(parts: Steps, depth: float = math.inf) -> Plan:
         return value, slope, bend
 
     return plan
+
+
+def farthest(parts: Steps, depth: float) -> Array:
+    """Return about the largest loss of every step that `cumulant` looks at, inf where it leaves nothing out."""
+    found = np.full(len(parts), math.inf)
+    cuttable = [k for k, part in enumerate(parts) if rare((part,))]
+    groups = LossSum.of(tuple(parts[k] for k in cuttable), depth).groups if depth < math.inf else ()
+    for losses, _ in groups:
+        if isinstance(losses, CutNormals):
+            found[cuttable] = losses.last_losses()
+    return found
 
 
 def rare(parts: Steps) -> bool:

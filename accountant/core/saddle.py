@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accountant.core.base import Steps, largest_loss
 from accountant.core.ladder import BLOCK, DEEPEST, RATIO, Ladder
-from accountant.core.plans import Plan, cumulant, log_deltas, moved_end, tail_ends
+from accountant.core.plans import Plan, cumulant, farthest, log_deltas, moved_end, tail_ends
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -142,8 +142,9 @@ class Saddle:
     def _ranges(self, theta: float, tail: float) -> tuple[tuple[float, float], ...]:
         """Return every step's range of losses, less what its tilted law hardly has below."""
         ranges, cut = [], CUT + math.log(_repeats(self.steps))
-        for pair, _ in self.steps:
+        for (pair, _), last in zip(self.steps, farthest(self.steps, self.depth), strict=True):
             low, high = pair.loss_range(tail)
+            high = max(low, min(high, float(last)))
             if theta * (high - low) > cut:
                 low = max(low, min(moved_end(cumulant(((pair, 1),)), theta, cut), high))
             ranges.append((float(low), float(high)))

@@ -61,6 +61,10 @@ class CutNormals(SampledNormals):
         far = np.log(self.probability) - 0.5 * beyond**2
         return np.asarray(np.logaddexp(-0.5 * self.last**2, far) + 1e-9 * (1.0 + self.last**2))
 
+    def last_losses(self) -> Array:
+        """Return about the losses at Z."""
+        return log_mixture(self._middle * self.last - 0.5 * self._middle**2, self.probability)
+
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
         """Return about log E_Q[e^{tL}; z <= Z] at many real t and its first two derivatives, shape (len(powers), k).
 

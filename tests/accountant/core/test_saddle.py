@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accountant.core.base import largest_loss, steps
-from accountant.core.plans import cumulant, moved_end
+from accountant.core.plans import cumulant, farthest, moved_end
 from accountant.core.saddle import LEAST_LOST, MOST_LOST, saddle
 from mechanisms import Gaussian, Laplace, Poisson, Repeat, Sampled
 from tests.strategies import ADD_REMOVE
@@ -74,3 +74,14 @@ def test_a_strongly_tilted_step_is_looked_at_beside_its_largest_loss_only():
     assert ranges[0] == pytest.approx((-1.0, 1.0))
     assert ranges[-1][1] == pytest.approx(1.0) and ranges[-1][0] > 0.99
     assert all(math.isfinite(end) for ends in ranges for end in ends)
+
+
+@pytest.mark.parametrize("depth", [32.0, 64.0, 128.0])
+def test_steps_range_as_far_as_the_cumulant_that_windows_are_laid_out_by(depth):
+    found = saddle(parts_of(SAMPLED), depth)
+    ((_, high),) = found.tilt(len(found.chosen) - 1).ranges
+    assert high == pytest.approx(farthest(found.steps, depth)[0])
+    pair, times = found.steps[0]
+    left_out = times * pair.loss_bins(np.array([high, np.inf]), np.zeros(1)).p.upper[0]
+    assert math.exp(-depth - 5.0) <= left_out <= math.exp(-depth)
+    assert all(np.isinf(farthest(parts_of(SAMPLED, "add"), depth)))
