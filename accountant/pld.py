@@ -8,6 +8,7 @@ read off at an ε, from above by the dominating masses and from below by the Ney
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +19,10 @@ from accountant.core.base import Accountant, Steps, largest_loss, lost_mass, ste
 from accountant.core.composed import Composed
 from accountant.core.curve import Curve
 from accountant.core.grids import composed_on
+from accountant.core.layered import Layered, cell, layered
+from accountant.core.layers import expected_epsilon, layers
 from accountant.core.ledger import Ledger
-from accountant.core.plans import depth, depths, rare
+from accountant.core.plans import depths, rare
 from accountant.core.profile import Profile
 from accountant.core.saddle import Saddle, saddle
 from mechanisms.core import validate
@@ -33,6 +36,10 @@ NO_GRID = "pld: losses are too small or too large for any grid. Use accountant='
 RESERVE, STEP = 18.0, 32.0  # nats from δ to the outcomes that its tilt does not look at, and between such depths
 FIRST_POINTS = 3 * 2**12
 AIM, FEW = 0.05, 5  # of the width asked for, that grids are refined to where the kinds of steps are this few
+AIM_SPLIT = 0.2  # of the width asked for, that layers are refined to
+SPLIT = 2  # how many times fewer points a layer's grid may have
+LEAST_SPLIT = 1e-12  # of ε, below which layers are those of that
+MOST_GUESSES = 3  # of the place that serves a δ
 HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
 
 
@@ -116,9 +123,9 @@ class LossCurve(Curve):
         if saddle(self.steps, math.inf) is None:  # no loss to speak of, or one that leaves the floats
             return Bounds(lower=lower, upper=np.where(inside, 1.0, 0.0))
         places = self._places(epsilon)
-        for cut, rung in np.unique(places[inside], axis=0):
-            chosen = inside & np.all(places == (cut, rung), axis=1)
-            bounds = self._composed(float(cut), int(rung)).delta(epsilon[chosen])
+        for place in np.unique(places[inside], axis=0):
+            chosen = inside & np.all(places == place, axis=1)
+            bounds = self._composed(place).delta(epsilon[chosen])
             lower[chosen], upper[chosen] = bounds.lower, bounds.upper
         attained = all(pair.attained for pair, _ in self.steps)
         return Bounds(lower=np.minimum(lower, upper) if attained else np.zeros_like(lower), upper=upper)
@@ -127,31 +134,50 @@ class LossCurve(Curve):
         """Invert the upper end of the composition that serves about this δ."""
         if self._certain or saddle(self.steps, math.inf) is None:
             return 1e-9
-        cut = float(depth(math.log(delta), RESERVE, STEP)) if rare(self.steps) else math.inf
-        found = saddle(self.steps, cut)
-        if found is None:
-            return 1e-9
-        place = cut, found.for_delta(delta)
-        epsilon = self._composed(*place).inverted(delta)
-        closer = self._places(np.array([epsilon]))[0]
-        return epsilon if tuple(closer) == place else self._composed(float(closer[0]), int(closer[1])).inverted(delta)
+        if rare(self.steps):
+            epsilon = expected_epsilon(self.steps, delta)
+            place = self._places(np.array([epsilon]))[0]
+        else:
+            found = saddle(self.steps)
+            place = np.array([math.inf, found.for_delta(delta) if found else 0.0, 0.0])
+        for _ in range(MOST_GUESSES):
+            epsilon = self._composed(place).inverted(delta)
+            closer = self._places(np.array([epsilon]))[0]
+            if np.array_equal(closer, place):
+                break
+            place = closer
+        return epsilon
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return what was added at the tilt used for this ε."""
         if epsilon >= self.supremum.upper or self._certain or saddle(self.steps, math.inf) is None:
             return ()
-        cut, rung = self._places(np.array([epsilon]))[0]
-        return self._composed(float(cut), int(rung)).ledger(epsilon)
+        return self._composed(self._places(np.array([epsilon]))[0]).ledger(epsilon)
 
     def _places(self, epsilon: Array) -> Array:
-        """Return, for every ε, the depth down to which the tilts' plan looks, and the rung, shape (n, 2)."""
+        """Return, for every ε, the depth down to which the tilts' plan looks, the rung, and 0, shape (n, 3).
+
+        Where runs are better split into layers, the last is the ε that these are laid out for.
+        """
         cuts = np.full(epsilon.shape, math.inf)
-        if rare(self.steps) and saddle(self.steps, STEP) is not None:
+        jumping = rare(self.steps) and saddle(self.steps, STEP) is not None
+        if jumping:
             cuts = depths(lambda cut, x: self._saddle(cut).log_delta_at(x), epsilon, RESERVE, STEP)
-        rungs = np.zeros_like(epsilon)
+        places = np.stack([cuts, np.zeros_like(epsilon), np.zeros_like(epsilon)], axis=1)
         for cut in np.unique(cuts):
-            rungs[cuts == cut] = self._saddle(float(cut)).rungs(epsilon[cuts == cut])
-        return np.stack([cuts, rungs], axis=1)
+            chosen = cuts == cut
+            places[chosen, 1] = self._saddle(float(cut)).rungs(epsilon[chosen])
+            if jumping:
+                places[chosen] = self._split(epsilon[chosen], places[chosen])
+        return places
+
+    def _split(self, epsilon: Array, places: Array) -> Array:
+        """Return the places with those split into layers where that is worth it."""
+        found, plan = places.copy(), self._saddle(float(places[0, 0]))
+        for near in np.unique(cell(np.maximum(epsilon, LEAST_SPLIT))):
+            if layers(self.steps, float(near), plan.height(float(near))):
+                found[cell(np.maximum(epsilon, LEAST_SPLIT)) == near, 2] = near
+        return found
 
     def _saddle(self, cut: float) -> Saddle:
         found = saddle(self.steps, cut)
@@ -164,8 +190,30 @@ class LossCurve(Curve):
         """Whether an infinite loss is certain."""
         return any(pair.infinite_mass.lower >= 1 for pair, _ in self.steps)
 
-    def _composed(self, cut: float, rung: int) -> Composed:
-        return _compose(self.steps, cut, rung, self.relative_width, self.most_points)
+    def _composed(self, place: Array) -> Composed | Layered:
+        cut, rung, near = map(float, place)
+        if near:
+            with contextlib.suppress(NumericalFailure):
+                return _layered(self.steps, cut, near, self.relative_width, self.most_points)
+        return _compose(self.steps, cut, int(rung), self.relative_width, self.most_points)
+
+
+@lru_cache(maxsize=2)
+def _layered(parts: Steps, cut: float, near: float, relative_width: float, most_points: int) -> Layered:
+    """Compose the layers for ε near this one.
+
+    Raises:
+        NumericalFailure: if there is no grid for these losses.
+    """
+    found = saddle(parts, cut)
+    plan = layers(parts, near, found.height(near)) if found else ()
+    return layered(
+        parts,
+        plan,
+        near,
+        aim=AIM_SPLIT * relative_width,
+        points=(min(FIRST_POINTS, most_points), max(most_points // SPLIT, 1)),
+    )
 
 
 @lru_cache(maxsize=8)

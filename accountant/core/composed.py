@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accountant.core.base import Steps
-from accountant.core.bins import GriddedStep
+from accountant.core.bins import Grid, GriddedStep
 from accountant.core.convolve import Part, Tilted, Window, compose, suffix_sums
 from accountant.core.ledger import ErrorLine, Ledger
 from mechanisms.core.bounds import Array, Bounds
@@ -180,45 +180,95 @@ def read(
     above = compose(
         [Part(masses=g.above, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], window, tilt, probes
     )
-    plain, error = suffix_sums(above.weights, (tilt + 1) * window.step)
-    shifted = np.append(plain[1:], 0.0) * -math.expm1(-window.step) * math.exp(-tilt * window.step)
-    excess, more = suffix_sums(shifted, tilt * window.step)
-    offset = sum(n * _mean_offset(g, tilt) for g, n in grids)
-    under = Window(step=window.step, low=window.low - round(offset / window.step), size=window.size)
+    offset = sum(n * mean_offset(g.p, g.q, g.grid, tilt) for g, n in grids)
+    under = shifted(window, offset, [(g.grid, n) for g, n in grids])
     p = compose([Part(masses=g.p, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], under, tilt, probes)
     q = compose([Part(masses=g.q, low=g.grid.low, times=n, slip=g.grid.slip) for g, n in grids], under, tilt, probes)
-    turned = sum(n * abs(g.grid.origin) for g, n in grids) * (1 + 1e-14)
-    kept = sum(n * math.log1p(-min(pair.infinite_mass.lower, 1 - 1e-16)) for pair, n in parts)
+    return laid_out(
+        [(g.grid, g.shift, n) for g, n in grids],
+        tilt,
+        (window, under),
+        (above, p, q),
+        offset,
+        lost=any_of([(g.lost, n) for g, n in grids]),
+        infinite=certain_loss(parts),
+    )
+
+
+def laid_out(
+    grids: list[tuple[Grid, float, int]],
+    tilt: float,
+    windows: tuple[Window, Window],
+    masses: tuple[Tilted, Tilted, Tilted],
+    offset: float,
+    *,
+    lost: float,
+    infinite: float,
+) -> Composed:
+    """Sum up composed masses so that they can be read off at any ε.
+
+    Args:
+        grids: of every step its grid, by how much its losses may exceed the grid's, and how often it runs.
+        tilt: θ.
+        windows: of the sums from above and from below.
+        masses: the tilted sums from above and, from below, of P and of Q.
+        offset: see `Composed`.
+        lost: see `Composed`.
+        infinite: see `Composed`.
+    """
+    (window, under), (above, p, q) = windows, masses
+    plain, error = suffix_sums(above.weights, (tilt + 1) * window.step)
+    beyond = np.append(plain[1:], 0.0) * -math.expm1(-window.step) * math.exp(-tilt * window.step)
+    excess, more = suffix_sums(beyond, tilt * window.step)
+    turned = sum(n * abs(grid.origin) for grid, _, n in grids) * (1 + 1e-14)
     return Composed(
         tilt=tilt,
-        origin=math.fsum(n * g.grid.origin for g, n in grids),
+        origin=math.fsum(n * grid.origin for grid, _, n in grids),
         turned=turned,
         window=window,
         under=under,
-        lost=_any_of([(g.lost, n) for g, n in grids]),
-        shift=sum(n * g.shift for g, n in grids) * (1 + 1e-14) + 4 * UNIT_ROUNDOFF * turned,
+        lost=lost,
+        shift=sum(n * shift for _, shift, n in grids) * (1 + 1e-14) + 4 * UNIT_ROUNDOFF * turned,
         above=replace(above, weights=NOTHING),
         excess=excess,
         below=(replace(p, weights=NOTHING), replace(q, weights=NOTHING)),
         tails=(suffix_sums(p.weights, tilt * window.step)[0], suffix_sums(q.weights, (tilt + 1) * window.step)[0]),
-        infinite=max(0.0, -math.expm1(kept) * (1 - 1e-14)),
+        infinite=infinite,
         offset=offset,
         rounding=error + more,
     )
 
 
-def _any_of(chances: list[tuple[float, int]]) -> float:
+def shifted(window: Window, offset: float, grids: list[tuple[Grid, int]]) -> Window:
+    """Return the window of sums of indices, whose losses lie by the offset above their points.
+
+    Where no sum lies beyond an end of the window none lies beyond that end of the other.
+    """
+    least, most = (sum(n * getattr(grid, end) for grid, n in grids) for end in ("low", "high"))
+    low = window.low - round(offset / window.step)
+    low = min(low, least) if window.low <= least else low
+    low = max(low, most - window.size + 1) if window.low + window.size > most else low
+    return Window(step=window.step, low=low, size=window.size)
+
+
+def any_of(chances: list[tuple[float, int]]) -> float:
     """Bound 1 − Π (1 − p)^n, the chance that something of small chance p happens in n tries, rounded up."""
     if any(p >= 1 for p, _ in chances):
         return 1.0
     return min(1.0, -math.expm1(sum(n * math.log1p(-p) for p, n in chances)) * (1 + 1e-12))
 
 
-def _mean_offset(step: GriddedStep, tilt: float) -> float:
+def certain_loss(parts: Steps) -> float:
+    """Bound P(L = ∞) from below."""
+    kept = sum(n * math.log1p(-min(pair.infinite_mass.lower, 1 - 1e-16)) for pair, n in parts)
+    return max(0.0, -math.expm1(kept) * (1 - 1e-14))
+
+
+def mean_offset(p: Array, q: Array, grid: Grid, tilt: float) -> float:
     """The average of log(p/q) − x_k over the bins, tilted: how far the bins' losses lie above their points."""
-    seen = (step.p > 0) & (step.q > 0)
+    seen = (p > 0) & (q > 0)
     if not seen.any():
         return 0.0
-    log_weight = np.log(step.p[seen]) + tilt * step.grid.points[seen]
-    inside = np.clip(np.log(step.p[seen]) - np.log(step.q[seen]), -step.grid.step, step.grid.step)
+    log_weight = np.log(p[seen]) + tilt * grid.points[seen]
+    inside = np.clip(np.log(p[seen]) - np.log(q[seen]), -grid.step, grid.step)
     return float(np.average(inside, weights=np.exp(log_weight - np.max(log_weight))))

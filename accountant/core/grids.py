@@ -64,7 +64,7 @@ def composed_on(parts: Steps, tilt: Tilt, points: int) -> Composed:
     kinds = sorted(((n, one.apart) for (_, n), one in zip(parts, atoms, strict=True)), reverse=True)
     lattices = [apart for _, apart in kinds if apart > 0]
     points = fast_size(points)
-    step, fitted = _fitted(max(tilt.span / (FILLED * points), tilt.reach / (MOST * points), LEAST_STEP), lattices)
+    step, fitted = step_for(max(tilt.span / (FILLED * points), tilt.reach / (MOST * points), LEAST_STEP), lattices)
     while True:
         grids = [
             (gridded(pair, step, ends, origin=one.origin(step), centred=one.among), n)
@@ -76,13 +76,13 @@ def composed_on(parts: Steps, tilt: Tilt, points: int) -> Composed:
         if high - low < points or (fitted and high - low < MOST * points):
             break
         wider, before = step * (high - low) / (FILLED * points), step
-        step, fitted = _fitted(wider, lattices)
+        step, fitted = step_for(wider, lattices)
         step = max(step, coarsened(wider) if step <= before else 0.0)
     window = Window(step=step, low=low, size=fast_size(high - low + 1))
     return read(grids, tilt.theta, window, tilt.probes, parts)
 
 
-def _fitted(step: float, lattices: list[float]) -> tuple[float, bool]:
+def step_for(step: float, lattices: list[float]) -> tuple[float, bool]:
     """Return a step about as large as asked for, and whether it is a whole lattice's, which may be half of that.
 
     It is a fraction of the first lattice that is not much smaller.

@@ -10,7 +10,7 @@ from scipy import special
 
 from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
-from mechanisms.core.bounds import Array
+from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT
 from mechanisms.core.mixtures import BoundedMixture, NormalMixture
@@ -58,6 +58,16 @@ def rare(parts: Steps) -> bool:
     """Whether a step is a sampled normal whose large losses may be as rare as they reign over K."""
     mixtures = [pair.mixture for pair, _ in parts]
     return any(isinstance(m, NormalMixture) and m.probability < 1.0 and not m.reverse for m in mixtures)
+
+
+def single_jump(parts: Steps, epsilon: Array) -> Array:
+    """Return log Σ n_i δ_i(ε) of the single steps that jump: about log δ where one jump decides, less than that."""
+    total = np.zeros_like(epsilon)
+    for pair, times in parts:
+        if rare(((pair, times),)):
+            total = total + times * pair.delta(Bounds.exact(epsilon)).lower
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.minimum(total, 1.0)))
 
 
 def depth(log_delta: Array | float, reserve: float, step: float = STEP) -> Array:

@@ -110,6 +110,11 @@ class Saddle:
         fallen = np.minimum(np.maximum(epsilon - self.slope[before], 0.0), DEEPEST / self.theta[after])
         return np.asarray(levels[before] - self.theta[after] * fallen)
 
+    def height(self, epsilon: float) -> float:
+        """Return K(θ) − θε at the rung that serves ε."""
+        entry = self.chosen[int(self.rungs(np.array([epsilon]))[0])]
+        return float(self.value[entry] - self.theta[entry] * epsilon)
+
     def tilt(self, rung: int) -> Tilt:
         """Return the tilt of a rung."""
         entry = self.chosen[rung]
@@ -142,11 +147,11 @@ class Saddle:
     def _ranges(self, theta: float, tail: float) -> tuple[tuple[float, float], ...]:
         """Return every step's range of losses, less what its tilted law hardly has below."""
         ranges, cut = [], CUT + math.log(_repeats(self.steps))
-        for (pair, _), last in zip(self.steps, farthest(self.steps, self.depth), strict=True):
+        for (pair, times), last in zip(self.steps, farthest(self.steps, self.depth), strict=True):
             low, high = pair.loss_range(tail)
             high = max(low, min(high, float(last)))
             if theta * (high - low) > cut:
-                low = max(low, min(moved_end(cumulant(((pair, 1),)), theta, cut), high))
+                low = max(low, min(moved_end(cumulant(((pair, 1),), self.depth + math.log(times)), theta, cut), high))
             ranges.append((float(low), float(high)))
         return tuple(ranges)
 

@@ -73,10 +73,11 @@ def test_no_composition_lies_outside(row):
 @pytest.mark.parametrize(("sigma", "chance", "times", "delta"), RARE)
 def test_few_steps_at_tiny_delta_are_narrow_and_agree_with_the_grid(sigma, chance, times, delta):
     process = dp_sgd(noise_multiplier=sigma, sample_rate=chance, steps=times)
-    found = epsilon_bounds(process, delta=delta)
+    found = epsilon_bounds(process, delta=delta, accountant="jumps")
     assert found.method == "jumps" and found.width <= 1e-3 * found.upper
     assert len(found.ledger) == 3 and 0 < sum(entry.bound for entry in found.ledger) < 1e-2 * delta
     assert found.overlaps(epsilon_bounds(process, delta=delta, accountant="pld"))
+    assert epsilon_bounds(process, delta=delta).width <= 1e-4 * found.upper
     assert delta_bounds(process, epsilon=found.upper).upper <= delta
     assert delta_bounds(process, epsilon=found.lower * (1 - 1e-9)).lower > delta * (1 - 1e-9)
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accountant.core.layered import Layered
 from accountant.pld import PLD
 from mechanisms import Compose, Gaussian, Poisson, RandomizedResponse, Repeat, Sampled
 from mechanisms.core.bounds import Bounds
@@ -33,9 +34,9 @@ def curve_of(accountant, process, adjacency, direction):
 def ends(curve, epsilon):
     """The raw ends of δ at ε, neither clipped nor reconciled with one another."""
     at = np.array([epsilon])
-    cut, rung = curve._places(at)[0]
-    composed = curve._composed(float(cut), int(rung))
-    return float(composed._lower(at)[0]), float(composed._upper(at)[0])
+    composed = curve._composed(curve._places(at)[0])
+    layers = composed.layers if isinstance(composed, Layered) else (composed,)
+    return sum(float(one._lower(at)[0]) for one in layers), sum(float(one._upper(at)[0]) for one in layers)
 
 
 def assert_holds(curve, epsilon, truth, *, width):
