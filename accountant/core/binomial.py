@@ -150,7 +150,7 @@ def _weights(most: int, above: int, below: int, tilt: float) -> tuple[Array, flo
 def _mass(times: int, loss: float, k: int) -> float:
     """P(S = k) to 8u: T!/(k! (T − k)!) e^{−l (T − k)} (1 + e^{−l})^{−T}."""
     with localcontext(DIGITS):
-        log_choices = _log_factorial(times) - _log_factorial(k) - _log_factorial(times - k)
+        log_choices = log_factorial(times) - log_factorial(k) - log_factorial(times - k)
         exponent = log_choices - Decimal(loss) * (times - k) - times * _log_one_more(loss)
         whole = float(exponent)
         rest = float(exponent - Decimal(whole))
@@ -165,7 +165,7 @@ def _log_one_more(loss: float) -> Decimal:
 
 
 @lru_cache(maxsize=256)
-def _log_factorial(n: int) -> Decimal:
+def log_factorial(n: int) -> Decimal:
     """ln n! to 1e-24: ln of the product for small n, else by Stirling's series."""
     with localcontext(DIGITS):
         if n < EXACT_FACTORIALS:
