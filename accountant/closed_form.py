@@ -147,15 +147,15 @@ def _curve(parts: Steps) -> Curve:
     (pair, times), *others = parts
     if others or isinstance(pair, GaussianPair):
         raise _refusal(pair)
-    if times == 1 and not (isinstance(pair, DiscretePair) and _is_answer(pair)):
+    if times == 1 and not (isinstance(pair, DiscretePair) and is_answer(pair)):
         return SingleCurve(pair)
-    if not isinstance(pair, DiscretePair) or not _is_answer(pair) or times > MOST_ANSWERS:
+    if not isinstance(pair, DiscretePair) or not is_answer(pair) or times > MOST_ANSWERS:
         raise _refusal(pair)
     loss = max(pair.losses, default=0.0)
     return AnswersCurve(loss=loss, times=times, one_lost=pair.infinite_mass, attained=pair.attained)
 
 
-def _is_answer(pair: DiscretePair) -> bool:
+def is_answer(pair: DiscretePair) -> bool:
     """Tell whether the losses are ±l alone, infinite ones as probable under P as under Q: then l and d say it all.
 
     For a + b = 1 − d and a e^{−l} + b e^l = 1 − d give a = b e^l.
