@@ -66,7 +66,8 @@ class BasicCurve(Curve):
     def guess(self, delta: float) -> float:
         """Σ n_i weight_i √(2 log 1/δ)."""
         _, weights, times = self._weights()
-        return float(np.dot(weights, times)) * math.sqrt(2 * math.log(1 / delta))
+        with np.errstate(over="ignore"):
+            return float(np.dot(weights, times)) * math.sqrt(2 * math.log(1 / delta))
 
     def _weights(self) -> tuple[Array, Array, Array]:
         """Return, for every step, whether its loss is bounded, its weight in the split, and how often it runs.
