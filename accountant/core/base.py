@@ -70,7 +70,7 @@ def available() -> dict[str, type[Accountant]]:
     """Return every accountant there is, by name.
 
     >>> sorted(available())
-    ['basic', 'closed_form', 'contour', 'gdp', 'jumps', 'pld', 'pure', 'rdp', 'tightest']
+    ['advanced', 'basic', 'closed_form', 'contour', 'gdp', 'jumps', 'optimal', 'pld', 'pure', 'rdp', 'tightest']
     """
     return implementations("accountant", Accountant)
 

@@ -217,7 +217,7 @@ MESSAGES = [
     ({"process": "gaussian", "delta": 1e-5}, "process must be a Process such as Gaussian"),
     ({"process": GAUSSIAN, "delta": 1.5}, r"delta must lie in \[0, 1\], got 1\.5"),
     ({"process": GAUSSIAN, "delta": 1e-5, "adjacency": "swap"}, "Adjacency: name must be one of"),
-    ({"process": GAUSSIAN, "delta": 1e-5, "accountant": "PLD"}, "accountant: name must be one of 'basic'"),
+    ({"process": GAUSSIAN, "delta": 1e-5, "accountant": "PLD"}, "accountant: name must be one of 'advanced', 'basic'"),
     ({"noise_multiplier": 1.0, "sample_rate": 256, "steps": 2, "delta": 1e-5}, "divide it by the number of records"),
 ]
 
