@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mechanisms.core.bounds import Array, Bounds, exp, log, log1p
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
+
+MANY = 32  # atoms, beyond which they are added in one pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,25 +101,39 @@ class DiscretePair(DominatingPair):
 
     def delta(self, epsilon: Bounds) -> Bounds:
         """δ(ε) = P(L = ∞) + Σ_i p_i (1 − e^{ε − l_i})₊."""
+        if len(self.losses) > MANY:
+            return self._delta_of_many(epsilon)
         total = self.infinite_mass + 0.0 * epsilon
         for loss, mass in zip(self.losses, self.masses, strict=True):
             total = total + mass * (1.0 - exp(epsilon - _rounded(loss))).clip(0.0, 1.0)
         return total.clip(0.0, 1.0)
 
+    def _delta_of_many(self, epsilon: Bounds) -> Bounds:
+        """Return the same, all atoms at once; adding n terms >= 0 rounds by at most n u of their sum."""
+        low, high = np.asarray(epsilon.lower)[..., None], np.asarray(epsilon.upper)[..., None]
+        gap = Bounds(lower=low, upper=high) - self._losses()
+        terms = self._masses() * (-expm1(gap)).clip(0.0, 1.0)
+        total = Bounds(lower=np.sum(terms.lower, axis=-1), upper=np.sum(terms.upper, axis=-1))
+        return (self.infinite_mass + total.inflate(2.0 * len(self.losses) * UNIT_ROUNDOFF)).clip(0.0, 1.0)
+
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:
         """Put every atom into its bin; an atom on an edge belongs to the bin below."""
         bins = np.searchsorted(edges, self.losses, side="left") - 1
-        p, q = (np.zeros((2, len(scale))) for _ in range(2))
-        for k, loss, mass in zip(bins, self.losses, self.masses, strict=True):
-            if 0 <= k < len(scale):
-                scaled = mass * exp(scale[k] - _rounded(loss))
-                p[:, k] += mass.lower, mass.upper
-                q[:, k] += scaled.lower, scaled.upper
+        held = (bins >= 0) & (bins < len(scale))
+        at, p, losses = bins[held], self._masses()[held], self._losses()[held]
+        q = p * exp(scale[at] - losses)
+        p, q = (
+            Bounds(
+                lower=np.bincount(at, mass.lower, minlength=len(scale)),
+                upper=np.bincount(at, mass.upper, minlength=len(scale)),
+            )
+            for mass in (p, q)
+        )
         slack = 4.0 * (1 + len(self.losses)) * UNIT_ROUNDOFF
         error = 8.0 * UNIT_ROUNDOFF * max(map(abs, self.losses), default=0.0)
         return LossBins(
-            p=Bounds(lower=p[0], upper=p[1]).inflate(slack),
-            q=Bounds(lower=q[0], upper=q[1]).inflate(slack),
+            p=p.inflate(slack),
+            q=q.inflate(slack),
             edge_error=np.full(len(edges), error),
         )
 

@@ -300,3 +300,16 @@ def test_infinite_masses_of_several_outcomes_are_enclosed():
 def test_a_normal_law_has_the_tails_that_it_should():
     """The reference checks itself against a published value."""
     assert abs(delta(Normal(mp.mpf(1)), mp.mpf(1)) - mp.mpf("0.12693673750664394")) < mp.mpf("1e-16")
+
+
+@given(st.integers(2, 200), st.integers(0, 2**32))
+def test_many_atoms_add_up_as_one_by_one(atoms, seed):
+    rng = np.random.default_rng(seed)
+    p, q = (tuple((x / np.sum(x)).tolist()) for x in rng.exponential(size=(2, atoms)))
+    pair = DiscretePair.from_probabilities(p, q, attained=True)
+    for epsilon in (0.0, 0.7, 3.0):
+        truth = math.fsum(max(0.0, a - math.exp(epsilon) * b) for a, b in zip(p, q, strict=True))
+        assert math.isclose(pair.delta(Bounds.exact(epsilon)).upper, truth, rel_tol=1e-12, abs_tol=1e-15)
+        assert pair.delta(Bounds.exact(epsilon)).width < 1e-13
+    together = pair.delta(Bounds.exact(np.array([0.0, 0.7, 3.0])))
+    assert together.lower.tolist() == [pair.delta(Bounds.exact(at)).lower for at in (0.0, 0.7, 3.0)]
