@@ -52,12 +52,11 @@ class Tightest(Accountant):
                 return profiles[-1]
         if not profiles:
             raise refusal
-        routes = [dict(profile.curves) for profile in profiles]
-        names = [profile.method for profile in profiles]
+        named = [(profile.method, dict(profile.curves)) for profile in profiles]  # not all of them ask witnesses
         return Profile(
             curves=tuple(
-                (d, TightestCurve(routes=tuple((name, curves[d]) for name, curves in zip(names, routes, strict=True))))
-                for d, _ in profiles[0].curves
+                (d, TightestCurve(routes=tuple((name, curves[d]) for name, curves in named if d in curves)))
+                for d in dict.fromkeys(direction for _, curves in named for direction in curves)
             ),
             adjacency=adjacency,
             method=self.name,
