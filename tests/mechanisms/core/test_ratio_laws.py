@@ -1,0 +1,139 @@
+"""Laws of sums of likelihood ratios: both kinds against quadrature and enumeration."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from mechanisms import Gaussian, Laplace, Poisson, PureDP, Sampled
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.ratio_laws import ratio_law, ratio_pair, summed_ratios
+from tests.strategies import ZERO_OUT, steps
+
+# Balls in bins over T = 2 steps by quadrature: (σ, ε): (remove, add), shared/reference papers.md §5
+TWO = {
+    (1.0, 0.5): (0.149177523132, 0.142686965824),
+    (1.0, 1.0): (0.059206501086, 0.050197662369),
+    (0.5, 1.0): (0.404577500351, 0.380339194348),
+    (2.0, 0.5): (0.018326594761, 0.017397485847),
+}
+
+
+def remove(step):
+    return step.pairs(ZERO_OUT)["remove"]
+
+
+def bracket(pair, times, epsilon, reverse):
+    point = Bounds.exact(epsilon)
+    lower, upper = (
+        ratio_pair(summed_ratios(pair, times, kind), times, reverse=reverse).delta(point)
+        for kind in ("collapse", "spread")
+    )
+    return lower.lower, upper.upper
+
+
+@pytest.mark.parametrize(("sigma", "epsilon"), TWO)
+def test_two_gaussian_steps_are_bracketed_in_both_directions(sigma, epsilon):
+    pair = remove(Gaussian(noise_multiplier=sigma))
+    for reverse, truth in zip((False, True), TWO[sigma, epsilon], strict=True):
+        lower, upper = bracket(pair, 2, epsilon, reverse)
+        assert lower <= truth * (1 + 1e-11) and truth * (1 - 1e-11) <= upper
+        assert upper - lower <= 4e-3 * truth
+
+
+def three(sigma, epsilon):
+    """δ of both directions for T = 3 and a Gaussian: two coordinates by the trapezoid rule, the third in closed form.
+
+    E (r − k)₊ = Φ(μ/2 − log k/μ) − k Φ(−μ/2 − log k/μ) for k > 0, 1 − k otherwise; and (k − r)₊ = (r − k)₊ + k − r.
+    """
+    mu = 1.0 / sigma
+    x = np.linspace(-10.0, 10.0 + 2 * mu, 1201)
+    weight = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi) * (x[1] - x[0])
+    r = np.exp(mu * x - 0.5 * mu * mu)
+    weights = np.multiply.outer(weight, weight)
+    rest = np.add.outer(r, r)
+
+    def excess(k):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            d = -np.log(np.maximum(k, 1e-300)) / mu
+            call = special.ndtr(mu / 2 + d) - k * special.ndtr(-mu / 2 + d)
+        return np.where(k > 0, call, 1.0 - k)
+
+    k = 3.0 * math.exp(epsilon) - rest
+    low = 3.0 * math.exp(-epsilon) - rest
+    with_record = np.sum(weights * excess(k)) / 3.0
+    without = math.exp(epsilon) * np.sum(weights * np.where(low > 0, excess(low) + low - 1.0, 0.0)) / 3.0
+    return with_record, without
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_three_gaussian_steps_are_bracketed_in_both_directions(sigma, epsilon):
+    pair = remove(Gaussian(noise_multiplier=sigma))
+    for reverse, truth in zip((False, True), three(sigma, epsilon), strict=True):
+        lower, upper = bracket(pair, 3, epsilon, reverse)
+        assert lower <= truth + 1e-10 and truth - 1e-10 <= upper
+        assert upper - lower <= 5e-3 * truth + 1e-6
+
+
+@pytest.mark.parametrize(("epsilon", "times"), [(0.5, 2), (1.0, 7), (2.0, 100), (0.1, 1000), (3.0, 999)])
+def test_answers_to_two_categories_are_bracketed_as_counts_say(epsilon, times):
+    pair = PureDP(epsilon=epsilon, adjacency="zero_out").pairs(ZERO_OUT)["remove"]
+    j = np.arange(times + 1)
+    q = stats.binom.pmf(j, times, 1.0 / (1.0 + math.exp(epsilon)))
+    x = (j * math.exp(epsilon) + (times - j) * math.exp(-epsilon)) / times
+    for at in (0.0, 0.3 * epsilon):
+        truths = np.sum(q * np.maximum(x - math.exp(at), 0)), np.sum(q * np.maximum(1 - math.exp(at) * x, 0))
+        for reverse, truth in zip((False, True), truths, strict=True):
+            lower, upper = bracket(pair, times, at, reverse)
+            assert lower <= truth * (1 + 1e-9) + 1e-30 and truth * (1 - 1e-9) - 1e-30 <= upper
+            assert upper - lower <= 0.03 * truth + 1e-6
+
+
+@given(steps(ZERO_OUT), st.integers(1, 6), st.sampled_from((0.0, 0.2, 1.0)), st.booleans())
+def test_collapsed_laws_never_tell_more_than_spread_ones(step, times, epsilon, reverse):
+    lower, upper = bracket(remove(step), times, epsilon, reverse)
+    assert 0 <= lower <= upper <= 1
+
+
+@given(steps(ZERO_OUT), st.sampled_from((0.0, 0.2, 1.0)))
+def test_one_ratio_brackets_its_own_pair(step, epsilon):
+    pair = remove(step)
+    for reverse, one in ((False, pair), (True, pair.reverse())):
+        lower, upper = bracket(pair, 1, epsilon, reverse)
+        truth = one.delta(Bounds.exact(epsilon))
+        assert lower <= truth.upper and truth.lower <= upper
+        assert upper - lower <= 5e-3 * truth.upper + 1e-4
+
+
+STEPS = [
+    Gaussian(noise_multiplier=0.5),
+    Laplace(noise_multiplier=1.0),
+    Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.3)),
+    PureDP(epsilon=1.0, adjacency="zero_out"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=repr)
+@pytest.mark.parametrize("times", [1, 5, 64, 1000])
+def test_masses_sum_to_one_and_ratios_to_the_number_of_steps(step, times):
+    for kind in ("spread", "collapse"):
+        law = summed_ratios(remove(step), times, kind)
+        assert math.isclose(np.sum(law.masses), 1.0, rel_tol=2e-8)
+        assert math.isclose(np.sum(law.masses * law.values) + law.lost, times, rel_tol=2e-8)
+        assert law.error < 1e-8 and law.shift < 1e-9
+
+
+def test_adding_one_by_one_brackets_the_same_as_doubling():
+    one = ratio_law(remove(Gaussian(noise_multiplier=1.0)), "spread")
+    by_steps = one.plus(one).plus(one).plus(one)
+    slow, fast = (ratio_pair(law, 4, reverse=False).delta(Bounds.exact(0.3)).upper for law in (by_steps, one.times(4)))
+    assert math.isclose(slow, fast, rel_tol=3e-3)
+
+
+def test_what_gives_the_record_away_is_kept():
+    pair = remove(Sampled(PureDP(epsilon=1.0, adjacency="zero_out"), Poisson(probability=0.5)))
+    assert ratio_pair(summed_ratios(pair, 8, "spread"), 8, reverse=False).infinite_mass.upper < 1e-30
