@@ -77,6 +77,14 @@ class RandomizedResponse(Mechanism):
         )
         return {"replace": pair}
 
+    def clone_probability(self) -> Bounds:
+        """2/(e^ε + 1): for any records, P(answer of y) >= (P(answer of x) + P(answer of x'))/(e^ε + 1).
+
+        The least P(answer of y) is 1/(e^ε + k − 1), and x and x' differ, so that at most one of them has the answer as
+        its own: the sum is at most (e^ε + 1)/(e^ε + k − 1). See `mechanisms.core.clones`.
+        """
+        return 2.0 / (exp(Bounds.exact(self.epsilon)) + 1.0)
+
     def release(self, value: Any, *, sensitivity: float = 1.0, randomness: Source) -> Any:
         """Return the answer: an int for a category, an int64 array of the same shape for an array of them.
 
