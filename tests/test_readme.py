@@ -9,7 +9,6 @@ from accountant import available
 from mechanisms import (
     Adjacency,
     Allocated,
-    BallsInBins,
     Compose,
     FixedSize,
     Gaussian,
@@ -20,6 +19,7 @@ from mechanisms import (
     RandomizedResponse,
     Repeat,
     Sampled,
+    Shuffled,
     UnsupportedProcess,
 )
 
@@ -70,9 +70,9 @@ def test_the_table_of_the_readme_is_what_the_accountants_answer():
 
 
 @pytest.mark.parametrize("accountant", available().values(), ids=available())
-def test_allocated_runs_are_refused_with_what_to_run_instead(accountant):
+def test_shuffled_runs_are_refused_under_add_remove_with_what_to_use(accountant):
     with pytest.raises(UnsupportedProcess, match="Poisson sampling does not hold"):
-        accountant().profile(Allocated(Repeat(GAUSSIAN, 3), BallsInBins()), adjacency=Adjacency.ADD_REMOVE)
+        accountant().profile(Allocated(Repeat(GAUSSIAN, 3), Shuffled()), adjacency=Adjacency.ADD_REMOVE)
 
 
 def test_the_readme_shows_the_result_on_its_first_screen():

@@ -194,15 +194,16 @@ class Allocated(Process):
             )
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
-        """Refuse: no dominating pair of an allocated run is known to this version.
+        """Return the pairs of the run, as far as its scheme has a theorem for them.
 
         Raises:
-            UnsupportedProcess: always.
+            UnsupportedProcess: if it has none, or the step has no pair.
         """
-        raise UnsupportedProcess(
-            f"Allocated: no proved bound for {self.sampling!r} yet, and a bound for Poisson sampling does not hold "
-            "for it. Use Repeat(Sampled(mechanism, Poisson(probability=...)), times) and run that."
-        )
+        return self.sampling.pairs(self.part.part, self.part.times, adjacency)
+
+    def renyi(self, adjacency: Adjacency) -> RenyiBound:
+        """Return the scheme's bound of the run's Rényi divergences, where one is known beside its pairs."""
+        return self.sampling.renyi(self.part.part, self.part.times, adjacency)
 
 
 def leaves(process: Process) -> tuple[tuple[Process, int], ...]:
@@ -231,7 +232,9 @@ def leaves(process: Process) -> tuple[tuple[Process, int], ...]:
 
 
 def _simplified(node: Process) -> Process:
-    """Resolve Poisson sampling with probability 0 or 1, or of nothing."""
+    """Resolve Poisson sampling with probability 0 or 1, or of nothing, and records spread over at most one step."""
+    if isinstance(node, Allocated) and (node.part.times <= 1 or not leaves(node.part.part)):
+        return _simplified(node.part)
     if not (isinstance(node, Sampled) and isinstance(node.sampling, Poisson)):
         return node
     inside = leaves(node.part)

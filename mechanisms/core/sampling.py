@@ -18,12 +18,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import up
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove
+
+if TYPE_CHECKING:
+    from mechanisms.core.process import Adjacency, Pairs, Process
+    from mechanisms.core.renyi import RenyiBound
 
 
 class Sampling:
@@ -47,6 +53,27 @@ class Allocation:
     """A random spread of the records over all steps of a run."""
 
     __slots__ = ()
+
+    def pairs(self, step: Process, times: int, adjacency: Adjacency) -> Pairs:
+        """Return the pairs of `times` >= 2 steps over which the records are spread.
+
+        Raises:
+            UnsupportedProcess: where no theorem gives them.
+        """
+        raise UnsupportedProcess(
+            f"{type(self).__name__}: no proved pair for this scheme yet, and a bound for Poisson sampling does not "
+            "hold for it. Use Repeat(Sampled(mechanism, Poisson(probability=...)), times) and run exactly that."
+        )
+
+    def renyi(self, step: Process, times: int, adjacency: Adjacency) -> RenyiBound:
+        """Return a bound of the Rényi divergences of the run, where one is known beside its pairs.
+
+        Raises:
+            UnsupportedProcess: where there is none.
+        """
+        raise UnsupportedProcess(
+            f"{type(self).__name__}: no Rényi bound of its own is known under {adjacency.value}. Use its pairs."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +154,31 @@ class WithReplacement(Sampling):
 
 @dataclass(frozen=True, slots=True)
 class Shuffled(Allocation):
-    """One random order of the records, cut into as many batches as there are steps."""
+    """One random order of the records, cut into batches of one size, as many as there are steps.
+
+    Records that are left over at the end of the order take part in no step.
+    """
+
+    def pairs(self, step: Process, times: int, adjacency: Adjacency) -> Pairs:
+        """Return the pairs of `mechanisms.core.shuffled`."""
+        found: Pairs = _module("shuffled").pairs(step, times, adjacency)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class BallsInBins(Allocation):
     """Every record falls into one step, uniformly and independently of all others."""
+
+    def pairs(self, step: Process, times: int, adjacency: Adjacency) -> Pairs:
+        """Return the pairs of `mechanisms.core.balls_in_bins`."""
+        found: Pairs = _module("balls_in_bins").pairs(step, times, adjacency)
+        return found
+
+    def renyi(self, step: Process, times: int, adjacency: Adjacency) -> RenyiBound:
+        """Return the bound of `mechanisms.core.balls_in_bins_renyi`."""
+        found: RenyiBound = _module("balls_in_bins_renyi").renyi(step, times, adjacency)
+        return found
+
+
+def _module(name: str) -> Any:
+    return import_module(f"mechanisms.core.{name}")  # when asked: the modules need processes, which need this one

@@ -29,6 +29,7 @@ from mechanisms import (
     leaves,
 )
 from mechanisms.core.bounds import Bounds
+from mechanisms.core.sampling import Allocation
 from mechanisms.gaussian import GaussianPair
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, any_processes
 
@@ -251,11 +252,8 @@ def test_parts_that_are_no_sequence_are_refused(parts):
 
 
 UNSUPPORTED = [
-    (
-        Allocated(Repeat(G, 3), BallsInBins()),
-        r"no proved bound for BallsInBins\(\) yet.*Poisson sampling does not hold",
-    ),
-    (Allocated(Repeat(G, 3), Shuffled()), r"no proved bound for Shuffled\(\) yet"),
+    (Allocated(Repeat(G, 3), Shuffled()), "Shuffled: no proved bound under add_remove.*Poisson sampling does not hold"),
+    (Allocated(Repeat(RandomizedResponse(epsilon=1.0), 3), BallsInBins()), "its neighbours are replace_one"),
     (Sampled(G, FixedSize(batch_size=1, records=2)), "FixedSize: no proved pair for this sampling scheme yet"),
     (Sampled(G, WithReplacement(batch_size=1, records=2)), "WithReplacement: no proved pair"),
     (Sampled(G, TruncatedPoisson(probability=0.5, largest_batch=2)), "TruncatedPoisson: no proved pair"),
@@ -268,6 +266,23 @@ UNSUPPORTED = [
 def test_a_process_without_a_theorem_is_refused_by_name(process, message):
     with pytest.raises(UnsupportedProcess, match=message):
         process.pairs(ADD_REMOVE)
+
+
+def test_a_scheme_without_a_theorem_is_refused_with_what_to_run_instead():
+    class Unknown(Allocation):
+        __slots__ = ()
+
+    process = Allocated(Repeat(G, 3), Unknown())
+    for ask in (process.pairs, process.renyi):
+        with pytest.raises(UnsupportedProcess, match=r"(?s)Unknown: no .*Use"):
+            ask(ADD_REMOVE)
+
+
+@pytest.mark.parametrize("scheme", [Shuffled(), BallsInBins()])
+def test_records_spread_over_at_most_one_step_are_all_in_it(scheme):
+    assert leaves(Allocated(Repeat(G, 1), scheme)) == leaves(G)
+    assert leaves(Allocated(Repeat(G, 0), scheme)) == leaves(Allocated(Repeat(Compose(()), 3), scheme)) == ()
+    assert leaves(Repeat(Allocated(Repeat(G, 2), scheme), 3)) == ((Allocated(Repeat(G, 2), scheme), 3),)
 
 
 def test_sampling_under_replace_one_is_refused_by_name():

@@ -1,0 +1,166 @@
+"""Balls in bins: directions, witnesses, repetition, and what is known of it elsewhere."""
+
+import math
+
+import numpy as np
+import pytest
+
+from accountant import delta_bounds, epsilon_bounds
+from mechanisms import (
+    Adjacency,
+    Allocated,
+    ApproximateDP,
+    BallsInBins,
+    Compose,
+    Gaussian,
+    Laplace,
+    Poisson,
+    PureDP,
+    RandomizedResponse,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+    from_json,
+    to_json,
+)
+from mechanisms.core.bounds import Bounds
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
+
+
+def run(step, times):
+    return Allocated(Repeat(step, times), BallsInBins())
+
+
+def gaussian(sigma, times):
+    return run(Gaussian(noise_multiplier=sigma), times)
+
+
+# (σ, T, ε): Monte Carlo (mean, standard error) of remove and add, shared/reference/published_values.json
+SIMULATED = {
+    (1.0, 10, 0.5): ((0.02682284200675807, 0.00013836693975), (0.019201848238395536, 0.00010286935585)),
+    (0.5, 100, 1.0): ((0.028328806809301586, 0.00019080146463), (0.0006120361887126315, 1.5202464741e-05)),
+}
+
+
+@pytest.mark.parametrize(("sigma", "times", "epsilon"), SIMULATED)
+def test_simulated_deltas_lie_within_five_standard_errors(sigma, times, epsilon):
+    pairs = gaussian(sigma, times).pairs(ADD_REMOVE)
+    names = (("witness", "remove"), ("witness_reversed", "add"))
+    for (low, high), (mean, error) in zip(names, SIMULATED[sigma, times, epsilon], strict=True):
+        point = Bounds.exact(epsilon)
+        assert pairs[low].delta(point).lower <= mean + 5 * error
+        assert mean - 5 * error <= pairs[high].delta(point).upper
+
+
+@pytest.mark.parametrize(("sigma", "times", "epsilon"), [(0.5, 2, 1.0), (0.5, 10, 1.0)])
+def test_balls_in_bins_can_be_worse_than_poisson_samples_of_the_same_rate(sigma, times, epsilon):
+    poisson = Repeat(Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=1.0 / times)), times)
+    assert delta_bounds(gaussian(sigma, times), epsilon=epsilon).lower > delta_bounds(poisson, epsilon=epsilon).upper
+
+
+def test_balls_in_bins_can_be_better_than_poisson_samples_of_the_same_rate():
+    poisson = Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.1)), 10)
+    assert delta_bounds(gaussian(1.0, 10), epsilon=0.5).upper < delta_bounds(poisson, epsilon=0.5).lower
+
+
+@pytest.mark.parametrize("adjacency", [ADD_REMOVE, ZERO_OUT])
+@pytest.mark.parametrize("delta", [1e-3, 1e-6, 1e-10])
+def test_brackets_of_gaussian_steps_are_narrow(adjacency, delta):
+    found = epsilon_bounds(gaussian(1.0, 100), delta=delta, adjacency=adjacency.value)
+    assert 0 < found.lower <= found.upper <= found.lower * (1 + 6e-3)
+
+
+def test_spreading_never_costs_more_than_being_in_every_bin():
+    for step in (Gaussian(noise_multiplier=1.0), Laplace(noise_multiplier=0.7)):
+        alone = delta_bounds(step, epsilon=0.4).upper
+        found = [delta_bounds(run(step, times), epsilon=0.4) for times in (2, 8, 64)]
+        assert found[0].upper <= alone * (1 + 2e-3)
+        assert found[1].upper < found[0].lower and found[2].upper < found[1].lower
+
+
+def test_epochs_compose():
+    one = gaussian(1.0, 10)
+    thrice = epsilon_bounds(Repeat(one, 3), delta=1e-5)
+    assert thrice == epsilon_bounds(Compose((one, Repeat(one, 2))), delta=1e-5)
+    once = epsilon_bounds(one, delta=1e-5)
+    assert once.upper < thrice.lower <= thrice.upper <= thrice.lower * (1 + 6e-3)
+
+
+def two_epochs(sigma, epsilon):
+    """δ of two epochs of two Gaussian steps, remove: the sum of the losses by their law on a fine grid of masses."""
+    mu = 1.0 / sigma
+    x = np.linspace(-9.0, 9.0 + 2 * mu, 1501)
+    weight = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi) * (x[1] - x[0])
+    r = np.exp(mu * x - 0.5 * mu * mu)
+    ratio = 0.5 * np.add.outer(r, r).ravel()
+    q = np.multiply.outer(weight, weight).ravel()
+    bins = np.linspace(np.log(ratio).min(), np.log(ratio).max(), 4001)
+    at = np.clip(np.searchsorted(bins, np.log(ratio)) - 1, 0, 3999)
+    mass, mean = np.bincount(at, q, 4000), np.bincount(at, q * ratio, 4000)
+    some = mass > 0
+    value = mean[some] / mass[some]
+    product = np.multiply.outer(value, value)
+    return float(np.sum(np.multiply.outer(mass[some], mass[some]) * np.maximum(product - math.exp(epsilon), 0.0)))
+
+
+@pytest.mark.parametrize(("sigma", "epsilon"), [(1.0, 0.5), (0.7, 1.5)])
+def test_two_epochs_of_two_steps_are_what_quadrature_says(sigma, epsilon):
+    truth = two_epochs(sigma, epsilon)
+    found = delta_bounds(Repeat(gaussian(sigma, 2), 2), epsilon=epsilon)
+    assert found.lower <= truth * (1 + 1e-4) and truth * (1 - 1e-4) <= found.upper
+    assert found.width <= 5e-3 * truth
+
+
+@pytest.mark.parametrize("adjacency", Adjacency)
+def test_one_bin_is_the_step_itself_and_none_costs_nothing(adjacency):
+    step = Gaussian(noise_multiplier=1.3)
+    assert epsilon_bounds(run(step, 1), delta=1e-5, adjacency=adjacency.value) == epsilon_bounds(
+        step, delta=1e-5, adjacency=adjacency.value
+    )
+    assert epsilon_bounds(run(step, 0), delta=0.0, adjacency=adjacency.value).upper == 0.0
+
+
+def test_replacing_is_bounded_by_the_step_and_below_by_zeroing():
+    step = Gaussian(noise_multiplier=1.0)
+    found = delta_bounds(run(step, 10), epsilon=0.5, adjacency="replace_one")
+    zeroed = delta_bounds(run(step, 10), epsilon=0.5, adjacency="zero_out")
+    alone = delta_bounds(step, epsilon=0.5, adjacency="replace_one")
+    assert math.isclose(found.upper, alone.upper, rel_tol=1e-12)
+    assert found.lower > 0 and math.isclose(found.lower, zeroed.lower, rel_tol=1e-6)
+
+
+def test_answers_of_everybody_have_an_upper_end_alone():
+    found = delta_bounds(run(RandomizedResponse(epsilon=1.0), 5), epsilon=0.5, adjacency="replace_one")
+    assert found.lower == 0.0 < found.upper
+
+
+def test_what_gives_the_record_away_for_certain_does_so_in_any_bin():
+    found = epsilon_bounds(run(Gaussian(noise_multiplier=0.0), 5), delta=0.5)
+    assert found.lower == found.upper == math.inf
+
+
+def test_a_guarantee_that_may_fail_fails_as_often():
+    step = ApproximateDP(epsilon=1.0, delta=1e-3, adjacency="zero_out")
+    found = delta_bounds(run(step, 10), epsilon=5.0, adjacency="zero_out")
+    assert found.contains(1e-3) and found.width < 1e-10
+
+
+def test_ratios_that_leave_the_floats_are_bounded_by_the_step():
+    step = Gaussian(noise_multiplier=0.01)
+    found = delta_bounds(run(step, 5), epsilon=3_000.0)
+    assert found.lower == 0.0 and found.upper == delta_bounds(step, epsilon=3_000.0).upper
+
+
+def test_a_step_without_a_pair_is_refused_by_name():
+    with pytest.raises(UnsupportedProcess, match="RandomizedResponse: its neighbours are replace_one"):
+        run(RandomizedResponse(epsilon=1.0), 3).pairs(ADD_REMOVE)
+    with pytest.raises(UnsupportedProcess, match=r"(?s)PureDP.*Use"):
+        run(PureDP(epsilon=1.0, adjacency="zero_out"), 3).pairs(REPLACE_ONE)
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_what_was_priced_comes_back_from_json(epochs):
+    process = Repeat(gaussian(0.8, 6), epochs)
+    again = from_json(to_json(process))
+    assert again == process
+    assert epsilon_bounds(again, delta=1e-4, accountant="pld") == epsilon_bounds(process, delta=1e-4, accountant="pld")
