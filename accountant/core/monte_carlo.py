@@ -1,0 +1,140 @@
+"""Monte Carlo brackets: bounds that hold with a stated confidence, to check certified ones against.
+
+[MP09] A. Maurer, M. Pontil. Empirical Bernstein Bounds and Sample Variance Penalization. COLT 2009. arXiv:0907.3740.
+[CGHKKLMSZ24] see `mechanisms.core.balls_in_bins`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mechanisms.core import validate
+from mechanisms.core.bounds import Array
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.process import Adjacency, Allocated, Process, leaves
+from mechanisms.core.sampling import BallsInBins
+
+AT_ONCE = 2**20  # normals drawn at a time
+ROUNDING = 1e-11  # above the rounding of one sample's term
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonteCarloBounds:
+    """A bracket of δ that holds with probability `confidence` over the draws: no `Bounds`, which hold for certain.
+
+    Args:
+        lower: lower end.
+        upper: upper end.
+        confidence: the probability, in (0, 1), with which lower <= δ <= upper.
+        samples: how many were drawn in each direction.
+    """
+
+    lower: float
+    upper: float
+    confidence: float
+    samples: int
+    guarantee: Literal["frequentist"] = "frequentist"
+
+    def __contains__(self, delta: float) -> bool:
+        """Tell whether δ lies in the bracket."""
+        return self.lower <= delta <= self.upper
+
+
+def balls_in_bins_estimate(
+    process: Process,
+    *,
+    epsilon: float,
+    adjacency: str,
+    samples: int,
+    confidence: float,
+    rng: np.random.Generator,
+) -> MonteCarloBounds:
+    """Return a bracket of δ(epsilon) of Gaussian steps over which records are spread by balls in bins.
+
+    δ = E_P (1 − e^{ε − L})₊, of which L is drawn: L = log((r_1 + … + r_T)/T) under P for remove, its opposite under Q
+    for add, summed over the epochs [CGHKKLMSZ24]. The terms lie in [0, 1], so that the mean of n of them with sample
+    variance V is, with probability 1 − β, below the expectation's upper end by at most
+    (2 V log(2/β)/n)^{1/2} + 7 log(2/β)/(3 (n − 1)) [MP09, Thm 4]; likewise above. Four such statements share the error.
+
+    Args:
+        process: `Allocated(Repeat(Gaussian(...), times), BallsInBins())`, or that repeated.
+        epsilon: ε >= 0.
+        adjacency: "add_remove" or "zero_out".
+        samples: n >= 2 in each direction; each takes T normals an epoch.
+        confidence: in (0, 1).
+        rng: the generator of the draws: a simulation, nothing private rests on it.
+
+    Raises:
+        UnsupportedProcess: if the process is another one.
+        InvalidParameter: if a number breaks its rule.
+
+    >>> from mechanisms import Gaussian, Repeat
+    >>> run = Allocated(Repeat(Gaussian(noise_multiplier=1.0), 2), BallsInBins())
+    >>> rng = np.random.default_rng(0)
+    >>> found = balls_in_bins_estimate(
+    ...     run, epsilon=1.0, adjacency="zero_out", samples=20_000, confidence=0.99, rng=rng
+    ... )
+    >>> 0.0592065 in found
+    True
+    """
+    level = validate.non_negative("Monte Carlo", "epsilon", epsilon)
+    number = validate.count("Monte Carlo", "samples", samples, least=2)
+    sure = validate.probability("Monte Carlo", "confidence", confidence)
+    if not 0 < sure < 1:
+        raise InvalidParameter(f"Monte Carlo: confidence must lie inside (0, 1), got {sure}.")
+    shift, times, epochs = _gaussian_run(process, Adjacency.parse(adjacency))
+    ends = [
+        _mean_bounds(_terms(level, shift, times, epochs, number, with_record, rng), (1.0 - sure) / 4.0)
+        for with_record in (True, False)
+    ]
+    return MonteCarloBounds(
+        lower=max(low for low, _ in ends), upper=max(high for _, high in ends), confidence=sure, samples=number
+    )
+
+
+def _gaussian_run(process: Process, adjacency: Adjacency) -> tuple[float, int, int]:
+    """Return μ, T and the number of epochs."""
+    inside = leaves(process)
+    leaf, epochs = inside[0] if len(inside) == 1 else (None, 0)
+    if isinstance(leaf, Allocated) and isinstance(leaf.sampling, BallsInBins):
+        if adjacency is Adjacency.REPLACE_ONE:
+            raise UnsupportedProcess(
+                "Monte Carlo: no pair to draw from is known under replace_one. Use adjacency='zero_out'."
+            )
+        kind = leaf.part.part.pairs(adjacency)["remove"].mixture
+        if isinstance(kind, NormalMixture) and kind.probability == 1.0:
+            return float(0.5 * (kind.shift.lower + kind.shift.upper)), leaf.part.times, epochs
+    raise UnsupportedProcess(
+        "Monte Carlo: covers Allocated(Repeat(Gaussian(...), times), BallsInBins()) and its repetitions alone. "
+        "Use epsilon_bounds, which certifies."
+    )
+
+
+def _terms(
+    epsilon: float, shift: float, times: int, epochs: int, samples: int, with_record: bool, rng: np.random.Generator
+) -> Array:
+    """Draw (1 − e^{ε − L})₊, the record being in step 0 of every epoch: which one does not matter to the sum."""
+    losses = np.zeros(samples)
+    for _ in range(epochs):
+        total = np.zeros(samples)
+        for start in range(0, times, max(1, AT_ONCE // samples)):
+            steps = min(max(1, AT_ONCE // samples), times - start)
+            noise = rng.standard_normal((samples, steps))
+            if with_record and start == 0:
+                noise[:, 0] += shift
+            total += np.sum(np.exp(shift * noise - 0.5 * shift * shift), axis=1)
+        losses += np.log(total / times)
+    return -np.expm1(np.minimum(epsilon - (losses if with_record else -losses), 0.0))
+
+
+def _mean_bounds(terms: Array, error: float) -> tuple[float, float]:
+    """Return lower and upper ends of the expectation, each wrong with probability `error` at most."""
+    n, level = len(terms), math.log(2.0 / error)
+    mean, variance = float(np.mean(terms)), float(np.var(terms, ddof=1))
+    margin = math.sqrt(2.0 * variance * level / n) + 7.0 * level / (3.0 * (n - 1)) + ROUNDING
+    return max(0.0, mean - margin), min(1.0, mean + margin)
