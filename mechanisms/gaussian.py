@@ -19,14 +19,11 @@ from mechanisms.core.bounds import Array, Bounds, exp, log_ndtr, log_sub_exp, sq
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.normal_masses import interval_masses
 from mechanisms.core.normal_moments import log_moment
 from mechanisms.core.pair import NO_CLOSED_PAIR, UNIT_ROUNDOFF, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, normals
-
-LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(5)
-NARROW = 0.25  # a bin of width w at z is narrow if w (1 + |z|) <= this: five Gauss–Legendre nodes then err by < 1e-16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +132,8 @@ class GaussianPair(DominatingPair):
         """Masses of the normals between z_k = x_k/μ + μ/2, whose floats define the bins."""
         mu = self._middle
         z = edges / mu + mu / 2.0
-        p = _interval_masses(z, mu, np.zeros_like(scale), self._spread)
-        q = _interval_masses(z, 0.0, scale, 0.0)
+        p = interval_masses(z, mu, np.zeros_like(scale), self._spread)
+        q = interval_masses(z, 0.0, scale, 0.0)
         finite = np.where(np.isfinite(edges), np.abs(edges), 0.0)
         return LossBins(p=p, q=q, edge_error=(8.0 * UNIT_ROUNDOFF + 2.0 * self._spread) * (finite + mu * mu))
 
@@ -180,39 +177,3 @@ class GaussianPair(DominatingPair):
     def _spread(self) -> float:
         """How far μ may lie from `_middle`, relative to it."""
         return float(self.shift.width / self._middle)
-
-
-def _interval_masses(z: Array, mean: float, scale: Array, spread: float) -> Bounds:
-    """Enclose e^scale · N(mean, 1)[z_k, z_{k+1}], the floats z taken as exact and the mean known to `spread`·mean.
-
-    Narrow bins by five-point Gauss–Legendre, whose error is relative to the mass; wide ones by the difference of
-    distribution functions on the side of the smaller tail, which loses less than a digit there.
-    """
-    low, high = z[:-1], z[1:]
-    with np.errstate(invalid="ignore", over="ignore"):
-        width = high - low
-        centre = 0.5 * (low + high)
-        distance = np.maximum(np.abs(low - mean), np.abs(high - mean))
-        narrow = width * (1.0 + distance) <= NARROW
-    value, error = np.zeros_like(scale), np.zeros_like(scale)
-    if np.any(narrow):
-        x = centre[narrow, None] + 0.5 * width[narrow, None] * NODES - mean
-        with np.errstate(over="ignore"):  # a square that leaves the floats leaves no mass
-            log_density = scale[narrow, None] - 0.5 * x * x - LOG_ROOT_TWO_PI
-        value[narrow] = 0.5 * width[narrow] * (np.exp(log_density) @ WEIGHTS)
-    wide = ~narrow
-    if np.any(wide):
-        a, b = low[wide] - mean, high[wide] - mean
-        flip = a > 0
-        a, b = np.where(flip, -b, a), np.where(flip, -a, b)
-        log_b, log_a = special.log_ndtr(b), special.log_ndtr(a)
-        with np.errstate(invalid="ignore"):
-            log_share = np.where(np.isneginf(a), 0.0, np.log(-np.expm1(np.minimum(log_a - log_b, -1e-300))))
-        value[wide] = np.exp(scale[wide] + log_b + log_share)
-    reach = np.where(np.isfinite(distance), distance, 40.0)
-    with np.errstate(over="ignore"):  # 0.5 at most, below
-        error = (
-            UNIT_ROUNDOFF * (64.0 + 16.0 * reach * (1.0 + reach + abs(mean)) + 2.0 * np.abs(scale))
-            + 2.0 * reach * abs(mean) * spread
-        )
-    return Bounds(lower=value, upper=value).inflate(np.minimum(error, 0.5))
