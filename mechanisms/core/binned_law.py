@@ -1,0 +1,126 @@
+"""The law of a pair's loss on a few thousand bins: for certified sums of convex functions of it, and for plans.
+
+On a bin where e^L lies in [a, b], with masses p and q of P and Q, so that e^L is p/q on average under Q, a function
+f that is convex in e^L there has
+
+    q f(p/q)  <=  E_Q[f(e^L); bin]  <=  q f(a) + (p − a q) (f(b) − f(a)) / (b − a)          (Jensen, and the chord)
+
+and the other way round where it is concave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p
+from mechanisms.core.pair import DominatingPair
+
+FINE, TAIL = 3000, 1e-290
+FARTHEST = -700.0  # a loss below which e^L is taken as 0 by a function that falls with it
+NEAREST = 1e-7  # of the range of losses, where bins that shrink towards 0 end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BinnedLaw:
+    """The masses of a pair on bins of its loss, those without mass left out.
+
+    Args:
+        low: at most the lower end of every bin, shape (n,), may be −∞.
+        high: at least the upper end, may be ∞.
+        p: enclosure of P's mass.
+        log_q: enclosure of the logarithm of Q's mass.
+    """
+
+    low: Array
+    high: Array
+    p: Bounds
+    log_q: Bounds
+
+    @property
+    def losses(self) -> Array:
+        """About the mean of each bin, log(p/q), kept inside it."""
+        middle = 0.5 * (self.log_q.lower + self.log_q.upper)
+        with np.errstate(divide="ignore"):
+            found = np.log(0.5 * (self.p.lower + self.p.upper)) - middle
+        return np.asarray(np.clip(found, np.maximum(self.low, -1e300), np.minimum(self.high, 1e300)))
+
+    @property
+    def below(self) -> BinnedLaw:
+        """The bins below 0."""
+        chosen = self.low + self.high < 0
+        return BinnedLaw(low=self.low[chosen], high=self.high[chosen], p=self.p[chosen], log_q=self.log_q[chosen])
+
+
+@lru_cache(maxsize=64)
+def binned_law(pair: DominatingPair, tail: float = TAIL) -> BinnedLaw:
+    """Return the law on bins that are fine near 0, where pairs of rare samples have their losses, and everywhere.
+
+    Args:
+        pair: the pair.
+        tail: about what its bins of finite width leave out on either side.
+    """
+    least, most = pair.loss_range(tail)
+    reach = max(abs(least), abs(most), 1e-300)
+    near = reach * np.geomspace(NEAREST, 1.0, FINE // 2)
+    spread = np.concatenate([-near, [0.0], near, np.linspace(least, most, FINE)])
+    inner = np.unique(spread[(spread >= least) & (spread <= most)])
+    edges = np.concatenate([[-np.inf], inner, [np.inf]])
+    scale = np.clip(np.concatenate([inner[:1], inner]), -600.0, 600.0)
+    bins = pair.loss_bins(edges, scale)
+    log_q = log(Bounds(lower=np.maximum(bins.q.lower, 0.0), upper=np.maximum(bins.q.upper, 0.0))) - scale
+    seen = (bins.p.upper > 0) | np.isfinite(log_q.upper)
+    low, high = (edges[:-1] - bins.edge_error[:-1])[seen], (edges[1:] + bins.edge_error[1:])[seen]
+    p = Bounds(lower=np.maximum(bins.p.lower, 0.0), upper=np.maximum(bins.p.upper, 0.0))
+    return BinnedLaw(low=low, high=high, p=p[seen], log_q=log_q[seen])
+
+
+def excess(loss: Array, probability: float, power: float) -> Bounds:
+    """Enclose f = r^t − 1 − t p (y − 1) with y = e^loss, r = 1 − p + p y: convex in y unless 0 < t < 1, least at 1."""
+    moved = probability * expm1(Bounds.exact(loss))
+    return expm1(power * log1p(moved)) - power * moved
+
+
+def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: float) -> Bounds:
+    """Enclose E_Q[f; the bins] for a convex f >= 0 of e^L that is 0 at L = 0.
+
+    Args:
+        law: the bins.
+        function: f of the loss.
+        beyond: bound of what a last bin without an end adds.
+    """
+    last = np.isposinf(law.high)
+    low, high = np.maximum(law.low[~last], FARTHEST), law.high[~last]
+    p, log_q = law.p[~last], law.log_q[~last]
+    mean = log(p) - log_q
+    ends = np.clip(mean.lower, low, high), np.clip(mean.upper, low, high)
+    below = np.minimum(function(ends[0]).lower, function(ends[1]).lower)
+    below = np.where((ends[0] < 0) & (ends[1] > 0), 0.0, np.maximum(below, 0.0))
+    left, right = function(np.where(low == FARTHEST, -np.inf, low)), function(high)
+    rise = expm1(Bounds.exact(high) - low)
+    share = (expm1(Bounds(lower=ends[0], upper=ends[1]) - low) / rise).clip(0.0, 1.0)
+    chord = np.maximum(left.upper * (1.0 - share.lower), 0.0) + np.maximum(right.upper * share.upper, 0.0)
+    q = exp(log_q)
+    slack = 1e-15 * (8 + len(low))
+    lower, upper = float(np.sum(q.lower * below)), float(np.sum(q.upper * chord))
+    return Bounds(lower=lower * (1 - slack), upper=(upper + (beyond if np.any(last) else 0.0)) * (1 + slack))
+
+
+def cumulants(pair: DominatingPair, powers: Array) -> tuple[Array, Array, Array]:
+    """Return about log E_Q[e^{tL}] at many t and its first two derivatives, L = ∞ left out, shape (n,) each."""
+    law = binned_law(pair)
+    known = np.isfinite(law.log_q.lower) & (law.p.lower > 0)
+    losses = law.losses[known]
+    log_q = 0.5 * (law.log_q.lower + law.log_q.upper)[known]
+    found = np.empty((3, len(powers)))
+    for i, power in enumerate(powers):
+        exponents = log_q + power * losses
+        largest = np.max(exponents, initial=-1e300)
+        weights = np.exp(exponents - largest)
+        total = max(float(np.sum(weights)), 1e-300)
+        mean = float(weights @ losses) / total
+        found[:, i] = largest + np.log(total), mean, float(weights @ (losses - mean) ** 2) / total
+    return found[0], found[1], found[2]
