@@ -66,6 +66,7 @@ class Process(ABC):
 
         Where that pair is not attained, named neighbours may be given as well, each with the pair that they attain:
         as "witness", in the order of "remove" or "replace", and as "witness_reversed", in that of "add" or "replace".
+        A pair that is attained under replace-one is so where all other records hold what the second one does.
 
         Raises:
             UnsupportedProcess: if no such pair is known.
@@ -163,14 +164,7 @@ class Sampled(Process):
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pairs of the sampled part, as far as its sampling scheme has a theorem for them."""
-        if adjacency is Adjacency.REPLACE_ONE:
-            raise UnsupportedProcess(
-                f"Sampled: no proved pair under replace_one for {self.sampling!r} yet. Use adjacency='add_remove'."
-            )
-        return {
-            direction: self.sampling.amplify(pair, reverse=direction == "add")
-            for direction, pair in self.part.pairs(adjacency).items()
-        }
+        return self.sampling.pairs(lambda name: self.part.pairs(Adjacency(name)), adjacency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +226,18 @@ def leaves(process: Process) -> tuple[tuple[Process, int], ...]:
 
 
 def _simplified(node: Process) -> Process:
-    """Resolve Poisson sampling with probability 0 or 1, or of nothing, and records spread over at most one step."""
+    """Resolve sampling that takes nothing or, Poisson with probability 1, everything, or that samples nothing.
+
+    Records spread over at most one step are in that step.
+    """
     if isinstance(node, Allocated) and (node.part.times <= 1 or not leaves(node.part.part)):
         return _simplified(node.part)
-    if not (isinstance(node, Sampled) and isinstance(node.sampling, Poisson)):
+    if not isinstance(node, Sampled):
         return node
     inside = leaves(node.part)
-    if node.sampling.probability == 0 or not inside:
+    if node.sampling.empty or not inside:
         return Compose(())
-    if node.sampling.probability == 1:
+    if isinstance(node.sampling, Poisson) and node.sampling.probability == 1:
         return _simplified(node.part)
     return Sampled(inside[0][0], node.sampling) if len(inside) == 1 and inside[0][1] == 1 else node
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mechanisms.core import validate
 from mechanisms.core.bounds import up
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.fixed_size import Base, fixed_size_pairs
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove
 
@@ -37,8 +38,17 @@ class Sampling:
 
     __slots__ = ()
 
-    def amplify(self, pair: DominatingPair, *, reverse: bool) -> DominatingPair:
-        """Return the pair of the sampled step, given the step's pair in the remove (or, reversed, the add) direction.
+    @property
+    def empty(self) -> bool:
+        """Whether no record ever takes part."""
+        return False
+
+    def pairs(self, base: Base, adjacency: str) -> Pairs:
+        """Return the pairs of the sampled step.
+
+        Args:
+            base: from the name of an adjacency to the pairs of the step itself.
+            adjacency: the name of the one that is asked for.
 
         Raises:
             UnsupportedProcess: where no theorem gives one.
@@ -98,8 +108,31 @@ class Poisson(Sampling):
         )
         object.__setattr__(self, "probability", validate.probability("Poisson", "probability", self.probability, hint))
 
+    @property
+    def empty(self) -> bool:
+        """Whether the probability is 0."""
+        return self.probability == 0.0
+
+    def pairs(self, base: Base, adjacency: str) -> Pairs:
+        """Return the Poisson-sampled pairs, see the module.
+
+        Raises:
+            UnsupportedProcess: under replace-one.
+        """
+        if adjacency == "replace_one":
+            raise UnsupportedProcess(
+                f"Sampled: no proved pair under replace_one for {self!r} yet. Use adjacency='add_remove'."
+            )
+        return {
+            direction: self.amplify(pair, reverse=direction in ("add", "witness_reversed"))
+            for direction, pair in base(adjacency).items()
+        }
+
     def amplify(self, pair: DominatingPair, *, reverse: bool) -> DominatingPair:
-        """Return the Poisson-sampled pair [ZDW22, Thm 11]."""
+        """Return the Poisson-sampled pair, given the step's in the remove (or, reversed, the add) direction.
+
+        [ZDW22, Thm 11]
+        """
         kind = PoissonAdd if reverse else PoissonRemove
         if self.probability == 1.0:
             return pair
@@ -138,6 +171,15 @@ class FixedSize(Sampling):
             raise InvalidParameter(
                 f"FixedSize: batch_size must be at most records, got {self.batch_size} of {self.records}."
             )
+
+    @property
+    def empty(self) -> bool:
+        """Whether batches hold nothing."""
+        return self.batch_size == 0
+
+    def pairs(self, base: Base, adjacency: str) -> Pairs:
+        """Return the pairs of `mechanisms.core.fixed_size`: under replace-one a merged one and witnesses."""
+        return fixed_size_pairs(base, adjacency, batch_size=self.batch_size, records=self.records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
