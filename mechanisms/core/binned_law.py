@@ -16,11 +16,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, where
 from mechanisms.core.pair import DominatingPair
 
 FINE, TAIL = 3000, 1e-290
-FARTHEST = -700.0  # a loss below which e^L is taken as 0 by a function that falls with it
+FARTHEST, FAR = -700.0, 30.0  # a loss below which e^L is taken as 0 by a function that falls with it
 NEAREST = 1e-7  # of the range of losses, where bins that shrink towards 0 end
 
 
@@ -78,10 +78,20 @@ def binned_law(pair: DominatingPair, tail: float = TAIL) -> BinnedLaw:
     return BinnedLaw(low=low, high=high, p=p[seen], log_q=log_q[seen])
 
 
-def excess(loss: Array, probability: float, power: float) -> Bounds:
-    """Enclose f = r^t − 1 − t p (y − 1) with y = e^loss, r = 1 − p + p y: convex in y unless 0 < t < 1, least at 1."""
+def log_excess(loss: Array, probability: float, power: float) -> Bounds:
+    """Enclose log |f|, f = r^t − 1 − t p (y − 1) with y = e^loss, r = 1 − p + p y.
+
+    f is of one sign, that of t (t − 1), convex in y or concave, and 0 at y = 1.
+    """
     moved = probability * expm1(Bounds.exact(loss))
-    return expm1(power * log1p(moved)) - power * moved
+    grown = power * log1p(moved)
+    sign = float(np.sign(power * (power - 1.0)))
+    near = log(sign * (expm1(grown) - power * moved))
+    far = (sign > 0) & (grown.lower > FAR) & (grown.lower > 1.0 + np.log1p(abs(power) * np.maximum(moved.upper, 0.0)))
+    if not np.any(far):
+        return near
+    taken = log1p((power * moved).clip(-0.5, np.inf)) - grown if power > 0 else -grown
+    return where(far, grown + log1p(-exp(taken.clip(-np.inf, -1.0))), near)
 
 
 def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: float) -> Bounds:
@@ -89,7 +99,7 @@ def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: floa
 
     Args:
         law: the bins.
-        function: f of the loss.
+        function: log f of the loss.
         beyond: bound of what a last bin without an end adds.
     """
     last = np.isposinf(law.high)
@@ -97,16 +107,16 @@ def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: floa
     p, log_q = law.p[~last], law.log_q[~last]
     mean = log(p) - log_q
     ends = np.clip(mean.lower, low, high), np.clip(mean.upper, low, high)
-    below = np.minimum(function(ends[0]).lower, function(ends[1]).lower)
-    below = np.where((ends[0] < 0) & (ends[1] > 0), 0.0, np.maximum(below, 0.0))
     left, right = function(np.where(low == FARTHEST, -np.inf, low)), function(high)
-    rise = expm1(Bounds.exact(high) - low)
-    share = (expm1(Bounds(lower=ends[0], upper=ends[1]) - low) / rise).clip(0.0, 1.0)
-    chord = np.maximum(left.upper * (1.0 - share.lower), 0.0) + np.maximum(right.upper * share.upper, 0.0)
-    q = exp(log_q)
+    with np.errstate(over="ignore"):
+        below = np.exp(log_q.lower + np.minimum(function(ends[0]).lower, function(ends[1]).lower))
+        below = np.where((ends[0] < 0) & (ends[1] > 0), 0.0, below)
+        at_low, at_high = exp(log_q + left).upper, exp(log_q + right).upper
+    share = (expm1(Bounds(lower=ends[0], upper=ends[1]) - low) / expm1(Bounds.exact(high) - low)).clip(0.0, 1.0)
+    chord = at_low * (1.0 - share.lower) + at_high * share.upper
     slack = 1e-15 * (8 + len(low))
-    lower, upper = float(np.sum(q.lower * below)), float(np.sum(q.upper * chord))
-    return Bounds(lower=lower * (1 - slack), upper=(upper + (beyond if np.any(last) else 0.0)) * (1 + slack))
+    upper = float(np.sum(chord)) + (beyond if np.any(last) else 0.0)
+    return Bounds(lower=float(np.sum(below)) * (1 - slack - 1e-12), upper=upper * (1 + slack))
 
 
 def cumulants(pair: DominatingPair, powers: Array) -> tuple[Array, Array, Array]:

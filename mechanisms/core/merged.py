@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mechanisms.core.binned_law import binned_law, convex_sum, cumulants, excess
+from mechanisms.core.binned_law import binned_law, convex_sum, cumulants, log_excess
 from mechanisms.core.bounds import Array, Bounds, exp, log1p
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
@@ -99,15 +99,17 @@ class Merged(DominatingPair):
         if probability == 1.0 and power < 0.5:
             known = lost.upper == 0 or power > 0
             return self.log_mixture_moment(1.0, 1.0 - power) if known else Bounds(lower=-np.inf, upper=np.inf)
-        sign, nothing = np.sign(power * (power - 1.0)), excess(np.array([-np.inf]), probability, power)[0]
+        sign = float(np.sign(power * (power - 1.0)))
 
         def bent(loss: Array) -> Bounds:
-            return float(sign) * excess(loss, probability, power)
+            return log_excess(loss, probability, power)
 
         below, ahead = (
             convex_sum(law.below, bent, 0.0) for law in (binned_law(self.half), binned_law(self.half.reverse()))
         )
-        added = float(sign) * (ahead - below) + (lost - self.half.missing_mass) * nothing
+        added = sign * (ahead - below)
+        if lost.upper > 0 or self.half.missing_mass.upper > 0:
+            added = added + sign * (lost - self.half.missing_mass) * exp(bent(np.array([-np.inf])))[0]
         whole = self.half.log_mixture_moment(probability, power)
         return whole + log1p(added * exp(-whole))
 
