@@ -164,6 +164,13 @@ class Sampled(Process):
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pairs of the sampled part, as far as its sampling scheme has a theorem for them."""
+        for inner in _samplings(self.part):
+            counted = getattr(inner, "records", None)
+            if counted is not None and counted != getattr(self.sampling, "batch_size", None):
+                raise UnsupportedProcess(
+                    f"Sampled: {inner!r} must count the records of the sample that it is inside, whose number "
+                    f"{self.sampling!r} does not fix to that. Use FixedSize(batch_size=...) of as many around it."
+                )
         return self.sampling.pairs(lambda name: self.part.pairs(Adjacency(name)), adjacency)
 
 
@@ -253,6 +260,14 @@ def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:
     if not inside:
         raise UnsupportedProcess(f"{type(process).__name__}: an empty composition has no pair of its own.")
     return product
+
+
+def _samplings(process: Process) -> tuple[Sampling, ...]:
+    """Return the schemes that draw from the records of `process` itself."""
+    if isinstance(process, Sampled):
+        return (process.sampling,)
+    parts = process.parts if isinstance(process, Compose) else (process.part,) if isinstance(process, Repeat) else ()
+    return tuple(sampling for part in parts for sampling in _samplings(part))
 
 
 def _process(owner: str, value: object) -> Process:

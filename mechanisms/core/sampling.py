@@ -27,6 +27,7 @@ from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.fixed_size import Base, fixed_size_pairs
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove
+from mechanisms.core.poisson_replaced import poisson_replaced
 
 if TYPE_CHECKING:
     from mechanisms.core.process import Adjacency, Pairs, Process
@@ -114,15 +115,13 @@ class Poisson(Sampling):
         return self.probability == 0.0
 
     def pairs(self, base: Base, adjacency: str) -> Pairs:
-        """Return the Poisson-sampled pairs, see the module.
+        """Return the Poisson-sampled pairs; for those under replace-one see `mechanisms.core.poisson_replaced`.
 
         Raises:
-            UnsupportedProcess: under replace-one.
+            UnsupportedProcess: where the step itself has no pair that they need.
         """
-        if adjacency == "replace_one":
-            raise UnsupportedProcess(
-                f"Sampled: no proved pair under replace_one for {self!r} yet. Use adjacency='add_remove'."
-            )
+        if adjacency == "replace_one" and self.probability < 1.0:
+            return poisson_replaced(base, self.probability)
         return {
             direction: self.amplify(pair, reverse=direction in ("add", "witness_reversed"))
             for direction, pair in base(adjacency).items()

@@ -285,9 +285,12 @@ def test_records_spread_over_at_most_one_step_are_all_in_it(scheme):
     assert leaves(Repeat(Allocated(Repeat(G, 2), scheme), 3)) == ((Allocated(Repeat(G, 2), scheme), 3),)
 
 
-def test_sampling_under_replace_one_is_refused_by_name():
-    with pytest.raises(UnsupportedProcess, match="Sampled: no proved pair under replace_one"):
-        Sampled(G, HALF).pairs(REPLACE_ONE)
+def test_a_scheme_that_counts_records_fits_only_a_sample_of_that_many():
+    inner = Sampled(G, FixedSize(batch_size=1, records=4))
+    for outer in (HALF, FixedSize(batch_size=3, records=9)):
+        with pytest.raises(UnsupportedProcess, match=r"records=4\) must count the records of the sample"):
+            Sampled(Repeat(inner, 1), outer).pairs(ADD_REMOVE)
+    assert Sampled(Repeat(inner, 1), FixedSize(batch_size=4, records=9)).pairs(REPLACE_ONE)
 
 
 def test_no_noise_gives_everything_away():
