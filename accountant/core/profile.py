@@ -20,8 +20,6 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
 from mechanisms.core.process import Adjacency, Direction
 
-POINTS, LEAST_DELTA = 400, 1e-15  # of the curve that trade-off functions are made of
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim(Bounds):
@@ -117,14 +115,18 @@ class Profile:
         Args:
             alpha: type I errors in [0, 1], of any shape.
 
+        Guarantees: where both ends are known, they lie within 1e-6 of each other; a small f or 1 − f is known to a
+        thousandth of itself as well, down to 1e-12.
+
         Raises:
             InvalidParameter: if an α lies outside [0, 1].
             NumericalFailure: if the accountant's budget does not suffice.
         """
         levels = np.array([validate.probability("Profile", "alpha", one) for one in np.ravel(alpha)])
-        most = float(min(self._epsilon(LEAST_DELTA)[0].upper, 600.0))
-        points = np.unique(np.concatenate([[0.0], max(most, 1e-3) * np.linspace(0.0, 1.0, POINTS) ** 1.5, [700.0]]))
-        found = tradeoff(levels, points, self.delta(points))
+        floor = max((float(curve.lost.lower) for _, curve in self._different()), default=0.0)
+        found = tradeoff(levels, self.delta, floor)
+        if not np.ndim(alpha):
+            return found[0]
         return Bounds(lower=found.lower.reshape(np.shape(alpha)), upper=found.upper.reshape(np.shape(alpha)))
 
     def _epsilon(self, delta: float) -> tuple[Bounds, str]:

@@ -5,59 +5,118 @@ that has type I error α miss with probability at least                         
 
     f(α) = sup over ε >= 0 of max{0,  1 − δ(ε) − e^ε α,  e^{−ε} (1 − δ(ε) − α)}.
 
+It is the largest convex function that is its own inverse and lies below all those tests.
+
 [DRS22] J. Dong, A. Roth, W. Su. Gaussian Differential Privacy. JRSS B 84 (2022). arXiv:1905.02383.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from scipy import special
 
 from mechanisms.core.bounds import Array, Bounds, exp
 
 ROUNDING = 1e-13  # absolute: far more than the few operations on numbers up to 1 err by
+ENOUGH, SHARE = 1e-7, 1e-3  # how far the ends may lie apart for want of points: that, or this share of f or 1 − f
+PASSES = 60  # each asks at one point at most between any two
+FIRST = 16  # points of the first guess
+FARTHEST = 700.0  # e^ε must remain a float
 
 
-def tradeoff(alpha: Array, epsilon: Array, delta: Bounds) -> Bounds:
-    """Enclose f at every α, given δ at increasing ε of which the first is 0.
+def tradeoff(alpha: Array, delta: Callable[[Array], Bounds], floor: float) -> Bounds:
+    """Enclose f at every α, asking for δ where it matters for these α.
 
-    From below the supremum is taken over the given ε alone. From above, δ as a function of x = e^ε is convex, so that
-    between two given points it lies above the lines through the two to their left and the two to their right, with the
-    ends of their enclosures that keep it so; on each piece both expressions are largest at an end.
+    Any points give both ends: from below the supremum over them alone; from above, δ as a convex function of x = e^ε
+    lies above the lines continued from outside each gap. Where those lines leave the ends apart δ is asked for again,
+    as in Kelley's cutting planes.
 
     Args:
         alpha: type I errors in [0, 1], shape (m,).
-        epsilon: shape (n,), n >= 4, the last one so large that e^{−ε} does not matter.
-        delta: enclosure of δ at each, shape (n,).
+        delta: encloses δ at increasing ε >= 0, shape (n,).
+        floor: δ is nowhere below this.
     """
-    x = exp(Bounds.exact(epsilon))
-    low, high = np.asarray(x.lower), np.asarray(x.upper)
-    below = _largest(alpha, high, np.asarray(delta.upper))
-    points, least = _minorant(0.5 * (low + high), np.asarray(delta.lower), np.asarray(delta.upper))
-    beyond = np.maximum(1.0 - low[-1] * alpha, (1.0 - alpha) / low[-1])
-    above = np.maximum(_largest(alpha, points * (1 - 1e-14), least), beyond)
+    epsilon = np.zeros(1)
+    found = delta(epsilon)
+    wanted = _guess(alpha, float(found.upper[0]))
+    for _ in range(PASSES):
+        more = delta(wanted)
+        epsilon, order = np.unique(np.concatenate([epsilon, wanted]), return_index=True)
+        ends = (np.concatenate([getattr(found, side), getattr(more, side)])[order] for side in ("lower", "upper"))
+        found = Bounds(lower=next(ends), upper=next(ends))
+        wanted = _wanted(alpha, epsilon, np.asarray(found.upper), floor)
+        if not wanted.size:
+            break
+    return enclosed(alpha, epsilon, found, floor)
+
+
+def enclosed(alpha: Array, epsilon: Array, delta: Bounds, floor: float) -> Bounds:
+    """Enclose f at every α, given δ at two or more increasing ε of which the first is 0."""
+    x, heights = exp(Bounds.exact(epsilon)), np.maximum(delta.lower, floor)
+    below = np.max(_values(alpha, np.asarray(x.upper), np.asarray(delta.upper)), axis=1)
+    middle, slopes = 0.5 * (x.lower + x.upper), (delta[1:] - delta[:-1]) / (x[1:] - x[:-1])
+    points, least = _minorant(middle, heights, slopes, floor)
+    points, least = np.append(middle, points), np.append(heights, least)
+    above = np.max(_values(alpha, points * (1 - 1e-14), least), axis=1)
     lower = np.clip(below - ROUNDING, 0.0, 1.0 - alpha)
     return Bounds(lower=lower, upper=np.maximum(lower, np.clip(above + ROUNDING, 0.0, 1.0 - alpha)))
 
 
-def _largest(alpha: Array, x: Array, delta: Array) -> Array:
-    """Return the largest of 1 − δ − x α and (1 − δ − α) / x over the points, shape (m,)."""
+def _guess(alpha: Array, advantage: float) -> Array:
+    """Return some ε at which a Gaussian with this δ(0) has its tangents at these α, one or more, well apart."""
+    mu = float(np.clip(2.0 * special.ndtri(0.5 + 0.5 * advantage), 1e-9, 8.0))
+    inside = np.sort(alpha[(alpha > 0) & (alpha < 1)])
+    some = inside[np.unique(np.linspace(0, len(inside) - 1, min(FIRST, len(inside))).astype(int))]
+    touching = np.abs(special.ndtri(some) + mu / 2)
+    sixteenths = np.unique(np.rint(16.0 * np.append(touching, [0.5, 1.0, 2.0])))
+    return mu / 16.0 * sixteenths[sixteenths > 0]
+
+
+def _wanted(alpha: Array, epsilon: Array, delta: Array, floor: float) -> Array:
+    """Return where to ask next: where a minorant of the given values beats the values themselves by too much.
+
+    At most one new ε in a gap, not in its outer tenths, so that neighbouring gaps remain comparable.
+    """
+    x = np.exp(epsilon)
+    slopes = Bounds.exact(np.diff(delta) / np.diff(x))
+    points, heights = _minorant(x, delta, slopes, floor)
+    below = np.max(_values(alpha, x, delta), axis=1)
+    values = _values(alpha, points, heights)
+    best = np.argmax(values, axis=1)
+    tolerance = np.clip(SHARE * np.minimum(below, 1.0 - below), 10 * ROUNDING, ENOUGH)
+    gaps = np.unique(best[np.max(values, axis=1) - below > tolerance])
+    inside, width = gaps[gaps < len(x) - 1], np.diff(x)
+    inside = inside[width[inside] > 1e-9 * x[inside]]
+    tenth = 0.1 * width[inside]
+    new = np.log(np.clip(points[inside], x[inside] + tenth, x[inside + 1] - tenth))
+    beyond = min(float(np.log(min(points[-1], 4.0 * x[-1] - 3.0))), FARTHEST)
+    return np.append(new, beyond) if len(x) - 1 in gaps and beyond > epsilon[-1] else new
+
+
+def _values(alpha: Array, x: Array, delta: Array) -> Array:
+    """Return the larger of 1 − δ − x α and (1 − δ − α) / x at each α and point, shape (m, n)."""
     flat = 1.0 - delta - x * alpha[:, None]
     steep = (1.0 - delta - alpha[:, None]) / x
-    return np.asarray(np.max(np.maximum(flat, steep), axis=1))
+    return np.asarray(np.maximum(flat, steep))
 
 
-def _minorant(x: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
-    """Return points and values: between neighbours δ lies above the straight line, or at the ends above those values.
+def _minorant(x: Array, height: Array, slopes: Bounds, floor: float) -> tuple[Array, Array]:
+    """Return a point for each gap between x's and one beyond them, with heights: what the largest values can be at.
 
-    On (x_i, x_{i+1}) it lies above the lines through i − 1 and i and through i + 1 and i + 2, the nearer point of each
-    taken low and the farther one high; where they cross is one more point.
+    Over (x_i, x_{i+1}) δ lies above the chord of (i − 1, i), continued to the right, and that of (i + 1, i + 2),
+    continued to the left; at the ends slopes of −1 and 0 stand in, as δ' lies between. Beyond the last point it lies
+    above the last chord, until that falls to the floor. A chord is continued from the lower end of its nearer point,
+    by that end of its slope which keeps it low. What meets no proper corner (by rounding) is one line.
     """
-    rises = (lower[1:] - upper[:-1]) / (x[1:] - x[:-1])  # of the lines that are continued to the right
-    falls = (upper[1:] - lower[:-1]) / (x[1:] - x[:-1])  # to the left
-    left, right, s, t = x[1:-2], x[2:-1], rises[:-2], falls[2:]
-    apart = np.where(t == s, np.inf, t - s)
-    crossing = np.clip((lower[1:-2] - lower[2:-1] + t * right - s * left) / apart, left, right)
-    height = np.maximum(lower[1:-2] + s * (crossing - left), lower[2:-1] + t * (crossing - right))
-    first, last = lower[1] - falls[1] * (x[1] - x[0]), lower[-2] + rises[-2] * (x[-1] - x[-2])
-    points = np.concatenate([x, crossing, x[[0, -1]]])
-    return points, np.clip(np.concatenate([lower, height, [first, last]]), 0.0, 1.0)
+    s = np.append(-1.0, np.clip(slopes.lower[:-1], -1.0, 0.0))
+    t = np.append(np.clip(slopes.upper[1:], -1.0, 0.0), 0.0)
+    a, b, proper = x[:-1], x[1:], t > s
+    crossing = (height[:-1] - height[1:] + t * b - s * a) / np.where(proper, t - s, np.inf)
+    crossing = np.where(proper, np.clip(crossing, a, b), b)
+    onward = height[:-1] + s * (crossing - a)
+    corner = np.where(proper, np.maximum(onward, height[1:] + t * (crossing - b)), onward)
+    falls = max(float(-slopes.lower[-1]), 1e-290)
+    end = min(x[-1] + min(max(height[-1] - floor, 0.0) / falls, 1e290), 1e290)
+    return np.append(crossing, end), np.append(corner, floor)
