@@ -60,8 +60,9 @@ def enclosed(alpha: Array, epsilon: Array, delta: Bounds, floor: float) -> Bound
     points, least = _minorant(middle, heights, slopes, floor)
     points, least = np.append(middle, points), np.append(heights, least)
     above = np.max(_values(alpha, points * (1 - 1e-14), least), axis=1)
-    lower = np.clip(below - ROUNDING, 0.0, 1.0 - alpha)
-    return Bounds(lower=lower, upper=np.maximum(lower, np.clip(above + ROUNDING, 0.0, 1.0 - alpha)))
+    most = 1.0 - Bounds.exact(alpha)
+    lower = np.clip(below - ROUNDING, 0.0, np.maximum(most.lower, 0.0))
+    return Bounds(lower=lower, upper=np.maximum(lower, np.clip(above + ROUNDING, 0.0, most.upper)))
 
 
 def _guess(alpha: Array, advantage: float) -> Array:
