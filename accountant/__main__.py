@@ -24,11 +24,14 @@ from accountant import (
     dp_sgd,
     epsilon_bounds,
 )
+from accountant import risk as risks
 from accountant.compare import compare as compared
-from accountant.core.ask import stated
-from accountant.core.profile import Claim
+from accountant.core.ask import named, stated
+from accountant.core.profile import Claim, Profile
+from mechanisms.core.bounds import Bounds
 from mechanisms.core.command_line import at_least, at_most, outward, run
 from mechanisms.core.errors import InvalidParameter, NumericalFailure, UnsupportedProcess
+from mechanisms.core.process import Adjacency
 from mechanisms.core.serialise import from_json
 from mechanisms.core.version import VERSION
 
@@ -46,6 +49,7 @@ Delta = Annotated[float, typer.Option(help="δ in [0, 1].")]
 Epsilon = Annotated[float, typer.Option(help="ε >= 0.")]
 Neighbours = Annotated[str, typer.Option("--adjacency", help="add_remove, replace_one or zero_out.")]
 Name = Annotated[str, typer.Option("--accountant", help="A name of accountant.available(), or all.")]
+OneName = Annotated[str, typer.Option("--accountant", help="A name of accountant.available().")]
 NoAnswer = tuple[str, str]  # refused or failed, and why
 CALIBRATIONS: dict[str, Callable[..., float]] = {
     "delta": calibrate_delta,
@@ -177,6 +181,41 @@ def compare(
             value = f"about {row.estimate.value:.7g}" if row.estimate is not None else "none"
             table.add_row(row.accountant, value, escape(row.reason))
     Console().print(table)
+
+
+@app.command()
+def risk(
+    noise_multiplier: NoiseMultiplier,
+    sample_rate: SampleRate,
+    steps: Steps,
+    adjacency: Neighbours = "add_remove",
+    accountant: OneName = "tightest",
+    as_json: Json = False,
+) -> None:
+    """Bound what attackers gain: membership, reconstruction."""
+    process = dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
+    found = _risks(named(accountant).profile(process, adjacency=Adjacency.parse(adjacency)))
+    if as_json:
+        entries = [{"risk": name, "lower": ends.lower, "upper": ends.upper, "blind": b} for name, ends, b in found]
+        document = {"schema": "dp-calipers/risks/1", "library": VERSION, "adjacency": adjacency, "risks": entries}
+        print(json.dumps(document, allow_nan=False))
+        return
+    table = Table("of the best attack", escape("[lower, upper]"), "blind guess", caption=f"{accountant}, {adjacency}")
+    for name, ends, blind in found:
+        table.add_row(name, outward(ends, 6), f"{blind:g}")
+    Console().print(table)
+
+
+def _risks(profile: Profile) -> list[tuple[str, Bounds, float]]:
+    """Return the name, the bounds and the value of a blind guess of each risk in the table."""
+    rates = [0.001, 0.01, 0.1]
+    power = risks.true_positive_rate(profile, false_positive_rate=rates)
+    return [
+        ("membership advantage", risks.advantage(profile), 0.0),
+        *((f"TPR at FPR {rate:g}", power[i], rate) for i, rate in enumerate(rates)),
+        ("membership error at prior 0.5", risks.bayes_error(profile, prior=0.5), 0.5),
+        ("reconstruction at prior success 0.01", risks.reconstruction(profile, prior_success=0.01), 0.01),
+    ]
 
 
 def _answers(ask: Callable[[str], Claim], accountant: str) -> dict[str, Claim | NoAnswer]:

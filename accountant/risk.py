@@ -126,7 +126,8 @@ def bayes_error(given: Profile | Claim, *, prior: ArrayLike = 0.5) -> Bounds:
     small = where(chosen <= 0.5, Bounds.exact(chosen), 1.0 - Bounds.exact(chosen)).clip(0.0, 0.5)
     odds = (log(1.0 - small) - log(small)).clip(0.0, LARGEST)
     certain = (chosen == 0.0) | (chosen == 1.0)
-    return where(certain, Bounds.exact(np.zeros_like(chosen)), small * (1.0 - _delta(_profile(given), odds)))
+    error = (small * (1.0 - _delta(_profile(given), odds))).clip(0.0, small.upper)
+    return where(certain, Bounds.exact(np.zeros_like(chosen)), error)
 
 
 def posterior(given: Profile | Claim, *, prior: ArrayLike) -> Bounds:

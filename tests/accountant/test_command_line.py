@@ -111,7 +111,28 @@ def test_an_explanation_of_a_closed_form_names_the_rounding_of_floats(capsys):
             assert word in out
 
 
+def test_risks_are_a_table_and_strict_json(capsys):
+    status, out, err = asked(capsys, "risk", "--noise-multiplier", "1", "--sample-rate", "1", "--steps", "1")
+    assert status == 0 and err == ""
+    for cell in (
+        "[0.382924, 0.382925]",
+        "[0.308537, 0.308538]",
+        "TPR at FPR 0.001",
+        "reconstruction at prior success 0.01",
+        "tightest, add_remove",
+    ):
+        assert cell in out
+    status, out, _ = asked(capsys, "risk", *QUICK, "--json", "--adjacency", "replace_one", "--accountant", "gdp")
+    document = json.loads(out)
+    assert status == 0 and document["schema"] == "dp-calipers/risks/1" and document["adjacency"] == "replace_one"
+    advantage, *rest = document["risks"]
+    assert advantage["lower"] <= math.erf(math.sqrt(10) / 2 / math.sqrt(2)) <= advantage["upper"] and len(rest) == 5
+    assert all(entry["lower"] <= entry["upper"] for entry in rest)
+
+
 MISTAKES = [
+    (["risk", *QUICK, "--accountant", "all"], "name must be one of"),
+    (["risk", *QUICK, "--delta", "1e-5"], "No such option"),
     (["epsilon", *QUICK, "--delta", "2"], "delta must lie in [0, 1], got 2."),
     (["epsilon", *QUICK, "--delta", "nan"], "delta must be a number, got nan."),
     (["epsilon", *QUICK, "--delta", "x"], "Invalid value for '--delta'"),
