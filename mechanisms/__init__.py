@@ -10,7 +10,7 @@ from mechanisms.approximate_dp import ApproximateDP
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.discover import implementations as _implementations
 from mechanisms.core.discrete_pair import DiscretePair
-from mechanisms.core.errors import DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
+from mechanisms.core.errors import BudgetExceeded, DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Allocated, Compose, Mechanism, Process, Repeat, Sampled, leaves
 from mechanisms.core.randomness import KeyedSource, Source, SystemSource
@@ -38,6 +38,7 @@ __all__ = [
     "ApproximateDP",
     "BallsInBins",
     "Bounds",
+    "BudgetExceeded",
     "Compose",
     "DPError",
     "DiscretePair",

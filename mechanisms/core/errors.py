@@ -15,3 +15,7 @@ class UnsupportedProcess(DPError, TypeError):
 
 class NumericalFailure(DPError, ArithmeticError):
     """A certified number could not be had within the work budget; the message names the knob to turn."""
+
+
+class BudgetExceeded(DPError, RuntimeError):
+    """A step would cost more than is left of a privacy budget: it must not run; the message says what is left."""
