@@ -18,14 +18,20 @@ from accountant.core.curve import Curve
 from accountant.core.estimate import Estimate
 from accountant.core.ledger import ErrorLine
 from accountant.core.profile import Claim, Profile
+from accountant.filters import ApproximateDPFilter, RenyiFilter, ZCDPFilter
+from accountant.odometer import Odometer
 
 __all__ = [
     "Accountant",
+    "ApproximateDPFilter",
     "Claim",
     "Curve",
     "ErrorLine",
     "Estimate",
+    "Odometer",
     "Profile",
+    "RenyiFilter",
+    "ZCDPFilter",
     "available",
     "calibrate_delta",
     "calibrate_noise_multiplier",

@@ -1,0 +1,247 @@
+"""Filters: formulas, the very boundary, and adversaries whose runs are priced exactly."""
+
+import copy
+import math
+import pickle
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+
+from accountant import ApproximateDPFilter, Odometer, RenyiFilter, ZCDPFilter, available
+from accountant.core.adaptive import concentration, upward, whole
+from accountant.rdp import RDP
+from mechanisms import (
+    Adjacency,
+    ApproximateDP,
+    BudgetExceeded,
+    Compose,
+    Gaussian,
+    InvalidParameter,
+    Laplace,
+    Mechanism,
+    Poisson,
+    PureDP,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+)
+from tests.adversaries import LARGE, SMALL, answers, strategies
+
+WHOLE_RUN = {"epsilon": 1.0, "delta": 0.05}
+
+
+def steps_allowed(budget, step, most=10**4):
+    for taken in range(most):
+        if not budget.allows(step):
+            return taken
+        budget.spend(step)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("one", "steps", "slack", "epsilon"), [(0.1, 100, 1e-6, 5.756521769757), (0.5, 20, 1e-5, 13.229830131447)]
+)
+def test_as_many_steps_as_the_theorem_of_whitehouse_et_al_allows(one, steps, slack, epsilon):
+    """(2 log(1/δ') Σ ε²)^½ + Σ ε² / 2 <= ε, at 13 digits of its values on either side of the boundary."""
+    given = {"delta": slack, "slack": slack, "adjacency": "add_remove"}
+    old = {**given, "conversion": "bun_steinke"}
+    assert steps_allowed(ApproximateDPFilter(epsilon=epsilon + 1e-11, **old), (one, 0.0)) == steps
+    assert steps_allowed(ApproximateDPFilter(epsilon=epsilon - 1e-11, **old), (one, 0.0)) == steps - 1
+    assert steps_allowed(ApproximateDPFilter(epsilon=epsilon, **given), (one, 0.0)) >= 1.1 * steps
+
+
+@given(st.floats(0.01, 20.0), st.floats(1e-12, 0.5))
+def test_the_better_conversion_allows_more_and_keeps_the_target(epsilon, delta):
+    old = concentration(epsilon=epsilon, delta=delta, conversion="bun_steinke")
+    new = concentration(epsilon=epsilon, delta=delta)
+    assert old + 2 * math.sqrt(old * -math.log(delta)) == pytest.approx(epsilon, rel=1e-9)
+    assert new >= old * (1 - 1e-6)
+
+    def kept(log_order):
+        alpha = 1 + math.exp(log_order)
+        return alpha * new + math.log1p(-1 / alpha) - (math.log(delta) + math.log(alpha)) / (alpha - 1)
+
+    coarse = min(np.linspace(-7, 14, 400), key=kept)
+    best = optimize.minimize_scalar(
+        kept, bounds=(coarse - 0.1, coarse + 0.1), method="bounded", options={"xatol": 1e-9}
+    )
+    assert epsilon * (1 - 1e-4) <= best.fun <= epsilon * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("step", [0.25, 0.1, 1e-3, 3e-320])
+def test_a_budget_is_spent_to_the_last_unit_and_no_further(step):
+    """Ten steps fit a budget of ten times the step, computed exactly and rounded up; below it only nine do."""
+    ten = Fraction(step) * 10
+    budget = upward(10 * whole(step))
+    below = budget if Fraction(budget) < ten else math.nextafter(budget, 0)
+    below = below if Fraction(below) < ten else math.nextafter(below, 0)
+    assert Fraction(budget) >= ten > Fraction(below)
+    assert steps_allowed(RenyiFilter(budget=budget, order=2.0, adjacency="add_remove"), step) == 10
+    assert steps_allowed(RenyiFilter(budget=below, order=2.0, adjacency="add_remove"), step) == 9
+
+
+def test_a_refused_step_costs_nothing_and_names_what_is_left():
+    budget = RenyiFilter(budget=1.0, order=2.0, adjacency="add_remove")
+    budget.spend(0.75)
+    with pytest.raises(BudgetExceeded, match=r"RenyiFilter: 0.5 would exceed the budget; left are 0.25"):
+        budget.spend(0.5)
+    budget.spend(0.25)
+    assert budget.left == (0.0,) and not budget.allows(5e-324) and budget.allows(0.0)
+    with pytest.raises(BudgetExceeded):
+        budget.spend(Gaussian(noise_multiplier=0.0))
+    assert pickle.loads(pickle.dumps(budget)).left == (0.0,)
+
+
+def test_prices_are_those_of_the_theory():
+    gaussian, order = Gaussian(noise_multiplier=2.0), 5.0
+    renyi = RenyiFilter(budget=1.0, order=order, adjacency="add_remove")
+    assert renyi.price(gaussian) == pytest.approx((order / 8,), rel=1e-14)
+    assert renyi.price(Repeat(gaussian, 7)) == pytest.approx((7 * order / 8,), rel=1e-14)
+    assert RenyiFilter(budget=1.0, order=order, adjacency="replace_one").price(gaussian) == pytest.approx((order / 2,))
+    sampled = Sampled(gaussian, Poisson(probability=0.01))
+    known = RDP(orders=(order,)).profile(sampled, adjacency=Adjacency.ADD_REMOVE).curves
+    assert renyi.price(sampled) == (max(curve.divergences[0] for _, curve in known),)
+    assert renyi.price(Compose(())) == (0.0,)
+    concentrated = ZCDPFilter(**WHOLE_RUN, adjacency="add_remove")
+    mixed = Compose((gaussian, Laplace(noise_multiplier=4.0)))
+    assert concentrated.price(mixed) == pytest.approx((1 / 8 + 1 / 32,), rel=1e-14)
+    approximate = ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove")
+    stated = ApproximateDP(epsilon=0.5, delta=1e-3, adjacency="add_remove")
+    assert approximate.price(Repeat(stated, 3)) == pytest.approx((0.75, 3e-3), rel=1e-14)
+    assert approximate.price(Repeat(stated, 3))[1] >= 3e-3 and approximate.price((0.5, 1e-3))[0] >= 0.25
+
+
+def test_a_renyi_budget_keeps_the_target_it_was_made_for():
+    made = RenyiFilter.within(epsilon=2.0, delta=1e-5, order=12.0, adjacency="add_remove")
+    assert made.epsilon(1e-5) == pytest.approx(2.0, rel=1e-12) and made.epsilon(1e-3) < 2.0
+    truth = made.budget + math.log(11 / 12) - (math.log(1e-5) + math.log(12)) / 11
+    assert made.epsilon(1e-5) == pytest.approx(truth, rel=1e-12) and made.epsilon(1e-5) >= truth
+    with pytest.raises(InvalidParameter, match=r"order must be large enough for epsilon=0\.1 and delta=1e-05, got 2"):
+        RenyiFilter.within(epsilon=0.1, delta=1e-5, order=2.0, adjacency="add_remove")
+
+
+def runs(budget, strategy, depth, seen=(), p=1.0, q=1.0):
+    """All runs of an adversary who picks each step by the outcomes before it, or stops: (seen, p, q, what is left).
+
+    The strategy gets the outcomes and whether each of the two steps is allowed.
+    """
+    affordable = tuple(budget.allows(step) for step in ((LARGE, 0.0), (SMALL, 0.0)))
+    choice = strategy(seen) if depth else None
+    if choice is None or not affordable[choice]:
+        return [(seen, p, q)]
+    epsilon = (LARGE, SMALL)[choice]
+    after = copy.copy(budget)
+    after.spend((epsilon, 0.0))
+    found = []
+    for outcome, (with_it, without) in enumerate(answers(epsilon)):
+        found += runs(after, strategy, depth - 1, (*seen, outcome), p * with_it, q * without)
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(strategies)
+def test_no_adaptive_adversary_exceeds_the_whole_budget(strategy):
+    """δ(ε) of the whole run, summed exactly over all outcomes, for answers whose ε depends on those before."""
+    budget = ApproximateDPFilter(epsilon=1.6, delta=0.05, slack=0.05, adjacency="replace_one")
+    found = runs(budget, strategy, 10)
+    assert math.fsum(p for _, p, _ in found) == pytest.approx(1.0)
+    for ends in ([(p, q) for _, p, q in found], [(q, p) for _, p, q in found]):
+        assert math.fsum(max(a - math.exp(1.6) * b, 0.0) for a, b in ends) <= 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Mechanism):
+    """A mechanism that counts how often it is asked for its pair."""
+
+    asked: list[int] = field(compare=False)
+    noise: float = 30.0
+
+    def pairs(self, adjacency: Adjacency) -> Any:
+        self.asked.append(1)
+        return Gaussian(noise_multiplier=self.noise).pairs(adjacency)
+
+    def release(self, value: Any, *, sensitivity: float, randomness: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        RenyiFilter(budget=1e9, order=7.25, adjacency="add_remove"),
+        ZCDPFilter(epsilon=1e6, delta=1e-5, adjacency="add_remove"),
+        Odometer(adjacency="add_remove"),
+    ],
+    ids=lambda ledger: type(ledger).__name__,
+)
+def test_a_million_steps_price_an_equal_step_once_and_lose_nothing(ledger):
+    step = Counted(asked=[], noise=30.0 + len(type(ledger).__name__))
+    price, once = ledger.price(step), len(step.asked)
+    for _ in range(1_000_000):
+        ledger.spend(step)
+    assert len(step.asked) == once > 0
+    assert ledger._spent == tuple(1_000_000 * whole(one) for one in price)
+
+
+def test_they_are_no_accountants():
+    assert not {"filters", "odometer", "risk"} & set(available())
+
+
+MISTAKES = [
+    (lambda: RenyiFilter(budget=-1.0, order=2.0, adjacency="add_remove"), "budget must be at least 0, got -1"),
+    (lambda: RenyiFilter(budget=1.0, order=1.0, adjacency="add_remove"), "order must be above 1, got 1"),
+    (lambda: RenyiFilter(budget=1.0, order=math.inf, adjacency="add_remove"), "order must be finite"),
+    (lambda: RenyiFilter(budget=1.0, order=2.0, adjacency="both"), "name must be one of"),
+    (lambda: ZCDPFilter(epsilon=1.0, delta=0.0, adjacency="add_remove"), "delta must be above 0, got 0"),
+    (lambda: ZCDPFilter(epsilon=1.0, delta=1.0, adjacency="add_remove"), "delta must be below 1, got 1"),
+    (lambda: ZCDPFilter(epsilon=math.nan, delta=0.1, adjacency="add_remove"), "epsilon must be a number, got nan"),
+    (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.06, adjacency="add_remove"), "slack must be at most delta=0.05"),
+    (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.0, adjacency="add_remove"), "slack must be above 0"),
+    (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove", conversion="x"), "conversion must"),
+    (lambda: Odometer(adjacency="add_remove", orders=()), "orders must name at least one"),
+    (lambda: Odometer(adjacency="add_remove", orders=(0.5,)), "order must be above 1, got 0.5"),
+    (lambda: Odometer(adjacency="add_remove").epsilon(0.0), "delta must be above 0"),
+    (lambda: Odometer(adjacency="add_remove").spend(0.5), "Odometer: step must be a process, got 0.5"),
+    (lambda: RenyiFilter(budget=1.0, order=2.0, adjacency="add_remove").allows(-0.1), "step must be at least 0"),
+    (lambda: RenyiFilter(budget=1.0, order=2.0, adjacency="add_remove").spend("0.1"), "step must be a real number"),
+    (lambda: ZCDPFilter(**WHOLE_RUN, adjacency="add_remove").spend(math.inf), "step must be finite"),
+    (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove").spend(0.1), "or a pair"),
+    (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove").spend((0.1, 2)), "delta must lie in"),
+]
+
+
+@pytest.mark.parametrize(("ask", "message"), MISTAKES)
+def test_mistakes_are_named(ask, message):
+    with pytest.raises(InvalidParameter, match=message):
+        ask()
+
+
+@pytest.mark.parametrize(
+    ("budget", "step", "why"),
+    [
+        (
+            ZCDPFilter(**WHOLE_RUN, adjacency="add_remove"),
+            Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.1)),
+            "no b",
+        ),
+        (
+            ZCDPFilter(**WHOLE_RUN, adjacency="add_remove"),
+            ApproximateDP(epsilon=1.0, delta=0.1, adjacency="add_remove"),
+            "lose everything",
+        ),
+        (ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove"), Gaussian(noise_multiplier=1.0), "no b"),
+        (
+            RenyiFilter(budget=1.0, order=2.0, adjacency="add_remove"),
+            PureDP(epsilon=1.0, adjacency="replace_one"),
+            "replace_one",
+        ),
+    ],
+)
+def test_what_has_no_price_is_refused_by_name(budget, step, why):
+    with pytest.raises(UnsupportedProcess, match=why):
+        budget.allows(step)
