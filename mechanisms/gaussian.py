@@ -158,6 +158,10 @@ class GaussianPair(DominatingPair):
         """Return the Gaussian pair of shift √times μ             [DRS22, Cor 3.3]."""
         return GaussianPair(shift=sqrt(Bounds.exact(float(times))) * self.shift, attained=self.attained)
 
+    def group(self, size: int) -> GaussianPair:
+        """Return the Gaussian pair of shift size · μ: so far do that many records move a query, if they all agree."""
+        return GaussianPair(shift=float(size) * self.shift, attained=self.attained)
+
     def times(self, other: DominatingPair) -> GaussianPair:
         """Return the Gaussian pair of shift √(μ² + ν²)           [DRS22, Cor 3.3].
 

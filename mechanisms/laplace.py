@@ -184,6 +184,10 @@ class LaplacePair(DominatingPair):
         """In closed form."""
         return cumulants(self._middle, powers)
 
+    def group(self, size: int) -> LaplacePair:
+        """Return the Laplace pair of shift size · s: so far do that many records move a query, if they all agree."""
+        return LaplacePair(shift=float(size) * self.shift, attained=self.attained)
+
     def reverse(self) -> LaplacePair:
         """Return the pair itself: mirrored at s/2, Lap(s, 1) against Lap(0, 1) is Lap(0, 1) against Lap(s, 1)."""
         return self

@@ -1,4 +1,7 @@
-"""Pairs with finitely many values of the loss: of discrete mechanisms and of stated guarantees."""
+"""Pairs with finitely many values of the loss: of discrete mechanisms and of stated guarantees.
+
+[DR14] C. Dwork, A. Roth. The Algorithmic Foundations of Differential Privacy. 2014.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, largest, log, log1p
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
@@ -178,6 +181,30 @@ class DiscretePair(DominatingPair):
             infinite_mass=self.missing_mass,
             missing_mass=self.infinite_mass,
             attained=self.attained,
+        )
+
+    def group(self, size: int) -> DiscretePair:
+        """Return the (kε, δ Σ_{i<k} e^{iε}) randomised response of group privacy for k = size        [DR14].
+
+        ε is the largest loss, δ the larger one of the infinite and the missing mass: what this pair promises.
+        """
+        if size == 1 or (not self.losses and self.infinite_mass.lower >= 1):
+            return self
+        one = self._losses()
+        epsilon = float(np.max(np.abs([one.lower, one.upper]), initial=0.0))
+        lost = largest([self.infinite_mass, self.missing_mass]).upper
+        whole = float((float(size) * Bounds.exact(epsilon)).upper)
+        growth = (
+            Bounds.exact(float(size)) if epsilon == 0 else expm1(Bounds.exact(whole)) / expm1(Bounds.exact(epsilon))
+        )
+        delta = Bounds.exact(float((Bounds.exact(lost) * growth).clip(0.0, 1.0).upper)) if lost else Bounds.exact(0.0)
+        shares = [(1.0 - delta) / (1.0 + exp(Bounds.exact(sign * whole))) for sign in (1.0, -1.0)]
+        return DiscretePair(
+            losses=(-whole, whole),
+            masses=tuple(share.clip(0.0, 1.0) for share in shares),
+            infinite_mass=delta,
+            missing_mass=delta,
+            attained=False,
         )
 
     def _losses(self) -> Bounds:

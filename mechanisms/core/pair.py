@@ -138,6 +138,19 @@ class DominatingPair(ABC):
             "If each step draws its own sample, put the sampling inside: Repeat(Sampled(mechanism, ...), times)."
         )
 
+    def group(self, size: int) -> DominatingPair:
+        """Return a pair for neighbours that differ by `size` records where this one is for those that differ by one.
+
+        Raises:
+            UnsupportedProcess: where none is known.
+        """
+        if size == 1:
+            return self
+        raise UnsupportedProcess(
+            f"{type(self).__name__}: no pair for groups of records is known. Use a base that has one: Gaussian(...), "
+            "Laplace(...), or a guarantee such as PureDP(...)."
+        )
+
     def times(self, other: DominatingPair) -> DominatingPair:
         """Return the pair of this one and `other`, independent, where it has a closed form.
 
