@@ -87,7 +87,9 @@ def log_excess(loss: Array, probability: float, power: float) -> Bounds:
     grown = power * log1p(moved)
     sign = float(np.sign(power * (power - 1.0)))
     near = log(sign * (expm1(grown) - power * moved))
-    far = (sign > 0) & (grown.lower > FAR) & (grown.lower > 1.0 + np.log1p(abs(power) * np.maximum(moved.upper, 0.0)))
+    with np.errstate(over="ignore"):
+        size = 1.0 + np.log1p(abs(power) * np.maximum(moved.upper, 0.0))
+    far = (sign > 0) & (grown.lower > FAR) & (grown.lower > size)
     if not np.any(far):
         return near
     taken = log1p((power * moved).clip(-0.5, np.inf)) - grown if power > 0 else -grown
@@ -115,8 +117,10 @@ def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: floa
     share = (expm1(Bounds(lower=ends[0], upper=ends[1]) - low) / expm1(Bounds.exact(high) - low)).clip(0.0, 1.0)
     chord = at_low * (1.0 - share.lower) + at_high * share.upper
     slack = 1e-15 * (8 + len(low))
-    upper = float(np.sum(chord)) + (beyond if np.any(last) else 0.0)
-    return Bounds(lower=float(np.sum(below)) * (1 - slack - 1e-12), upper=upper * (1 + slack))
+    with np.errstate(over="ignore"):
+        upper = float(np.sum(chord)) + (beyond if np.any(last) else 0.0)
+        lower = min(float(np.sum(below)), 1e308)
+    return Bounds(lower=lower * (1 - slack - 1e-12), upper=upper * (1 + slack))
 
 
 def cumulants(pair: DominatingPair, powers: Array) -> tuple[Array, Array, Array]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import up
+from mechanisms.core.copies import with_replacement_pairs
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.fixed_size import Base, fixed_size_pairs
 from mechanisms.core.pair import DominatingPair
@@ -191,6 +192,15 @@ class WithReplacement(Sampling):
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", validate.count("WithReplacement", "records", self.records, least=1))
         object.__setattr__(self, "batch_size", validate.count("WithReplacement", "batch_size", self.batch_size))
+
+    @property
+    def empty(self) -> bool:
+        """Whether batches hold nothing."""
+        return self.batch_size == 0
+
+    def pairs(self, base: Base, adjacency: str) -> Pairs:
+        """Return the pairs of `mechanisms.core.copies`: a record may be drawn several times."""
+        return with_replacement_pairs(base, adjacency, batch_size=self.batch_size, records=self.records)
 
 
 @dataclass(frozen=True, slots=True)

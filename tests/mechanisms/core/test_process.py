@@ -255,7 +255,11 @@ UNSUPPORTED = [
     (Allocated(Repeat(G, 3), Shuffled()), "Shuffled: no proved bound under add_remove.*Poisson sampling does not hold"),
     (Allocated(Repeat(RandomizedResponse(epsilon=1.0), 3), BallsInBins()), "its neighbours are replace_one"),
     (Sampled(G, FixedSize(batch_size=2, records=2)), "FixedSize: batch_size must be less than records"),
-    (Sampled(G, WithReplacement(batch_size=1, records=2)), "WithReplacement: no proved pair"),
+    (Sampled(G, WithReplacement(batch_size=1, records=1)), "WithReplacement: records must be at least 2"),
+    (
+        Sampled(G, WithReplacement(batch_size=500, records=2)),
+        "WithReplacement: a record must be drawn 250 times at most",
+    ),
     (Sampled(G, TruncatedPoisson(probability=0.5, largest_batch=2)), "TruncatedPoisson: no proved pair"),
     (RandomizedResponse(epsilon=1.0), "RandomizedResponse: its neighbours are replace_one, got add_remove"),
     (Sampled(RandomizedResponse(epsilon=1.0), HALF), "RandomizedResponse: its neighbours are replace_one"),
