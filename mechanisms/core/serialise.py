@@ -83,7 +83,8 @@ def _decode(value: Any) -> Any:
         raise InvalidParameter(f"from_json: type must be one of {', '.join(sorted(known))}, got {value.get('type')!r}.")
     given = {name: _decode(item) for name, item in value.items() if name != "type"}
     expected = {field.name for field in dataclasses.fields(kind)}
-    if set(given) != expected:
+    later = {field.name for field in dataclasses.fields(kind) if field.metadata.get("added_later")}
+    if not expected - later <= set(given) <= expected:
         raise InvalidParameter(
             f"from_json: {kind.__name__} must have the fields {sorted(expected)}, got {sorted(given)}."
         )
