@@ -16,7 +16,7 @@ dominate the sampled step, and are attained where the step's pair is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from mechanisms.core.fixed_size import Base, fixed_size_pairs
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove
 from mechanisms.core.poisson_replaced import poisson_replaced
+from mechanisms.core.truncated import truncated_pairs
 
 if TYPE_CHECKING:
     from mechanisms.core.process import Adjacency, Pairs, Process
@@ -146,15 +147,46 @@ class Poisson(Sampling):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TruncatedPoisson(Sampling):
-    """Poisson sampling whose batch, when larger than `largest_batch`, is cut to a random part of that size."""
+    """Poisson sampling whose batch, when larger than `largest_batch`, is cut to a random part of that size.
+
+    Args:
+        probability: in [0, 1].
+        largest_batch: at least 1.
+        records: their number, under add/remove in the larger dataset, if it may be relied on: it tells how rarely
+            batches are cut; without it every batch counts as one that is.
+
+    >>> TruncatedPoisson(probability=0.01, largest_batch=150, records=10_000).largest_batch
+    150
+    """
 
     probability: float
     largest_batch: int
+    records: int | None = field(default=None, metadata={"added_later": True})  # old files lack it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "probability", Poisson(probability=self.probability).probability)
         largest = validate.count("TruncatedPoisson", "largest_batch", self.largest_batch, least=1)
         object.__setattr__(self, "largest_batch", largest)
+        if self.records is not None:
+            records = validate.count("TruncatedPoisson", "records", self.records, least=1)
+            object.__setattr__(self, "records", records)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the probability is 0."""
+        return self.probability == 0.0
+
+    def pairs(self, base: Base, adjacency: str) -> Pairs:
+        """Return the pairs of `mechanisms.core.truncated`."""
+        plain = Poisson(probability=self.probability)
+        return truncated_pairs(
+            base,
+            adjacency,
+            lambda step: plain.pairs(step, adjacency),
+            probability=self.probability,
+            largest=self.largest_batch,
+            records=self.records,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

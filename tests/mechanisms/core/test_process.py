@@ -260,7 +260,10 @@ UNSUPPORTED = [
         Sampled(G, WithReplacement(batch_size=500, records=2)),
         "WithReplacement: a record must be drawn 250 times at most",
     ),
-    (Sampled(G, TruncatedPoisson(probability=0.5, largest_batch=2)), "TruncatedPoisson: no proved pair"),
+    (
+        Sampled(G, TruncatedPoisson(probability=1e-9, largest_batch=20, records=10**10)),
+        "TruncatedPoisson: records must be at most",
+    ),
     (RandomizedResponse(epsilon=1.0), "RandomizedResponse: its neighbours are replace_one, got add_remove"),
     (Sampled(RandomizedResponse(epsilon=1.0), HALF), "RandomizedResponse: its neighbours are replace_one"),
 ]
