@@ -11,6 +11,7 @@ from mechanisms.core.bounds import Bounds
 from mechanisms.core.discover import implementations as _implementations
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import BudgetExceeded, DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
+from mechanisms.core.group import Group
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Allocated, Compose, Mechanism, Process, Repeat, Sampled, leaves
 from mechanisms.core.randomness import KeyedSource, Source, SystemSource
@@ -45,6 +46,7 @@ __all__ = [
     "DominatingPair",
     "FixedSize",
     "Gaussian",
+    "Group",
     "InvalidParameter",
     "KeyedSource",
     "Laplace",

@@ -40,10 +40,11 @@ NEGLIGIBLE, MOST_COPIES = 1e-32, 250
 ONE = Bounds(lower=1.0, upper=1.0)
 
 
-def binomial_weights(trials: int, share: Fraction) -> tuple[tuple[Bounds, ...], Bounds]:
+def binomial_weights(owner: str, trials: int, share: Fraction) -> tuple[tuple[Bounds, ...], Bounds]:
     """Return enclosures of the binomial probabilities of 0, …, K, and of what is beyond K, below 1e-32 or so.
 
     Args:
+        owner: who asks, for the message.
         trials: m >= 1.
         share: the probability of one success, in (0, 1).
 
@@ -60,8 +61,8 @@ def binomial_weights(trials: int, share: Fraction) -> tuple[tuple[Bounds, ...], 
             if weight == 0 or (2 * ratio < 1 and weight < NEGLIGIBLE):
                 return tuple(weights), Bounds(lower=0.0, upper=float(up(float(2 * weight))) if weight else 0.0)
     raise UnsupportedProcess(
-        f"WithReplacement: a record must be drawn {MOST_COPIES} times at most, but for a chance of {NEGLIGIBLE}, got "
-        f"batches of {trials} of {share.denominator} records. Use smaller batches."
+        f"{owner}: of {trials} chances of {float(share):.3g} at most {MOST_COPIES} may come true but for a probability "
+        f"of {NEGLIGIBLE}. Use smaller batches or groups."
     )
 
 
@@ -84,24 +85,24 @@ def with_replacement_pairs(base: Base, adjacency: str, *, batch_size: int, recor
         )
     if records == 1:
         return {direction: pair.group(batch_size) for direction, pair in base(adjacency).items()}
-    weights, beyond = binomial_weights(batch_size, Fraction(1, records))
+    weights, beyond = binomial_weights("WithReplacement", batch_size, Fraction(1, records))
     whole = base("replace_one")["replace"]
-    shown = _copies_of_a_normal(whole, weights, beyond)
+    shown = copies_of_a_normal(whole, weights, beyond)
     if adjacency == "add_remove" and shown is not None:
         return in_both_orders(shown, "remove", "add")
-    half = _some_copies(whole, weights, beyond)
+    half = some_copies(whole, weights, beyond)
     if adjacency == "add_remove":
         return in_both_orders(half, "remove", "add")
     merged = Merged(half=half)
     if adjacency == "zero_out":
-        shown = _copies_of_a_normal(base("zero_out")["remove"], weights, beyond)
+        shown = copies_of_a_normal(base("zero_out")["remove"], weights, beyond)
     found: dict[Direction, DominatingPair] = {"replace": merged}
     if adjacency == "zero_out":
         found = {"remove": merged, "add": merged}
     return found | (in_both_orders(shown, "witness", "witness_reversed") if shown and shown.attained else {})
 
 
-def _copies_of_a_normal(pair: DominatingPair, weights: tuple[Bounds, ...], beyond: Bounds) -> NormalsPair | None:
+def copies_of_a_normal(pair: DominatingPair, weights: tuple[Bounds, ...], beyond: Bounds) -> NormalsPair | None:
     """Return Σ b_k N(kν, 1) against N(0, 1) for the pair of a Gaussian step, None for others."""
     mixture = pair.mixture
     if not isinstance(mixture, NormalMixture) or mixture.probability < 1.0:
@@ -110,7 +111,7 @@ def _copies_of_a_normal(pair: DominatingPair, weights: tuple[Bounds, ...], beyon
     return NormalsPair(unit=mixture.shift, above=above, below=((0.0, ONE),), lost=beyond, attained=pair.attained)
 
 
-def _some_copies(pair: DominatingPair, weights: tuple[Bounds, ...], beyond: Bounds) -> DominatingPair:
+def some_copies(pair: DominatingPair, weights: tuple[Bounds, ...], beyond: Bounds) -> DominatingPair:
     """Return ((1 − η) Q + η P, Q), (P, Q) the pair of a group of k with probability b_k / η, k >= 1 public."""
     some = 1.0 - weights[0]
     parts = tuple((pair.group(k), weight / some) for k, weight in enumerate(weights) if k and weight.upper > 0)

@@ -72,6 +72,10 @@ class Process(ABC):
             UnsupportedProcess: if no such pair is known.
         """
 
+    def distributed(self) -> Process:
+        """Return the same process made of steps, for one that asks something of all the steps inside it."""
+        return self
+
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return a bound of the Rényi divergences of this process as one step, where one is known beside its pairs.
 
@@ -107,7 +111,7 @@ class Compose(Process):
             raise InvalidParameter("Compose: parts must be a sequence of processes, got a single one: Compose((a, b)).")
         if not isinstance(self.parts, Iterable):
             raise InvalidParameter(f"Compose: parts must be a sequence of processes, got {self.parts!r}.")
-        object.__setattr__(self, "parts", tuple(_process("Compose", part) for part in self.parts))
+        object.__setattr__(self, "parts", tuple(checked("Compose", part) for part in self.parts))
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the composed pair where the parts have one of closed form (Gaussians), so that it can be sampled."""
@@ -127,7 +131,7 @@ class Repeat(Process):
     times: int
 
     def __post_init__(self) -> None:
-        _process("Repeat", self.part)
+        checked("Repeat", self.part)
         object.__setattr__(self, "times", validate.count("Repeat", "times", self.times))
         if isinstance(self.part, Sampled) and isinstance(self.part.sampling, Allocation):
             raise InvalidParameter(
@@ -153,7 +157,7 @@ class Sampled(Process):
     sampling: Sampling
 
     def __post_init__(self) -> None:
-        _process("Sampled", self.part)
+        checked("Sampled", self.part)
         if isinstance(self.sampling, Allocation):
             raise InvalidParameter(
                 f"Sampled: {self.sampling!r} spans the steps of a run.\n"
@@ -240,7 +244,8 @@ def _simplified(node: Process) -> Process:
     if isinstance(node, Allocated) and (node.part.times <= 1 or not leaves(node.part.part)):
         return _simplified(node.part)
     if not isinstance(node, Sampled):
-        return node
+        found = node.distributed()
+        return node if found is node else _simplified(found)
     inside = leaves(node.part)
     if node.sampling.empty or not inside:
         return Compose(())
@@ -270,7 +275,12 @@ def _samplings(process: Process) -> tuple[Sampling, ...]:
     return tuple(sampling for part in parts for sampling in _samplings(part))
 
 
-def _process(owner: str, value: object) -> Process:
+def checked(owner: str, value: object) -> Process:
+    """Return `value` if it is a process.
+
+    Raises:
+        InvalidParameter: if it is none.
+    """
     if not isinstance(value, Process):
         raise InvalidParameter(f"{owner}: every part must be a process such as Gaussian(...), got {value!r}.")
     return value

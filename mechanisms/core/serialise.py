@@ -13,12 +13,13 @@ from typing import Any
 
 from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.group import Group
 from mechanisms.core.process import Allocated, Compose, Mechanism, Process, Repeat, Sampled
 from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
 from mechanisms.core.version import VERSION
 
 SCHEMA = "dp-calipers/process/1"
-NODES = (Compose, Repeat, Sampled, Allocated)
+NODES = (Compose, Repeat, Sampled, Allocated, Group)
 SCHEMES = (Poisson, TruncatedPoisson, FixedSize, WithReplacement, Shuffled, BallsInBins)
 
 

@@ -1,8 +1,8 @@
 """The pairs of steps on Poisson samples that are cut to a largest size B, uniformly at random.
 
-Reveal the size c of the sample of the other records, which does not depend on x. With c < B nothing is cut, and the step
-is a Poisson-sampled one. With c >= B a dataset without x shows R, a random batch of B of these c; one with x shows x
-with probability q B/(c + 1) <= q, in the place of one of them: (1 − q') R + q' P_x, q' <= q, as in
+Reveal the size c of the sample of the other records, which does not depend on x. With c < B nothing is cut, and the
+step is a Poisson-sampled one. With c >= B a dataset without x shows R, a random batch of B of these c; one with x shows
+x with probability q B/(c + 1) <= q, in the place of one of them: (1 − q') R + q' P_x, q' <= q, as in
 `mechanisms.core.fixed_size`, with its pairs for a share of q at most. So
 
     with probability P(c < B) the pair of the Poisson sample, else that of a batch of fixed size with γ = q

@@ -35,7 +35,7 @@ def held(bounds, exact):
 
 @pytest.mark.parametrize(("trials", "records"), [(1, 2), (10, 10), (3, 1000), (500, 1000)])
 def test_weights_are_binomial_and_what_they_leave_is_bounded(trials, records):
-    weights, beyond = binomial_weights(trials, Fraction(1, records))
+    weights, beyond = binomial_weights("test", trials, Fraction(1, records))
     exact = [Fraction(math.comb(trials, k) * (records - 1) ** (trials - k), records**trials) for k in range(trials + 1)]
     assert all(held(weight, truth) for weight, truth in zip(weights, exact, strict=False))
     assert sum(exact[len(weights) :]) <= Fraction(beyond.upper) < Fraction(1, 10**31) and beyond.lower == 0.0

@@ -258,7 +258,7 @@ UNSUPPORTED = [
     (Sampled(G, WithReplacement(batch_size=1, records=1)), "WithReplacement: records must be at least 2"),
     (
         Sampled(G, WithReplacement(batch_size=500, records=2)),
-        "WithReplacement: a record must be drawn 250 times at most",
+        "WithReplacement: of 500 chances of 0.5 at most 250 may come true",
     ),
     (
         Sampled(G, TruncatedPoisson(probability=1e-9, largest_batch=20, records=10**10)),

@@ -14,6 +14,7 @@ from mechanisms import (
     Compose,
     FixedSize,
     Gaussian,
+    Group,
     InvalidParameter,
     Laplace,
     Poisson,
@@ -34,6 +35,7 @@ from tests.strategies import any_processes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "reference" / "process_v1.json"
 GUARANTEES = GOLDEN.with_name("process_v1_guarantees.json")
+GROUPS = GOLDEN.with_name("process_v1_groups.json")
 GAUSSIAN = Gaussian(noise_multiplier=0.1)
 EVERYTHING = Compose(
     (
@@ -53,6 +55,13 @@ LATER = Compose(
         Sampled(Laplace(noise_multiplier=0.1), Poisson(probability=0.3)),
         Repeat(PureDP(epsilon=0.1, adjacency="replace_one"), 3),
         ApproximateDP(epsilon=0.7, delta=1e-300, adjacency="add_remove"),
+    )
+)
+
+OF_GROUPS = Compose(
+    (
+        Group(Repeat(Sampled(GAUSSIAN, Poisson(probability=0.3)), 7), 4),
+        Sampled(GAUSSIAN, TruncatedPoisson(probability=0.3, largest_batch=9, records=20)),
     )
 )
 
@@ -80,8 +89,12 @@ def test_the_golden_file_of_guarantees_loads_for_ever():
     assert from_json(GUARANTEES.read_text()) == LATER
 
 
+def test_the_golden_file_of_groups_loads_for_ever():
+    assert from_json(GROUPS.read_text()) == OF_GROUPS
+
+
 def test_the_golden_files_hold_every_kind_of_node():
-    text = GOLDEN.read_text() + GUARANTEES.read_text()
+    text = GOLDEN.read_text() + GUARANTEES.read_text() + GROUPS.read_text()
     for kind in (*NODES, *SCHEMES, *available().values()):
         assert f'"type": "{kind.__name__}"' in text, f"add {kind.__name__} to a golden file of its own"
 
