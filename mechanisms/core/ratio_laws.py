@@ -24,12 +24,14 @@ from mechanisms.core.bounds import Array, Bounds, exp, log, up
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
-POINTS = 640
+POINTS = 900
 RARE = 1e-34  # mass, of Q below or of P above, beyond which the grid has no points
 WIDEST = 600.0  # range of losses beyond which ratios leave the floats
 
 BESIDE = 1e-9  # how far beside the ends of a range the grid ends, so that atoms there are inside
 DOUBT = 1e-9  # relative, of a bin's mean, beyond which a collapsed law leaves the bin out
+
+UNDERFLOW = 1e-300  # mass of Q, far above what a sum's products may lose below the least float
 
 Kind = Literal["spread", "collapse"]
 
@@ -60,12 +62,20 @@ class RatioLaw:
 
     def plus(self, other: RatioLaw) -> RatioLaw:
         """Return the law of the sum of this one and an independent one of the same kind."""
-        values = np.add.outer(self.values, other.values).ravel()
-        masses = np.multiply.outer(self.masses, other.masses).ravel()
+        values, masses = self._sums(other)
         error = self.error + other.error + 4.0 * UNIT_ROUNDOFF
         shift = max(self.shift, other.shift) + UNIT_ROUNDOFF
         placed = _spread if self.kind == "spread" else _collapse
         return placed(values, masses, lost=self.lost + other.lost, error=error, shift=shift)
+
+    def _sums(self, other: RatioLaw) -> tuple[Array, Array]:
+        """Return the sums of two atoms and their masses; where both laws are the same, each pair of atoms once."""
+        if other is not self:
+            sums = np.add.outer(self.values, other.values), np.multiply.outer(self.masses, other.masses)
+            return sums[0].ravel(), sums[1].ravel()
+        one, two = np.triu_indices(len(self.values))
+        masses = self.masses[one] * self.masses[two]
+        return self.values[one] + self.values[two], np.where(one == two, masses, 2.0 * masses)
 
     def times(self, count: int) -> RatioLaw:
         """Return the law of the sum of `count` >= 1 independent copies."""
@@ -195,6 +205,8 @@ def _spread(values: Array, masses: Array, *, lost: float, error: float, shift: f
     placed[:-1] += np.bincount(index, masses * (1.0 - share), minlength=len(grid) - 1)
     terms = 2.0 * float(np.max(np.bincount(index))) + 8.0
     over = float(np.sum(masses * np.maximum(values - grid[-1], 0.0))) * (1.0 + len(values) * UNIT_ROUNDOFF)
+    placed[0] += UNDERFLOW
+    over += UNDERFLOW * float(np.max(values))
     return RatioLaw(
         values=grid,
         masses=placed,
