@@ -25,9 +25,9 @@ from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Pairs, Process
-from mechanisms.core.ratio_laws import RARE, WIDEST, Kind, ratio_pair, summed_ratios
+from mechanisms.core.ratio_laws import NARROWEST, RARE, WIDEST, Kind, ratio_pair, summed_ratios
 
-MOST_STEPS = 10**8  # beyond which the roundings of all masses would add up to a visible part of them
+MOST_STEPS = 10**8  # beyond which roundings would add up; the mean of more ratios is less in the convex order
 
 
 def pairs(step: Process, times: int, adjacency: Adjacency) -> Pairs:
@@ -43,11 +43,11 @@ def pairs(step: Process, times: int, adjacency: Adjacency) -> Pairs:
     for direction, pair in own.items():
         reverse = direction == "add"
         base = pair.reverse() if reverse else pair
-        if not representable(base, times):
+        if not representable(base):
             found[direction] = unamplified(pair)
             continue
-        found[direction] = spread_pair(base, times, reverse)
-        if pair.attained:
+        found[direction] = spread_pair(base, min(times, MOST_STEPS), reverse)
+        if pair.attained and times <= MOST_STEPS:
             found["witness_reversed" if reverse else "witness"] = collapsed_pair(base, times, reverse)
     return found
 
@@ -59,7 +59,7 @@ def _zeroed(step: Process, times: int) -> Pairs:
     except UnsupportedProcess:
         return {}
     pair = own["remove"]
-    if not pair.attained or not representable(pair, times):
+    if not pair.attained or not representable(pair) or times > MOST_STEPS:
         return {}
     return {"witness": collapsed_pair(pair, times, False), "witness_reversed": collapsed_pair(pair, times, True)}
 
@@ -84,9 +84,9 @@ def unamplified(pair: DominatingPair) -> DominatingPair:
     return pair if pair.infinite_mass.lower == 1.0 else replace(pair, attained=False)  # type: ignore[type-var]
 
 
-def representable(pair: DominatingPair, times: int) -> bool:
-    """Tell whether the ratios are floats, and so few that their roundings count for nothing."""
-    if pair.infinite_mass.upper == 1.0 or times > MOST_STEPS:
+def representable(pair: DominatingPair) -> bool:
+    """Tell whether the ratios are floats, and not all 1 to nearly as many digits as floats have."""
+    if pair.infinite_mass.upper == 1.0:
         return False
     low, high = pair.loss_range(RARE)
-    return max(-low, high) < WIDEST
+    return NARROWEST < max(-low, high) < WIDEST

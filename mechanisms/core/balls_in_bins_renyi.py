@@ -28,7 +28,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from mechanisms.core.balls_in_bins import representable
+from mechanisms.core.balls_in_bins import MOST_STEPS, representable
 from mechanisms.core.bounds import Bounds, exp, expm1, log, log1p
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
@@ -78,9 +78,10 @@ def renyi(step: Process, times: int, adjacency: Adjacency) -> BallsInBinsRenyi:
             "BallsInBins: no Rényi bound beside its pairs is known under replace_one. Use accountant='pld'."
         )
     own = step.pairs(adjacency)
-    if not all(representable(pair, times) for pair in own.values()):
+    times = min(times, MOST_STEPS)
+    if not all(representable(pair) for pair in own.values()):
         raise UnsupportedProcess(
-            "BallsInBins: the step's likelihood ratio leaves the floats, so that its moments say nothing. "
+            "BallsInBins: the step's likelihood ratio leaves the floats, or hardly differs from 1. "
             "Use accountant='pld'."
         )
     return BallsInBinsRenyi(remove=own["remove"], add=own["add"], times=times)

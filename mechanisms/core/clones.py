@@ -131,16 +131,16 @@ def _given(clones: int, epsilon: float) -> tuple[Array, Array]:
     shown = np.append((1.0 - share) * masses, 0.0) + np.append(0.0, share * masses)
     a = np.append(counts, counts[-1] + 1).astype(float)
     b = clones + 1.0 - a
-    shrunk = math.exp(-epsilon)
-    losses = np.log1p(-math.expm1(-epsilon) * (a - b) / (shrunk * a + b))
-    return np.clip(losses, -epsilon, epsilon), shown
+    more, less = np.maximum(a, b), np.minimum(a, b)
+    losses = np.log1p(-math.expm1(-epsilon) * (more - less) / (math.exp(-epsilon) * more + less))
+    return np.sign(a - b) * np.minimum(losses, epsilon), shown
 
 
 def _placed(losses: Array, masses: Array, edges: Array) -> Array:
     """Split every atom between the two edges about it, P's and Q's mass kept; where it is rounded, upwards."""
     index = np.clip(np.searchsorted(edges, losses, side="right") - 1, 0, len(edges) - 2)
     low, high = edges[index], edges[index + 1]
-    share = np.exp(high - losses) * np.expm1(losses - low) / np.expm1(high - low)
+    share = np.expm1(low - losses) / np.expm1(low - high)
     rounding = 16.0 * UNIT_ROUNDOFF * (1.0 + edges[-1] + edges[-1] / (high - low))
     share = np.clip(share + rounding, 0.0, 1.0)
     placed = np.bincount(index + 1, masses * share, minlength=len(edges))

@@ -26,7 +26,7 @@ from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
 POINTS = 900
 RARE = 1e-34  # mass, of Q below or of P above, beyond which the grid has no points
-WIDEST = 600.0  # range of losses beyond which ratios leave the floats
+NARROWEST, WIDEST = 1e-7, 600.0  # of ranges of losses, outside which ratios are all 1 or leave the floats
 
 BESIDE = 1e-9  # how far beside the ends of a range the grid ends, so that atoms there are inside
 DOUBT = 1e-9  # relative, of a bin's mean, beyond which a collapsed law leaves the bin out
@@ -181,14 +181,14 @@ def _points(values: Array, masses: Array) -> Array:
     centre = float(np.sum(share)) / whole
     deviation = float(np.sum(masses * np.abs(values - centre))) / whole
     floor = float(np.min(values, where=values > 0, initial=np.inf))
-    scale = max(1e-3, math.log(float(np.max(values)) / floor) / 1024)
-    with np.errstate(divide="ignore"):
-        place = np.maximum(np.floor(np.log(np.maximum(values, floor) / floor) / scale), 0.0).astype(np.int64)
+    least = math.log(floor)
+    scale = max(1e-3, (math.log(float(np.max(values))) - least) / 1024)
+    place = np.maximum(np.floor((np.log(np.maximum(values, floor)) - least) / scale), 0.0).astype(np.int64)
     below = np.cumsum(np.bincount(place, masses))
     above = np.cumsum(np.bincount(place, share)[::-1])[::-1]
     first = int(np.searchsorted(below, RARE * whole))
     last = int(np.count_nonzero(above > RARE * centre))
-    low, high = floor * math.exp(scale * first), floor * math.exp(scale * max(last, first + 1))
+    low, high = math.exp(least + scale * first), math.exp(least + scale * max(last, first + 1))
     return _grid(low, high, min(max(centre, low), high), max(deviation, 1e-9 * centre))
 
 

@@ -32,7 +32,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from scipy import special
 
-from mechanisms.core.balls_in_bins import collapsed_pair, representable, unamplified
+from mechanisms.core.balls_in_bins import MOST_STEPS, collapsed_pair, representable, unamplified
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, intersection, log, log_ndtr
 from mechanisms.core.clones import clone_pair, clone_probability
 from mechanisms.core.discrete_pair import DiscretePair
@@ -43,6 +43,7 @@ from mechanisms.core.process import Adjacency, Direction, Pairs, Process
 
 THRESHOLDS = 1024
 REACH = 13.0  # standard deviations about both means: Φ(−13) = 6e-39
+WIDEST = 1e6  # μ, above which cuts that are distances of 1 apart would need more digits
 MOST_PRIVATE = 500.0  # ε₀, above which shuffling changes nothing that floats could show
 
 
@@ -94,14 +95,17 @@ def _hidden(step: Process, own: Pairs, times: int, adjacency: Adjacency) -> Domi
 def _witnesses(own: Pairs, times: int, adjacency: Adjacency) -> Pairs:
     """Return the pairs of named neighbours: all others as the record is in Q, or, for zeroed Gaussians, opposite."""
     pair = own["replace" if adjacency is Adjacency.REPLACE_ONE else "remove"]
-    if not pair.attained or not representable(pair, times):
-        return {}
     kind = pair.mixture
-    if adjacency is Adjacency.ZERO_OUT and isinstance(kind, NormalMixture) and kind.probability == 1.0:
+    gaussian = isinstance(kind, NormalMixture) and kind.probability == 1.0 and kind.shift.upper <= WIDEST
+    if not pair.attained or times > MOST_STEPS or not (representable(pair) or gaussian):
+        return {}
+    if adjacency is Adjacency.ZERO_OUT and isinstance(kind, NormalMixture) and gaussian:
         return {
             "witness": largest_coordinate(kind.shift, times, reverse=False),
             "witness_reversed": largest_coordinate(kind.shift, times, reverse=True),
         }
+    if not representable(pair):
+        return {}
     return {"witness": collapsed_pair(pair, times, False), "witness_reversed": collapsed_pair(pair, times, True)}
 
 

@@ -151,6 +151,17 @@ def test_ratios_that_leave_the_floats_are_bounded_by_the_step():
     assert found.lower == 0.0 and found.upper == delta_bounds(step, epsilon=3_000.0).upper
 
 
+@pytest.mark.parametrize("sigma", [1e8, 1e200])
+def test_ratios_that_are_1_to_all_digits_are_bounded_by_the_step(sigma):
+    found = delta_bounds(gaussian(sigma, 5), epsilon=0.0)
+    assert found.upper <= delta_bounds(Gaussian(noise_multiplier=sigma), epsilon=0.0).upper * (1 + 1e-12)
+
+
+def test_beyond_the_most_steps_fewer_of_them_are_the_bound():
+    found = delta_bounds(gaussian(1.0, 10**12), epsilon=0.0)
+    assert found.lower == 0.0 < found.upper < 1e-4
+
+
 def test_a_step_without_a_pair_is_refused_by_name():
     with pytest.raises(UnsupportedProcess, match="RandomizedResponse: its neighbours are replace_one"):
         run(RandomizedResponse(epsilon=1.0), 3).pairs(ADD_REMOVE)

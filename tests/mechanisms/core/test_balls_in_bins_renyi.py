@@ -6,7 +6,17 @@ import math
 import numpy as np
 import pytest
 
-from mechanisms import Allocated, BallsInBins, Gaussian, Laplace, PureDP, Repeat, Shuffled, UnsupportedProcess
+from mechanisms import (
+    Allocated,
+    ApproximateDP,
+    BallsInBins,
+    Gaussian,
+    Laplace,
+    PureDP,
+    Repeat,
+    Shuffled,
+    UnsupportedProcess,
+)
 from mechanisms.core.balls_in_bins_renyi import with_against_without, without_against_with
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
@@ -97,3 +107,9 @@ def test_what_has_no_such_bound_is_refused_with_what_to_use():
         run(Gaussian(noise_multiplier=0.01), 3).renyi(ADD_REMOVE)
     with pytest.raises(UnsupportedProcess, match="Shuffled: no Rényi bound of its own"):
         Allocated(Repeat(step, 3), Shuffled()).renyi(ZERO_OUT)
+
+
+def test_what_may_give_the_record_away_has_no_finite_divergence():
+    step = ApproximateDP(epsilon=1.0, delta=1e-3, adjacency="zero_out")
+    pair = step.pairs(ZERO_OUT)["remove"]
+    assert with_against_without(pair, 4, 2.0) == without_against_with(pair, 4, 2.0) == math.inf

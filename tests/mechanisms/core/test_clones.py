@@ -49,12 +49,12 @@ def test_the_closed_theorem_is_never_below_the_sum(local, users):
 
 def law(local, probability, users, swapped):
     """Return the masses of (A + Δ, C − A + 1 − Δ) by plain sums."""
-    share = 1.0 / (1.0 + math.exp(-local))
+    chances = (1, 1.0 / (1.0 + math.exp(-local))), (0, 1.0 / (1.0 + math.exp(local)))
     masses = {}
     for c in range(users):
         of_c = math.comb(users - 1, c) * probability**c * (1.0 - probability) ** (users - 1 - c)
         for a in range(c + 1):
-            for d, of_d in ((1, share), (0, 1.0 - share)):
+            for d, of_d in chances:
                 at = (a + d, c - a + 1 - d)
                 at = at[::-1] if swapped else at
                 masses[at] = masses.get(at, 0.0) + of_c * math.comb(c, a) / 2**c * of_d
@@ -62,7 +62,7 @@ def law(local, probability, users, swapped):
 
 
 @pytest.mark.parametrize(
-    ("local", "probability", "users"), [(1.0, 0.3, 6), (2.5, 0.08, 40), (0.3, 0.7, 25), (4.0, 1.0, 9)]
+    ("local", "probability", "users"), [(1.0, 0.3, 6), (2.5, 0.08, 40), (0.3, 0.7, 25), (4.0, 1.0, 9), (400.0, 0.3, 5)]
 )
 def test_a_plain_sum_lies_just_below_the_pair(local, probability, users):
     p, q = law(local, probability, users, False), law(local, probability, users, True)
