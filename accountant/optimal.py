@@ -21,8 +21,8 @@ from accountant.core.binomial import MOST_ANSWERS
 from accountant.core.curve import Curve
 from accountant.core.ledger import ErrorLine, Ledger
 from accountant.core.profile import Profile
-from accountant.core.splits import Rough, Split, best, splits
-from accountant.core.two_losses import sum_of
+from accountant.core.splits import FEW_KINDS, Rough, Split, best, splits
+from accountant.core.two_losses import COARSE, sum_of
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -44,7 +44,7 @@ class Optimal(Accountant):
     for every ε, see `accountant.core.splits`.
 
     Guarantees: for compositions of `PureDP`, `ApproximateDP` and `RandomizedResponse` of two categories a bracket: up
-    to rounding if the steps are equal, up to 2^28 of them, or if there are at most 18 that differ. Otherwise an upper
+    to rounding if the steps are equal, up to 2^40 of them, or if there are at most 18 that differ. Otherwise an upper
     bound, never above `basic` nor `advanced`; for DP-SGD it is several times the truth, as two losses have a larger
     variance than all between them: 4.5 against 0.9469 here. For that, use `pld` or `contour`.
 
@@ -125,7 +125,7 @@ class GuaranteesCurve(Curve):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitCurve(Curve):
-    """An upper end for steps of any kind: at two splits for every ε, that of `advanced` and what a normal law suggests.
+    """An upper end for steps of any kind, at the split of `advanced` and, for few kinds, what a normal law suggests.
 
     Args:
         steps: the pairs and how often each runs.
@@ -141,7 +141,8 @@ class SplitCurve(Curve):
     def delta(self, epsilon: Array) -> Bounds:
         """Return the upper end, at most that of `advanced`; the lower one is 0."""
         upper = np.array(self._advanced.delta(epsilon).upper)
-        for rule in (lambda rough, x: tails(rough, x, "kov"), _normal):
+        suggestions = (lambda rough, x: tails(rough, x, "kov"), _normal)
+        for rule in suggestions if len(self.steps) <= FEW_KINDS else suggestions[:1]:
             for split, here in best(self.steps, epsilon, rule):
                 upper[here] = np.minimum(upper[here], _composed(split, epsilon[here]))
         return Bounds(lower=np.zeros_like(upper), upper=upper)
@@ -172,7 +173,7 @@ def _curve(parts: Steps) -> Curve:
 
 def _composed(split: Split, epsilon: Array) -> Array:
     """Return the upper end of the composition's δ with this split."""
-    law = sum_of(split.kinds, above=True)
+    law = sum_of(split.kinds, above=True, work=COARSE)
     if law is None:
         return np.ones_like(epsilon)
     left = (Bounds.exact(epsilon) - split.offset).lower

@@ -32,7 +32,8 @@ from mechanisms.core.pair import UNIT_ROUNDOFF
 
 MOST_ATOMS = 2**18
 MOST_PRODUCTS = 2**22
-MOST_WORK, GRIDS = 2**22, (2**10, 2**16)  # points of a grid times kinds of steps; points
+FINE, COARSE = 2**22, 2**19  # points of a grid, times kinds of steps
+GRIDS = 2**10, 2**16
 MOST_CUT = 1e-6
 LARGEST_LOSS, LARGEST_ODDS = 1e290, 1e300
 NEGLIGIBLE, TINIEST = 1e-100, 1e-290
@@ -104,10 +105,11 @@ class Law:
 
 
 @lru_cache(maxsize=16)
-def sum_of(kinds: tuple[tuple[float, float, int], ...], *, above: bool) -> Law | None:
+def sum_of(kinds: tuple[tuple[float, float, int], ...], *, above: bool, work: int = FINE) -> Law | None:
     """Return the law of the sum of n losses u or −v of every kind (u, v, n), or one near it on the side asked for.
 
-    It dominates the sum if `above`, else the sum dominates it. None where one kind alone has too many atoms.
+    It dominates the sum if `above`, else the sum dominates it; the closer, the more `work` (points of the grid, times
+    kinds) it may take where there are many atoms. None where one kind alone has too many.
 
     >>> answer = sum_of(((1.0, 1.0, 1),), above=True)
     >>> [bool(abs(answer.upper(x) - 0.46211715726000976) < 1e-12) for x in np.zeros((1, 1))]
@@ -117,7 +119,7 @@ def sum_of(kinds: tuple[tuple[float, float, int], ...], *, above: bool) -> Law |
     known = sorted((law for law in laws if law is not None), key=lambda law: len(law.losses))
     if len(known) < len(laws):
         return None
-    points = int(np.clip(MOST_WORK // max(1, len(laws)), *GRIDS))
+    points = int(np.clip(work // max(1, len(laws)), *GRIDS))
     found = Law(losses=np.zeros(1), masses=np.ones(1), relative=0.0, shift=0.0, rest=0.0)
     for law in known:
         found = _both(found, law, points, _dominating if above else _dominated)
