@@ -160,8 +160,10 @@ MISTAKES = [
             "1e-5",
             "--adjacency",
             "replace_one",
+            "--accountant",
+            "contour",
         ],
-        "replace_one",
+        "Use accountant='pld', which brackets any pair",
     ),
     (["nonsense"], "No such command"),
 ]
