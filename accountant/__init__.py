@@ -17,6 +17,7 @@ from accountant.core.base import Accountant, available
 from accountant.core.curve import Curve
 from accountant.core.estimate import Estimate
 from accountant.core.ledger import ErrorLine
+from accountant.core.monte_carlo import MonteCarloBounds, balls_in_bins_estimate
 from accountant.core.profile import Claim, Profile
 from accountant.filters import ApproximateDPFilter, RenyiFilter, ZCDPFilter
 from accountant.odometer import Odometer
@@ -28,11 +29,13 @@ __all__ = [
     "Curve",
     "ErrorLine",
     "Estimate",
+    "MonteCarloBounds",
     "Odometer",
     "Profile",
     "RenyiFilter",
     "ZCDPFilter",
     "available",
+    "balls_in_bins_estimate",
     "calibrate_delta",
     "calibrate_noise_multiplier",
     "calibrate_sample_rate",

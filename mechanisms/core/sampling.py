@@ -239,7 +239,8 @@ class WithReplacement(Sampling):
 class Shuffled(Allocation):
     """One random order of the records, cut into batches of one size, as many as there are steps.
 
-    Records that are left over at the end of the order take part in no step.
+    Records that are left over at the end of the order take part in no step. Priced under zero-out and replace-one: for
+    Gaussian steps as if nothing were sampled, which is nearly true; for ε-private ones with the gain of the shuffling.
     """
 
     def pairs(self, step: Process, times: int, adjacency: Adjacency) -> Pairs:
@@ -250,7 +251,10 @@ class Shuffled(Allocation):
 
 @dataclass(frozen=True, slots=True)
 class BallsInBins(Allocation):
-    """Every record falls into one step, uniformly and independently of all others."""
+    """Every record falls into one step, uniformly and independently of all others.
+
+    Priced as what it is under zero-out and add/remove, and as if nothing were sampled under replace-one.
+    """
 
     def pairs(self, step: Process, times: int, adjacency: Adjacency) -> Pairs:
         """Return the pairs of `mechanisms.core.balls_in_bins`."""
