@@ -1,5 +1,6 @@
 """Balls in bins: directions, witnesses, repetition, and what is known of it elsewhere."""
 
+import itertools
 import math
 
 import numpy as np
@@ -175,3 +176,42 @@ def test_what_was_priced_comes_back_from_json(epochs):
     again = from_json(to_json(process))
     assert again == process
     assert epsilon_bounds(again, delta=1e-4, accountant="pld") == epsilon_bounds(process, delta=1e-4, accountant="pld")
+
+
+def adaptive(times, local):
+    """Return the laws of T answers with the record in a random step, and without it.
+
+    A step tells a bit: 1 with odds e^ε with the record, e^−ε without; ε is `local` or, after a 1, a third of that.
+    """
+
+    def chance(bit, epsilon):
+        return 1.0 / (1.0 + math.exp(-epsilon if bit else epsilon))
+
+    p, q = [], []
+    for bits in itertools.product((0, 1), repeat=times):
+        levels = [local if t == 0 or not bits[t - 1] else local / 3.0 for t in range(times)]
+        without = [chance(bit, -level) for bit, level in zip(bits, levels, strict=True)]
+        ratios = [chance(bit, level) / none for bit, level, none in zip(bits, levels, without, strict=True)]
+        q.append(math.prod(without))
+        p.append(q[-1] * sum(ratios) / times)
+    return np.array(p), np.array(q)
+
+
+@pytest.mark.parametrize("times", [2, 3, 6])
+def test_steps_chosen_on_what_was_seen_are_dominated(times):
+    pairs = run(PureDP(epsilon=1.5, adjacency="zero_out"), times).pairs(ZERO_OUT)
+    p, q = adaptive(times, 1.5)
+    for direction, (one, other) in (("remove", (p, q)), ("add", (q, p))):
+        for epsilon in (0.0, 0.1, 0.4, 0.8):
+            truth = float(np.sum(np.maximum(one - math.exp(epsilon) * other, 0.0)))
+            assert truth <= pairs[direction].delta(Bounds.exact(epsilon)).upper
+
+
+def test_converted_renyi_bounds_lie_above_the_certified_lower_end_and_not_far():
+    process, delta = gaussian(1.0, 100), 1e-6
+    bound = process.renyi(ADD_REMOVE)
+    orders = np.geomspace(1.5, 60.0, 80)
+    divergences = np.array([bound.divergence(float(order)) for order in orders])
+    converted = divergences + np.log1p(-1.0 / orders) - np.log(delta * orders) / (orders - 1.0)  # [CKS20, Prop 12]
+    certified = epsilon_bounds(process, delta=delta)
+    assert certified.lower <= np.min(converted) <= 1.75 * certified.upper
