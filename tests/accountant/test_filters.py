@@ -27,6 +27,7 @@ from mechanisms import (
     Mechanism,
     Poisson,
     PureDP,
+    RandomizedResponse,
     Repeat,
     Sampled,
     UnsupportedProcess,
@@ -127,32 +128,56 @@ def test_a_renyi_budget_keeps_the_target_it_was_made_for():
 
 
 def runs(budget, strategy, depth, seen=(), p=1.0, q=1.0):
-    """All runs of an adversary who picks each step by the outcomes before it, or stops: (seen, p, q, what is left).
-
-    The strategy gets the outcomes and whether each of the two steps is allowed.
-    """
-    affordable = tuple(budget.allows(step) for step in ((LARGE, 0.0), (SMALL, 0.0)))
+    """The probabilities, with the record and without, of all runs of an adversary, who turns to small when refused."""
     choice = strategy(seen) if depth else None
-    if choice is None or not affordable[choice]:
-        return [(seen, p, q)]
-    epsilon = (LARGE, SMALL)[choice]
+    wanted = () if choice is None else (LARGE, SMALL)[choice:]
+    step = next((one for one in map(response, wanted) if budget.allows(one)), None)
+    if step is None:
+        return [(p, q)]
     after = copy.copy(budget)
-    after.spend((epsilon, 0.0))
+    after.spend(step)
     found = []
-    for outcome, (with_it, without) in enumerate(answers(epsilon)):
+    for outcome, (with_it, without) in enumerate(answers(step.epsilon)):
         found += runs(after, strategy, depth - 1, (*seen, outcome), p * with_it, q * without)
     return found
 
 
+def response(epsilon):
+    return RandomizedResponse(epsilon=epsilon)
+
+
+def moment(found, order):
+    """E_Q[(P/Q)^α] over all runs, both ways, the larger."""
+    return max(math.fsum(b * (a / b) ** order for a, b in ends) for ends in (found, [(q, p) for p, q in found]))
+
+
 @settings(max_examples=30, deadline=None)
 @given(strategies)
-def test_no_adaptive_adversary_exceeds_the_whole_budget(strategy):
-    """δ(ε) of the whole run, summed exactly over all outcomes, for answers whose ε depends on those before."""
-    budget = ApproximateDPFilter(epsilon=1.6, delta=0.05, slack=0.05, adjacency="replace_one")
+def test_no_adaptive_adversary_exceeds_a_renyi_budget(strategy):
+    """Summed exactly over all outcomes, for answers whose ε depends on those before."""
+    budget = RenyiFilter(budget=0.5, order=3.0, adjacency="replace_one")
     found = runs(budget, strategy, 10)
-    assert math.fsum(p for _, p, _ in found) == pytest.approx(1.0)
-    for ends in ([(p, q) for _, p, q in found], [(q, p) for _, p, q in found]):
-        assert math.fsum(max(a - math.exp(1.6) * b, 0.0) for a, b in ends) <= 0.05
+    assert math.fsum(p for p, _ in found) == pytest.approx(1.0)
+    assert moment(found, 3.0) <= math.exp(2.0 * 0.5) * (1 + 1e-12)
+
+
+def test_an_adversary_who_spends_all_reaches_the_budget_but_for_one_small_step():
+    budget = RenyiFilter(budget=0.5, order=3.0, adjacency="replace_one")
+    reached = math.log(moment(runs(budget, lambda seen: 0, 12), 3.0)) / 2.0
+    assert 0.5 - budget.price(response(SMALL))[0] < reached <= 0.5
+
+
+@settings(max_examples=20, deadline=None)
+@given(strategies, st.sampled_from([1.0, 1.5]))
+def test_no_adaptive_adversary_exceeds_a_target(strategy, epsilon):
+    """δ(ε) of the whole run against the δ that was promised, for filters by either theorem."""
+    for budget in (
+        ZCDPFilter(epsilon=epsilon, delta=0.2, adjacency="replace_one"),
+        ApproximateDPFilter(epsilon=epsilon, delta=0.2, slack=0.2, adjacency="replace_one"),
+    ):
+        found = runs(budget, strategy, 10)
+        for ends in (found, [(q, p) for p, q in found]):
+            assert math.fsum(max(a - math.exp(epsilon) * b, 0.0) for a, b in ends) <= 0.2
 
 
 @dataclass(frozen=True, slots=True)
