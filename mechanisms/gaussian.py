@@ -20,7 +20,7 @@ from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.mixtures import NormalMixture
 from mechanisms.core.normal_masses import interval_masses
-from mechanisms.core.normal_moments import log_moment
+from mechanisms.core.normal_moments import log_moments
 from mechanisms.core.pair import NO_CLOSED_PAIR, UNIT_ROUNDOFF, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, normals
@@ -144,11 +144,14 @@ class GaussianPair(DominatingPair):
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """log ∫ φ(z) (1 − p + p e^{μz − μ²/2})^power dz; for p = 1 it is power (power − 1) μ²/2."""
-        if probability == 1.0:
-            return power * (Bounds.exact(power) - 1.0) * self.shift * self.shift / 2.0
-        ends = [log_moment(float(mu), probability, power) for mu in {self.shift.lower, self.shift.upper}]
-        # By Jensen the moment is at least 1 outside (0, 1) and rises with μ; inside it falls.
-        return Bounds(lower=min(end.lower for end in ends), upper=max(end.upper for end in ends))
+        return self.log_mixture_moments(probability, np.array([power], dtype=np.float64))[0]
+
+    def log_mixture_moments(self, probability: float, powers: Array) -> Bounds:
+        """Enclose them all in one pass over arrays."""
+        if probability < 1.0:
+            return log_moments(self.shift, probability, powers)
+        power = Bounds.exact(powers)
+        return power * (power - 1.0) * self.shift * self.shift / 2.0
 
     def reverse(self) -> GaussianPair:
         """Return the pair itself: mirrored at μ/2, N(0, 1) against N(μ, 1) is N(μ, 1) against N(0, 1)."""

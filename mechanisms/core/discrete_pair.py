@@ -146,16 +146,20 @@ class DiscretePair(DominatingPair):
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """log Σ_i q_i (1 − p + p e^{l_i})^power."""
+        return self.log_mixture_moments(probability, np.array([power], dtype=np.float64))[0]
+
+    def log_mixture_moments(self, probability: float, powers: Array) -> Bounds:
+        """The same sums in one pass over arrays."""
         losses = self._losses()
-        log_q = log(self._masses()) - losses
         growth = losses if probability == 1.0 else log1p(probability * (exp(losses) - 1.0).clip(-1.0, np.inf))
-        exponents = log_q + power * growth
-        if not self.missing_mass.upper or (probability == 1.0 and power > 0):
-            return _log_sum_exp(exponents)
-        rest = log(self.missing_mass) + power * log1p(Bounds.exact(-probability))
-        return _log_sum_exp(
-            Bounds(lower=np.append(exponents.lower, rest.lower), upper=np.append(exponents.upper, rest.upper))
+        exponents = (log(self._masses()) - losses) + powers[:, None] * growth
+        rest = log(self.missing_mass) + powers[:, None] * log1p(Bounds.exact(-probability))
+        seen = bool(self.missing_mass.upper) & ((probability < 1.0) | (powers <= 0))[:, None]
+        lower, upper = (
+            np.hstack([getattr(exponents, end), np.where(seen, getattr(rest, end), -np.inf)])
+            for end in ("lower", "upper")
         )
+        return _log_sum_exp(Bounds(lower=lower, upper=upper))
 
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
         """log Σ_i p_i e^{(t − 1) l_i} and its derivatives."""
@@ -231,12 +235,12 @@ def _rounded(loss: Array | float) -> Bounds:
 
 
 def _log_sum_exp(exponents: Bounds) -> Bounds:
-    """Enclose log Σ e^x."""
-    largest = float(np.max(exponents.upper, initial=-np.inf))
-    if not np.isfinite(largest):
-        return Bounds(lower=-np.inf, upper=largest)
-    terms = exp(exponents - largest)
-    total = Bounds(lower=np.sum(terms.lower), upper=np.sum(terms.upper)).inflate(
-        np.size(terms.upper) * UNIT_ROUNDOFF * 2
-    )
-    return largest + log(total)
+    """Enclose log Σ e^x along the last axis."""
+    largest = np.max(exponents.upper, axis=-1)
+    known = np.isfinite(largest)
+    centre = np.where(known, largest, 0.0)
+    terms = exp(exponents - centre[..., None])
+    slack = exponents.upper.shape[-1] * UNIT_ROUNDOFF * 2
+    total = Bounds(lower=np.sum(terms.lower, axis=-1), upper=np.sum(terms.upper, axis=-1)).inflate(slack)
+    found = centre + log(total)
+    return Bounds(lower=np.where(known, found.lower, -np.inf), upper=np.where(known, found.upper, largest))

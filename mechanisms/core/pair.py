@@ -103,6 +103,12 @@ class DominatingPair(ABC):
         With p < 1 it is the same for Poisson samples, see `mechanisms.core.sampling`.
         """
 
+    def log_mixture_moments(self, probability: float, powers: Array) -> Bounds:
+        """Enclose `log_mixture_moment` at many powers, shape (n,): the same bounds, or ones as good in less time."""
+        found = [self.log_mixture_moment(probability, float(power)) for power in powers]
+        lower, upper = (np.array([getattr(one, end) for one in found]) for end in ("lower", "upper"))
+        return Bounds(lower=lower, upper=upper)
+
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
         """Return about log E_Q[e^{tL}] at many real t and its first two derivatives, L = ∞ left out, shape (n,) each.
 

@@ -75,6 +75,10 @@ class PoissonRemove(DominatingPair):
         """Since 1 − p + p e^{L'} = 1 − pq + pq e^L, it is the step's at pq."""
         return self.base.log_mixture_moment(probability * self.probability, power)
 
+    def log_mixture_moments(self, probability: float, powers: Array) -> Bounds:
+        """The step's at pq."""
+        return self.base.log_mixture_moments(probability * self.probability, powers)
+
     def reverse(self) -> PoissonAdd:
         """Return (Q, (1 − q) Q + q P)."""
         return PoissonAdd(base=self.base.reverse(), probability=self.probability, attained=self.attained)
@@ -151,6 +155,12 @@ class PoissonAdd(DominatingPair):
         if power < 0 and self.base.missing_mass.lower > 0:
             return Bounds.exact(np.inf)  # what only the mixture shows has L' = −∞
         return self.base.reverse().log_mixture_moment(self.probability, 1.0 - power)
+
+    def log_mixture_moments(self, probability: float, powers: Array) -> Bounds:
+        """Those at the powers 1 − t of the reversed step, where neither of the exceptions is met."""
+        if probability != 1.0 or self.base.missing_mass.lower > 0:
+            return DominatingPair.log_mixture_moments(self, probability, powers)
+        return self.base.reverse().log_mixture_moments(self.probability, 1.0 - powers)
 
     def reverse(self) -> PoissonRemove:
         """Return ((1 − q) P + q Q, P)."""
