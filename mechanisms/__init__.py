@@ -22,18 +22,20 @@ from mechanisms.gaussian import Gaussian
 from mechanisms.laplace import Laplace
 from mechanisms.pure_dp import PureDP
 from mechanisms.randomized_response import RandomizedResponse
+from mechanisms.zcdp import ZCDP
 
 
 def available() -> dict[str, type[Mechanism]]:
     """Return every mechanism there is, by the name of its file.
 
     >>> sorted(available())
-    ['approximate_dp', 'gaussian', 'laplace', 'pure_dp', 'randomized_response']
+    ['approximate_dp', 'gaussian', 'laplace', 'pure_dp', 'randomized_response', 'zcdp']
     """
     return _implementations("mechanisms", Mechanism)
 
 
 __all__ = [
+    "ZCDP",
     "Adjacency",
     "Allocated",
     "ApproximateDP",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from mechanisms import (
+    ZCDP,
     Allocated,
     ApproximateDP,
     BallsInBins,
@@ -36,6 +37,7 @@ from tests.strategies import any_processes
 GOLDEN = Path(__file__).resolve().parents[2] / "reference" / "process_v1.json"
 GUARANTEES = GOLDEN.with_name("process_v1_guarantees.json")
 GROUPS = GOLDEN.with_name("process_v1_groups.json")
+CONCENTRATED = GOLDEN.with_name("process_v1_zcdp.json")
 GAUSSIAN = Gaussian(noise_multiplier=0.1)
 EVERYTHING = Compose(
     (
@@ -93,8 +95,12 @@ def test_the_golden_file_of_groups_loads_for_ever():
     assert from_json(GROUPS.read_text()) == OF_GROUPS
 
 
+def test_the_golden_file_of_concentrated_guarantees_loads_for_ever():
+    assert from_json(CONCENTRATED.read_text()) == Repeat(ZCDP(rho=0.1, adjacency="replace_one"), 3)
+
+
 def test_the_golden_files_hold_every_kind_of_node():
-    text = GOLDEN.read_text() + GUARANTEES.read_text() + GROUPS.read_text()
+    text = "".join(path.read_text() for path in (GOLDEN, GUARANTEES, GROUPS, CONCENTRATED))
     for kind in (*NODES, *SCHEMES, *available().values()):
         assert f'"type": "{kind.__name__}"' in text, f"add {kind.__name__} to a golden file of its own"
 
