@@ -58,7 +58,7 @@ class PoissonRemove(DominatingPair):
 
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:
         """Ask the step for the bins that its loss must lie in, then mix the masses."""
-        inner, slope, error = _unsampled(edges, self.probability)
+        inner, slope, error = unsampled(edges, self.probability)
         bins = self.base.loss_bins(inner, scale)
         lost = _at(int(np.searchsorted(inner, -np.inf, side="right")) - 1, len(scale))  # L = −∞ is L' = log(1 − q)
         q = bins.q + lost * self.base.missing_mass * exp(Bounds.exact(scale))
@@ -130,7 +130,7 @@ class PoissonAdd(DominatingPair):
 
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:
         """Ask the step for the bins that its loss must lie in, then mix the masses."""
-        inner, slope, error = _unsampled(-edges[::-1], self.probability)
+        inner, slope, error = unsampled(-edges[::-1], self.probability)
         inner = -inner[::-1]
         bins = self.base.loss_bins(inner, scale)
         lost = _at(int(np.searchsorted(inner, np.inf, side="left")) - 1, len(scale))  # L = ∞ is L' = −log(1 − q)
@@ -186,7 +186,7 @@ def _sampled(loss: float, q: float) -> float:
     return float(np.logaddexp(np.log1p(-q), np.log(q) + loss)) if loss > 1 else float(np.log1p(q * np.expm1(loss)))
 
 
-def _unsampled(edges: Array, q: float) -> tuple[Array, Array, Array]:
+def unsampled(edges: Array, q: float) -> tuple[Array, Array, Array]:
     """Return the losses l with log(1 − q + q e^l) = edge, the slope of that map there, and its error in `edges`.
 
     l = log(1 + (e^x − 1)/q), −∞ where x <= log(1 − q); for large x written as x − log q + log(1 − (1−q) e^{−x}).

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mechanisms import DiscretePair, FixedSize, Gaussian, InvalidParameter, Poisson, TruncatedPoisson, WithReplacement
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.pair import UNIT_ROUNDOFF
-from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove, _unsampled
+from mechanisms.core.poisson_pairs import PoissonAdd, PoissonRemove, unsampled
 from mechanisms.gaussian import GaussianPair
 from tests.strategies import ADD_REMOVE, gaussians, probabilities
 
@@ -121,7 +121,7 @@ def test_suprema_of_sampled_gaussians_are_infinite_or_that_of_never_being_sample
 
 def edge_errors_in_units(chance, edges):
     """By how much the loss of each inner edge misses the edge asked for, in units of what is declared."""
-    inner, _, declared = _unsampled(edges, chance)
+    inner, _, declared = unsampled(edges, chance)
     found = []
     for edge, loss, error in zip(edges, inner, declared, strict=True):
         if math.isfinite(loss):
@@ -148,7 +148,7 @@ def test_inner_edges_map_back_to_their_edges_for_probabilities_near_one():
 
 
 def test_the_declared_edge_error_is_a_few_ulps():
-    assert _unsampled(np.array([1.0]), 0.01)[2][0] < 200 * UNIT_ROUNDOFF
+    assert unsampled(np.array([1.0]), 0.01)[2][0] < 200 * UNIT_ROUNDOFF
 
 
 def test_sampling_of_no_noise_shows_the_record_whenever_it_is_sampled():
