@@ -166,5 +166,5 @@ class TightestCurve(Curve):
 
 @cache
 def _by_cost() -> tuple[Accountant, ...]:
-    kinds = [kind for kind in available().values() if kind is not Tightest]
+    kinds = [kind for kind in available().values() if kind is not Tightest and kind.cost < math.inf]
     return tuple(kind() for kind in sorted(kinds, key=lambda kind: (not kind.exact, kind.cost)))
