@@ -34,7 +34,7 @@ class Accountant(ABC):
     """Whether its bracket is the truth up to the rounding of floats, so that no other can be tighter."""
 
     cost: ClassVar[float] = 1.0
-    """About how many seconds an answer takes: `tightest` asks the cheap ones first."""
+    """About how many seconds an answer takes: `tightest` asks the cheap ones first, infinite ones never."""
 
     @property
     def name(self) -> str:
@@ -69,8 +69,8 @@ class Accountant(ABC):
 def available() -> dict[str, type[Accountant]]:
     """Return every accountant there is, by name.
 
-    >>> sorted(available())
-    ['advanced', 'basic', 'closed_form', 'contour', 'gdp', 'jumps', 'optimal', 'pld', 'pure', 'rdp', 'tightest']
+    >>> ", ".join(sorted(available()))
+    'advanced, basic, closed_form, contour, gdp, jumps, moments, optimal, pld, prv, pure, rdp, tightest, zcdp'
     """
     return implementations("accountant", Accountant)
 

@@ -1,0 +1,101 @@
+"""The grid of rounded losses and its tilt, for the δ that is asked for          [GLW21, see `accountant.prv`].
+
+h = ε_error / √((n/2) log(12/δ_error)),    each step's losses within its tails of δ_error / (8n) on either side
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from accountant.core.base import Steps, lost_mass
+from accountant.core.bins import coarsened
+from accountant.core.convolve import Window
+from accountant.core.plans import tail_ends
+from accountant.core.rounded import ends, rounded
+from accountant.core.rounded_sum import RoundedSum, summed
+from accountant.core.saddle import Saddle, saddle
+from mechanisms.core.bounds import Array
+from mechanisms.core.errors import NumericalFailure
+
+LEVEL, DEEPEST = 4.0, 168  # nats of δ that one composition serves, and the number of the last one
+SHARE = 1e-3  # of δ, that δ_error is
+OUTSIDE = 20.0  # the window leaves out about e^-20 of the tilted mass on either side, less where 1 − e^{ε − x} is small
+SIZES = (8, 9, 10, 12, 15)  # times powers of two, for which transforms and suffix sums are quick
+LONGEST = 4  # a single step may have this part of the budget's points: its cells take longer than those of sums
+LEAST_STEP = 1e-290
+STEEPEST = 0.25  # tilt from point to point, in nats: beyond it rounding errors, not losses, make the tilted law
+
+
+def levels(log_delta: Array) -> Array:
+    """Return the number of the composition that serves about this δ."""
+    return np.clip(np.floor(-log_delta / LEVEL), 0, DEEPEST)
+
+
+def plan(parts: Steps, cut: float) -> Saddle:
+    """Return the tilts for these steps.
+
+    Raises:
+        NumericalFailure: if there are none.
+    """
+    found = saddle(parts, cut)
+    if found is None:
+        raise NumericalFailure("prv: losses are too small or too large for any grid. Use accountant='rdp'.")
+    return found
+
+
+@lru_cache(maxsize=4)
+def composed(
+    parts: Steps, cut: float, level: int, *, eps_error: float, delta_error: float | None, most_points: int
+) -> RoundedSum:
+    """Compose on the grid of [GLW21] for δ of e^{−4 (level + 1)} to e^{−4 level}, tilted to where δ is about that.
+
+    Raises:
+        NumericalFailure: if the grid would have too many points.
+    """
+    found, repeats = plan(parts, cut), float(sum(n for _, n in parts))
+    error = delta_error or SHARE * math.exp(-LEVEL * (level + 1))
+    step = coarsened(max(eps_error / math.sqrt(0.5 * repeats * math.log(12.0 / error)), LEAST_STEP))
+    away = np.abs(found.log_delta_at(found.slope) + LEVEL * (level + 0.5))
+    entry = int(np.argmin(np.where(found.theta * step <= STEEPEST, away, np.inf)))
+    theta, spread = float(found.theta[entry]), math.sqrt(max(float(found.bend[entry]), 0.0))
+    deviation = max(spread, 1e-3 * found.spread)
+    nats = OUTSIDE + math.log1p(theta * (1.0 + theta) * deviation)
+    (below, low_probe), (above, high_probe) = tail_ends(found.plan, theta, deviation, nats)
+    ranges = [ends(pair, step, error / (8.0 * repeats)) for pair, _ in parts]
+    wanted = max(LONGEST * (high - low) / step for low, high in ranges)
+    _affordable(max((above - below) / step, wanted), eps_error, most_points)
+    grids = [(rounded(pair, step, *limits), n) for (pair, n), limits in zip(parts, ranges, strict=True)]
+    mean = sum(n * one.mean for one, n in grids)
+    low = max(math.floor((below - mean) / step), sum(n * one.low for one, n in grids))
+    high = min(math.ceil((above - mean) / step), sum(n * (one.low + len(one.masses) - 1) for one, n in grids))
+    window = Window(step=step, low=low, size=_size(max(high - low, 0) + 1))
+    return summed(
+        grids,
+        lost=lost_mass(parts),
+        moved=eps_error,
+        window=window,
+        tilt=theta,
+        probes=(low_probe, high_probe),
+    )
+
+
+def _size(least: int) -> int:
+    """Return the least quick size that is at least `least`, and 1024."""
+    power = 1 << max(7, (least - 1).bit_length() - 4)
+    return min(size for size in (m * power * two for m in SIZES for two in (1, 2)) if size >= least)
+
+
+def _affordable(points: float, eps_error: float, most_points: int) -> None:
+    """Refuse grids of more points than the budget.
+
+    Raises:
+        NumericalFailure: if there are more.
+    """
+    if not points <= most_points:
+        raise NumericalFailure(
+            f"prv: a grid for eps_error={eps_error!r} needs {points:.3g} points, most_points is "
+            f"{most_points}. Raise eps_error or most_points, or use accountant='pld'."
+        )
