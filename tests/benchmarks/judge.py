@@ -33,8 +33,9 @@ def judged(row: Row, timings: dict[str, Timing]) -> Found:
         _bar(found, "relative width", width / upper if 0 < upper < math.inf else width, most=row.bars.relative)
     if math.isfinite(row.bars.absolute):
         _bar(found, "width", width, most=row.bars.absolute)
-    if row.bars.speedup and peers.PLD in found["peers"]:
-        _bar(found, f"× faster than {peers.PLD}", found["peers"][peers.PLD]["ratio"], least=row.bars.speedup)
+    if row.bars.speedup and row.bars.against in found["peers"]:
+        ratio = found["peers"][row.bars.against]["ratio"]
+        _bar(found, f"× faster than {row.bars.against}", ratio, least=row.bars.speedup)
     return found
 
 

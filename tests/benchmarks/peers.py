@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-PLD = "dp_accounting pld"
+PLD, PRV = "dp_accounting pld", "prv_accountant"
 MODULES = {"dp_accounting": "dp_accounting", "prv_accountant": "prv_accountant", "opacus": "opacus.accountants"}
 """Distribution and the module that accounting needs."""
 
@@ -100,7 +100,7 @@ def _google_single(event: str, *given: float, times: int = 1, replace: bool = Fa
 EPSILON: dict[str, Callable[..., float]] = {
     PLD: _google_pld,
     "dp_accounting rdp": _google_rdp,
-    "prv_accountant": _prv,
+    PRV: _prv,
     "opacus prv": _opacus("PRVAccountant"),
     "opacus rdp": _opacus("RDPAccountant"),
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 import mechanisms
 from accountant import calibrate_noise_multiplier, dp_sgd, epsilon_bounds
+from accountant.core.profile import Claim
 from mechanisms import Compose, Gaussian, Poisson, Process, RandomizedResponse, Repeat, Sampled
 from tests.benchmarks import peers
 
@@ -33,13 +34,15 @@ class Bars:
         milliseconds: median of our time, at most.
         relative: width of the bracket ÷ its upper end, at most.
         absolute: width of the bracket, at most.
-        speedup: dp_accounting's time with privacy loss distributions ÷ ours, at least.
+        speedup: the time of the peer that it is held against ÷ ours, at least.
+        against: that peer, by default dp_accounting with privacy loss distributions.
     """
 
     milliseconds: float
     relative: float = math.inf
     absolute: float = math.inf
     speedup: float = 0.0
+    against: str = peers.PLD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ class Row:
 def rows() -> dict[str, Row]:
     """Return every row whose mechanism this version has, by name."""
     found = [_steps(decade, delta, bars) for delta, bars in DP_SGD.items() for decade in DECADES]
-    found += [_hard(), _calibration(), _thousand()]
+    found += [_hard(), _calibration(), _thousand(), *(_rounded(decade) for decade in (2, 4, 5))]
     found += [_closed(*each) for each in (GAUSSIAN, RESPONSE)]
     if hasattr(mechanisms, "Laplace"):
         found.append(_closed(*LAPLACE))
@@ -99,6 +102,22 @@ def _hard() -> Row:
         peers={
             name: functools.partial(ask, rate=rate, steps=steps, delta=delta) for name, ask in peers.EPSILON.items()
         },
+    )
+
+
+def _rounded(decade: int) -> Row:
+    """`prv` at its default ε_error of .01, against its authors' program at .1."""
+    steps, delta = 10**decade, 1e-5
+    rate = steps**-0.5
+
+    def ours(k: float) -> Claim:
+        return epsilon_bounds(dp_sgd(noise_multiplier=k, sample_rate=rate, steps=steps), delta=delta, accountant="prv")
+
+    return Row(
+        name=f"prv, T=1e{decade}",
+        ours=ours,
+        bars=Bars(milliseconds=3000, absolute=0.0202, speedup=1, against=peers.PRV),
+        peers={peers.PRV: functools.partial(peers.EPSILON[peers.PRV], rate=rate, steps=steps, delta=delta)},
     )
 
 
