@@ -7,11 +7,14 @@ import pytest
 
 from accountant import available
 from mechanisms import (
+    ZCDP,
     Adjacency,
     Allocated,
+    BallsInBins,
     Compose,
     FixedSize,
     Gaussian,
+    Group,
     Laplace,
     NumericalFailure,
     Poisson,
@@ -20,23 +23,36 @@ from mechanisms import (
     Repeat,
     Sampled,
     Shuffled,
+    TruncatedPoisson,
     UnsupportedProcess,
+    WithReplacement,
 )
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 GAUSSIAN, ANSWER = Gaussian(noise_multiplier=1.0), RandomizedResponse(epsilon=1.0)
 LAPLACE, GUARANTEE = Laplace(noise_multiplier=1.0), PureDP(epsilon=1.0, adjacency="add_remove")
 POISSON = Sampled(GAUSSIAN, Poisson(probability=0.1))
+TRUNCATED = Sampled(GAUSSIAN, TruncatedPoisson(probability=0.1, largest_batch=150, records=1_000))
+FIXED = Sampled(GAUSSIAN, FixedSize(batch_size=128, records=1_024))
+DRAWN = Sampled(GAUSSIAN, WithReplacement(batch_size=10, records=1_000))
 PROCESSES = {
     "`Gaussian`, also composed": (Repeat(GAUSSIAN, 3), Adjacency.ADD_REMOVE),
     "`Gaussian`, replace-one": (Repeat(GAUSSIAN, 3), Adjacency.REPLACE_ONE),
     "`Gaussian` on `Poisson` samples (DP-SGD)": (Repeat(POISSON, 100), Adjacency.ADD_REMOVE),
     "`RandomizedResponse`, replace-one": (Repeat(ANSWER, 3), Adjacency.REPLACE_ONE),
     "`PureDP`, `ApproximateDP`, repeated": (Repeat(GUARANTEE, 3), Adjacency.ADD_REMOVE),
+    "`ZCDP`, repeated": (Repeat(ZCDP(rho=0.01, adjacency="add_remove"), 3), Adjacency.ADD_REMOVE),
     "`Laplace`, once": (LAPLACE, Adjacency.ADD_REMOVE),
     "`Laplace`, hundreds": (Repeat(LAPLACE, 300), Adjacency.ADD_REMOVE),
     "any composition of these": (Compose((Repeat(POISSON, 2), LAPLACE)), Adjacency.ADD_REMOVE),
-    "`FixedSize`, shuffled, balls in bins": (Repeat(Sampled(GAUSSIAN, FixedSize(batch_size=1, records=9)), 3), None),
+    "DP-SGD, replace-one": (Repeat(POISSON, 100), Adjacency.REPLACE_ONE),
+    "`TruncatedPoisson` batches": (Repeat(TRUNCATED, 100), Adjacency.ADD_REMOVE),
+    "`FixedSize` batches": (Repeat(FIXED, 100), Adjacency.ADD_REMOVE),
+    "`FixedSize` batches, replace-one": (Repeat(FIXED, 100), Adjacency.REPLACE_ONE),
+    "`WithReplacement` batches": (Repeat(DRAWN, 100), Adjacency.ADD_REMOVE),
+    "`Shuffled` batches, zero-out": (Allocated(Repeat(GAUSSIAN, 100), Shuffled()), Adjacency.ZERO_OUT),
+    "`BallsInBins` (random allocation)": (Allocated(Repeat(GAUSSIAN, 100), BallsInBins()), Adjacency.ADD_REMOVE),
+    "`Group` of 4 in DP-SGD": (Group(part=Repeat(POISSON, 100), size=4), Adjacency.ADD_REMOVE),
 }
 
 

@@ -79,7 +79,7 @@ class Moments:
 
     def values(self, theta: Array, thresholds: Array, ends: tuple[int, int]) -> Array:
         """Return about K of the layer between two thresholds, the first −1 for the lowest layer."""
-        return layer_cumulant(self, theta, *self.segments(theta, thresholds), ends) + self.others(theta)[0]
+        return together(layer_cumulant(self, theta, *self.segments(theta, thresholds), ends), self.others(theta)[0])
 
 
 def layer_cumulant(moments: Moments, theta: Array, below: Array, between: Array, ends: tuple[int, int]) -> Array:
@@ -93,3 +93,9 @@ def layer_cumulant(moments: Moments, theta: Array, below: Array, between: Array,
         more = np.log1p(band * np.exp(-base)) @ moments.times
         found = base @ moments.times + np.where(more > LARGE, more, np.log(np.expm1(np.minimum(more, LARGE))))
     return np.asarray(np.where(np.isnan(found), np.inf, found))
+
+
+def together(layer: Array, others: Array) -> Array:
+    """Return the sum of a layer's K and that of other steps: −inf where the layer is empty, whatever the others are."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(layer == -np.inf, -np.inf, layer + others))

@@ -22,7 +22,7 @@ import numpy as np
 
 from accountant.core.base import Steps
 from accountant.core.bins import LARGEST_SCALE
-from accountant.core.jump_moments import Moments, layer_cumulant
+from accountant.core.jump_moments import Moments, layer_cumulant, together
 from accountant.core.plans import rare, single_jump, tail_ends
 from mechanisms.core.bounds import Array
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -102,14 +102,20 @@ def outlook(parts: Steps, epsilon: float) -> Outlook | None:
     theta = TILTS / epsilon
     below, between = moments.segments(theta, thresholds)
     others = moments.others(theta)[0]
-    heights = np.stack([layer_cumulant(moments, theta, below, between, (k - 1, k)) + others for k in range(THRESHOLDS)])
-    here, beyond = (
-        float(np.logaddexp.reduce(np.min(heights - theta * point, axis=1)))
-        for point in (epsilon, epsilon * (1.0 + AHEAD))
-    )
-    falling = max(here - beyond, 0.0) / (AHEAD * epsilon)
+    ends = [(k - 1, k) for k in range(THRESHOLDS)]
+    heights = np.stack([together(layer_cumulant(moments, theta, below, between, one), others) for one in ends])
+    here, beyond = (_log_sum(np.min(heights - theta * point, axis=1)) for point in (epsilon, epsilon * (1.0 + AHEAD)))
+    falling = max(here - beyond, 0.0) / (AHEAD * epsilon) if here < math.inf else 0.0
     log_delta = max(single, min(here - math.log1p(falling), 0.0))
     return Outlook(epsilon=epsilon, log_delta=log_delta, depth=depth, moments=moments, thresholds=thresholds)
+
+
+def _log_sum(logs: Array) -> float:
+    """log Σ e^x, inf where an x is infinite or unknown."""
+    largest = float(np.max(logs))
+    if not math.isfinite(largest):
+        return -math.inf if largest == -math.inf else math.inf
+    return largest + math.log(float(np.sum(np.exp(logs - largest))))
 
 
 @lru_cache(maxsize=64)
@@ -166,7 +172,7 @@ def _cuts(view: Outlook, allowed: float) -> list[tuple[tuple[int, int], float]]:
     others = moments.others(theta)[0] - theta * view.epsilon
 
     def best(low: int, high: int) -> tuple[float, float]:
-        heights = layer_cumulant(moments, theta, below, between, (low, high)) + others
+        heights = together(layer_cumulant(moments, theta, below, between, (low, high)), others)
         heights = np.where(np.isnan(heights), np.inf, heights)
         least = float(np.min(heights))
         return least, float(theta[np.flatnonzero(heights <= least + ALIKE)[-1]])

@@ -28,6 +28,7 @@ WIDEST = 4.0  # how many times the θ of one rung the next may be: windows are a
 SERVED = 80.0  # nats that δ may fall by within one rung
 TAIL = 1e-10  # of δ, that all steps' tails together may add to it
 MOST_HALVINGS = 12  # of a gap of the ladder
+FARTHEST = 1e100  # ε beyond which plans are the same
 ROUGH = 1e-2  # how far K is believed to be off at most, relative
 CUT = 45.0  # nats: what tilting leaves less than e^-45 of a step's mass below may be moved up
 MOST_BLOCKS, SETTLED = 12, 0.01  # more of the ladder, until K − θK' changes by less than this many nats a block
@@ -113,7 +114,7 @@ class Saddle:
     def height(self, epsilon: float) -> float:
         """Return K(θ) − θε at the rung that serves ε."""
         entry = self.chosen[int(self.rungs(np.array([epsilon]))[0])]
-        return float(self.value[entry] - self.theta[entry] * epsilon)
+        return float(self.value[entry] - self.theta[entry] * min(epsilon, FARTHEST))
 
     def tilt(self, rung: int) -> Tilt:
         """Return the tilt of a rung."""

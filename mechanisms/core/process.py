@@ -168,6 +168,15 @@ class Sampled(Process):
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pairs of the sampled part, as far as its sampling scheme has a theorem for them."""
+        self._check_counts()
+        return self.sampling.pairs(lambda name: self.part.pairs(Adjacency(name)), adjacency)
+
+    def renyi(self, adjacency: Adjacency) -> RenyiBound:
+        """Return the bound of a sampled part that has one of its own, where its scheme has a theorem for it."""
+        self._check_counts()
+        return self.sampling.renyi(self.part.renyi(adjacency), adjacency)
+
+    def _check_counts(self) -> None:
         for inner in _samplings(self.part):
             counted = getattr(inner, "records", None)
             if counted is not None and counted != getattr(self.sampling, "batch_size", None):
@@ -175,7 +184,6 @@ class Sampled(Process):
                     f"Sampled: {inner!r} must count the records of the sample that it is inside, whose number "
                     f"{self.sampling!r} does not fix to that. Use FixedSize(batch_size=...) of as many around it."
                 )
-        return self.sampling.pairs(lambda name: self.part.pairs(Adjacency(name)), adjacency)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,17 @@ class Sampling:
             "does not hold for it. Use Poisson(probability=...) and run exactly that."
         )
 
+    def renyi(self, base: RenyiBound, adjacency: str) -> RenyiBound:
+        """Return the Rényi bound of the sampled step, from that of the step itself.
+
+        Raises:
+            UnsupportedProcess: where no theorem gives one.
+        """
+        raise UnsupportedProcess(
+            f"{type(self).__name__}: no theorem here samples a step of which only Rényi divergences are known. "
+            "Use FixedSize(...) under replace_one, or a step that has a pair."
+        )
+
 
 class Allocation:
     """A random spread of the records over all steps of a run."""
@@ -212,6 +223,15 @@ class FixedSize(Sampling):
     def pairs(self, base: Base, adjacency: str) -> Pairs:
         """Return the pairs of `mechanisms.core.fixed_size`: under replace-one a merged one and witnesses."""
         return fixed_size_pairs(base, adjacency, batch_size=self.batch_size, records=self.records)
+
+    def renyi(self, base: RenyiBound, adjacency: str) -> RenyiBound:
+        """Return the bound of `mechanisms.core.fixed_size_renyi`, under replace-one."""
+        if adjacency != "replace_one":
+            return Sampling.renyi(self, base, adjacency)
+        found: RenyiBound = _module("fixed_size_renyi").fixed_size_bound(
+            base=base, batch_size=self.batch_size, records=self.records
+        )
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

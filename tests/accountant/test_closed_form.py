@@ -13,9 +13,9 @@ from accountant.closed_form import ClosedForm
 from accountant.pld import PLD
 from mechanisms import (
     Adjacency,
+    Allocated,
     ApproximateDP,
     Compose,
-    FixedSize,
     Gaussian,
     Laplace,
     Poisson,
@@ -23,6 +23,7 @@ from mechanisms import (
     RandomizedResponse,
     Repeat,
     Sampled,
+    Shuffled,
     UnsupportedProcess,
 )
 from tests.reference.truth import delta as hockey_stick
@@ -237,8 +238,8 @@ def test_answers_to_more_than_two_categories_are_refused_when_repeated():
 
 
 def test_a_step_without_a_pair_is_refused_by_its_own_message():
-    with pytest.raises(UnsupportedProcess, match="FixedSize: no proved pair"):
-        closed(Sampled(Gaussian(noise_multiplier=1.0), FixedSize(batch_size=1, records=9)))
+    with pytest.raises(UnsupportedProcess, match="Shuffled: no proved bound under add_remove"):
+        closed(Allocated(Repeat(Gaussian(noise_multiplier=1.0), 3), Shuffled()))
 
 
 # Published compositions of the new mechanisms, by pld

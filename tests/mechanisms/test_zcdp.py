@@ -4,7 +4,19 @@ import math
 
 import pytest
 
-from mechanisms import ZCDP, Adjacency, InvalidParameter, Repeat, UnsupportedProcess, from_json, to_json
+from accountant import epsilon_bounds
+from mechanisms import (
+    ZCDP,
+    Adjacency,
+    FixedSize,
+    InvalidParameter,
+    Poisson,
+    Repeat,
+    Sampled,
+    UnsupportedProcess,
+    from_json,
+    to_json,
+)
 from mechanisms.core.renyi import LinearDivergence
 from tests.strategies import NO_REALS
 
@@ -42,3 +54,17 @@ def test_it_goes_to_json_and_back(rho):
 def test_a_rho_that_is_none_is_refused(rho):
     with pytest.raises(InvalidParameter, match="ZCDP: rho must"):
         ZCDP(rho=rho, adjacency="add_remove")
+
+
+def test_a_fixed_size_batch_of_a_concentrated_step_is_priced_under_replace_one_alone():
+    step = ZCDP(rho=0.5, adjacency="replace_one")
+    batch = Sampled(step, FixedSize(batch_size=1, records=100))
+    assert batch.renyi(Adjacency.REPLACE_ONE).divergence(2.0) == pytest.approx(0.000543509, rel=1e-6)
+    sampled, whole = (epsilon_bounds(p, delta=1e-5, adjacency="replace_one").upper for p in (batch, step))
+    assert 0 < sampled < whole
+    for scheme, adjacency in (
+        (FixedSize(batch_size=1, records=9), "add_remove"),
+        (Poisson(probability=0.1), "replace_one"),
+    ):
+        with pytest.raises(UnsupportedProcess, match="only Rényi divergences are known"):
+            Sampled(ZCDP(rho=0.5, adjacency=adjacency), scheme).renyi(Adjacency(adjacency))
