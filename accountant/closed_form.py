@@ -30,7 +30,8 @@ from mechanisms.laplace import LaplacePair
 class ClosedForm(Accountant):
     """δ(ε) in closed form: of one step, sampled or not, and of any number of equal answers to two categories.
 
-    Guarantees: exact up to the rounding of floats. Lower ends are 0 where the pair is not attained.
+    Guarantees: as exact as the pair is known, mostly up to the rounding of floats (of spread records: to a permille or
+    so). Lower ends are 0 where the pair is not attained.
 
     >>> from mechanisms import Laplace, RandomizedResponse, Repeat
     >>> profile = ClosedForm().profile(Laplace(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE)
