@@ -18,7 +18,7 @@ from mechanisms.core.process import Mechanism
 from mechanisms.core.serialise import SCHEMA, from_json
 from tests.strategies import Tabulated
 
-SLOW = frozenset({"pld", "tightest"})  # the accountants that are asked about the cheap rows only
+SLOW = frozenset({"advanced", "optimal", "pld", "prv", "tightest"})  # asked about cheap rows only
 ALWAYS = frozenset({"pld", "tightest"})  # those that may neither refuse nor give up
 CHEAP = (
     "gaussian 1 x1 add_remove 1e-100",

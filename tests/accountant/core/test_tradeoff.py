@@ -82,7 +82,7 @@ def test_an_approximate_guarantee_has_its_closed_form(epsilon, delta):
     assert np.max(found.width) <= WIDTH
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(processes(ADD_REMOVE), st.lists(st.floats(0, 1), min_size=1, max_size=5).map(sorted))
 def test_ends_are_ordered_and_fall(process, alpha):
     found = profile(process).tradeoff(alpha)
