@@ -20,7 +20,7 @@ from mechanisms.core.bounds import Array
 from mechanisms.core.errors import NumericalFailure
 
 LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the loss)
-BLOCK, MOST_BLOCKS, LOWERING, LOWEST = 40, 2, 24, -4000
+BLOCK, MOST_BLOCKS, LOWERING, LOWEST = 24, 3, 24, -4000
 POWERS = np.arange(BLOCK, dtype=np.float64)
 RATIO, QUADRUPLE = 2.0**0.25, 8  # of neighbouring rungs, where K' does not leap; RATIO**QUADRUPLE is 4
 STRAIGHT, STEEP, FINEST = 4.0, 4.0, 1e-3  # factors: of K' at the first rung, and of K' and θ between neighbours
