@@ -176,7 +176,7 @@ def compare(
     for row in found.rows:
         if row.claim is not None:
             excess = f"{100 * (row.claim.upper / least - 1):+.3g} %" if 0 < least < math.inf else ""
-            table.add_row(row.accountant, outward(row.claim), excess)
+            table.add_row(row.accountant, escape(outward(row.claim)), excess)
         else:
             value = f"about {row.estimate.value:.7g}" if row.estimate is not None else "none"
             table.add_row(row.accountant, value, escape(row.reason))
@@ -202,7 +202,7 @@ def risk(
         return
     table = Table("of the best attack", escape("[lower, upper]"), "blind guess", caption=f"{accountant}, {adjacency}")
     for name, ends, blind in found:
-        table.add_row(name, outward(ends, 6), f"{blind:g}")
+        table.add_row(name, escape(outward(ends, 6)), f"{blind:g}")
     Console().print(table)
 
 
@@ -240,7 +240,7 @@ def _show(claims: dict[str, Claim | NoAnswer], quantity: str, at: str, adjacency
     table = Table("accountant", escape(f"{quantity} [lower, upper]"), "from", caption=f"{at}, {adjacency}")
     for name, claim in claims.items():
         row = (outward(claim), claim.method) if isinstance(claim, Claim) else claim
-        table.add_row(name, *row)
+        table.add_row(name, *map(escape, row))
     Console().print(table)
 
 

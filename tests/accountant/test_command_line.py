@@ -193,3 +193,10 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.raises(RuntimeError, match="a bug"):
         run(app, [])
+
+
+@pytest.mark.parametrize("words", [["epsilon"], ["epsilon", "--accountant", "all"], ["compare"]])
+def test_infinite_brackets_are_printed_and_not_taken_for_markup(capsys, words):
+    arguments = ["--noise-multiplier", "0", "--sample-rate", "0.5", "--steps", "3", "--delta", "1e-5"]
+    status, out, _ = asked(capsys, *words, *arguments)
+    assert status == 0 and "[inf, inf]" in out
