@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from audit.files import check_writable
@@ -67,7 +68,7 @@ def show(report: AuditReport, console: Console) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in ("ε", "ratio", "level") else "left", no_wrap=True)
     for row in rows(report):
-        table.add_row(*row.cells)
+        table.add_row(*map(escape, row.cells))
     console.print(table)
     for name, value in facts(report):
         console.print(f"{name}: {value}", markup=False)
