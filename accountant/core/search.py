@@ -23,7 +23,9 @@ MARGINS = np.array([0.05, 0.1, 0.2, 0.4])  # of the bracket, where it is not as 
 SECTIONS = 16
 RELATIVE_RESOLUTION = 1e-12
 NEARBY = 2.0 ** np.arange(-44, -11)  # where to look beside a guess, relative to it: 6e-14 to 2e-4
+PROBES = np.array([0.0, 1e-3])  # relative to a guess: where a curve that has any lower end has one
 FURTHER = (1.002, 1.03, 1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
+FAR, FARTHEST = 16.0, 1e64  # ratio of ends between which logarithms are halved, and where those begin above 0
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
@@ -107,7 +109,9 @@ def _sectioned(curve: Curve, delta: float, guess: float) -> tuple[float, float]:
 
     points = np.concatenate([guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
     bounds = curve.delta(points)
-    below, over = _enclosing(points, _from_last(np.logical_not(bounds.lower > delta)), refuted)
+    below, over = 0.0, 0.0
+    if np.any(bounds.lower > 0.0) or np.any(curve.delta(guess * PROBES).lower > 0.0):  # else it has upper ends only
+        below, over = _enclosing(points, _from_last(np.logical_not(bounds.lower > delta)), refuted)
     under, above = _enclosing(points, np.logical_or.accumulate(bounds.upper <= delta), kept)
     while True:
         worth = SHARE * (above - below) if below > 0.0 and math.isfinite(above) else 0.0  # below: 0 where none is known
@@ -149,8 +153,12 @@ def _narrowed(crossed: Callable[[Array], NDArray[np.bool_]], below: float, above
     """Return (last not crossed, first crossed) of points between the two, and whether there were any."""
     if not math.isfinite(above):
         return below, above, False
-    sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
-    points = np.linspace(below, above, sections + 1)[1:-1]
+    least = max(below, above / FARTHEST)
+    if above > FAR * below and least > 0.0:
+        points = np.geomspace(least, above, 5)[:-1]
+    else:
+        sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
+        points = np.linspace(below, above, sections + 1)[1:-1]
     points = points[(points > below) & (points < above)]
     if not len(points):
         return below, above, False

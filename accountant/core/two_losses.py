@@ -31,8 +31,7 @@ from mechanisms.core.bounds import Array
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 MOST_ATOMS = 2**18
-MOST_PRODUCTS = 2**22
-FINE, COARSE = 2**22, 2**19  # points of a grid, times kinds of steps
+FINE, COARSE = 2**22, 2**19  # points of a grid, times kinds of steps; and products of atoms
 GRIDS = 2**10, 2**16
 MOST_CUT = 1e-6
 LARGEST_LOSS, LARGEST_ODDS = 1e290, 1e300
@@ -122,17 +121,21 @@ def sum_of(kinds: tuple[tuple[float, float, int], ...], *, above: bool, work: in
     points = int(np.clip(work // max(1, len(laws)), *GRIDS))
     found = Law(losses=np.zeros(1), masses=np.ones(1), relative=0.0, shift=0.0, rest=0.0)
     for law in known:
-        found = _both(found, law, points, _dominating if above else _dominated)
+        found = _both(found, law, points, work, _dominating if above else _dominated)
     return found
 
 
-def _both(one: Law, other: Law, points: int, coarser: Callable[[Law, int], Law]) -> Law:
-    """Return the law of the sum of two independent losses, or a coarser one on the side asked for."""
-    pair = [one, other]
-    while len(pair[0].losses) * len(pair[1].losses) > MOST_PRODUCTS:
-        large = int(len(pair[1].losses) > len(pair[0].losses))
-        pair[large] = coarser(pair[large], len(pair[large].losses) // 2)
-    found = _product(*pair)
+def _both(one: Law, other: Law, points: int, products: int, coarser: Callable[[Law, int], Law]) -> Law:
+    """Return the law of the sum of two independent losses, or a coarser one on the side asked for.
+
+    Of so many products of atoms at most, and on so many points where there are many more.
+    """
+    small, large = sorted((one, other), key=lambda law: len(law.losses))
+    if len(small.losses) * len(large.losses) > products:
+        room = math.isqrt(products)
+        small = coarser(small, room) if len(small.losses) > room else small
+        large = coarser(large, products // len(small.losses))
+    found = _product(small, large)
     if len(found.losses) > 4 * points:
         return coarser(found, points)
     order = np.argsort(found.losses, kind="stable")
@@ -164,12 +167,13 @@ def _binomial(u: float, v: float, n: int) -> Law | None:
         downs = np.cumprod(below / (n - below + 1.0) * against)
         masses = heaviest * np.concatenate([downs[::-1], [1.0], ups])
     answers = np.arange(mode - len(below), mode + len(above) + 1, dtype=np.float64)
+    kept = masses > FLUSHED  # the window is too wide by far where one loss is rare
     return Law(
-        losses=answers * u - (n - answers) * v,
-        masses=masses,
+        losses=(answers * u - (n - answers) * v)[kept],
+        masses=masses[kept],
         relative=(32.0 + 6.0 * max(len(above), len(below))) * UNIT_ROUNDOFF,
         shift=4.0 * UNIT_ROUNDOFF * n * max(u, v),
-        rest=cut + FLUSHED * len(answers),
+        rest=cut + 2.0 * FLUSHED * len(answers),
     )
 
 
