@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from accountant.core.crossing import Crossing
 from mechanisms.core.bounds import Array, Bounds
 
 if TYPE_CHECKING:
@@ -20,12 +19,9 @@ SECANT, CLOSEST, SECANTS = 1e-4, 1e-7, 12  # relative distance of the two points
 STRAIGHT = 1e-9  # relative distance from the root within which a secant is believed, or a tenth of the bracket
 MARGIN, FINEST = 0.02, (1e-14, 1e-13, 2e-12)  # beyond an end: of the bracket, and of ε
 MARGINS = np.array([0.05, 0.1, 0.2, 0.4])  # of the bracket, where it is not as straight as that
-SECTIONS = 16
 RELATIVE_RESOLUTION = 1e-12
 NEARBY = 2.0 ** np.arange(-44, -11)  # where to look beside a guess, relative to it: 6e-14 to 2e-4
 PROBES = np.array([0.0, 1e-3])  # relative to a guess: where a curve that has any lower end has one
-FURTHER = (1.002, 1.03, 1.5, 4.0, 64.0, 1e4, 1e9, 1e18)
-FAR, FARTHEST = 16.0, 1e64  # ratio of ends between which logarithms are halved, and where those begin above 0
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
@@ -100,69 +96,22 @@ def _kept(curve: Curve, delta: float, lower: float, upper: float) -> tuple[float
 
 def _sectioned(curve: Curve, delta: float, guess: float) -> tuple[float, float]:
     """Return both ends for any δ that falls: by points beside the guess, ever further, then by sections."""
-
-    def refuted(points: Array) -> NDArray[np.bool_]:
-        return _from_last(np.logical_not(curve.delta(points).lower > delta))
-
-    def kept(points: Array) -> NDArray[np.bool_]:
-        return np.logical_or.accumulate(curve.delta(points).upper <= delta)
-
     points = np.concatenate([guess * (1 - NEARBY[::-1]), [guess], guess * (1 + NEARBY)])
     bounds = curve.delta(points)
-    below, over = 0.0, 0.0
+    low = Crossing(end=lambda x: curve.delta(x).lower, level=delta, last=True)
     if np.any(bounds.lower > 0.0) or np.any(curve.delta(guess * PROBES).lower > 0.0):  # else it has upper ends only
-        below, over = _enclosing(points, _from_last(np.logical_not(bounds.lower > delta)), refuted)
-    under, above = _enclosing(points, np.logical_or.accumulate(bounds.upper <= delta), kept)
+        low = low.around(points, bounds.lower)
+    high = Crossing(end=lambda x: curve.delta(x).upper, level=delta, last=False).around(points, bounds.upper)
     while True:
-        worth = SHARE * (above - below) if below > 0.0 and math.isfinite(above) else 0.0  # below: 0 where none is known
-        if over - below > max(RELATIVE_RESOLUTION * over, worth):
-            below, over, narrowed = _narrowed(refuted, below, over)
-        elif math.isfinite(above) and above - under > max(RELATIVE_RESOLUTION * above, worth):
-            under, above, narrowed = _narrowed(kept, under, above)
+        worth = SHARE * (high.right - low.left) if low.left > 0.0 and math.isfinite(high.right) else 0.0
+        if low.right - low.left > max(RELATIVE_RESOLUTION * low.right, worth):
+            closer = low.narrowed()
+            low = closer or low
+        elif math.isfinite(high.right) and high.right - high.left > max(RELATIVE_RESOLUTION * high.right, worth):
+            closer = high.narrowed()
+            high = closer or high
         else:
             break
-        if not narrowed:
+        if closer is None:
             break
-    return below, above
-
-
-def _from_last(hits: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell of every point whether it and all that follow are hit."""
-    return np.logical_and.accumulate(hits[::-1])[::-1]
-
-
-def _enclosing(
-    points: Array, hits: NDArray[np.bool_], crossed: Callable[[Array], NDArray[np.bool_]]
-) -> tuple[float, float]:
-    """Return (last point not crossed, first point crossed): among these, else beyond them; (0, 0) if 0 is crossed."""
-    if np.any(hits) and not hits[0]:
-        first = int(np.argmax(hits))
-        return float(points[first - 1]), float(points[first])
-    last = float(points[0] if hits[0] else points[-1])
-    for factor in FURTHER:
-        beyond = last / factor if hits[0] else last * factor
-        if crossed(np.array([beyond]))[0] != hits[0]:
-            return min(last, beyond), max(last, beyond)
-        last = beyond
-    if hits[0]:
-        return (0.0, 0.0) if crossed(np.zeros(1))[0] else (0.0, last)
-    return last, math.inf
-
-
-def _narrowed(crossed: Callable[[Array], NDArray[np.bool_]], below: float, above: float) -> tuple[float, float, bool]:
-    """Return (last not crossed, first crossed) of points between the two, and whether there were any."""
-    if not math.isfinite(above):
-        return below, above, False
-    least = max(below, above / FARTHEST)
-    if above > FAR * below and least > 0.0:
-        points = np.geomspace(least, above, 5)[:-1]
-    else:
-        sections = SECTIONS if above < 1.02 * below else 4  # ε far apart need compositions of their own
-        points = np.linspace(below, above, sections + 1)[1:-1]
-    points = points[(points > below) & (points < above)]
-    if not len(points):
-        return below, above, False
-    hits = crossed(points)
-    first = int(np.argmax(hits)) if np.any(hits) else len(points)
-    below = float(points[first - 1]) if first > 0 else below
-    return below, float(points[first]) if first < len(points) else above, True
+    return low.left, high.right
