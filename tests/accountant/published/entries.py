@@ -85,8 +85,8 @@ def ends(found: Number) -> tuple[float, float]:
 
 
 def distance(found: Number, value: float) -> float:
-    """Return how far the farther end is from a value, relatively where the value is above 1."""
-    return max(abs(end - value) for end in ends(found)) / max(1.0, abs(value))
+    """Return how far the farther end is from a value, relatively to 10 where the value is larger."""
+    return max(abs(end - value) for end in ends(found)) / max(1.0, abs(value) / 10.0)
 
 
 def check(entry: Entry, found: Number | Mapping[str, Number], tolerance: float | None = None) -> None:
