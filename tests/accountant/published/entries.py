@@ -111,3 +111,12 @@ def sampled(noise: float, rate: float, steps: int) -> Process:
     """Return `steps` Poisson-sampled Gaussians, or plain ones at a rate of 1."""
     step = Gaussian(noise_multiplier=noise)
     return Repeat(step if rate == 1.0 else Sampled(step, Poisson(probability=rate)), steps)
+
+
+def words(text: str) -> list[float]:
+    """Return the numbers of a text like "T=10 s=0.5".
+
+    >>> words("T=10 s=0.5,eps=1.0 and more")
+    [10.0, 0.5, 1.0]
+    """
+    return [float(word.partition("=")[2]) for word in text.replace(",", " ").split() if "=" in word]
