@@ -81,13 +81,13 @@ def test_two_bins_have_the_published_deltas_inside_brackets_of_2e_4(entry):
 
 @pytest.mark.parametrize("entry", SIMULATED, ids=str)
 def test_simulated_bins_lie_within_five_standard_errors(entry):
-    """No tolerance is stated. That of Poisson samples is by a grid, 1e-8 above the truth."""
+    """No tolerance is stated. The value of Poisson samples is by a grid, 1e-8 above the truth."""
     noise, bins, epsilon = words(entry.quantity)
     for order, (mean, error) in entry.value["mc"].items():
         low, high = ends(allocated(noise, int(bins), epsilon, order))
         assert low <= mean + 5 * error and mean - 5 * error <= high and high - low < 10 * error
-    found = delta_bounds(sampled(noise, 1 / bins, int(bins)), epsilon=epsilon, accountant="pld")
-    assert distance(found, entry.value["poisson"]) <= 2e-8
+    found = delta_bounds(sampled(noise, 1 / bins, int(bins)), epsilon=epsilon, accountant=PLD(relative_width=1e-5))
+    assert distance(found, entry.value["poisson"]) <= 1e-7
 
 
 # Feldman, McMillan, Talwar 2021: shuffled ε₀-private answers of n = 1e5 people

