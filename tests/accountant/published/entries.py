@@ -40,7 +40,7 @@ class Entry:
     without: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.paper}: {self.quantity}, {self.params}"
+        return f"{self.paper}: {self.quantity}, {self.params}"[:120]
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -120,3 +120,8 @@ def words(text: str) -> list[float]:
     [10.0, 0.5, 1.0]
     """
     return [float(word.partition("=")[2]) for word in text.replace(",", " ").split() if "=" in word]
+
+
+def label(argument: object) -> str:
+    """Name a test by its entry alone, whatever else it takes."""
+    return str(argument) if isinstance(argument, Entry) else ""

@@ -18,7 +18,7 @@ from mechanisms import (
     Sampled,
 )
 from mechanisms.core.balls_in_bins_renyi import with_against_without
-from tests.accountant.published.entries import Entry, check, distance, sampled
+from tests.accountant.published.entries import Entry, check, distance, label, sampled
 from tests.accountant.published.table import DIVERGENCES, orders
 from tests.strategies import Tabulated
 
@@ -119,7 +119,7 @@ FIXED_SIZE = [
 ]
 
 
-@pytest.mark.parametrize(("entry", "share"), FIXED_SIZE, ids=str)
+@pytest.mark.parametrize(("entry", "share"), FIXED_SIZE, ids=label)
 def test_fixed_size_batches_of_stated_divergences_have_the_published_bound(entry, share):
     noise, order = (float(word.partition("=")[2]) for word in entry.params.split()[3:])
     batch = FixedSize(batch_size=10, records=1_000)
