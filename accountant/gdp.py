@@ -21,14 +21,17 @@ from accountant.core.estimate import Estimate
 from accountant.core.ledger import Ledger, rounding
 from accountant.core.profile import Profile
 from mechanisms.core import validate
-from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.bounds import Array, Bounds, ndtr
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.gaussian import GaussianPair
 
 NEWTON_STEPS = 64
 VALIDITY = "in the limit of many steps with small sampling probability; it tends to be too small, and is no bound"
+QUANTILE_ERROR = 2e-14  # of Φ⁻¹, by more than the error of Φ itself, where that is no more than steep
+LEAST_LEVEL = 1e-290  # α below it has that one's lower end
 SMALLEST, LARGEST = 1e-12, 1e12  # shifts between which ε is solved for
 
 
@@ -99,6 +102,15 @@ class GaussianCurve(Curve):
         found = self.pair.delta(Bounds.exact(epsilon))
         return found if self.pair.attained else Bounds(lower=np.zeros_like(found.upper), upper=found.upper)
 
+    def tradeoff(self, alpha: Array) -> Bounds:
+        """Φ(Φ⁻¹(1 − α) − μ)                                        [DRS22].
+
+        Its slope is −e^{μ z − μ²/2} at z = Φ⁻¹(1 − α), found by the inverse and enclosed by Φ itself.
+        """
+        most = np.maximum((1.0 - Bounds.exact(alpha)).upper, 0.0)
+        found = ndtr(_quantile(alpha) - self.pair.shift).clip(0.0, most)
+        return found if self.pair.attained else Bounds(lower=found.lower, upper=np.maximum(found.lower, most))
+
     def ledger(self, epsilon: float) -> Ledger:
         """Return the rounding of floats."""
         return rounding(self.pair.delta(Bounds.exact(epsilon)))
@@ -118,6 +130,18 @@ class GaussianCurve(Curve):
             if not abs(epsilon - last) > 1e-15 * epsilon:
                 break
         return epsilon if math.isfinite(epsilon) else 1.0
+
+
+def _quantile(alpha: Array) -> Bounds:
+    """Enclose Φ⁻¹(1 − α) = −Φ⁻¹(α), infinite at 0 and 1, between two points where Φ(−z) is certainly on either side."""
+    level = np.clip(alpha, LEAST_LEVEL, 1.0 - UNIT_ROUNDOFF)
+    middle = -special.ndtri(level)
+    steepness = np.exp(-0.5 * middle**2) / math.sqrt(2 * math.pi)
+    away = QUANTILE_ERROR * (1.0 + np.abs(middle)) * np.maximum(1.0, level / steepness)
+    above, below = ndtr(Bounds.exact(away - middle)).lower, ndtr(Bounds.exact(-away - middle)).upper
+    lower = np.where(above >= np.maximum(alpha, level), middle - away, -np.inf)
+    lower[alpha == 0.0] = np.inf
+    return Bounds(lower=lower, upper=np.where(below <= alpha, middle + away, np.inf))
 
 
 def _curve(parts: Steps) -> Curve:

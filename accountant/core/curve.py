@@ -41,6 +41,10 @@ class Curve(ABC):
         """Return about the ε at which δ(ε) = delta, from where a search may start: no guarantee."""
         return 1.0
 
+    def tradeoff(self, alpha: Array) -> Bounds | None:
+        """Enclose the trade-off function at every α where both orders have this curve, if it has a form for it."""
+        return None
+
     def method(self, epsilon: float) -> str:
         """Name what gives the upper end at this ε, where the curve itself chooses; empty otherwise."""
         return ""

@@ -123,8 +123,10 @@ class Profile:
             NumericalFailure: if the accountant's budget does not suffice.
         """
         levels = np.array([validate.probability("Profile", "alpha", one) for one in np.ravel(alpha)])
-        floor = max((float(curve.lost.lower) for _, curve in self._different()), default=0.0)
-        found = tradeoff(levels, self.delta, floor)
+        different = self._different()
+        floor = max((float(curve.lost.lower) for _, curve in different), default=0.0)
+        own = different[0][1].tradeoff(levels) if len(different) == 1 else None
+        found = own or tradeoff(levels, self.delta, floor)
         if not np.ndim(alpha):
             return found[0]
         return Bounds(lower=found.lower.reshape(np.shape(alpha)), upper=found.upper.reshape(np.shape(alpha)))

@@ -27,17 +27,34 @@ def gaussian(mu, alpha):
         return mpmath.ncdf(z - mu)
 
 
+def normal(mu, alpha):
+    """The same with 60 digits, also where α is no float beside 1 or tiny."""
+    with mpmath.workdps(400):
+        z = -mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(float(alpha)) - 1)
+        return mpmath.ncdf(z - mpmath.mpf(1) / mpmath.mpf(1 / mu))
+
+
 def profile(process, adjacency=ADD_REMOVE):
     return Tightest().profile(process, adjacency=adjacency)
 
 
 @pytest.mark.parametrize("mu", [0.01, 0.2, 1.0, 2.5, 6.0])
-def test_a_gaussian_has_its_closed_form_within_a_millionth(mu):
-    found = profile(Gaussian(noise_multiplier=1 / mu)).tradeoff(LEVELS)
+def test_planes_below_the_profile_of_a_gaussian_find_its_closed_form_within_a_millionth(mu):
+    found = tradeoff(LEVELS, profile(Gaussian(noise_multiplier=1 / mu)).delta, 0.0)
     for alpha, lower, upper in zip(LEVELS, found.lower, found.upper, strict=True):
         assert lower <= gaussian(mu, alpha) <= upper
     assert np.max(found.width) <= WIDTH
     assert np.all(found.width <= 2e-3 * np.minimum(found.upper, 1 - found.lower) + 1e-11)
+
+
+@pytest.mark.parametrize("mu", [1e-9, 0.01, 1.0, 2.5, 40.0, 1e9])
+def test_a_gaussian_is_known_to_twelve_digits(mu):
+    levels = np.concatenate([[0.0, 5e-324, 1e-300, 1e-40], LEVELS, [1 - 2.0**-53, 1.0]])
+    found = profile(Gaussian(noise_multiplier=1 / mu)).tradeoff(levels)
+    for alpha, lower, upper in zip(levels[1:-1], found.lower[1:-1], found.upper[1:-1], strict=True):
+        assert lower <= normal(mu, alpha) <= upper
+    assert found[0].contains(1.0) and found[-1].contains(0.0)
+    assert np.max(found.width[(levels > 1e-290) | (levels == 0.0)]) <= 1e-12
 
 
 def test_published_values_of_a_gaussian_are_enclosed():
