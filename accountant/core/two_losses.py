@@ -37,7 +37,7 @@ MOST_CUT = 1e-6
 LARGEST_LOSS, LARGEST_ODDS = 1e290, 1e300
 NEGLIGIBLE, TINIEST = 1e-100, 1e-290
 NATS = 660.0  # −log of the mass that a window leaves out
-FLUSHED = 1e-306  # bounds what underflow takes from a mass
+FLUSHED = 1e-306  # bounds what underflow takes from a mass, or adds to it; 2^22 atoms of 10^9 kinds: < `TINIEST`
 NARROW = 300.0  # of a block of losses, whose exponentials are floats
 TINY = Decimal("1e-10")
 
@@ -65,8 +65,9 @@ class Law:
         return (self._delta(epsilon - self._away(epsilon)) + self.rest) * (1.0 + 2.0 * self._error)
 
     def lower(self, epsilon: Array) -> Array:
-        """Return a bound of δ(ε) from below."""
-        return self._delta(epsilon + self._away(epsilon)) * (1.0 - self._error)
+        """Return a bound of δ(ε) from below; masses that floats hold badly may be too large by `TINIEST` together."""
+        found = self._delta(epsilon + self._away(epsilon)) * (1.0 - self._error)
+        return np.where(found > TINIEST, found - TINIEST, 0.0)
 
     @property
     def _error(self) -> float:
@@ -87,12 +88,14 @@ class Law:
 
     @cached_property
     def _tails(self) -> tuple[Array, Array]:
-        """Return B_j = Σ_{i >= j} p_i e^{x_j − x_i} and δ(x_j) = Σ_{i > j} (1 − e^{x_{i−1} − x_i}) B_i."""
-        x, beyond, later = self.losses, np.empty_like(self.masses), 0.0
-        place = np.floor((x[-1] - x) / NARROW)
-        starts = np.append(np.flatnonzero(np.append(True, place[1:] != place[:-1])), len(x))
+        """Return B_j = Σ_{i >= j} p_i e^{x_j − x_i} and δ(x_j) = Σ_{i > j} (1 − e^{x_{i−1} − x_i}) B_i.
+
+        In blocks from the last one on, each as long as its losses lie within `NARROW` or the spacing of floats there.
+        """
+        x, beyond, later, first = self.losses, np.empty_like(self.masses), 0.0, len(self.losses)
         with np.errstate(under="ignore"):
-            for first, last in zip(starts[-2::-1], starts[:0:-1], strict=True):
+            while first > 0:
+                last, first = first, int(np.searchsorted(x, x[first - 1] - NARROW))
                 block = x[first:last]
                 decay = np.exp(block - block[-1])
                 carried = later * math.exp(block[-1] - x[last]) if last < len(x) else 0.0
@@ -203,7 +206,8 @@ def _dominating(law: Law, points: int) -> Law:
     """
     law, nodes, cell = _cells(law, points)
     gap, width = nodes[cell] - law.losses, nodes[cell] - nodes[cell + 1]
-    share = np.clip(np.expm1(gap) / np.expm1(width), 0.0, 1.0)
+    same = width == 0.0  # points that floats cannot tell apart
+    share = np.clip(np.expm1(gap) / np.where(same, -1.0, np.expm1(width)), 0.0, 1.0)
     raised = np.bincount(cell + 1, law.masses * share, minlength=points)
     masses = raised + np.bincount(cell, law.masses * (1.0 - share), minlength=points)
     slack = (2.0 * np.max(np.bincount(cell)) + 32.0) * UNIT_ROUNDOFF

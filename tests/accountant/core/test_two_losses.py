@@ -103,3 +103,41 @@ def test_equal_answers_are_enclosed_around_the_binomial_sum(loss, times):
 def test_what_has_too_many_atoms_or_leaves_the_floats_has_no_law():
     assert sum_of(((0.1, 0.1, 2**40),), above=True) is None
     assert sum_of(((1e300, 1e300, 1),), above=True) is None
+
+
+@pytest.mark.parametrize("above", [True, False])
+@pytest.mark.parametrize("loss", [1e10, 1e3])
+def test_atoms_that_floats_cannot_tell_apart_are_moved_to_no_grid(loss, above):
+    """A hundred thousand atoms at one float: 30 million losses of 1e-300 beside a large one."""
+    law = sum_of(((1e-300, 1e-300, 30_000_000), (loss, loss, 1)), above=above)
+    points = np.array([0.0, 0.5 * loss, 2.0 * loss])
+    found = law.upper(points) if above else law.lower(points)
+    assert found == pytest.approx([1.0, 1.0, 0.0], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "kinds", [((1e100, 1e100, 2), (1.0, 1.0, 3)), ((4e18, 3.0, 2), (1e18, 7.0, 3), (900.0, 0.5, 2))]
+)
+def test_atoms_as_far_apart_as_floats_go_have_bounds(kinds):
+    points = np.array([0.0, 1.0, 1e3, 1e18, 3.9e18, 9e18, 2e100])
+    with mp.workdps(150):
+        truth = brute_force(kinds, points)
+        lower, upper = enclosure(kinds, points)
+        assert all(mp.mpf(low) <= value <= mp.mpf(high) for low, value, high in zip(lower, truth, upper, strict=True))
+
+
+@pytest.mark.parametrize("answers", [601, 606])  # δ = 1.5e-315 and 3.7e-324
+def test_lower_ends_do_not_rise_above_what_floats_cannot_hold(answers):
+    epsilon = 0.1 * (2 * answers + 48) + 0.37 * 0.1
+    law = sum_of(((0.1, 0.1, 1300),), above=False)
+    with mp.workdps(60):
+        loss = mp.mpf(0.1)
+        terms = [
+            mp.binomial(1300, k)
+            * mp.exp(k * loss)
+            / (1 + mp.exp(loss)) ** 1300
+            * -mp.expm1(epsilon - loss * (2 * k - 1300))
+            for k in range(1301)
+            if loss * (2 * k - 1300) > epsilon
+        ]
+        assert mp.mpf(float(law.lower(np.array([epsilon]))[0])) <= mp.fsum(terms)
