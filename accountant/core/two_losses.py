@@ -216,14 +216,17 @@ def _dominating(law: Law, points: int) -> Law:
 
 def _dominated(law: Law, points: int) -> Law:
     """Return a law of fewer than `points` atoms that this one dominates: each cell's atoms merged into one."""
-    law, nodes, cell = _cells(law, points)
+    law, _, cell = _cells(law, points)
+    least = np.full(points, np.inf)  # the least loss of each cell, which may be wider than exponentials hold
+    np.minimum.at(least, cell, law.losses)
     masses = np.bincount(cell, law.masses, minlength=points)
-    others = np.bincount(cell, law.masses * np.exp(nodes[cell] - law.losses), minlength=points)
+    with np.errstate(under="ignore"):
+        others = np.bincount(cell, law.masses * np.exp(least[cell] - law.losses), minlength=points)
     kept = masses > 0.0
     slack = (2.0 * np.max(np.bincount(cell)) + 32.0) * UNIT_ROUNDOFF
     return replace(
         law,
-        losses=nodes[kept] - np.log(others[kept] / masses[kept]),
+        losses=least[kept] - np.log(others[kept] / masses[kept]),
         masses=masses[kept],
         relative=law.relative * (1.0 + slack) + slack,
         shift=law.shift + 2.0 * slack,

@@ -141,3 +141,15 @@ def test_lower_ends_do_not_rise_above_what_floats_cannot_hold(answers):
             if loss * (2 * k - 1300) > epsilon
         ]
         assert mp.mpf(float(law.lower(np.array([epsilon]))[0])) <= mp.fsum(terms)
+
+
+def test_merged_atoms_of_cells_wider_than_exponentials_hold_have_finite_losses(monkeypatch):
+    monkeypatch.setattr(two_losses, "GRIDS", (6, 6))
+    monkeypatch.setattr(two_losses, "MOST_PRODUCTS", 100)
+    kinds = ((2000.0, 3.0, 4), (1700.0, 2.0, 3), (0.5, 0.25, 3))
+    law = sum_of(kinds, above=False)
+    points = np.append(EPSILONS, [3000.0, 8e3, 13e3, 14e3])
+    with mp.workdps(100):
+        truth = brute_force(kinds, points)
+        assert np.all(np.isfinite(law.losses))
+        assert all(mp.mpf(float(low)) <= value for low, value in zip(law.lower(points), truth, strict=True))
