@@ -81,7 +81,7 @@ class Composed:
         values = self._scale(self.above, nodes) * self.excess
         j = int(np.clip(np.searchsorted(-values, -(delta - self.lost), side="right") - 1, 0, len(values) - 2))
         share = np.clip((values[j] - delta + self.lost) / max(values[j] - values[j + 1], 1e-300), 0.0, 1.0)
-        return float(self.origin + nodes[j] + math.log1p(share * math.expm1(h)))
+        return float(self.origin + nodes[j] + math.log1p(share * math.expm1(min(h, 700.0))))
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return one line for each error."""
@@ -122,7 +122,8 @@ class Composed:
         x = x - 4 * UNIT_ROUNDOFF * (np.abs(x) + self.shift)
         j = self._index(x)
         nodes = h * (j + low)
-        share = np.clip(np.expm1(np.minimum(x - nodes, h)) / np.expm1(h), 0.0, 1.0)  # δ is linear in e^ε between nodes
+        share = np.expm1(np.minimum(x - nodes, h)) / np.expm1(h)  # δ is linear in e^ε between nodes
+        share = np.minimum(np.fmax(share, 0.0), 1.0)  # and falls, should e^h be no float
         masses = (1 - share) * self.excess[j] + share * math.exp(-self.tilt * h) * self.excess[j + 1]
         last = h * (low + self.window.size)
         inside = self._scale(self.above, nodes) * masses

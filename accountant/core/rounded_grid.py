@@ -26,6 +26,7 @@ OUTSIDE = 20.0  # the window leaves out about e^-20 of the tilted mass on either
 SIZES = (8, 9, 10, 12, 15)  # times powers of two, for which transforms and suffix sums are quick
 LONGEST = 4  # a single step may have this part of the budget's points: its cells take longer than those of sums
 LEAST_STEP = 1e-290
+COARSEST = 300.0  # step from which on exponentials of cells leave the floats
 STEEPEST = 0.25  # tilt from point to point, in nats: beyond it rounding errors, not losses, make the tilted law
 
 
@@ -53,11 +54,13 @@ def composed(
     """Compose on the grid of [GLW21] for δ of e^{−4 (level + 1)} to e^{−4 level}, tilted to where δ is about that.
 
     Raises:
-        NumericalFailure: if the grid would have too many points.
+        NumericalFailure: if the grid would have too many points, or too few.
     """
     found, repeats = plan(parts, cut), float(sum(n for _, n in parts))
     error = delta_error or SHARE * math.exp(-LEVEL * (level + 1))
     step = coarsened(max(eps_error / math.sqrt(0.5 * repeats * math.log(12.0 / error)), LEAST_STEP))
+    if not step < COARSEST:
+        raise NumericalFailure(f"prv: a grid for eps_error={eps_error!r} is too coarse. Lower eps_error.")
     away = np.abs(found.log_delta_at(found.slope) + LEVEL * (level + 0.5))
     entry = int(np.argmin(np.where(found.theta * step <= STEEPEST, away, np.inf)))
     theta, spread = float(found.theta[entry]), math.sqrt(max(float(found.bend[entry]), 0.0))

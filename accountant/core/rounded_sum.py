@@ -91,7 +91,7 @@ class RoundedSum:
         j = max(bisect.bisect_left(range(last), -delta, key=lambda i: -value(i)) - 1, 0)
         before, after = value(j), value(j + 1)
         share = min(max((before - delta) / max(before - after, 1e-300), 0.0), 1.0)
-        return self.mean + h * (j + low) + math.log1p(share * math.expm1(h))
+        return self.mean + h * (j + low) + math.log1p(share * math.expm1(min(h, 700.0)))
 
     def enclosed(self, delta: float) -> tuple[float, float]:
         """Return about the ends of ε at this δ: where the ends of δ meet it, and a little beyond."""
