@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from mechanisms.core.bounds import Array, Bounds, exp
@@ -23,6 +24,7 @@ ROUNDING = 1e-13  # absolute: far more than the few operations on numbers up to 
 ENOUGH, SHARE = 1e-7, 1e-3  # how far the ends may lie apart for want of points: that, or this share of f or 1 − f
 PASSES = 60  # each asks at one point at most between any two
 FIRST = 16  # points of the first guess
+AT_ONCE = 2**20  # values that are looked at together
 FARTHEST = 700.0  # e^ε must remain a float
 
 
@@ -55,11 +57,11 @@ def tradeoff(alpha: Array, delta: Callable[[Array], Bounds], floor: float) -> Bo
 def enclosed(alpha: Array, epsilon: Array, delta: Bounds, floor: float) -> Bounds:
     """Enclose f at every α, given δ at two or more increasing ε of which the first is 0."""
     x, heights = exp(Bounds.exact(epsilon)), np.maximum(delta.lower, floor)
-    below = np.max(_values(alpha, np.asarray(x.upper), np.asarray(delta.upper)), axis=1)
+    below, _ = _largest(alpha, np.asarray(x.upper), np.asarray(delta.upper))
     middle, slopes = 0.5 * (x.lower + x.upper), (delta[1:] - delta[:-1]) / (x[1:] - x[:-1])
     points, least = _minorant(middle, heights, slopes, floor)
     points, least = np.append(middle, points), np.append(heights, least)
-    above = np.max(_values(alpha, points * (1 - 1e-14), least), axis=1)
+    above, _ = _largest(alpha, points * (1 - 1e-14), least)
     most = 1.0 - Bounds.exact(alpha)
     lower = np.clip(below - ROUNDING, 0.0, np.maximum(most.lower, 0.0))
     return Bounds(lower=lower, upper=np.maximum(lower, np.clip(above + ROUNDING, 0.0, most.upper)))
@@ -83,11 +85,10 @@ def _wanted(alpha: Array, epsilon: Array, delta: Array, floor: float) -> Array:
     x = np.exp(epsilon)
     slopes = Bounds.exact(np.diff(delta) / np.diff(x))
     points, heights = _minorant(x, delta, slopes, floor)
-    below = np.max(_values(alpha, x, delta), axis=1)
-    values = _values(alpha, points, heights)
-    best = np.argmax(values, axis=1)
+    below, _ = _largest(alpha, x, delta)
+    most, best = _largest(alpha, points, heights)
     tolerance = np.clip(SHARE * np.minimum(below, 1.0 - below), 10 * ROUNDING, ENOUGH)
-    gaps = np.unique(best[np.max(values, axis=1) - below > tolerance])
+    gaps = np.unique(best[most - below > tolerance])
     inside, width = gaps[gaps < len(x) - 1], np.diff(x)
     inside = inside[width[inside] > 1e-9 * x[inside]]
     tenth = 0.1 * width[inside]
@@ -96,8 +97,18 @@ def _wanted(alpha: Array, epsilon: Array, delta: Array, floor: float) -> Array:
     return np.append(new, beyond) if len(x) - 1 in gaps and beyond > epsilon[-1] else new
 
 
+def _largest(alpha: Array, x: Array, delta: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Return the largest of 1 − δ − x α and (1 − δ − α) / x over the points at every α, and at which point it is."""
+    rows = max(1, AT_ONCE // len(x))
+    most, best = np.empty(len(alpha)), np.empty(len(alpha), dtype=np.intp)
+    for k in range(0, len(alpha), rows):
+        values = _values(alpha[k : k + rows], x, delta)
+        most[k : k + rows], best[k : k + rows] = np.max(values, axis=1), np.argmax(values, axis=1)
+    return most, best
+
+
 def _values(alpha: Array, x: Array, delta: Array) -> Array:
-    """Return the larger of 1 − δ − x α and (1 − δ − α) / x at each α and point, shape (m, n)."""
+    """Return the larger of the two at each α and point, shape (m, n)."""
     flat = 1.0 - delta - x * alpha[:, None]
     steep = (1.0 - delta - alpha[:, None]) / x
     return np.asarray(np.maximum(flat, steep))

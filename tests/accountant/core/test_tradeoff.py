@@ -1,12 +1,14 @@
 """Trade-off functions: both ends against closed forms, tight everywhere, from few evaluations of δ."""
 
 import math
+import tracemalloc
 
 import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 from accountant import dp_sgd
 from accountant.core.profile import Profile
@@ -172,3 +174,17 @@ def test_randomised_responses_have_corners_at_the_right_places():
     found = profile(RandomizedResponse(epsilon=0.7), REPLACE_ONE).tradeoff([corner, corner / 2])
     assert np.all(found.lower <= [corner, 1 - math.exp(0.7) * corner / 2 + 1e-16]) and np.all(found.upper >= corner)
     assert np.max(found.width) < 1e-12
+
+
+def test_memory_stays_small_for_many_levels():
+    """A matrix of levels × points took gigabytes at 20,000 levels."""
+
+    def delta(epsilon):
+        value = ndtr(0.5 - epsilon) - np.exp(epsilon) * ndtr(-0.5 - epsilon)
+        return Bounds(lower=np.maximum(value * (1 - 1e-10) - 1e-15, 0.0), upper=value * (1 + 1e-10) + 1e-15)
+
+    tracemalloc.start()
+    found = tradeoff(np.linspace(0.0, 1.0, 3001), delta, 0.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.max(found.width) < 1e-6 and peak < 64 * 2**20
