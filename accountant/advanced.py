@@ -19,7 +19,7 @@ from accountant.core.curve import Curve
 from accountant.core.profile import Profile
 from accountant.core.splits import Rough, Split, best, splits, total
 from mechanisms.core import validate
-from mechanisms.core.bounds import Array, Bounds, exp, expm1, sqrt
+from mechanisms.core.bounds import Array, Bounds, exp, expm1, sqrt, up
 from mechanisms.core.process import Adjacency, Process
 
 Theorem = Literal["kov", "drift", "drv"]
@@ -110,7 +110,7 @@ def concentrated(split: Split, epsilon: Array, theorem: Theorem) -> Bounds:
 
     The latter is what log(e + s/δ') comes to when solved for δ'.
     """
-    scale, drift = split.u + split.v, split.drift
+    scale, drift = up(split.u + split.v), split.drift
     if theorem == "drv":
         widest = Bounds.exact(np.maximum(split.u, split.v))
         scale, drift = 2.0 * widest.upper, total(split.times * widest * expm1(widest))
