@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import mpmath as mp
 import numpy as np
@@ -153,3 +154,34 @@ def test_the_outlook_is_within_a_few_nats_of_delta(sigma, chance, times):
         view = outlook(parts, epsilon)
         found = split(parts, epsilon, points=2**15).delta(np.array([epsilon]))[0]
         assert abs(view.log_delta - math.log(found.upper)) <= 5.0
+
+
+def test_infinite_losses_are_lost_once_whatever_the_layers():
+    """δ = lost + (1 − lost) δ', δ' the same steps' without infinite losses."""
+    epsilon, chance = 0.05, 1e-6
+    jumps, alike = sampled(0.8, 1e-4, 9), ApproximateDP(epsilon=0.01, delta=chance, adjacency=ADD_REMOVE)
+    finite = ApproximateDP(epsilon=0.01, delta=0.0, adjacency=ADD_REMOVE)
+    found, rest = (
+        split(parts_of(Compose((jumps, Repeat(one, 3)))), epsilon).delta(np.array([epsilon]))[0]
+        for one in (alike, finite)
+    )
+    lost = -math.expm1(3 * math.log1p(-chance))
+    assert found.upper >= (lost + (1 - lost) * rest.lower) * (1 - 1e-12)
+    assert found.lower <= (lost + (1 - lost) * rest.upper) * (1 + 1e-12)
+    assert found.width <= 1e-4 * found.upper
+
+
+def test_runs_beyond_the_top_layer_are_taken_for_lost():
+    epsilon, part = 0.14, (1.0, 1e-3)
+    parts = parts_of(Compose((sampled(*part), sampled(*part))))
+    top, *others = layers(parts, epsilon, ALWAYS)
+    lowered = replace(top, band=tuple((a, a + 0.1 * (b - a)) for a, b in top.band))
+    with mp.workdps(30):
+        exact = composed_delta((part, part), "remove", mp.mpf(epsilon))
+    point = np.array([epsilon])
+    whole, less = (
+        layered(parts, (one, *others), epsilon, aim=1e-7, points=(2**12, 2**14)).delta(point)[0]
+        for one in (top, lowered)
+    )
+    assert less.lower <= exact <= less.upper
+    assert less.lower < whole.lower * (1 - 1e-4)  # much has gone from the layer
