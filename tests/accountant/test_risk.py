@@ -88,7 +88,7 @@ def test_no_guess_of_a_record_beats_the_bound_on_reconstruction(table, guesses):
 def test_precision_follows_from_the_two_rates():
     found = risk.precision(GAUSSIAN, false_positive_rate=0.05, prior=0.2)
     power = 1 - 0.740488977159
-    assert found.contains(0.2 * power / (0.2 * power + 0.8 * 0.05)) and found.width < 1e-6
+    assert abs(found.lower - 0.2 * power / (0.2 * power + 0.8 * 0.05)) < 2e-12 and found.width < 1e-12
 
 
 def test_precision_never_exceeds_the_largest_posterior():
