@@ -84,18 +84,13 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
         tilt: θ >= 0.
         probes: (below, above) > 0, the further tilts at which the mass outside is bounded by Chernoff's inequality.
     """
-    log_size, phase = np.zeros(window.size // 2 + 1), np.zeros(window.size // 2 + 1)
+    log_transform = np.zeros(window.size // 2 + 1, dtype=np.complex128)
     log_scale, noise, relative, repeats, least, most = 0.0, 0.0, 0.0, 0, 0, 0
     log_below, log_above = -probes[0] * -window.step * window.low, -probes[1] * window.step * (window.low + window.size)
     unit = FFT_ULPS * UNIT_ROUNDOFF * math.log2(window.size)
     for part in parts:
         tilted, kappa, error, cumulants = _tilted(part, window.step, tilt, probes)
-        transform = np.fft.rfft(
-            np.bincount(np.arange(part.low, part.low + len(tilted)) % window.size, tilted, window.size)
-        )
-        with np.errstate(divide="ignore"):
-            log_size += part.times * np.log(np.abs(transform))
-        phase += part.times * np.angle(transform)
+        _transform(tilted, part, window, log_transform)
         log_scale += part.times * kappa
         noise += part.times * unit * _norm(tilted)
         relative += part.times * (error + part.slip * (2.0 + tilt + max(probes)))
@@ -104,7 +99,8 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
         log_above += part.times * cumulants[1]
         least += part.times * part.low
         most += part.times * (part.low + len(tilted) - 1)
-    weights, dropped = _inverted(log_size, phase, window)
+    weights, dropped = _inverted(log_transform, window)
+    del log_transform  # long, as is what follows
     size = _norm(weights)
     noise = 2 * noise + 2 * (12 * repeats * UNIT_ROUNDOFF + unit) * size + dropped
     relative += UNIT_ROUNDOFF * 8 * (1 + abs(log_scale))
@@ -113,7 +109,7 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
     top = min(max(most - window.low + 1, 0), window.size)
     weights[top:] = 0.0
     return Tilted(
-        weights=np.maximum(weights, 0.0),
+        weights=np.maximum(weights, 0.0, out=weights),
         top=top,
         log_scale=log_scale,
         noise=noise,
@@ -143,14 +139,16 @@ def suffix_sums(values: Array, decay: float) -> tuple[Array, float]:
             reach *= 2
         return sums, UNIT_ROUNDOFF * (LEAST_EXPONENT + 4.0 * size.bit_length())
     block = size if decay * size <= 30 else min(size & -size, 2 ** int(math.log2(max(30 / decay, 1.0))))
-    rows = values.reshape(-1, block)
     growth = np.exp(-decay * np.arange(block))
-    inside = np.cumsum((rows * growth)[:, ::-1], axis=1)[:, ::-1] / growth
+    inside = values.reshape(-1, block) * growth
+    backwards = inside[:, ::-1]
+    np.cumsum(backwards, axis=1, out=backwards)
+    inside /= growth
     carry, fade = 0.0, np.exp(-decay * np.arange(block, 0, -1))
-    for row in range(len(rows) - 1, -1, -1):
+    for row in range(len(inside) - 1, -1, -1):
         inside[row] += carry * fade
         carry = inside[row, 0]
-    return inside.ravel(), UNIT_ROUNDOFF * (block + len(rows) + 200.0)
+    return inside.ravel(), UNIT_ROUNDOFF * (block + len(inside) + 200.0)
 
 
 def _tilted(
@@ -173,13 +171,30 @@ def _tilted(
     return tilted, kappa, UNIT_ROUNDOFF * 8 * (4 + reach), (cumulants[0] + 1e-12, cumulants[1] + 1e-12)
 
 
-def _inverted(log_size: Array, phase: Array, window: Window) -> tuple[Array, float]:
-    """Return the inverse transform of e^{log_size + i phase}, rolled to the window, and a bound of what was dropped."""
-    kept = log_size > -NEGLIGIBLE
-    product = np.zeros(len(log_size), dtype=np.complex128)
-    product[kept] = np.exp(log_size[kept]) * (np.cos(phase[kept]) + 1j * np.sin(phase[kept]))
-    weights = np.fft.irfft(product, window.size)
-    return np.roll(weights, -window.low), math.exp(-NEGLIGIBLE)
+def _transform(tilted: Array, part: Part, window: Window, log_transform: Array) -> None:
+    """Add, in place, the logarithm of the transform of the part: of its modulus, and its phase."""
+    transform = np.fft.rfft(np.bincount(np.arange(part.low, part.low + len(tilted)) % window.size, tilted, window.size))
+    one = np.abs(transform)
+    with np.errstate(divide="ignore"):
+        np.log(one, out=one)
+    one *= part.times
+    log_transform.real += one
+    np.arctan2(transform.imag, transform.real, out=one)
+    one *= part.times
+    log_transform.imag += one
+
+
+def _inverted(log_transform: Array, window: Window) -> tuple[Array, float]:
+    """Return the inverse of the transform with this logarithm, rolled to the window, and a bound of what was dropped.
+
+    The logarithm is overwritten by the transform: of long ones there is no room for both.
+    """
+    kept = log_transform.real > -NEGLIGIBLE
+    size = np.exp(log_transform.real, where=kept, out=np.zeros(len(log_transform)))
+    np.multiply(np.cos(log_transform.imag), size, out=log_transform.real)
+    np.multiply(np.sin(log_transform.imag), size, out=log_transform.imag)
+    del size, kept
+    return np.roll(np.fft.irfft(log_transform, window.size), -window.low), math.exp(-NEGLIGIBLE)
 
 
 def _norm(values: Array) -> float:

@@ -63,7 +63,7 @@ def test_powers_of_transforms_err_by_at_most_twelve_ulps_a_repeat(times):
     wide = transform.astype(np.clongdouble)
     window = Window(step=1.0, low=0, size=size)
     with np.errstate(divide="ignore"):
-        found, _ = _inverted(times * np.log(np.abs(transform)), times * np.angle(transform), window)
+        found, _ = _inverted(times * np.log(np.abs(transform)) + 1j * (times * np.angle(transform)), window)
     log_size, phase = times * np.log(np.abs(wide)), times * np.angle(wide)
     kept = log_size > -NEGLIGIBLE
     product = np.where(kept, np.exp(np.where(kept, log_size, 0)) * (np.cos(phase) + 1j * np.sin(phase)), 0)
