@@ -6,6 +6,8 @@ h = ε_error / √((n/2) log(12/δ_error)),    each step's losses within its tai
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +26,8 @@ LEVEL, DEEPEST = 4.0, 168  # nats of δ that one composition serves, and the num
 SHARE = 1e-3  # of δ, that δ_error is
 OUTSIDE = 20.0  # the window leaves out about e^-20 of the tilted mass on either side, less where 1 − e^{ε − x} is small
 SIZES = (8, 9, 10, 12, 15)  # times powers of two, for which transforms and suffix sums are quick
-LONGEST = 4  # a single step may have this part of the budget's points: its cells take longer than those of sums
+LONGEST = 4  # a single step may have this part of the budget's points: its cells take more time and memory than sums
+FEW = 2**22  # points, about 16 bytes each, of compositions that are remembered
 LEAST_STEP = 1e-290
 COARSEST = 300.0  # step from which on exponentials of cells leave the floats
 STEEPEST = 0.25  # tilt from point to point, in nats: beyond it rounding errors, not losses, make the tilted law
@@ -47,7 +50,28 @@ def plan(parts: Steps, cut: float) -> Saddle:
     return found
 
 
-@lru_cache(maxsize=4)
+@dataclass(slots=True)
+class Recent:
+    """The last few compositions, together of at most `FEW` points or else one alone.
+
+    What has to go goes before the next one is made: it takes several times the memory that it leaves behind.
+    """
+
+    kept: dict[Hashable, RoundedSum] = field(default_factory=dict)
+
+    def found(self, key: Hashable, points: int, make: Callable[[], RoundedSum]) -> RoundedSum:
+        """Return the composition of this key and so many points, made anew if it is not here."""
+        if key not in self.kept:
+            while self.kept and points + sum(one.window.size for one in self.kept.values()) > FEW:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = make()
+        self.kept[key] = self.kept.pop(key)
+        return self.kept[key]
+
+
+RECENT = Recent()
+
+
 def composed(
     parts: Steps, cut: float, level: int, *, eps_error: float, delta_error: float | None, most_points: int
 ) -> RoundedSum:
@@ -56,6 +80,36 @@ def composed(
     Raises:
         NumericalFailure: if the grid would have too many points, or too few.
     """
+    grid = _planned(parts, cut, level, eps_error=eps_error, delta_error=delta_error, most_points=most_points)
+    key = (parts, cut, level, eps_error, delta_error)
+    return RECENT.found(key, grid.points, lambda: _composed(parts, grid, eps_error, most_points))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridPlan:
+    """What a composition will be made of.
+
+    Args:
+        step: h.
+        theta: the tilt.
+        ends: the losses between which sums are wanted, (below, above).
+        probes: see `accountant.core.convolve.compose`.
+        ranges: the losses between which each step's are kept.
+        points: about the number of points of the window.
+    """
+
+    step: float
+    theta: float
+    ends: tuple[float, float]
+    probes: tuple[float, float]
+    ranges: tuple[tuple[float, float], ...]
+    points: int
+
+
+@lru_cache(maxsize=16)
+def _planned(
+    parts: Steps, cut: float, level: int, *, eps_error: float, delta_error: float | None, most_points: int
+) -> GridPlan:
     found, repeats = plan(parts, cut), float(sum(n for _, n in parts))
     error = delta_error or SHARE * math.exp(-LEVEL * (level + 1))
     step = coarsened(max(eps_error / math.sqrt(0.5 * repeats * math.log(12.0 / error)), LEAST_STEP))
@@ -67,22 +121,28 @@ def composed(
     deviation = max(spread, 1e-3 * found.spread)
     nats = OUTSIDE + math.log1p(theta * (1.0 + theta) * deviation)
     (below, low_probe), (above, high_probe) = tail_ends(found.plan, theta, deviation, nats)
-    ranges = [ends(pair, step, error / (8.0 * repeats)) for pair, _ in parts]
-    wanted = max(LONGEST * (high - low) / step for low, high in ranges)
-    _affordable(max((above - below) / step, wanted), eps_error, most_points)
-    grids = [(rounded(pair, step, *limits), n) for (pair, n), limits in zip(parts, ranges, strict=True)]
-    mean = sum(n * one.mean for one, n in grids)
-    low = max(math.floor((below - mean) / step), sum(n * one.low for one, n in grids))
-    high = min(math.ceil((above - mean) / step), sum(n * (one.low + len(one.masses) - 1) for one, n in grids))
-    window = Window(step=step, low=low, size=_size(max(high - low, 0) + 1))
-    return summed(
-        grids,
-        lost=lost_mass(parts),
-        moved=eps_error,
-        window=window,
-        tilt=theta,
+    ranges = tuple(ends(pair, step, error / (8.0 * repeats)) for pair, _ in parts)
+    lengths, points = [(high - low) / step for low, high in ranges], (above - below) / step
+    _affordable(max(points + sum(lengths), LONGEST * max(lengths)), eps_error, most_points)
+    return GridPlan(
+        step=step,
+        theta=theta,
+        ends=(below, above),
         probes=(low_probe, high_probe),
+        ranges=ranges,
+        points=math.ceil(points),
     )
+
+
+def _composed(parts: Steps, grid: GridPlan, eps_error: float, most_points: int) -> RoundedSum:
+    step, (below, above) = grid.step, grid.ends
+    steps = [(rounded(pair, step, *limits), n) for (pair, n), limits in zip(parts, grid.ranges, strict=True)]
+    mean = sum(n * one.mean for one, n in steps)
+    low = max(math.floor((below - mean) / step), sum(n * one.low for one, n in steps))
+    high = min(math.ceil((above - mean) / step), sum(n * (one.low + len(one.masses) - 1) for one, n in steps))
+    _affordable(high - low + 1, eps_error, most_points)
+    window = Window(step=step, low=low, size=_size(max(high - low, 0) + 1))
+    return summed(steps, lost=lost_mass(parts), moved=eps_error, window=window, tilt=grid.theta, probes=grid.probes)
 
 
 def _size(least: int) -> int:

@@ -4,7 +4,8 @@
 """
 
 import math
-from dataclasses import replace
+import tracemalloc
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accountant import dp_sgd, epsilon_bounds
+from accountant.core import rounded_grid
+from accountant.core.convolve import Window
 from accountant.gdp import GDP
 from accountant.prv import PRV
 from mechanisms import (
@@ -232,3 +235,44 @@ def test_directions_are_composed_apart():
     process = Repeat(Sampled(Gaussian(noise_multiplier=0.8), Poisson(probability=0.2)), 20)
     curves = dict(PRV().profile(process, adjacency=Adjacency.ZERO_OUT).curves)
     assert curves["remove"].epsilon(1e-5).lower > curves["add"].epsilon(1e-5).upper
+
+
+def test_a_point_of_a_long_grid_takes_36_bytes_so_that_the_default_budget_takes_less_than_450_megabytes(monkeypatch):
+    """Earlier compositions go before a long one is made: kept, each would take 16 bytes a point more."""
+    monkeypatch.setattr(rounded_grid, "FEW", 2**18)
+    monkeypatch.setattr(rounded_grid, "RECENT", rounded_grid.Recent())
+    process = dp_sgd(noise_multiplier=4.0, sample_rate=0.01, steps=10_000)
+    tracemalloc.start()
+    try:
+        assert epsilon(process, 1e-5, eps_error=1e-3).contains(0.9468668)
+        (last,) = rounded_grid.RECENT.kept.values()
+        points, peak = last.window.size, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert points > 2**19 and peak <= 36 * points
+    assert 36 * PRV().most_points < 455e6
+
+
+def test_short_compositions_are_remembered_and_long_ones_one_at_a_time():
+    recent, made = rounded_grid.Recent(), []
+
+    def asked(key, points):
+        return recent.found(key, points, lambda: made.append(key) or Summed(points))
+
+    for key in (1, 2, 1, 3, 1):
+        asked(key, rounded_grid.FEW // 2)
+    assert made == [1, 2, 3] and list(recent.kept) == [3, 1]
+    for key in (4, 1, 4, 4):
+        asked(key, rounded_grid.FEW + 1)
+    assert made == [1, 2, 3, 4, 1, 4] and list(recent.kept) == [4]
+
+
+@dataclass
+class Summed:
+    """A composition of so many points."""
+
+    points: int
+
+    @property
+    def window(self):
+        return Window(step=1.0, low=0, size=self.points)
