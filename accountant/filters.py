@@ -117,8 +117,8 @@ class ZCDPFilter(Filter):
         delta: its δ in (0, 1).
         adjacency: the neighbours that the guarantee is about.
 
-    Guarantees: the run as a whole is ρ(ε, δ)-zCDP, and so (ε, δ)-differentially private. A step is a process whose
-    steps are Gaussian (ρ = μ²/2) or have losses of at most ε_m (ρ = ε_m²/2), or a number: its ρ. Sums are exact.
+    Guarantees: the run as a whole is ρ(ε, δ)-zCDP, and so (ε, δ)-differentially private. A step is a process of steps
+    whose ρ `accountant.zcdp` knows (`ZCDP`, Gaussian, Laplace, bounded losses), or a number: its ρ. Sums are exact.
 
     Raises:
         InvalidParameter: if a number breaks its rule.

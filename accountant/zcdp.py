@@ -8,20 +8,17 @@ arXiv:1605.02065.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from accountant.core.base import MOST_REPEATS, Accountant
+from accountant.core.concentrated import concentration_of
 from accountant.core.profile import Profile
 from accountant.core.renyi_curve import RenyiCurve
-from mechanisms.core.bounds import Bounds, exp, expm1
-from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
-from mechanisms.core.pair import DominatingPair
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency, Process, leaves
 from mechanisms.core.renyi import LinearDivergence
-from mechanisms.gaussian import GaussianPair
-from mechanisms.laplace import LaplacePair
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,41 +64,8 @@ class ZeroConcentrated(Accountant):
         for leaf, times in parts:
             if times > MOST_REPEATS:
                 raise InvalidParameter("Repeat: times must be at most 2**53 in all for any one step to be priced.")
-            total = total + float(times) * Bounds.exact(_rho(leaf, adjacency))
+            total = total + float(times) * Bounds.exact(concentration_of(leaf, adjacency))
         bound = LinearDivergence(rho=max(float(total.upper), 0.0))
         curve = RenyiCurve(steps=(((bound,), 1),), conversion="cks")
         curves = tuple((direction, curve) for direction in adjacency.directions if parts)
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
-
-
-def _rho(leaf: Process, adjacency: Adjacency) -> float:
-    """Bound the step's ρ from above."""
-    try:
-        own = leaf.renyi(adjacency)
-    except UnsupportedProcess:
-        pairs = leaf.pairs(adjacency)
-        return max(_of_pair(leaf, pairs[direction]) for direction in adjacency.directions)
-    if isinstance(own, LinearDivergence):
-        return own.rho
-    raise UnsupportedProcess(_refusal(leaf))
-
-
-def _of_pair(leaf: Process, pair: DominatingPair) -> float:
-    if isinstance(pair, GaussianPair):
-        return float((pair.shift * pair.shift / 2.0).upper)
-    if isinstance(pair, LaplacePair):
-        s = pair.shift
-        return float((s + expm1(-s)).upper)
-    if max(pair.infinite_mass.upper, pair.missing_mass.upper) == 0:
-        largest = Bounds.exact(max(float(pair.supremum.upper), float(pair.reverse().supremum.upper), 0.0))
-        if math.isfinite(largest.upper):
-            return float((largest * (1.0 - 2.0 / (1.0 + exp(largest)))).upper)
-    raise UnsupportedProcess(_refusal(leaf))
-
-
-def _refusal(leaf: Process) -> str:
-    return (
-        f"zcdp: no ρ is known for {leaf!r}, only for Gaussian and Laplace noise, for steps of bounded loss and for "
-        "ZCDP.\n"
-        "Use accountant='rdp', which takes the divergence of every order as it is."
-    )

@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
+from accountant.core.concentrated import concentration_of
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, log, sqrt, up
 from mechanisms.core.errors import BudgetExceeded, InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process, leaves
-from mechanisms.gaussian import GaussianPair
 
 Conversion = Literal["cks", "bun_steinke"]
 Step = Process | float | tuple[float, float]
@@ -161,22 +161,15 @@ def divergences(process: Process, adjacency: Adjacency, orders: tuple[float, ...
 
 @lru_cache(maxsize=REMEMBERED)
 def rho(process: Process, adjacency: Adjacency) -> float:
-    """Return a ρ for which a process is ρ-zCDP, rounded up: μ²/2 of Gaussians [BS16], ε²/2 of losses up to ε [BS16].
+    """Return a ρ for which a process is ρ-zCDP, rounded up: the sum of its steps'.
 
     Raises:
-        UnsupportedProcess: if a step is neither.
+        UnsupportedProcess: if that of a step is not known.
     """
     total = Bounds.exact(0.0)
     for leaf, times in leaves(process):
-        pairs = _pairs(leaf, adjacency)
-        if all(isinstance(pair, GaussianPair) for pair in pairs):
-            root = max(float(pair.shift.upper) for pair in pairs if isinstance(pair, GaussianPair))
-        else:
-            root, lost = _largest(leaf, pairs)
-            if lost:
-                raise UnsupportedProcess(_unpriced(leaf, "ZCDPFilter", "it may lose everything"))
-        total = total + _times(times) * Bounds.exact(root) * root / 2.0
-    return float(total.upper)
+        total = total + _times(times) * Bounds.exact(concentration_of(leaf, adjacency))
+    return max(0.0, float(total.upper))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -16,6 +16,7 @@ from scipy import optimize
 from accountant import ApproximateDPFilter, Odometer, RenyiFilter, ZCDPFilter, available
 from accountant.core.adaptive import concentration, upward, whole
 from mechanisms import (
+    ZCDP,
     Adjacency,
     ApproximateDP,
     BudgetExceeded,
@@ -110,7 +111,10 @@ def test_prices_are_those_of_the_theory():
     assert renyi.price(Compose(())) == (0.0,)
     concentrated = ZCDPFilter(**WHOLE_RUN, adjacency="add_remove")
     mixed = Compose((gaussian, Laplace(noise_multiplier=4.0)))
-    assert concentrated.price(mixed) == pytest.approx((1 / 8 + 1 / 32,), rel=1e-14)
+    assert concentrated.price(mixed) == pytest.approx((1 / 8 + 0.25 - 1 + math.exp(-0.25),), rel=1e-14)
+    stated = ZCDP(rho=0.125, adjacency="add_remove")
+    assert concentrated.price(Repeat(stated, 3)) == pytest.approx((0.375,), rel=1e-14)
+    assert concentrated.price(Repeat(stated, 3))[0] >= 0.375
     approximate = ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove")
     stated = ApproximateDP(epsilon=0.5, delta=1e-3, adjacency="add_remove")
     assert approximate.price(Repeat(stated, 3)) == pytest.approx((0.75, 3e-3), rel=1e-14)
@@ -251,12 +255,12 @@ def test_mistakes_are_named(ask, message):
         (
             ZCDPFilter(**WHOLE_RUN, adjacency="add_remove"),
             Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.1)),
-            "no b",
+            "no ρ is known for Sampled",
         ),
         (
             ZCDPFilter(**WHOLE_RUN, adjacency="add_remove"),
             ApproximateDP(epsilon=1.0, delta=0.1, adjacency="add_remove"),
-            "lose everything",
+            "no ρ is known for ApproximateDP",
         ),
         (ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove"), Gaussian(noise_multiplier=1.0), "no b"),
         (

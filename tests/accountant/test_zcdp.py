@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from mpmath import mp
 
 from accountant import epsilon_bounds
+from accountant.core.concentrated import concentration_of
 from accountant.core.renyi_steps import divergences, renyi_steps
-from accountant.zcdp import ZeroConcentrated, _rho
+from accountant.zcdp import ZeroConcentrated
 from mechanisms import (
     ZCDP,
     ApproximateDP,
@@ -71,7 +72,7 @@ def test_rho_is_at_least_the_largest_divergence_by_order_and_tight(strength):
         for step in kinds:
             seen = renyi_steps(step, adjacency)[adjacency.directions[0]]
             largest = float(np.max(np.array(divergences(seen, tuple(orders.tolist()))) / orders))
-            rho = _rho(step, adjacency)
+            rho = concentration_of(step, adjacency)
             assert rho >= largest * (1 - 1e-7)
             if getattr(step, "categories", 2) == 2:  # more categories show less
                 assert rho <= largest * (1 + 0.01)
@@ -81,7 +82,7 @@ def test_rho_is_at_least_the_largest_divergence_by_order_and_tight(strength):
 def test_rho_of_a_pure_guarantee_is_the_relative_entropy_of_an_answer(strength):
     with mp.workdps(30):
         exact = strength * mp.tanh(mp.mpf(strength) / 2)
-        rho = _rho(PureDP(epsilon=strength, adjacency="replace_one"), REPLACE_ONE)
+        rho = concentration_of(PureDP(epsilon=strength, adjacency="replace_one"), REPLACE_ONE)
         assert exact <= rho <= min(exact * (1 + mp.mpf("1e-9")), mp.mpf(strength) ** 2 / 2 * (1 + mp.mpf("1e-9")))
 
 
