@@ -19,7 +19,7 @@ from accountant.core.estimate import Estimate
 from accountant.core.ledger import ErrorLine
 from accountant.core.monte_carlo import MonteCarloBounds, balls_in_bins_estimate
 from accountant.core.profile import Claim, Profile
-from accountant.filters import ApproximateDPFilter, RenyiFilter, ZCDPFilter
+from accountant.filters import ApproximateDPFilter, GDPFilter, RenyiFilter, ZCDPFilter
 from accountant.odometer import Odometer
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Curve",
     "ErrorLine",
     "Estimate",
+    "GDPFilter",
     "MonteCarloBounds",
     "Odometer",
     "Profile",

@@ -14,6 +14,9 @@ best one in the end would itself be a choice by the outputs.
 [FZ21] V. Feldman, T. Zrnic. Individual Privacy Accounting via a Rényi Filter. NeurIPS 2021. arXiv:2008.11193.
 [WRRW23] J. Whitehouse, A. Ramdas, R. Rogers, Z. S. Wu. Fully-Adaptive Composition in Differential Privacy. ICML 2023.
 arXiv:2203.05481.
+[ST22] A. Smith, A. Thakurta. Fully Adaptive Composition for Gaussian Differential Privacy. 2022. arXiv:2210.17520.
+[KTH23] A. Koskela, M. Tobaben, A. Honkela. Individual Privacy Accounting with Gaussian Differential Privacy. ICLR 2023.
+arXiv:2209.15596.
 [BS16] M. Bun, T. Steinke. Concentrated Differential Privacy. TCC 2016. arXiv:1605.02065.
 [CKS20] see `accountant.rdp`.
 """
@@ -30,6 +33,7 @@ from accountant.core.adaptive import (
     Step,
     concentration,
     divergences,
+    gaussian_squares,
     guarantee,
     number,
     rho,
@@ -38,6 +42,7 @@ from accountant.core.adaptive import (
 )
 from accountant.core.adaptive import order as checked_order
 from accountant.core.adaptive import target as checked_target
+from accountant.core.gaussian_shifts import gaussian_square
 from mechanisms.core import validate
 from mechanisms.core.bounds import up
 from mechanisms.core.errors import InvalidParameter
@@ -149,6 +154,56 @@ class ZCDPFilter(Filter):
         if isinstance(step, Process):
             return (rho(step, self.adjacency),)
         return (number("ZCDPFilter", step),)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class GDPFilter(Filter):
+    """A budget of Gaussian differential privacy that keeps (ε, δ):  Σ μ_m² <= μ(ε, δ)²               [ST22, KTH23].
+
+    μ(ε, δ) is that of the one Gaussian which has δ at ε. With r the likelihood ratio of all outputs so far, b = μ² less
+    what is spent, and X_b that of a Gaussian of shift √b,  h(r, b) = E (r X_b − e^ε)₊  is a supermartingale under the
+    second neighbour's outputs: it is convex in r, so that a step of any μ_m-GDP mechanism raises its mean at most as
+    the Gaussian one does, to E h(r X_{μ_m²}, b − μ_m²) = h(r, b); and what is left of b in the end only adds to it.
+
+    Args:
+        epsilon: ε >= 0 of the whole run.
+        delta: its δ in (0, 1).
+        adjacency: the neighbours that the guarantee is about.
+
+    Guarantees: the run as a whole is μ(ε, δ)-GDP, and so (ε, δ)-differentially private; for Gaussian steps no filter
+    can allow more. A step is a process whose steps are Gaussian without sampling, or have losses of at most ε_m
+    (Φ(−μ_m/2) = 1/(1 + e^{ε_m})), or a number: a μ for which it is μ-GDP, given all outputs before. Sums are exact.
+
+    Raises:
+        InvalidParameter: if a number breaks its rule.
+
+    >>> from mechanisms import Gaussian
+    >>> left = GDPFilter(epsilon=2.0, delta=1e-5, adjacency="add_remove")
+    >>> steps = 0
+    >>> while left.allows(Gaussian(noise_multiplier=10.0)):
+    ...     left.spend(Gaussian(noise_multiplier=10.0))
+    ...     steps += 1
+    >>> steps  # of which `ZCDPFilter` allows 21
+    25
+    """
+
+    epsilon: float
+    delta: float
+    adjacency: Adjacency
+    _limits: tuple[int, ...] = field(init=False, repr=False)
+    _spent: tuple[int, ...] = field(init=False, repr=False, default=(0,))
+
+    def __post_init__(self) -> None:
+        self.epsilon, self.delta = checked_target("GDPFilter", self.epsilon, self.delta)
+        self.adjacency = Adjacency.parse(self.adjacency)
+        self._limits = (whole(gaussian_square(epsilon=self.epsilon, delta=self.delta)),)
+
+    def price(self, step: Step) -> tuple[float, ...]:
+        """Return Σ μ² of the step."""
+        if isinstance(step, Process):
+            return (gaussian_squares(step, self.adjacency),)
+        shift = number("GDPFilter", step)
+        return (float(up(shift * shift)) if shift else 0.0,)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -15,11 +15,13 @@ from typing import Literal
 import numpy as np
 
 from accountant.core.concentrated import concentration_of
+from accountant.core.gaussian_shifts import shift_of
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, log, sqrt, up
 from mechanisms.core.errors import BudgetExceeded, InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Process, leaves
+from mechanisms.gaussian import GaussianPair
 
 Conversion = Literal["cks", "bun_steinke"]
 Step = Process | float | tuple[float, float]
@@ -147,6 +149,30 @@ def concentration(*, epsilon: float, delta: float, conversion: Conversion = "cks
     width = -log(Bounds.exact(delta))
     root = epsilon / (sqrt(width + epsilon) + sqrt(width))
     return max(0.0, float((root * root).lower))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def gaussian_squares(process: Process, adjacency: Adjacency) -> float:
+    """Return Σ μ_i² of a process whose steps are μ_i-GDP, rounded up: Gaussians, and losses within ±ε.
+
+    The latter have −μ/2 = Φ⁻¹(1/(1 + e^ε)), as the trade-off function of a randomised response is the least of theirs
+    and lies above the Gaussian one, which is convex and meets it at its kink and at both ends            [DRS22].
+
+    Raises:
+        UnsupportedProcess: if a step is neither.
+    """
+    total = Bounds.exact(0.0)
+    for leaf, times in leaves(process):
+        pairs = _pairs(leaf, adjacency)
+        if all(isinstance(pair, GaussianPair) for pair in pairs):
+            shift = max(float(pair.shift.upper) for pair in pairs if isinstance(pair, GaussianPair))
+        else:
+            epsilon, lost = _largest(leaf, pairs)
+            if lost:
+                raise UnsupportedProcess(_unpriced(leaf, "GDPFilter", "it may lose everything"))
+            shift = shift_of(epsilon)
+        total = total + _times(times) * Bounds.exact(shift) * shift
+    return float(total.upper)
 
 
 @lru_cache(maxsize=REMEMBERED)

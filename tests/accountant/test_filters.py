@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 from scipy import optimize
 
-from accountant import ApproximateDPFilter, Odometer, RenyiFilter, ZCDPFilter, available
-from accountant.core.adaptive import concentration, upward, whole
+from accountant import ApproximateDPFilter, GDPFilter, Odometer, RenyiFilter, ZCDPFilter, available, epsilon_bounds
+from accountant.core.adaptive import concentration, gaussian_squares, upward, whole
+from accountant.core.gaussian_shifts import gaussian_square
 from mechanisms import (
     ZCDP,
     Adjacency,
@@ -121,6 +123,39 @@ def test_prices_are_those_of_the_theory():
     assert approximate.price(Repeat(stated, 3))[1] >= 3e-3 and approximate.price((0.5, 1e-3))[0] >= 0.25
 
 
+@given(st.floats(0.0, 30.0), st.floats(1e-9, 0.9))
+def test_a_gaussian_budget_is_the_largest_that_keeps_the_target(epsilon, delta):
+    with mp.workdps(40):
+        mu = mp.sqrt(gaussian_square(epsilon=epsilon, delta=delta))
+
+        def spent(shift):
+            return mp.ncdf(shift / 2 - epsilon / shift) - mp.exp(epsilon) * mp.ncdf(-shift / 2 - epsilon / shift)
+
+        assert spent(mu) <= delta < spent(mu * (1 + mp.mpf("1e-3")))
+
+
+@given(st.floats(0.0, 700.0))
+def test_bounded_losses_are_priced_as_the_gaussian_whose_trade_off_meets_the_kink_of_an_answer(epsilon):
+    price = gaussian_squares(PureDP(epsilon=epsilon, adjacency="add_remove"), Adjacency.ADD_REMOVE)
+    with mp.workdps(400):
+        assert mp.ncdf(-mp.sqrt(price) / 2) <= 1 / (1 + mp.exp(epsilon)) * (1 + mp.mpf(10) ** -300)
+        assert mp.ncdf(-mp.sqrt(price) / 2 * (1 - mp.mpf("1e-9")) + mp.mpf("1e-8")) >= 1 / (1 + mp.exp(epsilon))
+
+
+def test_a_gaussian_filter_allows_what_one_gaussian_costs_whatever_the_order_of_the_steps():
+    budget, steps = GDPFilter(epsilon=0.7, delta=1e-5, adjacency="replace_one"), []
+    for noise in (30.0, 20.0, 40.0, 25.0) * 3:
+        step = Gaussian(noise_multiplier=noise)
+        if budget.allows(step):
+            budget.spend(step)
+            steps.append(step)
+        else:
+            assert epsilon_bounds(Compose((*steps, step)), delta=1e-5, adjacency="replace_one").lower > 0.7
+    assert 4 <= len(steps) < 12
+    assert epsilon_bounds(Compose(tuple(steps)), delta=1e-5, adjacency="replace_one").upper <= 0.7
+    assert budget.price(0.5) == pytest.approx((0.25,)) and budget.price(0.0) == (0.0,)
+
+
 def test_a_renyi_budget_keeps_the_target_it_was_made_for():
     made = RenyiFilter.within(epsilon=2.0, delta=1e-5, order=12.0, adjacency="add_remove")
     assert made.epsilon(1e-5) == pytest.approx(2.0, rel=1e-12) and made.epsilon(1e-3) < 2.0
@@ -173,10 +208,11 @@ def test_an_adversary_who_spends_all_reaches_the_budget_but_for_one_small_step()
 @settings(max_examples=20, deadline=None)
 @given(strategies, st.sampled_from([1.0, 1.5]))
 def test_no_adaptive_adversary_exceeds_a_target(strategy, epsilon):
-    """δ(ε) of the whole run against the δ that was promised, for filters by either theorem."""
+    """δ(ε) of the whole run against the δ that was promised, for filters by each theorem."""
     for budget in (
         ZCDPFilter(epsilon=epsilon, delta=0.2, adjacency="replace_one"),
         ApproximateDPFilter(epsilon=epsilon, delta=0.2, slack=0.2, adjacency="replace_one"),
+        GDPFilter(epsilon=epsilon, delta=0.2, adjacency="replace_one"),
     ):
         found = runs(budget, strategy, 10)
         for ends in (found, [(q, p) for p, q in found]):
@@ -203,6 +239,7 @@ class Counted(Mechanism):
     [
         RenyiFilter(budget=1e9, order=7.25, adjacency="add_remove"),
         ZCDPFilter(epsilon=1e6, delta=1e-5, adjacency="add_remove"),
+        GDPFilter(epsilon=1e6, delta=1e-5, adjacency="add_remove"),
         Odometer(adjacency="add_remove"),
     ],
     ids=lambda ledger: type(ledger).__name__,
@@ -228,6 +265,8 @@ MISTAKES = [
     (lambda: ZCDPFilter(epsilon=1.0, delta=0.0, adjacency="add_remove"), "delta must be above 0, got 0"),
     (lambda: ZCDPFilter(epsilon=1.0, delta=1.0, adjacency="add_remove"), "delta must be below 1, got 1"),
     (lambda: ZCDPFilter(epsilon=math.nan, delta=0.1, adjacency="add_remove"), "epsilon must be a number, got nan"),
+    (lambda: GDPFilter(epsilon=1.0, delta=0.0, adjacency="add_remove"), "delta must be above 0, got 0"),
+    (lambda: GDPFilter(**WHOLE_RUN, adjacency="add_remove").spend(-1.0), "step must be at least 0"),
     (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.06, adjacency="add_remove"), "slack must be at most delta=0.05"),
     (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.0, adjacency="add_remove"), "slack must be above 0"),
     (lambda: ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove", conversion="x"), "conversion must"),
@@ -263,6 +302,16 @@ def test_mistakes_are_named(ask, message):
             "no ρ is known for ApproximateDP",
         ),
         (ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove"), Gaussian(noise_multiplier=1.0), "no b"),
+        (
+            GDPFilter(**WHOLE_RUN, adjacency="add_remove"),
+            Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.1)),
+            "its loss has no bound",
+        ),
+        (
+            GDPFilter(**WHOLE_RUN, adjacency="add_remove"),
+            ApproximateDP(epsilon=1.0, delta=0.1, adjacency="add_remove"),
+            "lose everything",
+        ),
         (
             RenyiFilter(budget=1.0, order=2.0, adjacency="add_remove"),
             PureDP(epsilon=1.0, adjacency="replace_one"),
