@@ -38,13 +38,13 @@ from accountant.core.adaptive import (
     number,
     rho,
     room,
+    square,
     whole,
 )
 from accountant.core.adaptive import order as checked_order
 from accountant.core.adaptive import target as checked_target
 from accountant.core.gaussian_shifts import gaussian_square
 from mechanisms.core import validate
-from mechanisms.core.bounds import up
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency, Process
 
@@ -202,8 +202,7 @@ class GDPFilter(Filter):
         """Return Σ μ² of the step."""
         if isinstance(step, Process):
             return (gaussian_squares(step, self.adjacency),)
-        shift = number("GDPFilter", step)
-        return (float(up(shift * shift)) if shift else 0.0,)
+        return (square(number("GDPFilter", step)),)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -259,4 +258,4 @@ class ApproximateDPFilter(Filter):
             raise InvalidParameter(f"ApproximateDPFilter: step must be a process or a pair (ε, δ), got {step!r}.")
         epsilon = validate.non_negative("ApproximateDPFilter", "the step's epsilon", step[0])
         lost = validate.probability("ApproximateDPFilter", "the step's delta", step[1])
-        return float(up(epsilon * epsilon)), lost
+        return square(epsilon), lost

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import lru_cache
 from operator import add
 from typing import Literal
@@ -100,6 +101,21 @@ def upward(total: int) -> float:
     return nearest if whole(nearest) >= total else float(up(nearest))
 
 
+def square(value: float) -> float:
+    """Return the square, rounded up unless it is exact.
+
+    >>> square(0.5), square(0.1) > 0.1 * 0.1
+    (0.25, True)
+    """
+    found = value * value
+    return found if whole(found) * UNIT == whole(value) ** 2 else float(up(found))
+
+
+def _total(terms: Iterable[tuple[float, int]]) -> float:
+    """Return the sum of prices times their numbers, rounded up once; those below 0 are rounding's."""
+    return upward(sum(times * whole(max(price, 0.0)) for price, times in terms))
+
+
 @lru_cache(maxsize=REMEMBERED)
 def _wholes(values: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(whole(value) for value in values)
@@ -161,7 +177,7 @@ def gaussian_squares(process: Process, adjacency: Adjacency) -> float:
     Raises:
         UnsupportedProcess: if a step is neither.
     """
-    total = Bounds.exact(0.0)
+    squares = []
     for leaf, times in leaves(process):
         pairs = _pairs(leaf, adjacency)
         if all(isinstance(pair, GaussianPair) for pair in pairs):
@@ -171,18 +187,15 @@ def gaussian_squares(process: Process, adjacency: Adjacency) -> float:
             if lost:
                 raise UnsupportedProcess(_unpriced(leaf, "GDPFilter", "it may lose everything"))
             shift = shift_of(epsilon)
-        total = total + _times(times) * Bounds.exact(shift) * shift
-    return float(total.upper)
+        squares.append((square(shift), times))
+    return _total(squares)
 
 
 @lru_cache(maxsize=REMEMBERED)
 def divergences(process: Process, adjacency: Adjacency, orders: tuple[float, ...]) -> tuple[float, ...]:
     """Return bounds of the Rényi divergences of a process, one for each order: the worst direction, rounded up."""
-    totals = [Bounds.exact(0.0) for _ in orders]
-    for leaf, times in leaves(process):
-        found = [_leaf_divergence(leaf, adjacency, alpha) for alpha in orders]
-        totals = [total + _times(times) * Bounds.exact(one) for total, one in zip(totals, found, strict=True)]
-    return tuple(max(0.0, float(total.upper)) for total in totals)
+    parts = leaves(process)
+    return tuple(_total((_leaf_divergence(leaf, adjacency, alpha), times) for leaf, times in parts) for alpha in orders)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -192,10 +205,7 @@ def rho(process: Process, adjacency: Adjacency) -> float:
     Raises:
         UnsupportedProcess: if that of a step is not known.
     """
-    total = Bounds.exact(0.0)
-    for leaf, times in leaves(process):
-        total = total + _times(times) * Bounds.exact(concentration_of(leaf, adjacency))
-    return max(0.0, float(total.upper))
+    return _total((concentration_of(leaf, adjacency), times) for leaf, times in leaves(process))
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -205,12 +215,8 @@ def guarantee(process: Process, adjacency: Adjacency) -> tuple[float, float]:
     Raises:
         UnsupportedProcess: if the loss of a step has no bound, so that no (ε_i, δ_i) is singled out.
     """
-    squares, losses = Bounds.exact(0.0), Bounds.exact(0.0)
-    for leaf, times in leaves(process):
-        epsilon, delta = _largest(leaf, _pairs(leaf, adjacency))
-        squares = squares + _times(times) * Bounds.exact(epsilon) * epsilon
-        losses = losses + _times(times) * Bounds.exact(delta)
-    return float(squares.upper), float(losses.upper)
+    found = [(*_largest(leaf, _pairs(leaf, adjacency)), times) for leaf, times in leaves(process)]
+    return _total((square(epsilon), times) for epsilon, _, times in found), _total((d, times) for _, d, times in found)
 
 
 def _leaf_divergence(leaf: Process, adjacency: Adjacency, alpha: float) -> float:
@@ -252,9 +258,3 @@ def _unpriced(leaf: Process, owner: str, why: str) -> str:
         f"{type(leaf).__name__}: {owner} has no price for it, as {why}.\n"
         "Use RenyiFilter, or give its guarantee: ApproximateDP(epsilon=..., delta=..., adjacency=...)."
     )
-
-
-def _times(times: int) -> Bounds:
-    """Enclose a count, which large floats may miss."""
-    number = Bounds.exact(float(times))
-    return number if times <= 2**53 else number.inflate(2.0**-52)

@@ -156,6 +156,32 @@ def test_a_gaussian_filter_allows_what_one_gaussian_costs_whatever_the_order_of_
     assert budget.price(0.5) == pytest.approx((0.25,)) and budget.price(0.0) == (0.0,)
 
 
+def test_steps_that_lose_no_delta_are_allowed_where_all_of_it_is_slack():
+    """Sums of exact zeros are exact zeros: rounded up to 5e-324 they exceeded what was left, which is 0."""
+    given = {"epsilon": 1.0, "delta": 1e-5, "slack": 1e-5, "adjacency": "add_remove"}
+    squares, lost = ApproximateDPFilter(**given).price(PureDP(epsilon=0.5, adjacency="add_remove"))
+    assert squares == pytest.approx(0.25) and squares >= 0.25 and lost == 0.0
+    for step in (Laplace(noise_multiplier=10.0), PureDP(epsilon=0.1, adjacency="add_remove"), (0.1, 0.0)):
+        assert steps_allowed(ApproximateDPFilter(**given), step) >= 3
+
+
+@pytest.mark.parametrize("times", [2**60, 10**400])
+def test_more_steps_than_floats_count_are_priced_and_refused(times):
+    many = Repeat(Gaussian(noise_multiplier=1.0), times)
+    pure = Repeat(PureDP(epsilon=1.0, adjacency="add_remove"), times)
+    for budget in (
+        RenyiFilter(budget=1.0, order=2.0, adjacency="add_remove"),
+        ZCDPFilter(**WHOLE_RUN, adjacency="add_remove"),
+        GDPFilter(**WHOLE_RUN, adjacency="add_remove"),
+    ):
+        price = budget.price(many)[0]
+        assert math.isinf(price) if times > 10**308 else price == pytest.approx(times, rel=0.51)
+        with pytest.raises(BudgetExceeded):
+            budget.spend(many)
+    with pytest.raises(BudgetExceeded):
+        ApproximateDPFilter(**WHOLE_RUN, slack=0.01, adjacency="add_remove").spend(pure)
+
+
 def test_a_renyi_budget_keeps_the_target_it_was_made_for():
     made = RenyiFilter.within(epsilon=2.0, delta=1e-5, order=12.0, adjacency="add_remove")
     assert made.epsilon(1e-5) == pytest.approx(2.0, rel=1e-12) and made.epsilon(1e-3) < 2.0
@@ -205,18 +231,30 @@ def test_an_adversary_who_spends_all_reaches_the_budget_but_for_one_small_step()
     assert 0.5 - budget.price(response(SMALL))[0] < reached <= 0.5
 
 
+def kept_by_targets(epsilon):
+    """Filters by each theorem."""
+    given = {"epsilon": epsilon, "delta": 0.2, "adjacency": "replace_one"}
+    return ZCDPFilter(**given), ApproximateDPFilter(**given, slack=0.2), GDPFilter(**given)
+
+
+def spent(found, epsilon):
+    """δ(ε) of all runs, both ways, the larger."""
+    return max(
+        math.fsum(max(a - math.exp(epsilon) * b, 0.0) for a, b in ends) for ends in (found, [(q, p) for p, q in found])
+    )
+
+
 @settings(max_examples=20, deadline=None)
 @given(strategies, st.sampled_from([1.0, 1.5]))
 def test_no_adaptive_adversary_exceeds_a_target(strategy, epsilon):
-    """δ(ε) of the whole run against the δ that was promised, for filters by each theorem."""
-    for budget in (
-        ZCDPFilter(epsilon=epsilon, delta=0.2, adjacency="replace_one"),
-        ApproximateDPFilter(epsilon=epsilon, delta=0.2, slack=0.2, adjacency="replace_one"),
-        GDPFilter(epsilon=epsilon, delta=0.2, adjacency="replace_one"),
-    ):
-        found = runs(budget, strategy, 10)
-        for ends in (found, [(q, p) for p, q in found]):
-            assert math.fsum(max(a - math.exp(epsilon) * b, 0.0) for a, b in ends) <= 0.2
+    """δ(ε) of the whole run against the δ that was promised."""
+    for budget in kept_by_targets(epsilon):
+        assert spent(runs(budget, strategy, 10), epsilon) <= 0.2
+
+
+def test_every_filter_leaves_room_for_a_run_that_loses_something():
+    for budget in kept_by_targets(1.0):
+        assert 0.02 < spent(runs(budget, lambda seen: 0, 10), 1.0) <= 0.2
 
 
 @dataclass(frozen=True, slots=True)
