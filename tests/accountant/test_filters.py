@@ -17,12 +17,16 @@ from scipy import optimize
 from accountant import ApproximateDPFilter, GDPFilter, Odometer, RenyiFilter, ZCDPFilter, available, epsilon_bounds
 from accountant.core.adaptive import concentration, gaussian_squares, upward, whole
 from accountant.core.gaussian_shifts import gaussian_square
+from accountant.core.renyi_steps import divergences, renyi_steps
 from mechanisms import (
     ZCDP,
     Adjacency,
+    Allocated,
     ApproximateDP,
+    BallsInBins,
     BudgetExceeded,
     Compose,
+    FixedSize,
     Gaussian,
     InvalidParameter,
     Laplace,
@@ -34,6 +38,7 @@ from mechanisms import (
     Sampled,
     UnsupportedProcess,
 )
+from mechanisms.core.renyi import PairDivergence
 from tests.adversaries import LARGE, SMALL, answers, strategies
 
 WHOLE_RUN = {"epsilon": 1.0, "delta": 0.05}
@@ -360,3 +365,46 @@ def test_mistakes_are_named(ask, message):
 def test_what_has_no_price_is_refused_by_name(budget, step, why):
     with pytest.raises(UnsupportedProcess, match=why):
         budget.allows(step)
+
+
+OWN_BOUNDS = [
+    # a step, the neighbours, an order, and its divergence by closed form or by another route
+    (ZCDP(rho=0.3, adjacency="replace_one"), "replace_one", 4.0, 1.2),
+    (Repeat(ZCDP(rho=0.3, adjacency="add_remove"), 5), "add_remove", 2.5, 3.75),
+    # [WBK19]: log(1 + γ² 2 e) at order 2, γ = .01, ρ = 1/2
+    (
+        Sampled(ZCDP(rho=0.5, adjacency="replace_one"), FixedSize(batch_size=1, records=100)),
+        "replace_one",
+        2.0,
+        math.log1p(2e-4 * math.e),
+    ),
+    # E X² = 1 + (e^{1/σ²} − 1)/T for balls in bins, the larger of the two directions
+    (
+        Allocated(Repeat(Gaussian(noise_multiplier=1.0), 10), BallsInBins()),
+        "add_remove",
+        2.0,
+        math.log1p(0.1 * math.expm1(1.0)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("step", "adjacency", "order", "known"), OWN_BOUNDS, ids=[repr(row[0]) for row in OWN_BOUNDS])
+def test_steps_that_bound_their_own_divergences_are_priced_by_them_and_refused_in_time(step, adjacency, order, known):
+    budget = RenyiFilter(budget=10.5 * known, order=order, adjacency=adjacency)
+    assert budget.price(step)[0] >= known * (1 - 1e-15)
+    assert budget.price(step)[0] == pytest.approx(known, rel=1e-9)
+    assert steps_allowed(budget, step) == 10
+    bounds = renyi_steps(step, Adjacency(adjacency))
+    assert budget.price(step)[0] == pytest.approx(max(divergences(parts, (order,))[0] for parts in bounds.values()))
+
+
+@pytest.mark.parametrize("order", [1.5, 3.0, 20.0])
+def test_the_smaller_of_a_steps_own_bound_and_that_of_its_pairs_is_its_price(order):
+    """Balls in bins have both, but the moments of their pairs, which move rare outcomes to infinity, are infinite."""
+    step, adjacency = Allocated(Repeat(Laplace(noise_multiplier=2.0), 4), BallsInBins()), Adjacency.ADD_REMOVE
+    own = step.renyi(adjacency).divergence(order)
+    pairs = step.pairs(adjacency)
+    by_pairs = max(PairDivergence(pair=pairs[direction]).divergence(order) for direction in adjacency.directions)
+    price = RenyiFilter(budget=1.0, order=order, adjacency=adjacency).price(step)[0]
+    assert price == pytest.approx(min(own, by_pairs), rel=1e-9)
+    assert Odometer(adjacency=adjacency, orders=(order,)).price(step)[0] == price
