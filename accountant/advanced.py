@@ -38,9 +38,12 @@ class Advanced(Accountant):
     at 1 − (1 − δ') Π (1 − d_i)^{n_i}, or with log(e + s/δ') where that is smaller [KOV15], or Σ n_i ε_i at δ' = 0.
     Where they differ, ε_i (e^{ε_i} − 1)/(e^{ε_i} + 1) is the mean of the two-valued loss and ε_i half its range.
 
-    Guarantees: an upper bound, for any process whose steps have a dominating pair; never above basic composition. For
-    steps of which no more is known than (ε, d), `optimal` is exact; for DP-SGD it is several times the truth, as it
-    knows the range of a step's loss and not its variance: here 7.39 against 0.9469.
+    Use it to reproduce published numbers and for lists of thousands of different guarantees, for which `optimal` takes
+    long; for steps of which no more is known than (ε, d), that one is exact, and for DP-SGD use `pld` or `contour`.
+
+    Assumes that every step has a dominating pair. Guarantees: an upper bound, never above basic composition. As it
+    knows the range of a step's loss and not its variance, it is 7.8 times the truth, .946867, on the case of Abadi et
+    al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5):
 
     Args:
         theorem: "kov"; "drift" without the logarithm of [KOV15]; "drv" with the drift Σ n_i ε_i (e^{ε_i} − 1) of

@@ -23,12 +23,21 @@ SLACK = 1e-12  # for the rounding of the split: the shares may sum to less than 
 
 @dataclass(frozen=True, slots=True)
 class Basic(Accountant):
-    """δ(Σ ε_i) <= Σ δ_i(ε_i), with the budget ε split over the steps.
+    """δ(Σ ε_i) <= Σ δ_i(ε_i), with the budget ε split over the steps                                      [DR14, §3.5].
 
     Steps whose loss is bounded (pure differential privacy) get their whole bound where the budget allows it, and cost
     no δ then; the rest is split in proportion to each step's scale of loss. Any split is valid, this one not optimal.
 
-    Guarantees: an upper bound, for any process whose steps have a dominating pair. Far from tight for many steps.
+    Use it for a handful of steps of pure guarantees, where it is the truth at δ = 0, and to reproduce what was summed
+    by hand; for everything else any other accountant is better.
+
+    Assumes nothing but that every step has a dominating pair. Guarantees: an upper bound. Far from tight for many
+    steps: on the case of Abadi et al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5) it is 236 times the truth, .946867:
+
+    >>> from accountant import dp_sgd
+    >>> abadi = dp_sgd(noise_multiplier=4.0, sample_rate=0.01, steps=10_000)
+    >>> round(Basic().profile(abadi, adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5).upper, 2)
+    223.49
 
     >>> from mechanisms import RandomizedResponse, Repeat
     >>> process = Repeat(RandomizedResponse(epsilon=0.5), 4)

@@ -30,8 +30,12 @@ from mechanisms.laplace import LaplacePair
 class ClosedForm(Accountant):
     """δ(ε) in closed form: of one step, sampled or not, and of any number of equal answers to two categories.
 
-    Guarantees: as exact as the pair is known, mostly up to the rounding of floats (of spread records: to a permille or
-    so). Lower ends are 0 where the pair is not attained.
+    One step has δ(ε) = E_P (1 − e^{ε − L})₊ of its pair, in closed form in each kind's own file; equal answers have a
+    binomial sum, see `accountant.core.binomial`. Use it wherever it answers: nothing can be tighter.
+
+    Assumes one step, or equal answers of two categories. Guarantees: as exact as the pair is known, mostly up to the
+    rounding of floats (of spread records: to a permille or so). Lower ends are 0 where the pair is not attained. It
+    refuses the case of Abadi et al., which has 10,000 steps.
 
     >>> from mechanisms import Laplace, RandomizedResponse, Repeat
     >>> profile = ClosedForm().profile(Laplace(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE)

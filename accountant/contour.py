@@ -39,9 +39,13 @@ CLOSE, UNKNOWN, TINY = 1e-3, 20.0, 1e-320  # of log δ at a guess, of an unknown
 class Contour(Accountant):
     """Brackets Gaussian, Laplace and discrete steps, Poisson-sampled or not, however many, in a few milliseconds.
 
-    Guarantees: lower <= ε <= upper with the trapezoidal rule's aliases, the truncated line, the quadrature of the
-    moments and round-off counted, see the ledger; round-off rests on the `validated` error of the special functions.
-    Lower ends are 0 unless every step's pair is attained. Same input, same bits.
+    By δ(ε) = P(L = ∞) + (1/2πi) ∫ e^{K(t) + ε(1 − t)} / (t(t − 1)) dt on a line Re t = c > 1, K(t) = log E_Q[e^{tL}]
+    composed, see the module. Use it first for DP-SGD and whatever else runs many times.
+
+    Assumes steps whose K it knows on the line, without infinite losses. Guarantees: lower <= ε <= upper with the
+    trapezoidal rule's aliases, the truncated line, the quadrature of the moments and round-off counted, see the
+    ledger; round-off rests on the `validated` error of the special functions. Lower ends are 0 unless every step's
+    pair is attained. Same input, same bits.
 
     Raises `NumericalFailure` where losses hardly vary from step to step but for rare jumps, or steps are few: then the
     transform does not decay within the budget of nodes, and `pld` has the better route.
@@ -50,6 +54,13 @@ class Contour(Accountant):
     >>> process = Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.01)), 1500)
     >>> Contour().profile(process, adjacency=Adjacency.ADD_REMOVE).epsilon(1e-15).contains(1.65535347172411)
     True
+
+    The case of Abadi et al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5) it brackets to 2e-12:
+
+    >>> abadi = Repeat(Sampled(Gaussian(noise_multiplier=4.0), Poisson(probability=0.01)), 10_000)
+    >>> found = Contour().profile(abadi, adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5)
+    >>> found.contains(0.94686680076438046), found.width < 1e-11
+    (True, True)
     """
 
     cost: ClassVar[float] = 0.01

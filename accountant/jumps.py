@@ -56,9 +56,13 @@ TILTS = 2.0 ** np.arange(-8.0, 8.1, 0.5)  # times θ, to choose from for Chernof
 class Jumps(Accountant):
     """Brackets Poisson-sampled Gaussians where one far outcome decides: small sampling probability, few steps, tiny δ.
 
-    Guarantees: lower <= ε <= upper in exact arithmetic and with a relative 1e-9 for rounding on top of enclosures of
-    the single steps' δ and of the moments. Lower ends are 0 unless every step's pair is attained. Where more than one
-    outcome decides, the bracket is wide.
+    By the split into no jump, one, and more, see the module. Use it where δ is far smaller than the probability that
+    the record is ever sampled, and `contour` refuses or is wide.
+
+    Assumes Poisson-sampled Gaussians alone. Guarantees: lower <= ε <= upper in exact arithmetic and with a relative
+    1e-9 for rounding on top of enclosures of the single steps' δ and of the moments. Lower ends are 0 unless every
+    step's pair is attained. Where more than one outcome decides, the bracket is wide: of the case of Abadi et al.
+    (σ = 4, q = .01, 10,000 steps, δ = 1e-5) it says nothing, [0, ∞].
 
     >>> from mechanisms import Gaussian, Poisson, Repeat, Sampled
     >>> process = Repeat(Sampled(Gaussian(noise_multiplier=1.15), Poisson(probability=6.4e-4)), 3)

@@ -25,7 +25,7 @@ class Moments(Accountant):
     As log E_P[e^{λL}] = λ D_{λ+1}(P ‖ Q), it is `rdp` at the orders 2 to 33 with the conversion of its time. Use it to
     reproduce numbers published before 2020, never to decide: `rdp` is as general and nowhere larger.
 
-    Guarantees: an upper bound, for any process whose steps have dominating pairs; the moments are computed by a
+    Assumes that every step has a dominating pair. Guarantees: an upper bound; the moments are computed by a
     quadrature whose error is bounded and added. On the case of Abadi et al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5),
     where the paper says 1.26 and the truth is .946867:
 

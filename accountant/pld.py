@@ -47,9 +47,14 @@ HELPED = 0.6  # of the width before, that a finer grid must do better than to be
 class PLD(Accountant):
     """Brackets any composition of dominating pairs.
 
-    Guarantees: lower <= ε <= upper with discretisation, truncation, aliasing and round-off counted, see the ledger; the
-    round-off constants of the transforms and of the special functions are `validated`. Lower ends are 0 unless every
-    step's pair is attained. Same input, same bits: the budget is a number of grid points, never a clock.
+    Losses are moved to a grid, from above with the dots connected and from below by the Neyman–Pearson test of the sum
+    of bins, see `accountant.core.bins`, and composed by tilted transforms, see `accountant.core.convolve`. Use it for
+    steps of mixed kinds, for few steps and where `contour` gives up.
+
+    Assumes that every step has a dominating pair, whatever the law of its loss. Guarantees: lower <= ε <= upper
+    with discretisation, truncation, aliasing and round-off counted, see the ledger; the round-off constants of the
+    transforms and of the special functions are `validated`. Lower ends are 0 unless every step's pair is attained.
+    Same input, same bits: the budget is a number of grid points, never a clock.
 
     Args:
         relative_width: the width of the bracket aimed at, relative to ε; wider where the grid would exceed the budget.
@@ -59,6 +64,14 @@ class PLD(Accountant):
     >>> found = PLD().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5)
     >>> found.contains(4.377178095681225)
     True
+
+    The case of Abadi et al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5) it brackets to 7e-7:
+
+    >>> from accountant import dp_sgd
+    >>> abadi = dp_sgd(noise_multiplier=4.0, sample_rate=0.01, steps=10_000)
+    >>> found = PLD().profile(abadi, adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5)
+    >>> found.contains(0.94686680076438046), found.width < 1e-6
+    (True, True)
     """
 
     relative_width: float = 1e-6

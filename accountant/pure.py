@@ -30,7 +30,10 @@ class Pure(Accountant):
     as δ(ε) = E_P (1 − e^{ε − L})₊. From above it is basic composition [DR14, Thm 3.14]; the bracket is narrow where δ
     is much smaller than p.
 
-    Guarantees: lower <= ε <= upper, every rounding counted. Lower ends are 0 unless every step's pair is attained.
+    Use it at δ far below p, where it is the truth, as for few steps of large pure guarantees.
+
+    Assumes steps whose losses are bounded, so that it refuses the case of Abadi et al., which is Gaussian. Guarantees:
+    lower <= ε <= upper, every rounding counted. Lower ends are 0 unless every step's pair is attained.
 
     >>> from mechanisms import Laplace, Repeat
     >>> three = Repeat(Laplace(noise_multiplier=1.0), 3)

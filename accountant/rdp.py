@@ -31,8 +31,9 @@ class RDP(Accountant):
     Where steps have a pair, `pld` and `contour` are tighter; this is the route for steps that have none, for
     heterogeneous steps by the million, and for comparison with numbers in papers.
 
-    Guarantees: an upper bound for every order: each gives one, and divergences are computed by a quadrature whose error
-    is bounded and added. On the case of Abadi et al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5) the truth is .946867:
+    Assumes that every step has a pair or a Rényi bound. Guarantees: an upper bound for every order: each gives one,
+    and divergences are computed by a quadrature whose error is bounded and added. On the case of Abadi et al. (σ = 4,
+    q = .01, 10,000 steps, δ = 1e-5) the truth is .946867:
 
     >>> from mechanisms import Gaussian, Poisson, Repeat, Sampled
     >>> abadi = Repeat(Sampled(Gaussian(noise_multiplier=4.0), Poisson(probability=0.01)), 10_000)

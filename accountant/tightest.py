@@ -25,12 +25,23 @@ NEGLIGIBLE = 1e-300  # of δ, below which relative widths mean nothing
 class Tightest(Accountant):
     """The intersection of what the other accountants certify, the quick ones asked first.
 
-    Guarantees: those of the accountants it asks: the truth lies in each of their brackets, so in the intersection. The
-    `method` of a claim names the one that gave the upper end.
+    Use it by default, as `compute_epsilon` does. No theorem of its own: it asks exact accountants first, then cheap
+    ones, until the bracket is within a relative 1e-6.
+
+    Assumes and guarantees what the accountants it asks do: the truth lies in each of their brackets, so in the
+    intersection. The `method` of a claim names the one that gave the upper end.
 
     >>> from mechanisms import Gaussian
     >>> Tightest().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5).method
     'gdp'
+
+    The case of Abadi et al. (σ = 4, q = .01, 10,000 steps, δ = 1e-5) it brackets to 2e-12:
+
+    >>> from accountant import dp_sgd
+    >>> abadi = dp_sgd(noise_multiplier=4.0, sample_rate=0.01, steps=10_000)
+    >>> found = Tightest().profile(abadi, adjacency=Adjacency.ADD_REMOVE).epsilon(1e-5)
+    >>> found.method, found.contains(0.94686680076438046), found.width < 1e-11
+    ('contour', True, True)
     """
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:

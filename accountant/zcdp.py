@@ -42,8 +42,8 @@ class ZeroConcentrated(Accountant):
     Use it for unsampled noise of many kinds and for guarantees stated in this currency. Sampling leaves ρ as it was, so
     sampled Gaussians are refused: `rdp` treats them; it takes every order as it is and is never larger.
 
-    Guarantees: an upper bound. It has no answer to the case of Abadi et al., which samples. Ten unsampled steps of
-    σ = 10 at δ = 1e-5 have ε = 1.199370 in truth:
+    Assumes steps of these kinds. Guarantees: an upper bound. It has no answer to the case of Abadi et al., which
+    samples. Ten unsampled steps of σ = 10 at δ = 1e-5 have ε = 1.199370 in truth:
 
     >>> from mechanisms import Gaussian, Repeat
     >>> ten = Repeat(Gaussian(noise_multiplier=10.0), 10)
