@@ -33,6 +33,7 @@ VALIDITY = "in the limit of many steps with small sampling probability; it tends
 QUANTILE_ERROR = 2e-14  # of Φ⁻¹, by more than the error of Φ itself, where that is no more than steep
 LEAST_LEVEL = 1e-290  # α below it has that one's lower end
 SMALLEST, LARGEST = 1e-12, 1e12  # shifts between which ε is solved for
+FLAT = 1e6  # beyond which e^ε Φ(−μ/2 − ε/μ), of two numbers of μ²/2, has no digits left, and matters little
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class GaussianCurve(Curve):
         mu, log_delta = float(self.pair.shift.upper), math.log(delta)
         if not SMALLEST < mu < LARGEST:
             return 0.0 if mu <= SMALLEST else mu * mu / 2 if mu < 1e150 else 1e300
+        if mu > FLAT:
+            return mu * mu / 2 - mu * float(special.ndtri_exp(log_delta))
         epsilon = mu * mu / 2 + mu * math.sqrt(-2 * log_delta)
         for _ in range(NEWTON_STEPS):
             log_p = special.log_ndtr(mu / 2 - epsilon / mu)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from accountant import epsilon_bounds
 from accountant.closed_form import ClosedForm
+from accountant.gdp import GDP
 from accountant.pld import PLD
 from mechanisms import (
     Adjacency,
@@ -275,3 +277,15 @@ def test_replace_one_moves_a_query_twice_as_far():
     one = closed(Laplace(noise_multiplier=2.0), Adjacency.REPLACE_ONE).delta(0.25)
     other = closed(Laplace(noise_multiplier=1.0), Adjacency.ZERO_OUT).delta(0.25)
     assert one.overlaps(other) and one.width < 4e-15
+
+
+@pytest.mark.parametrize("delta", [0.1, 1e-5, 1e-300])
+@pytest.mark.parametrize("shift", [1e8, 9.5e8, 9.5e10, 1e15, 1e100])
+def test_gaussians_of_enormous_shifts_are_bracketed_without_a_warning(shift, delta):
+    """ε = μ²/2 − μ Φ⁻¹(δ) up to a relative 1/μ²; Newton's method for it lost all digits and left the floats."""
+    found = GDP().profile(Gaussian(noise_multiplier=1.0 / shift), adjacency=ADD_REMOVE).epsilon(delta)
+    with mp.workdps(60):
+        mu = mp.mpf(shift)
+        truth = mu * mu / 2 - mu * mp.mpf(float(special.ndtri_exp(math.log(delta))))
+        assert found.lower <= truth * (1 + mp.mpf("1e-15")) and truth * (1 - mp.mpf("1e-15")) <= found.upper
+    assert found.upper <= float(truth) * (1 + 1e-5)
