@@ -38,7 +38,7 @@ FLAT = 1e6  # beyond which e^ε Φ(−μ/2 − ε/μ), of two numbers of μ²/2,
 
 @dataclass(frozen=True, slots=True)
 class GDP(Accountant):
-    """Gaussian differential privacy: μ = (Σ μ_i²)^½, then δ(ε) of one Gaussian             [DRS22, Cor 3.3].
+    """Gaussian differential privacy: μ = (Σ μ_i²)^½, then δ(ε) of one Gaussian             [DRS22].
 
     Use it for unsampled Gaussian mechanisms, of which it says all there is to say; for sampled ones `contour` or `pld`.
 

@@ -253,7 +253,7 @@ def _compose(parts: Steps, cut: float, rung: int, relative_width: float, most_po
 
 
 def united(parts: Steps) -> Steps:
-    """Return the steps with all unsampled Gaussians as one, which they are          [DRS22, Cor 3.3]."""
+    """Return the steps with all unsampled Gaussians as one, which they are          [DRS22]."""
     whole: DominatingPair | None = None
     others = []
     for pair, times in parts:

@@ -158,7 +158,7 @@ class GaussianPair(DominatingPair):
         return self
 
     def power(self, times: int) -> GaussianPair:
-        """Return the Gaussian pair of shift √times μ             [DRS22, Cor 3.3]."""
+        """Return the Gaussian pair of shift √times μ             [DRS22]."""
         return GaussianPair(shift=sqrt(Bounds.exact(float(times))) * self.shift, attained=self.attained)
 
     def group(self, size: int) -> GaussianPair:
@@ -166,7 +166,7 @@ class GaussianPair(DominatingPair):
         return GaussianPair(shift=float(size) * self.shift, attained=self.attained)
 
     def times(self, other: DominatingPair) -> GaussianPair:
-        """Return the Gaussian pair of shift √(μ² + ν²)           [DRS22, Cor 3.3].
+        """Return the Gaussian pair of shift √(μ² + ν²)           [DRS22].
 
         Raises:
             UnsupportedProcess: if `other` is not Gaussian.
