@@ -27,6 +27,7 @@ SHARE = 1e-3  # of δ, that δ_error is
 OUTSIDE = 20.0  # the window leaves out about e^-20 of the tilted mass on either side, less where 1 − e^{ε − x} is small
 SIZES = (8, 9, 10, 12, 15)  # times powers of two, for which transforms and suffix sums are quick
 LONGEST = 4  # a single step may have this part of the budget's points: its cells take more time and memory than sums
+KEPT = 0.25  # of the memory of a point of a transform, that a point of a step takes while steps are composed
 FEW = 2**22  # points, about 16 bytes each, of compositions that are remembered
 LEAST_STEP = 1e-290
 COARSEST = 300.0  # step from which on exponentials of cells leave the floats
@@ -123,7 +124,7 @@ def _planned(
     (below, low_probe), (above, high_probe) = tail_ends(found.plan, theta, deviation, nats)
     ranges = tuple(ends(pair, step, error / (8.0 * repeats)) for pair, _ in parts)
     lengths, points = [(high - low) / step for low, high in ranges], (above - below) / step
-    _affordable(max(points + sum(lengths), LONGEST * max(lengths)), eps_error, most_points)
+    _affordable(max(points + KEPT * sum(lengths), LONGEST * max(lengths)), eps_error, most_points)
     return GridPlan(
         step=step,
         theta=theta,
