@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from mechanisms.core import validate
 from mechanisms.core.copies import binomial_weights, copies_of_a_normal, some_copies
+from mechanisms.core.counting import check_schemes
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.fixed_size import in_both_orders
 from mechanisms.core.merged import Merged
@@ -68,6 +69,7 @@ class Group(Process):
                 f"Group: no proved bound for groups in {self.part.sampling!r} yet. Use Poisson(probability=...) around "
                 "a step that draws no sample of its own."
             )
+        check_schemes(self.part.sampling, self.part.part, adjacency)
         return self._sampled(adjacency, Fraction(self.part.sampling.probability))
 
     def _sampled(self, adjacency: Adjacency, share: Fraction) -> Pairs:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from mechanisms.core import validate
+from mechanisms.core.counting import check_schemes
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.randomness import Source
@@ -30,7 +31,8 @@ class Adjacency(StrEnum):
     """Which datasets are neighbours.
 
     ADD_REMOVE: one record more or less. REPLACE_ONE: one record changed, the number of records known.
-    ZERO_OUT: one record's contribution set to zero, the number of records known.
+    ZERO_OUT: one record's contribution set to zero, the number of records known; to a step that counts no records, and
+    so under every guarantee that is stated as a number, it is as if the record were absent.
     """
 
     ADD_REMOVE = "add_remove"
@@ -168,22 +170,13 @@ class Sampled(Process):
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pairs of the sampled part, as far as its sampling scheme has a theorem for them."""
-        self._check_counts()
+        check_schemes(self.sampling, self.part, adjacency)
         return self.sampling.pairs(lambda name: self.part.pairs(Adjacency(name)), adjacency)
 
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the bound of a sampled part that has one of its own, where its scheme has a theorem for it."""
-        self._check_counts()
+        check_schemes(self.sampling, self.part, adjacency)
         return self.sampling.renyi(self.part.renyi(adjacency), adjacency)
-
-    def _check_counts(self) -> None:
-        for inner in _samplings(self.part):
-            counted = getattr(inner, "records", None)
-            if counted is not None and counted != getattr(self.sampling, "batch_size", None):
-                raise UnsupportedProcess(
-                    f"Sampled: {inner!r} must count the records of the sample that it is inside, whose number "
-                    f"{self.sampling!r} does not fix to that. Use FixedSize(batch_size=...) of as many around it."
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +205,12 @@ class Allocated(Process):
         Raises:
             UnsupportedProcess: if it has none, or the step has no pair.
         """
+        check_schemes(self.sampling, self.part, adjacency)
         return self.sampling.pairs(self.part.part, self.part.times, adjacency)
 
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the scheme's bound of the run's Rényi divergences, where one is known beside its pairs."""
+        check_schemes(self.sampling, self.part, adjacency)
         return self.sampling.renyi(self.part.part, self.part.times, adjacency)
 
 
@@ -273,14 +268,6 @@ def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:
     if not inside:
         raise UnsupportedProcess(f"{type(process).__name__}: an empty composition has no pair of its own.")
     return product
-
-
-def _samplings(process: Process) -> tuple[Sampling, ...]:
-    """Return the schemes that draw from the records of `process` itself."""
-    if isinstance(process, Sampled):
-        return (process.sampling,)
-    parts = process.parts if isinstance(process, Compose) else (process.part,) if isinstance(process, Repeat) else ()
-    return tuple(sampling for part in parts for sampling in _samplings(part))
 
 
 def checked(owner: str, value: object) -> Process:

@@ -16,6 +16,7 @@ from mechanisms import (
     Compose,
     FixedSize,
     Gaussian,
+    Group,
     InvalidParameter,
     Poisson,
     RandomizedResponse,
@@ -303,3 +304,39 @@ def test_a_scheme_that_counts_records_fits_only_a_sample_of_that_many():
 def test_no_noise_gives_everything_away():
     for pair in Gaussian(noise_multiplier=0.0).pairs(ADD_REMOVE).values():
         assert pair.infinite_mass.contains(1.0) and pair.delta(Bounds.exact(5.0)).contains(1.0)
+
+
+TRUNCATED = TruncatedPoisson(probability=0.5, largest_batch=2)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        Sampled(Allocated(Repeat(G, 20), Shuffled()), HALF),
+        Sampled(Allocated(Repeat(G, 20), Shuffled()), TRUNCATED),
+        Sampled(Sampled(G, TRUNCATED), HALF),
+        Allocated(Repeat(Allocated(Repeat(G, 2), Shuffled()), 3), BallsInBins()),
+        Allocated(Repeat(Compose((Sampled(G, TRUNCATED),)), 3), BallsInBins()),
+        Group(Sampled(Allocated(Repeat(G, 20), Shuffled()), HALF), 2),
+    ],
+)
+def test_a_zeroed_record_that_still_counts_is_not_priced_as_an_absent_one(process):
+    """Poisson(.1) of 501 records around Shuffled, T = 20, σ = .4, all others −1: δ(2) = .0416(6), priced as .0224."""
+    with pytest.raises(UnsupportedProcess, match=r"no proved bound under zero_out for .* inside .*Use FixedSize"):
+        process.pairs(ZERO_OUT)
+
+
+@pytest.mark.parametrize("adjacency", [ADD_REMOVE, REPLACE_ONE, ZERO_OUT])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        FixedSize(batch_size=1, records=4),
+        WithReplacement(batch_size=1, records=4),
+        TruncatedPoisson(probability=0.5, largest_batch=2, records=4),
+    ],
+)
+def test_a_scheme_that_counts_records_does_not_fit_into_bins_of_random_size(scheme, adjacency):
+    process = Allocated(Repeat(Sampled(G, scheme), 3), BallsInBins())
+    for ask in (process.pairs, process.renyi):
+        with pytest.raises(UnsupportedProcess, match=r"Allocated: .* must count the records of the sample"):
+            ask(adjacency)
