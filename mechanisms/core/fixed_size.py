@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mechanisms.core.bounds import Bounds, down, up
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.merged import Merged
+from mechanisms.core.normals_pair import NormalsPair
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.poisson_pairs import PoissonRemove
 
@@ -71,11 +72,12 @@ def fixed_size_pairs(base: Base, adjacency: str, *, batch_size: int, records: in
     replaced = base("replace_one")
     whole = replaced["replace"]
     if adjacency == "add_remove":
-        return in_both_orders(sampled(whole, share), "remove", "add") | seen_below(whole, share)
+        pair = sampled(whole, share)
+        return in_both_orders(pair, "remove", "add") | ({} if pair.attained else shown(alike(base, replaced), share))
     merged = Merged(half=at_most(whole, share.upper))
     found: dict[Direction, DominatingPair] = {"replace": merged}
     if adjacency == "replace_one":
-        return found | shown(replaced.get("witness", whole), share)
+        return found | shown(alike(base, replaced), share)
     found = {"remove": merged, "add": merged}
     return found | shown(base("zero_out")["remove"], share)
 
@@ -87,13 +89,18 @@ def shown(pair: DominatingPair, share: Bounds) -> dict[Direction, DominatingPair
 
 def sampled(pair: DominatingPair, share: Bounds) -> DominatingPair:
     """Return the Poisson pair that dominates for the share γ of the records, attained where γ is a float."""
-    exact = pair.attained and share.lower == share.upper and not isinstance(pair, PoissonRemove)
+    exact = pair.attained and share.lower == share.upper and not isinstance(pair, (PoissonRemove, NormalsPair))
     return at_least(pair, share) if exact else at_most(pair, share.upper)
 
 
-def seen_below(pair: DominatingPair, share: Bounds) -> dict[Direction, DominatingPair]:
-    """Return the witnesses of `sampled` where it is not attained itself."""
-    return {} if sampled(pair, share).attained else shown(pair, share)
+def alike(base: Base, replaced: Pairs) -> DominatingPair:
+    """Return the pair of x against what all others in the batch hold as well, if it is an attained one.
+
+    Opposite records attain the `NormalsPair` of a Poisson sample where all others contribute nothing, so that what x
+    against nothing shows stands for it.
+    """
+    whole = replaced["replace"]
+    return base("add_remove")["remove"] if isinstance(whole, NormalsPair) else replaced.get("witness", whole)
 
 
 def at_most(pair: DominatingPair, probability: float) -> DominatingPair:

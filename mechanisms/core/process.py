@@ -68,7 +68,8 @@ class Process(ABC):
 
         Where that pair is not attained, named neighbours may be given as well, each with the pair that they attain:
         as "witness", in the order of "remove" or "replace", and as "witness_reversed", in that of "add" or "replace".
-        A pair that is attained under replace-one is so where all other records hold what the second one does.
+        A pair that is attained under replace-one is so where all other records hold what the second one does, or, a
+        `NormalsPair`, where they contribute nothing.
 
         Raises:
             UnsupportedProcess: if no such pair is known.

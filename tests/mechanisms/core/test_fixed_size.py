@@ -183,6 +183,31 @@ def test_a_batch_of_a_batch_is_witnessed_by_the_product_of_their_shares():
     assert pairs["replace"].delta(Bounds.exact(0.1)).upper >= pairs["witness"].delta(Bounds.exact(0.1)).lower > 0
 
 
+@pytest.mark.parametrize("adjacency", [ADD_REMOVE, REPLACE_ONE])
+def test_a_batch_around_a_poisson_sample_shows_no_less_than_its_lower_end(adjacency):
+    """Opposite records attain the Poisson pair where others contribute nothing, not where they hold what x' does.
+
+    Each of a batch of 2 out of 4 records takes part with probability 1/2, σ = 1/2; all others hold −1 or 0.
+    """
+    step = Sampled(Gaussian(noise_multiplier=0.5), Poisson(probability=0.5))
+    process = Sampled(step, FixedSize(batch_size=2, records=4))
+    z = np.linspace(-11.0, 11.0, 40001)
+
+    def law(dataset):
+        sums = [(w / 4, sum(kept)) for w, (a, b) in batches(dataset, 2) for kept in ((), (a,), (b,), (a, b))]
+        return sum(w * np.exp(-2.0 * (z - total) ** 2) for w, total in sums) * math.sqrt(2 / math.pi) * (z[1] - z[0])
+
+    for epsilon in (0.5, 1.0, 2.0):
+        worst = 0.0
+        for other, x in itertools.product((-1, 0), (-1, 1)):
+            rest = (other,) * 3
+            for last in ((),) if adjacency is ADD_REMOVE else ((-1,), (0,), (1,)):
+                p, q = law((*rest, x)), law((*rest, *last))
+                worst = max(worst, divergence(p, q, math.exp(epsilon)), divergence(q, p, math.exp(epsilon)))
+        found = delta_bounds(process, epsilon=epsilon, adjacency=adjacency, accountant=ROUGH)
+        assert 0 < found.lower <= worst * (1 + 1e-6) and worst <= found.upper
+
+
 def test_a_step_without_a_pair_under_replace_one_is_refused_by_name():
     removed = PureDP(epsilon=1.0, adjacency=ADD_REMOVE)
     with pytest.raises(UnsupportedProcess, match="its guarantee is about add_remove neighbours, got replace_one"):
