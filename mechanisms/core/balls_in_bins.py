@@ -27,6 +27,7 @@ from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Pairs, Process
 from mechanisms.core.ratio_laws import NARROWEST, RARE, WIDEST, Kind, ratio_pair, summed_ratios
 
+ORDERS: tuple[Direction, Direction] = ("witness", "witness_reversed")
 MOST_STEPS = 10**8  # beyond which roundings would add up; the mean of more ratios is less in the convex order
 
 
@@ -38,17 +39,17 @@ def pairs(step: Process, times: int, adjacency: Adjacency) -> Pairs:
     """
     own = step.pairs(adjacency)
     if adjacency is Adjacency.REPLACE_ONE:
-        return {**{direction: unamplified(pair) for direction, pair in own.items()}, **_zeroed(step, times)}
+        return {"replace": unamplified(own["replace"]), **_zeroed(step, times)}
     found: dict[Direction, DominatingPair] = {}
-    for direction, pair in own.items():
+    for direction, order in zip(adjacency.directions, ORDERS, strict=True):
         reverse = direction == "add"
-        base = pair.reverse() if reverse else pair
-        if not representable(base):
-            found[direction] = unamplified(pair)
-            continue
-        found[direction] = spread_pair(base, min(times, MOST_STEPS), reverse)
-        if pair.attained and times <= MOST_STEPS:
-            found["witness_reversed" if reverse else "witness"] = collapsed_pair(base, times, reverse)
+        pair, seen = own[direction], own.get(order, own[direction])
+        base, shown = (pair.reverse(), seen.reverse()) if reverse else (pair, seen)
+        found[direction] = (
+            spread_pair(base, min(times, MOST_STEPS), reverse) if representable(base) else unamplified(pair)
+        )
+        if shown.attained and representable(shown) and times <= MOST_STEPS:
+            found[order] = collapsed_pair(shown, times, reverse)
     return found
 
 

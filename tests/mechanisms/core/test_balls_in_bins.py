@@ -20,6 +20,7 @@ from mechanisms import (
     RandomizedResponse,
     Repeat,
     Sampled,
+    TruncatedPoisson,
     UnsupportedProcess,
     from_json,
     to_json,
@@ -198,3 +199,14 @@ def test_converted_renyi_bounds_lie_above_the_certified_lower_end_and_not_far():
     converted = divergences + np.log1p(-1.0 / orders) - np.log(delta * orders) / (orders - 1.0)  # [CKS20, Prop 12]
     certified = epsilon_bounds(process, delta=delta)
     assert certified.lower <= np.min(converted) <= 1.75 * certified.upper
+
+
+def test_a_step_that_is_only_witnessed_is_so_in_bins_in_both_orders():
+    """One record and none, in cut samples or in those that are not: nothing is cut of one record."""
+    cut, plain = (
+        run(Sampled(Gaussian(noise_multiplier=0.5), scheme), 3).pairs(ADD_REMOVE)
+        for scheme in (TruncatedPoisson(probability=0.5, largest_batch=2), Poisson(probability=0.5))
+    )
+    for order in ("witness", "witness_reversed"):
+        assert cut[order] == plain[order] and cut[order].attained
+    assert not run(Gaussian(noise_multiplier=0.5), 3).pairs(REPLACE_ONE)["replace"].attained
