@@ -56,7 +56,8 @@ def poisson_replaced(base: Base, probability: float) -> Pairs:
     whole, left_out = replaced["replace"], removed.mixture
     normal = isinstance(whole, NormalsPair) or isinstance(whole.mixture, NormalMixture)
     if normal and isinstance(left_out, NormalMixture) and not left_out.reverse:
-        share = probability * Bounds.exact(left_out.probability)
+        inner = whole.above[-1][1] if isinstance(whole, NormalsPair) else Bounds.exact(left_out.probability)
+        share = probability * inner
         parts = ((0.0, (1.0 - share).clip(0.0, 1.0)), (1.0, share.clip(0.0, 1.0)))
         attained = whole.attained
         return {"replace": NormalsPair(unit=left_out.shift, above=parts, below=parts, attained=attained)}

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def test_a_sample_of_a_sample_has_the_product_of_their_probabilities():
     found, expected = (process.pairs(REPLACE_ONE)["replace"] for process in (twice, once))
     assert isinstance(found, NormalsPair) and found.attained
     assert found.above[1][1].overlaps(expected.above[1][1]) and found.unit == expected.unit
+
+
+def test_the_lower_end_of_a_sample_of_a_sample_of_a_sample_is_no_larger_than_the_share():
+    tenth, process = Poisson(probability=0.1), Gaussian(noise_multiplier=2.0)
+    for _ in range(3):
+        process = Sampled(process, tenth)
+    share = process.pairs(REPLACE_ONE)["replace"].above[1][1]
+    assert Fraction(share.lower) <= Fraction(0.1) ** 3 <= Fraction(share.upper)
 
 
 def test_gaussians_inside_one_draw_are_one():
