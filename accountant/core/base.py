@@ -12,6 +12,7 @@ import numpy as np
 from accountant.core.estimate import Estimate
 from accountant.core.profile import Profile
 from mechanisms.core.bounds import Bounds, expm1, log1p
+from mechanisms.core.counting import fitting, numbers
 from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
@@ -79,14 +80,17 @@ def available() -> dict[str, type[Accountant]]:
 def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
     """Return, for every direction, the dominating pair of each step and how often it runs.
 
-    If a step has a witness, so has the run: the same two neighbours in all steps. Steps without one show their attained
-    pair in that order or, as seeing less tells less apart, nothing. Upper ends come from the other directions alone.
+    If a step has a witness, so has the run: the same two neighbours in all steps. Steps without one, or whose named
+    neighbours are not of the number of records that others state, show their attained pair in that order or, as seeing
+    less tells less apart, nothing. Upper ends come from the other directions alone.
 
     Raises:
         UnsupportedProcess: if a step has no known pair under this adjacency.
         InvalidParameter: if a step runs more often than floats can count.
     """
-    parts = [(leaf.pairs(adjacency), times) for leaf, times in leaves(process)]
+    inside = leaves(process)
+    records = numbers(*(leaf for leaf, _ in inside))
+    parts = [(fitting(leaf.pairs(adjacency), leaf, *records), times) for leaf, times in inside]
     if any(times > MOST_REPEATS for _, times in parts):
         raise InvalidParameter("Repeat: times must be at most 2**53 in all for any one step to be priced, got more.")
     found = {

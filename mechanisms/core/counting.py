@@ -1,4 +1,4 @@
-"""How many records a scheme draws from, and which schemes it may stand around for that.
+"""How many records a scheme draws from, which schemes it may stand around for that, and whose neighbours are shown.
 
 A record that is set to zero counts as absent wherever a step shows the same with and without it, as a noisy sum does.
 Schemes that count records do not: in a batch of fixed size, a cut one or a shuffle, a record that contributes nothing
@@ -9,8 +9,10 @@ samples and on balls in bins, in which P_0 is R, do not hold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.sampling import (
@@ -23,6 +25,10 @@ from mechanisms.core.sampling import (
     TruncatedPoisson,
     WithReplacement,
 )
+
+if TYPE_CHECKING:
+    from mechanisms.core.pair import DominatingPair
+    from mechanisms.core.process import Pairs
 
 COUNTING = (FixedSize, WithReplacement, TruncatedPoisson, Shuffled)
 RANDOM = (Poisson, TruncatedPoisson, BallsInBins)  # take a random number of records
@@ -55,6 +61,48 @@ def check_schemes(outer: Sampling | Allocation, part: Any, adjacency: str) -> No
                 "there, and one that was not taken does not. Use FixedSize(...) around it, or Poisson(...) around "
                 "steps that count no records."
             )
+
+
+def fitting(pairs: Pairs, part: Any, *records: int) -> Pairs:
+    """Return the pairs of a process on datasets of these numbers of records: without what none of those shows.
+
+    Args:
+        pairs: its pairs.
+        part: the process.
+        records: the numbers that the schemes around it, or beside it in one run, state.
+    """
+    if not any(_of_others(part, number) for number in records):
+        return pairs
+    return {
+        direction: cast("DominatingPair", replace(cast(Any, pair), attained=False)) if pair.attained else pair
+        for direction, pair in pairs.items()
+        if direction not in ("witness", "witness_reversed")
+    }
+
+
+def numbers(*parts: Any) -> set[int]:
+    """Return the numbers of records that schemes of one run state, or else the least that fills all its shuffles."""
+    nodes = [node for part in parts for node in drawing(part)]
+    stated = {node.sampling.records for node in nodes if getattr(node.sampling, "records", None) is not None}
+    shuffles = [node.part.times for node in nodes if isinstance(node.sampling, Shuffled)]
+    return stated or ({math.lcm(*shuffles)} if shuffles else set())
+
+
+def _of_others(part: Any, records: int) -> bool:
+    """Tell whether the named neighbours of a process may be datasets of another number of records than this.
+
+    Those of cut samples, where no number is stated, hold one record; those of shuffles one in every place of all
+    batches, with none left over.
+    """
+    for node in drawing(part):
+        scheme = node.sampling
+        if isinstance(scheme, TruncatedPoisson) and scheme.records is None and records > scheme.largest_batch:
+            return True
+        if isinstance(scheme, Shuffled) and records % node.part.times:
+            return True
+        if _of_others(node.part, getattr(scheme, "batch_size", records)):
+            return True
+    return False
 
 
 def drawing(process: Any) -> Iterator[Any]:

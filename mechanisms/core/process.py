@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from mechanisms.core import validate
-from mechanisms.core.counting import check_schemes
+from mechanisms.core.counting import check_schemes, fitting
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.randomness import Source
@@ -172,7 +172,9 @@ class Sampled(Process):
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pairs of the sampled part, as far as its sampling scheme has a theorem for them."""
         check_schemes(self.sampling, self.part, adjacency)
-        return self.sampling.pairs(lambda name: self.part.pairs(Adjacency(name)), adjacency)
+        batch = getattr(self.sampling, "batch_size", None)
+        sizes = () if batch is None else (batch,)
+        return self.sampling.pairs(lambda name: fitting(self.part.pairs(Adjacency(name)), self.part, *sizes), adjacency)
 
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the bound of a sampled part that has one of its own, where its scheme has a theorem for it."""

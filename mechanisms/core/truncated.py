@@ -10,7 +10,8 @@ x with probability q B/(c + 1) <= q, in the place of one of them: (1 − q') R +
 dominates. Where the number of records is not stated, c may be anything, and the second pair, which is the worse one,
 stands alone. This is sharper than adding (1 + e^ε) P(c >= B) to δ at every step [CGK+24].
 
-Below, in a dataset of one record nothing is ever cut; in one of n, x stays with a probability of P(c < B) and of B/n at
+Below, in a dataset of one record nothing is ever cut, which is a witness unless a scheme around or beside this one
+states more records (`mechanisms.core.counting`). In one of n, x stays with a probability of P(c < B) and of B/n at
 least, so that where all others contribute nothing a Poisson sample of that probability times q is seen.
 
 [CGK+24] L. Chua et al. Scalable DP-SGD: Shuffling vs. Poisson Subsampling. NeurIPS 2024. arXiv:2411.04205.
