@@ -7,7 +7,8 @@ whose pair (P, Q)_k is that of a group. A dataset of n records with x shows b_0 
 *Add/remove*, n the larger number of records: without x the step shows R. With η = 1 − b_0, by the Poisson theorem for a
 sample of probability η [ZDW22] and joint convexity, ((1 − η) Q + η P, Q) and its reverse dominate, (P, Q) being
 (P, Q)_k with probability b_k / η and k public. For Gaussians Σ b_k N(kν, 1) against N(0, 1), ν the shift under
-replace-one, dominates (`mechanisms.core.normals_pair`), and is attained where all others hold the second record.
+replace-one, dominates: given the draws y_i from the others, x moves them by u_T = Σ_{i in T} (x − y_i), |u_T| <= |T| ν
+(`mechanisms.core.normals_pair`). It is attained where all others hold the second record.
 
 *Replace-one*: as for fixed-size batches (`mechanisms.core.fixed_size`), H_α' <= Σ b_k H_α((P, Q)_k) with
 α' = 1 + η (α − 1), for α >= 1: the same pair, merged. Where x' is what all others hold, the Gaussian pair is attained.

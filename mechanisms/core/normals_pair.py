@@ -17,7 +17,8 @@ which is >= 0 where C* has no smaller an entry for two of a kind and no larger o
 and |v_T| <= |T| ν that is so for u_T = |T| ν e, v_T = −|T| ν e on one line, the largest and the smallest inner products
 there can be; where v_T = 0 for all T, for u_T = |T| ν e. The same argument, from the last step back to the first, holds
 for several adaptive steps inside one draw, as E s(…) as a function of the U and V so far has second derivatives of
-these signs. So the pair on the line dominates for every α > 0, and records that all point along it attain it.
+these signs. So the pair on the line dominates for every α > 0, and records that all point along it attain it where the
+others contribute nothing, or, in batches of a fixed number of draws, what v_T = 0 stands for.
 """
 
 from __future__ import annotations
