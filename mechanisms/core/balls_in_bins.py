@@ -5,7 +5,8 @@ the record against without it. Then P, with the record, is the mean over t of th
 ratio to Q, without it, is X = (r_1 + … + r_T)/T. If (P_1, Q_1) dominates a step, then given all that was published
 before, E_Q φ(r_t) <= E_{Q_1} φ(r) for every convex φ, r = dP_1/dQ_1: replaced from the last step backwards by
 independent copies of r, which keeps the function of the others' sum convex, the r_t become what they are for Gaussian
-steps and orthogonal directions: P = mean over t of N(μ e_t, I), Q = N(0, I)               [CGHKKLMSZ24]. So, with the
+steps and orthogonal directions: P = mean over t of N(μ e_t, I), Q = N(0, I)               [CGHKKLMSZ24]. A bin with a
+zeroed record must show what it shows without: see `mechanisms.core.counting` for schemes that do not. So, with the
 laws of `mechanisms.core.ratio_laws`, both directions have a dominating pair and, where the step's pair is attained (by
 neighbours that are one record and none), a pair that is no more telling than that of named neighbours.
 
@@ -35,7 +36,7 @@ def pairs(step: Process, times: int, adjacency: Adjacency) -> Pairs:
     """Return the pairs of `times` >= 2 steps over which the records are spread.
 
     Raises:
-        UnsupportedProcess: if the step has no pair under this adjacency.
+        UnsupportedProcess: if the step has no pair under this adjacency, or counts records.
     """
     own = step.pairs(adjacency)
     if adjacency is Adjacency.REPLACE_ONE:

@@ -71,7 +71,8 @@ def renyi(step: Process, times: int, adjacency: Adjacency) -> BallsInBinsRenyi:
     """Return the bound of `times` >= 2 steps over which the records are spread.
 
     Raises:
-        UnsupportedProcess: under replace-one, if the step has no pair, or if its likelihood ratio leaves the floats.
+        UnsupportedProcess: under replace-one, if the step has no pair or counts records, or if its likelihood ratio
+            leaves the floats.
     """
     if adjacency is Adjacency.REPLACE_ONE:
         raise UnsupportedProcess(

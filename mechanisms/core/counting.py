@@ -5,6 +5,9 @@ Schemes that count records do not: in a batch of fixed size, a cut one or a shuf
 takes the place of another or moves the cuts. With R without the record, P_x with it and P_0 with it set to zero, a
 scheme that takes it with probability q shows (1 − q) R + q P_x against (1 − q) R + q P_0, and the theorems on Poisson
 samples and on balls in bins, in which P_0 is R, do not hold.
+
+A scheme that states its number of records fits only where the scheme around it fixes that number: a batch of fixed
+size, or one of the batches that it is shuffled into. How many records fall into a bin is random.
 """
 
 from __future__ import annotations
@@ -43,24 +46,28 @@ def check_schemes(outer: Sampling | Allocation, part: Any, adjacency: str) -> No
         adjacency: the name of the one that is asked for.
 
     Raises:
-        UnsupportedProcess: if one inside states a number of records that the outer one does not fix to that, or would
-            tell a record set to zero from one that was not taken.
+        UnsupportedProcess: if one inside states a number of records that the outer one does not fix to that, would tell
+            a record set to zero from one that was not taken, or has more batches than there are records.
     """
-    owner = "Allocated" if isinstance(outer, Allocation) else "Sampled"
-    for node in drawing(part):
-        inner = node.sampling
-        counted = getattr(inner, "records", None)
-        if counted not in (None, getattr(outer, "batch_size", None)) and not isinstance(outer, Shuffled):
+    owner, batch = type(outer).__name__, getattr(outer, "batch_size", None)
+    for scheme, batches in () if isinstance(outer, Shuffled) else _counted(part):
+        if batch is None or batches == 0 or batch // batches != scheme.records:
             raise UnsupportedProcess(
-                f"{owner}: {inner!r} must count the records of the sample that it is inside, whose number "
+                f"{owner}: {scheme!r} must count the records of the sample that it is inside, whose number "
                 f"{outer!r} does not fix to that. Use FixedSize(batch_size=...) of as many around it."
             )
-        if adjacency == "zero_out" and isinstance(outer, RANDOM) and isinstance(inner, COUNTING):
+    for node in drawing(part):
+        if adjacency == "zero_out" and isinstance(outer, RANDOM) and isinstance(node.sampling, COUNTING):
             raise UnsupportedProcess(
-                f"{owner}: no proved bound under zero_out for {inner!r} inside {outer!r}: a record set to zero counts "
-                "there, and one that was not taken does not. Use FixedSize(...) around it, or Poisson(...) around "
-                "steps that count no records."
+                f"{owner}: no proved bound under zero_out around {node.sampling!r}, where a record set to zero counts, "
+                "and one that was not taken does not. Use FixedSize(...) around it, or another adjacency."
             )
+    fewest = _most_shuffled(part)
+    if batch is not None and batch < fewest:
+        raise UnsupportedProcess(
+            f"{owner}: batch_size must be at least {fewest}, the number of shuffled batches, got {batch}, which leaves "
+            "some empty. Use a larger batch, or fewer steps."
+        )
 
 
 def fitting(pairs: Pairs, part: Any, *records: int) -> Pairs:
@@ -91,16 +98,16 @@ def numbers(*parts: Any) -> set[int]:
 def _of_others(part: Any, records: int) -> bool:
     """Tell whether the named neighbours of a process may be datasets of another number of records than this.
 
-    Those of cut samples, where no number is stated, hold one record; those of shuffles one in every place of all
-    batches, with none left over.
+    Those of cut samples, where no number is stated, hold one record; those of shuffles one for each batch, as a batch
+    of several may tell less: local answers to several records hide each other.
     """
     for node in drawing(part):
         scheme = node.sampling
         if isinstance(scheme, TruncatedPoisson) and scheme.records is None and records > scheme.largest_batch:
             return True
-        if isinstance(scheme, Shuffled) and records % node.part.times:
+        if isinstance(scheme, Shuffled) and records != node.part.times:
             return True
-        if _of_others(node.part, getattr(scheme, "batch_size", records)):
+        if _of_others(node.part, 1 if isinstance(scheme, Shuffled) else getattr(scheme, "batch_size", records)):
             return True
     return False
 
@@ -110,5 +117,34 @@ def drawing(process: Any) -> Iterator[Any]:
     if hasattr(process, "sampling"):
         yield process
         return
-    for part in getattr(process, "parts", ()) or [inner for inner in (getattr(process, "part", None),) if inner]:
+    for part in _parts(process):
         yield from drawing(part)
+
+
+def _counted(process: Any) -> Iterator[tuple[Any, int]]:
+    """Yield the schemes that state how many of the records of `process` itself there are.
+
+    Each with the number of batches of one size into which the records were cut before, 0 where their sizes are random.
+    """
+    scheme = getattr(process, "sampling", None)
+    if isinstance(scheme, Sampling):
+        if getattr(scheme, "records", None) is not None:
+            yield scheme, 1
+        return
+    times = 1 if scheme is None else process.part.times if isinstance(scheme, Shuffled) else 0
+    for part in _parts(process):
+        yield from ((inner, times * batches) for inner, batches in _counted(part))
+
+
+def _most_shuffled(process: Any) -> int:
+    """Return the largest number of batches into which the records of `process` itself are shuffled, or 1."""
+    scheme = getattr(process, "sampling", None)
+    if isinstance(scheme, Sampling):
+        return 1
+    inner = max((_most_shuffled(part) for part in _parts(process)), default=1)
+    return int(process.part.times) * inner if isinstance(scheme, Shuffled) else inner
+
+
+def _parts(process: Any) -> tuple[Any, ...]:
+    one = getattr(process, "part", None)
+    return (*getattr(process, "parts", ()), *(() if one is None else (one,)))
