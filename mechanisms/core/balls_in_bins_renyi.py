@@ -133,7 +133,7 @@ def _log_by_spread(pair: DominatingPair, times: int, s: float) -> float:
     excess = np.where(np.arange(len(law.values)) < first, below.upper, above.upper)
     terms = (masses * Bounds.exact(np.maximum(excess, 0.0))).upper
     kept = float(np.sum(terms)) * (1.0 + 2.0 * len(terms) * UNIT_ROUNDOFF)
-    total = Bounds.exact(kept) + s * Bounds.exact(law.lost).inflate(2.0 * law.error) / float(times)
+    total = Bounds.exact(kept) + s * Bounds.exact(law.lost).inflate(2.0 * (law.error + law.shift)) / float(times)
     if not math.isfinite(kept):
         return math.inf
     log_rare = 0.5 * (log(Bounds.exact(_below(low, ratio, masses, first))) + _log_negative(pair, times, 2.0 * s))

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from mechanisms.core.bounds import Array, Bounds, exp, log, up
+from mechanisms.core.bounds import Array, Bounds, down, exp, log, up
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
@@ -47,7 +47,8 @@ class RatioLaw:
         values: the atoms, increasing, >= 0, shape (n,).
         masses: Q's mass at each.
         lost: what is missing of the mean, P's mass times the number of copies where Q has none: an upper end if spread,
-            a lower one, up to `error`, if collapsed.
+            a lower one if collapsed, up to a factor within 1 ± (`error` + `shift`), as what atoms beyond the grid lose
+            is counted with their masses and places.
         error: see above.
         shift: see above.
         kind: whether bins were spread to their edges or collapsed to their means.
@@ -108,7 +109,8 @@ def ratio_law(pair: DominatingPair, kind: Kind) -> RatioLaw:
     bins = pair.loss_bins(edges, np.zeros(len(edges) - 1))
     shift = float(np.max(bins.edge_error[1:-1])) + 4.0 * UNIT_ROUNDOFF * (1.0 + max(-low, high))
     if kind == "spread":
-        values, masses, lost = _to_edges(bins.p, bins.q, points)
+        values, masses, lost = _to_edges(bins.p, bins.q, points, shift)
+        shift += 4.0 * UNIT_ROUNDOFF
         nothing, lost = float(pair.missing_mass.upper), lost + float(pair.infinite_mass.upper)
     else:
         values, masses, doubt = _to_means(bins.p, bins.q)
@@ -139,12 +141,13 @@ def _with_zero(values: Array, masses: Array, nothing: float) -> tuple[Array, Arr
     return np.append(0.0, values), np.append(nothing, masses)
 
 
-def _to_edges(p: Bounds, q: Bounds, points: Array) -> tuple[Array, Array, float]:
+def _to_edges(p: Bounds, q: Bounds, points: Array, shift: float) -> tuple[Array, Array, float]:
     """Spread bins (0, x_1], …, (x_n, ∞) with these masses to their edges; of the last, Q's mass stays at x_n.
 
-    The mass at either edge is known to an enclosure, of which the upper end is taken.
+    The mass at either edge is known to an enclosure, of which the upper end is taken. A bin's own edges may lie beside
+    the points, so that it is spread to what lies outside of both, a factor of 1 ± `shift` from the points.
     """
-    low, high = np.append(0.0, points[:-1]), points
+    low, high = down(np.append(0.0, points[:-1]) * (1.0 - shift)).clip(0.0), up(points * (1.0 + shift))
     some = Bounds(lower=np.maximum(q.lower[:-1], 5e-324), upper=np.maximum(q.upper[:-1], 5e-324))
     share = (((p[:-1] / some).clip(low, high) - low) / (Bounds.exact(high) - low)).clip(0.0, 1.0)
     masses = np.zeros(len(points) + 1)
@@ -218,16 +221,17 @@ def _spread(values: Array, masses: Array, *, lost: float, error: float, shift: f
 
 
 def _collapse(values: Array, masses: Array, *, lost: float, error: float, shift: float) -> RatioLaw:
-    """Move the atoms between two grid points to their mean."""
+    """Move the atoms between two grid points to their mean, but leave out where floats may have lost masses to 0."""
     grid = _points(values, masses)
     index = np.searchsorted(grid, values, side="right")
     placed = np.bincount(index, masses, minlength=len(grid) + 1)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(index, masses * values, minlength=len(grid) + 1) / placed
-    held = placed > 0
+    share = np.bincount(index, masses * values, minlength=len(grid) + 1)
+    nothing = np.bincount(index, values > 0, minlength=len(grid) + 1) == 0
+    held = (placed > UNDERFLOW) & (nothing | (share > UNDERFLOW))
+    mean = share[held] / placed[held]
     terms = (float(np.max(np.bincount(index))) + 4.0) * UNIT_ROUNDOFF
     return RatioLaw(
-        values=mean[held],
+        values=mean,
         masses=placed[held],
         lost=lost,
         error=error + terms,
@@ -253,7 +257,7 @@ def ratio_pair(law: RatioLaw, copies: int, *, reverse: bool) -> DiscretePair:
     kept = shown.upper if dominates else shown.lower
     order = np.argsort(losses)
     nothing = float(np.sum(masses.upper[law.values == 0]) if dominates else np.sum(masses.lower[law.values == 0]))
-    lost = Bounds.exact(law.lost).inflate(2.0 * law.error) / float(copies)
+    lost = Bounds.exact(law.lost).inflate(2.0 * (law.error + law.shift)) / float(copies)
     infinite = Bounds.exact(float(min(1.0, lost.upper) if dominates else max(0.0, lost.lower)))
     ends = (Bounds.exact(nothing), infinite) if reverse else (infinite, Bounds.exact(nothing))
     return DiscretePair(

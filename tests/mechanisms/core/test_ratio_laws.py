@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from mechanisms import Gaussian, Laplace, Poisson, PureDP, Sampled
+from mechanisms import ApproximateDP, Gaussian, Laplace, Poisson, PureDP, Sampled
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.ratio_laws import ratio_law, ratio_pair, summed_ratios
+from mechanisms.core.pair import LossBins
+from mechanisms.core.ratio_laws import RatioLaw, ratio_law, ratio_pair, summed_ratios
 from tests.strategies import ZERO_OUT, steps, tables
 
 # Balls in bins over T = 2 steps by quadrature: (σ, ε): (remove, add), shared/reference papers.md §5
@@ -152,6 +153,62 @@ def by_enumeration(step, times, epsilon):
         ]
     )
     return tuple(float(np.sum(np.maximum(a - math.exp(epsilon) * b, 0.0))) for a, b in ((p, q), (q, p)))
+
+
+class Beside:
+    """A pair whose loss is x_k − e with probability 1 − w, else x_{k + 1}, w such that its mean ratio is e^{x_k}.
+
+    x_k are edges that it is asked for, and e how far from them its bins begin: it lies in bin k.
+    """
+
+    infinite_mass = missing_mass = Bounds.exact(0.0)
+    error, at = 1e-4, 450
+
+    def loss_range(self, tail):
+        return -1.0, 1.0
+
+    def delta(self, epsilon):
+        return Bounds.exact(0.4)
+
+    def loss_bins(self, edges, scale):
+        self.low, self.high = edges[self.at : self.at + 2]
+        q = np.zeros(len(scale))
+        q[self.at] = 1.0
+        ratio = np.exp(self.low)
+        return LossBins(p=Bounds.exact(q * ratio), q=Bounds.exact(q), edge_error=np.full(len(edges), self.error))
+
+    def excess(self, level):
+        least, mean, most = math.exp(self.low - self.error), math.exp(self.low), math.exp(self.high)
+        return (mean - least) / (most - least) * (most - level)
+
+
+def test_bins_that_begin_beside_the_points_are_spread_from_where_they_begin():
+    pair = Beside()
+    law = ratio_law(pair, "spread")
+    for part in (0.3, 0.6, 0.9):
+        level = math.exp(pair.low + part * (pair.high - pair.low))
+        found = np.sum(law.masses * np.maximum(law.values * (1.0 + 2.0 * law.shift) - level, 0.0))
+        assert found >= pair.excess(level) * (1 - 1e-9)
+
+
+def test_masses_that_floats_can_not_hold_are_left_out_of_a_lower_end():
+    """The square of 1.6e-162 is 2.6e-324 and rounds to 4.9e-324, above it: such a mass proves nothing."""
+    part = RatioLaw(
+        values=np.array([1.0, 2.0, 1e9]),
+        masses=np.array([1.0, 1.6e-162, 1e-9]),
+        lost=0.0,
+        error=1e-16,
+        shift=1e-16,
+        kind="collapse",
+    )
+    law = part.plus(part)
+    assert np.min(law.masses) > 1e-163 and np.max(law.values) >= 1e9
+
+
+def test_what_only_the_other_law_shows_stays_in_a_lower_end():
+    pair = remove(ApproximateDP(epsilon=500.0, delta=1e-3, adjacency="zero_out"))
+    found = ratio_pair(summed_ratios(pair, 3, "collapse"), 3, reverse=True)
+    assert math.isclose(found.infinite_mass.lower, 1e-9, rel_tol=1e-9)
 
 
 @given(tables(), st.integers(1, 4), st.sampled_from((0.0, 0.4, 1.3)))
