@@ -115,6 +115,8 @@ def at_most(pair: DominatingPair, probability: float) -> DominatingPair:
 
 def at_least(pair: DominatingPair, share: Bounds) -> DominatingPair:
     """Return ((1 − q) Q + q P, Q) of an attained pair for a lower end of q, so that named neighbours show more."""
+    if share.lower == 1.0:
+        return pair
     if isinstance(pair, PoissonRemove):
         product = (share * pair.probability).lower
         return PoissonRemove(base=pair.base, probability=product, attained=True)

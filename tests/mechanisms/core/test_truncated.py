@@ -9,7 +9,7 @@ import pytest
 
 from accountant import delta_bounds, epsilon_bounds
 from accountant.pld import PLD
-from mechanisms import Adjacency, Gaussian, Poisson, Repeat, Sampled, TruncatedPoisson
+from mechanisms import Adjacency, Allocated, BallsInBins, Gaussian, Poisson, Repeat, Sampled, TruncatedPoisson
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.truncated import cut_chance
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
@@ -100,3 +100,10 @@ def test_without_a_number_of_records_every_batch_may_be_cut():
 
 def test_no_record_is_taken_with_probability_zero():
     assert epsilon_bounds(sampled(0.0, 3, 5), delta=1e-5).upper == 0.0
+
+
+def test_samples_that_take_everybody_have_the_witness_of_the_step_itself():
+    everybody = Sampled(Gaussian(noise_multiplier=1.0), TruncatedPoisson(probability=1.0, largest_batch=5))
+    alone = Gaussian(noise_multiplier=1.0).pairs(ADD_REMOVE)["remove"]
+    assert everybody.pairs(ADD_REMOVE)["witness"] == alone
+    assert epsilon_bounds(Allocated(Repeat(everybody, 3), BallsInBins()), delta=1e-5).lower > 0
