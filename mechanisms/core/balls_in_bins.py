@@ -7,8 +7,8 @@ before, E_Q φ(r_t) <= E_{Q_1} φ(r) for every convex φ, r = dP_1/dQ_1: replace
 independent copies of r, which keeps the function of the others' sum convex, the r_t become what they are for Gaussian
 steps and orthogonal directions: P = mean over t of N(μ e_t, I), Q = N(0, I)               [CGHKKLMSZ24]. A bin with a
 zeroed record must show what it shows without: see `mechanisms.core.counting` for schemes that do not. So, with the
-laws of `mechanisms.core.ratio_laws`, both directions have a dominating pair and, where the step's pair is attained (by
-neighbours that are one record and none), a pair that is no more telling than that of named neighbours.
+laws of `mechanisms.core.ratio_laws`, both directions have a dominating pair and, where the step has an attained pair or
+a witness (with and without the record), a pair that is no more telling than that of named neighbours.
 
 Replace-one. The two runs fall into the same step with probability 1/T each, so that the profile, jointly convex, is at
 most the step's own: a bound without amplification. One record and none are such neighbours too: the witnesses.
@@ -21,12 +21,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any, cast
 
+from mechanisms.core.counting import check_schemes
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Pairs, Process
 from mechanisms.core.ratio_laws import NARROWEST, RARE, WIDEST, Kind, ratio_pair, summed_ratios
+from mechanisms.core.sampling import BallsInBins
 
 ORDERS: tuple[Direction, Direction] = ("witness", "witness_reversed")
 MOST_STEPS = 10**8  # beyond which roundings would add up; the mean of more ratios is less in the convex order
@@ -57,6 +60,7 @@ def pairs(step: Process, times: int, adjacency: Adjacency) -> Pairs:
 def _zeroed(step: Process, times: int) -> Pairs:
     """Return the witnesses under replace-one: a record against one that contributes nothing, where that may be."""
     try:
+        check_schemes(BallsInBins(), step, Adjacency.ZERO_OUT)
         own = step.pairs(Adjacency.ZERO_OUT)
     except UnsupportedProcess:
         return {}
@@ -83,7 +87,7 @@ def _pair(pair: DominatingPair, times: int, kind: Kind, reverse: bool) -> Discre
 
 def unamplified(pair: DominatingPair) -> DominatingPair:
     """Return the step's own pair as a bound; it is still attained where it tells all for certain."""
-    return pair if pair.infinite_mass.lower == 1.0 else replace(pair, attained=False)  # type: ignore[type-var]
+    return pair if pair.infinite_mass.lower == 1.0 else cast(DominatingPair, replace(cast(Any, pair), attained=False))
 
 
 def representable(pair: DominatingPair) -> bool:

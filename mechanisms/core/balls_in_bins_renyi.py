@@ -80,7 +80,7 @@ def renyi(step: Process, times: int, adjacency: Adjacency) -> BallsInBinsRenyi:
         )
     own = step.pairs(adjacency)
     times = min(times, MOST_STEPS)
-    if not all(representable(pair) for pair in own.values()):
+    if not (representable(own["remove"]) and representable(own["add"])):
         raise UnsupportedProcess(
             "BallsInBins: the step's likelihood ratio leaves the floats, or hardly differs from 1. "
             "Use accountant='pld'."

@@ -66,7 +66,7 @@ def pairs(step: Process, times: int, adjacency: Adjacency) -> Pairs:
             "Shuffled: no proved bound under add_remove, as one record more moves the cuts between all batches, and a "
             "bound for Poisson sampling does not hold for it. Use adjacency='zero_out' or 'replace_one'."
         )
-    own = step.pairs(adjacency)
+    own = {direction: pair for direction, pair in step.pairs(adjacency).items() if direction in adjacency.directions}
     hidden = _hidden(step, own, times, adjacency)
     found: dict[Direction, DominatingPair] = {}
     for direction, pair in own.items():

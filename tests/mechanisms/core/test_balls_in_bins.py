@@ -71,6 +71,27 @@ def test_epochs_compose():
     assert once.upper < thrice.lower <= thrice.upper <= thrice.lower * (1 + 6e-3)
 
 
+@pytest.mark.parametrize(
+    "step", [Gaussian(noise_multiplier=0.8), PureDP(epsilon=3.0, adjacency="add_remove")], ids=repr
+)
+@pytest.mark.parametrize("epsilon", [0.01, 0.5, 1.5])
+def test_bins_in_bins_are_as_many_bins_as_there_are_in_all(step, epsilon):
+    nested, flat = delta_bounds(run(run(step, 3), 5), epsilon=epsilon), delta_bounds(run(step, 15), epsilon=epsilon)
+    assert nested.overlaps(flat) and nested.width <= 0.02 * flat.upper
+    directions = run(run(step, 3), 5).pairs(ADD_REMOVE)
+    for order, witness in (("remove", "witness"), ("add", "witness_reversed")):
+        low, high = (directions[name].delta(Bounds.exact(epsilon)) for name in (witness, order))
+        assert low.lower <= high.upper and high.upper - low.lower <= 0.02 * flat.upper
+
+
+def test_a_step_with_a_witness_shows_what_named_neighbours_do():
+    cut = Sampled(Gaussian(noise_multiplier=0.8), TruncatedPoisson(probability=0.4, largest_batch=9))
+    whole = Sampled(Gaussian(noise_multiplier=0.8), Poisson(probability=0.4))
+    for epsilon in (0.1, 0.5):
+        found, plain = (delta_bounds(run(step, 4), epsilon=epsilon) for step in (cut, whole))
+        assert math.isclose(found.lower, plain.lower, rel_tol=1e-6) and found.upper >= plain.upper
+
+
 def two_epochs(sigma, epsilon):
     """δ of two epochs of two Gaussian steps, remove: the sum of the losses by their law on a fine grid of masses."""
     mu = 1.0 / sigma
