@@ -16,11 +16,13 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.mixtures import NormalMixture
+from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.process import Adjacency, Allocated, Process, leaves
 from mechanisms.core.sampling import BallsInBins
 
 AT_ONCE = 2**20  # normals drawn at a time
-ROUNDING = 1e-11  # above the rounding of one sample's term
+MOST_NORMALS = 10**12  # hours of work
+ROUNDING = 1e-11  # above the rounding of means, variances and their bounds, whatever is drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,11 @@ def balls_in_bins_estimate(
 
     δ = E_P (1 − e^{ε − L})₊, of which L is drawn: L = log((r_1 + … + r_T)/T) under P for remove, its opposite under Q
     for add, summed over the epochs [CGHKKLMSZ24]. The terms lie in [0, 1], so that the mean of n of them with sample
-    variance V is, with probability 1 − β, below the expectation's upper end by at most
-    (2 V log(2/β)/n)^{1/2} + 7 log(2/β)/(3 (n − 1)) [MP09, Thm 4]; likewise above. Four such statements share the error.
+    variance V is, with probability 1 − β, below the expectation by at most
+    (2 V log(2/β)/n)^{1/2} + 7 log(2/β)/(3 (n − 1))      [MP09]; and 1 minus the terms gives the same above. Four such
+    statements, two for each direction, share the error. The bracket is never narrower than some 5 log(8/(1 − c))/n, c
+    the confidence, so that a δ far below that is bounded by 0 below. The draws count as exact, independent normals, and
+    n is fixed before: asking again until a bracket pleases voids the confidence.
 
     Args:
         process: `Allocated(Repeat(Gaussian(...), times), BallsInBins())`, or that repeated.
@@ -88,8 +93,14 @@ def balls_in_bins_estimate(
     if not 0 < sure < 1:
         raise InvalidParameter(f"Monte Carlo: confidence must lie inside (0, 1), got {sure}.")
     shift, times, epochs = _gaussian_run(process, Adjacency.parse(adjacency))
+    if number * times * epochs > MOST_NORMALS:
+        raise InvalidParameter(
+            f"Monte Carlo: at most {MOST_NORMALS:.0e} normals are drawn in each direction, samples × times × epochs, "
+            f"got {number * times * epochs:.1e}. Use fewer samples, or epsilon_bounds, which certifies."
+        )
+    rounding = _rounding(shift, times, epochs)
     ends = [
-        _mean_bounds(_terms(level, shift, times, epochs, number, with_record, rng), (1.0 - sure) / 4.0)
+        _mean_bounds(_terms(level, shift, times, epochs, number, with_record, rng), (1.0 - sure) / 4.0, rounding)
         for with_record in (True, False)
     ]
     return MonteCarloBounds(
@@ -106,8 +117,9 @@ def _gaussian_run(process: Process, adjacency: Adjacency) -> tuple[float, int, i
             raise UnsupportedProcess(
                 "Monte Carlo: no pair to draw from is known under replace_one. Use adjacency='zero_out'."
             )
-        kind = leaf.part.part.pairs(adjacency)["remove"].mixture
-        if isinstance(kind, NormalMixture) and kind.probability == 1.0:
+        pair = leaf.part.part.pairs(adjacency)["remove"]
+        kind = pair.mixture
+        if pair.attained and isinstance(kind, NormalMixture) and kind.probability == 1.0:
             return float(0.5 * (kind.shift.lower + kind.shift.upper)), leaf.part.times, epochs
     raise UnsupportedProcess(
         "Monte Carlo: covers Allocated(Repeat(Gaussian(...), times), BallsInBins()) and its repetitions alone. "
@@ -118,23 +130,45 @@ def _gaussian_run(process: Process, adjacency: Adjacency) -> tuple[float, int, i
 def _terms(
     epsilon: float, shift: float, times: int, epochs: int, samples: int, with_record: bool, rng: np.random.Generator
 ) -> Array:
-    """Draw (1 − e^{ε − L})₊, the record being in step 0 of every epoch: which one does not matter to the sum."""
-    losses = np.zeros(samples)
+    """Draw (1 − e^{ε − L})₊, as many at a time as there is room for."""
+    parts = []
+    for start in range(0, samples, AT_ONCE):
+        losses = _losses(shift, times, epochs, min(AT_ONCE, samples - start), with_record, rng)
+        parts.append(-np.expm1(np.minimum(epsilon - (losses if with_record else -losses), 0.0)))
+    return np.concatenate(parts)
+
+
+def _losses(shift: float, times: int, epochs: int, samples: int, with_record: bool, rng: np.random.Generator) -> Array:
+    """Draw log X, summed over the epochs, the record being in step 0 of each: which one does not matter to the sum.
+
+    Ratios are summed relative to the largest so far, so that they never leave the floats.
+    """
+    losses, width = np.zeros(samples), max(1, AT_ONCE // samples)
     for _ in range(epochs):
-        total = np.zeros(samples)
-        for start in range(0, times, max(1, AT_ONCE // samples)):
-            steps = min(max(1, AT_ONCE // samples), times - start)
-            noise = rng.standard_normal((samples, steps))
+        total, scale = np.zeros(samples), np.full(samples, -np.inf)
+        for start in range(0, times, width):
+            noise = rng.standard_normal((samples, min(width, times - start)))
             if with_record and start == 0:
                 noise[:, 0] += shift
-            total += np.sum(np.exp(shift * noise - 0.5 * shift * shift), axis=1)
-        losses += np.log(total / times)
-    return -np.expm1(np.minimum(epsilon - (losses if with_record else -losses), 0.0))
+            logs = shift * noise - 0.5 * shift * shift
+            largest = np.maximum(scale, np.max(logs, axis=1))
+            total = total * np.exp(scale - largest) + np.sum(np.exp(logs - largest[:, None]), axis=1)
+            scale = largest
+        losses += scale + np.log(total / times)
+    return losses
 
 
-def _mean_bounds(terms: Array, error: float) -> tuple[float, float]:
+def _rounding(shift: float, times: int, epochs: int) -> float:
+    """Bound what rounding does to the mean of the terms, which change by no more than L does.
+
+    Each of a ratio's logarithm, below (μ + 40)², and of the T + 40 additions and exponentials rounds by a few u.
+    """
+    return ROUNDING + 16.0 * UNIT_ROUNDOFF * epochs * (times + 40.0 + (shift + 40.0) ** 2)
+
+
+def _mean_bounds(terms: Array, error: float, rounding: float) -> tuple[float, float]:
     """Return lower and upper ends of the expectation, each wrong with probability `error` at most."""
     n, level = len(terms), math.log(2.0 / error)
     mean, variance = float(np.mean(terms)), float(np.var(terms, ddof=1))
-    margin = math.sqrt(2.0 * variance * level / n) + 7.0 * level / (3.0 * (n - 1)) + ROUNDING
+    margin = math.sqrt(2.0 * variance * level / n) + 7.0 * level / (3.0 * (n - 1)) + rounding
     return max(0.0, mean - margin), min(1.0, mean + margin)

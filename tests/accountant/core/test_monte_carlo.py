@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from accountant import delta_bounds
-from accountant.core.monte_carlo import balls_in_bins_estimate
+from accountant.core.monte_carlo import _rounding, balls_in_bins_estimate
 from mechanisms import (
     Allocated,
     BallsInBins,
@@ -16,11 +16,14 @@ from mechanisms import (
     Repeat,
     Sampled,
     Shuffled,
+    TruncatedPoisson,
     UnsupportedProcess,
 )
 
 # δ of T = 2, the larger direction, by quadrature: shared/reference papers.md §5
 TWO = {(1.0, 0.5): 0.149177523132, (0.5, 1.0): 0.404577500351, (2.0, 0.5): 0.018326594761}
+
+CUT = Sampled(Gaussian(noise_multiplier=1.0), TruncatedPoisson(probability=1.0, largest_batch=5))  # not attained
 
 
 def run(sigma, times):
@@ -61,11 +64,36 @@ def test_a_bracket_that_may_fail_is_no_bounds():
     assert not isinstance(estimate(run(1.0, 2), 0.5), Bounds)
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_ratios_that_leave_the_floats_are_simulated(epochs):
+    """μ = 60: the loss is about μ²/2 = 1,800 an epoch, its ratio beyond 1e300; Gaussian steps bound it from above."""
+    process, epsilon = Repeat(run(1 / 60, 2), epochs), 1_900.0 * epochs
+    alone = delta_bounds(Repeat(Gaussian(noise_multiplier=1 / 60), epochs), epsilon=epsilon)
+    found = estimate(process, epsilon)
+    assert found.lower <= alone.upper < 0.06 and found.upper > 0.0
+
+
+def test_many_samples_are_drawn_in_parts():
+    found = estimate(run(1.0, 2), 0.5, samples=2**20 + 7)
+    assert TWO[1.0, 0.5] in found and found.upper - found.lower < 4e-3
+
+
+def test_rounding_grows_with_what_is_added():
+    found = _rounding(1.0, 10, 1), _rounding(1.0, 10**6, 1), _rounding(1.0, 10**6, 100), _rounding(1e4, 10, 1)
+    assert 1e-11 <= found[0] < 2e-11 < found[1] < found[2] and found[3] > 1e8 * 2**-53
+
+
+def test_more_normals_than_can_be_drawn_are_refused():
+    with pytest.raises(InvalidParameter, match=r"at most 1e\+12 normals are drawn.*Use fewer samples"):
+        estimate(run(1.0, 10**9), 0.5)
+
+
 REFUSED = [
     Gaussian(noise_multiplier=1.0),
     Allocated(Repeat(Laplace(noise_multiplier=1.0), 3), BallsInBins()),
     Allocated(Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.5)), 3), BallsInBins()),
     Allocated(Repeat(Gaussian(noise_multiplier=1.0), 3), Shuffled()),
+    Allocated(Repeat(CUT, 3), BallsInBins()),
 ]
 
 
