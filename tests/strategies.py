@@ -18,11 +18,16 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from mechanisms import (
+    ZCDP,
     Adjacency,
+    Allocated,
     ApproximateDP,
+    BallsInBins,
     Compose,
     DiscretePair,
+    FixedSize,
     Gaussian,
+    Group,
     Laplace,
     Mechanism,
     Poisson,
@@ -31,7 +36,10 @@ from mechanisms import (
     RandomizedResponse,
     Repeat,
     Sampled,
+    Shuffled,
+    TruncatedPoisson,
     UnsupportedProcess,
+    WithReplacement,
 )
 
 ADD_REMOVE, REPLACE_ONE, ZERO_OUT = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE, Adjacency.ZERO_OUT
@@ -108,6 +116,48 @@ def processes(adjacency: Adjacency, *, most: int = 3) -> st.SearchStrategy[Proce
     return st.lists(runs, min_size=1, max_size=most).map(lambda parts: Compose(tuple(parts)))
 
 
+SCHEMES = (
+    Poisson(probability=0.25),
+    FixedSize(batch_size=2, records=8),
+    WithReplacement(batch_size=2, records=8),
+    TruncatedPoisson(probability=0.25, largest_batch=3),
+    TruncatedPoisson(probability=0.25, largest_batch=3, records=8),
+)
+"""One small sample of every kind; few different ones, so that what was computed about them is remembered."""
+
+
+def schemes(adjacency: Adjacency) -> st.SearchStrategy[Process]:
+    """Steps on samples of every kind, runs over whose steps records are spread, groups, and concentrated guarantees."""
+    found: list[Process] = [ZCDP(rho=0.1, adjacency=adjacency)]
+    for step in (Gaussian(noise_multiplier=2.0), Laplace(noise_multiplier=2.0)):
+        found += [Sampled(step, scheme) for scheme in SCHEMES]
+        found += [Allocated(Repeat(step, 3), BallsInBins()), Group(step, 2), Group(Sampled(step, SCHEMES[0]), 2)]
+        if adjacency is not ADD_REMOVE:
+            found.append(Allocated(Repeat(step, 3), Shuffled()))
+    if adjacency is REPLACE_ONE:
+        found.append(Sampled(RandomizedResponse(epsilon=0.5), SCHEMES[1]))
+        found.append(Sampled(ZCDP(rho=0.1, adjacency=adjacency), SCHEMES[1]))
+    return st.sampled_from(found)
+
+
+def all_processes(adjacency: Adjacency) -> st.SearchStrategy[Process]:
+    """One or two kinds of step, on samples or not, each run up to three times."""
+    runs = st.builds(Repeat, steps(adjacency) | schemes(adjacency), st.integers(1, 3))
+    return st.lists(runs, min_size=1, max_size=2).map(lambda parts: Compose(tuple(parts)))
+
+
+def any_samplings() -> st.SearchStrategy[Any]:
+    """Schemes of every kind and any valid parameters, drawn anew in every step."""
+    sizes = st.integers(0, 10**30)
+    some = st.integers(1, 10**30)
+    return (
+        st.builds(Poisson, probability=any_probabilities)
+        | st.builds(TruncatedPoisson, probability=any_probabilities, largest_batch=some, records=st.none() | some)
+        | st.builds(lambda batch, others: FixedSize(batch_size=batch, records=batch + others), sizes, some)
+        | st.builds(WithReplacement, batch_size=sizes, records=some)
+    )
+
+
 def any_processes() -> st.SearchStrategy[Process]:
     """Process trees of any shape and any valid parameters, to be described rather than accounted for."""
     adjacencies = st.sampled_from(Adjacency)
@@ -117,14 +167,17 @@ def any_processes() -> st.SearchStrategy[Process]:
         | st.builds(RandomizedResponse, epsilon=any_noise_multipliers, categories=st.integers(2, 10**30))
         | st.builds(PureDP, epsilon=any_noise_multipliers, adjacency=adjacencies)
         | st.builds(ApproximateDP, epsilon=any_noise_multipliers, delta=any_probabilities, adjacency=adjacencies)
+        | st.builds(ZCDP, rho=any_noise_multipliers, adjacency=adjacencies)
     )
-    sampling = st.builds(Poisson, probability=any_probabilities)
+    allocations = st.sampled_from((Shuffled(), BallsInBins()))
     return st.recursive(
         leaf,
         lambda inner: (
             st.builds(Compose, st.lists(inner, max_size=3).map(tuple))
             | st.builds(Repeat, inner, counts)
-            | st.builds(Sampled, inner, sampling)
+            | st.builds(Sampled, inner, any_samplings())
+            | st.builds(Allocated, st.builds(Repeat, inner, counts), allocations)
+            | st.builds(Group, inner, st.integers(1, 10**6))
         ),
         max_leaves=6,
     )
