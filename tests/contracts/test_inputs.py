@@ -23,14 +23,15 @@ from mechanisms import (
     Sampled,
     UnsupportedProcess,
 )
+from tests.contracts.coarse import ROUTES
 from tests.strategies import ODD_REALS
 
 GAUSSIAN = Gaussian(noise_multiplier=1.0)
 LAPLACE = Laplace(noise_multiplier=1.0)
 SAMPLED = Sampled(GAUSSIAN, Poisson(probability=0.1))
-QUICK = [name for name in available() if name not in ("pld", "tightest")]
 COARSE = PLD(relative_width=1e-3, most_points=2**12)
-every_accountant = pytest.mark.parametrize("accountant", [*QUICK, COARSE], ids=[*QUICK, "pld"])
+SETTINGS = {"pld": COARSE, "prv": ROUTES["prv"]}  # the others as they are by default
+every_accountant = pytest.mark.parametrize("accountant", [SETTINGS.get(name, name) for name in ROUTES], ids=ROUTES)
 
 
 def assert_proper(claim):
