@@ -108,7 +108,7 @@ class DiscretePair(DominatingPair):
             return self._delta_of_many(epsilon)
         total = self.infinite_mass + 0.0 * epsilon
         for loss, mass in zip(self.losses, self.masses, strict=True):
-            total = total + mass * (1.0 - exp(epsilon - _rounded(loss))).clip(0.0, 1.0)
+            total = total + mass * (-expm1(epsilon - _rounded(loss))).clip(0.0, 1.0)  # 0, not 1e-16, beyond the loss
         return total.clip(0.0, 1.0)
 
     def _delta_of_many(self, epsilon: Bounds) -> Bounds:

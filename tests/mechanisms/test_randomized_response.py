@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mechanisms import Adjacency, InvalidParameter, KeyedSource, RandomizedResponse, UnsupportedProcess
+from accountant import epsilon_bounds
+from mechanisms import (
+    Adjacency,
+    Compose,
+    Gaussian,
+    InvalidParameter,
+    KeyedSource,
+    RandomizedResponse,
+    Repeat,
+    UnsupportedProcess,
+)
 from mechanisms.core.bounds import Bounds
 from tests.strategies import REPLACE_ONE
 
@@ -19,11 +29,21 @@ def pair_of(epsilon, categories):
     return RandomizedResponse(epsilon=epsilon, categories=categories).pairs(REPLACE_ONE)["replace"]
 
 
+@pytest.mark.parametrize("categories", [2, 3, 7])
+def test_nothing_is_left_beyond_the_largest_loss(categories):
+    """So that `basic` and those that use it have a finite ε at δ = 1e-15, which 1e-16 left at every step was above."""
+    pair = pair_of(math.log(3), categories)
+    assert pair.delta(Bounds.exact(pair.supremum.upper)).upper <= 1e-300
+    mixed = Compose((RandomizedResponse(epsilon=math.log(3), categories=categories), Gaussian(noise_multiplier=25.0)))
+    found = epsilon_bounds(Repeat(mixed, 3), delta=1e-15, adjacency="replace_one", accountant="basic")
+    assert found.upper < 6.0
+
+
 @given(st.floats(0.0, 30.0), st.integers(2, 10**12))
 def test_the_distance_of_two_answers_is_that_of_their_laws(epsilon, categories):
     with mp.workdps(40):
         weight = mp.exp(mp.mpf(epsilon))
-        truth = (weight - 1) / (weight + categories - 1)
+        truth = mp.expm1(mp.mpf(epsilon)) / (weight + categories - 1)
         found = pair_of(epsilon, categories).delta(Bounds.exact(0.0))
         assert mp.mpf(found.lower) <= truth <= mp.mpf(found.upper)
 
