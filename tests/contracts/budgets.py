@@ -90,10 +90,10 @@ HOMES = dict.fromkeys(BUDGETS, GAUSSIAN) | {
 
 @lru_cache(maxsize=256)
 def certified(case: Case) -> Bounds:
-    """Return the ε that `pld` certifies, itself within its budget; `rdp` where there is no pair."""
+    """Return the ε that `pld` certifies, itself within its budget; `rdp` where there is no pair, or no grid."""
     try:
         found = COARSE.profile(case.process, adjacency=case.adjacency).epsilon(case.delta)
-    except UnsupportedProcess:
+    except (UnsupportedProcess, NumericalFailure):
         return ACCOUNTANTS["rdp"].profile(case.process, adjacency=case.adjacency).epsilon(case.delta)
     lost = sum(n * shown(leaf, case.adjacency) for leaf, n in leaves(case.process))
     assert math.isfinite(found.upper) or case.delta <= lost

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from accountant import available, compute_delta, compute_epsilon, delta_bounds, dp_sgd, epsilon_bounds
 from accountant.core.ask import named
 from accountant.pld import PLD
+from accountant.prv import PRV
 from mechanisms import (
     Adjacency,
     Compose,
@@ -30,7 +31,7 @@ GAUSSIAN = Gaussian(noise_multiplier=1.0)
 LAPLACE = Laplace(noise_multiplier=1.0)
 SAMPLED = Sampled(GAUSSIAN, Poisson(probability=0.1))
 COARSE = PLD(relative_width=1e-3, most_points=2**12)
-SETTINGS = {"pld": COARSE, "prv": ROUTES["prv"]}  # the others as they are by default
+SETTINGS = {"pld": COARSE, "prv": PRV(eps_error=0.1, most_points=2**18)}  # the others as they are by default
 every_accountant = pytest.mark.parametrize("accountant", [SETTINGS.get(name, name) for name in ROUTES], ids=ROUTES)
 
 
