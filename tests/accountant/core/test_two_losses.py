@@ -145,9 +145,8 @@ def test_lower_ends_do_not_rise_above_what_floats_cannot_hold(answers):
 
 def test_merged_atoms_of_cells_wider_than_exponentials_hold_have_finite_losses(monkeypatch):
     monkeypatch.setattr(two_losses, "GRIDS", (6, 6))
-    monkeypatch.setattr(two_losses, "MOST_PRODUCTS", 100)
     kinds = ((2000.0, 3.0, 4), (1700.0, 2.0, 3), (0.5, 0.25, 3))
-    law = sum_of(kinds, above=False)
+    law = sum_of(kinds, above=False, work=100)
     points = np.append(EPSILONS, [3000.0, 8e3, 13e3, 14e3])
     with mp.workdps(100):
         truth = brute_force(kinds, points)
