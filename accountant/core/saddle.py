@@ -126,6 +126,9 @@ class Saddle:
         (below, low_probe), (above, high_probe) = tail_ends(self.plan, theta, deviation, outside)
         ranges = self._ranges(theta, self._tail(entry, after))
         totals = [sum(n * ends[side] for (_, n), ends in zip(self.steps, ranges, strict=True)) for side in (0, 1)]
+        farther = totals[1] - totals[0]  # than all losses: for tilts that hardly leave any but the largest
+        below = below if math.isfinite(below) else totals[0] - farther
+        above = above if math.isfinite(above) else totals[1] + farther
         return Tilt(
             theta=theta,
             served=tuple(np.maximum(self.slope[entry : after + 1], 0.0).tolist()),

@@ -5,6 +5,7 @@ import pytest
 import accountant.pld as module
 from accountant.core.base import steps
 from accountant.pld import PLD, united
+from accountant.pure import Pure
 from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled
 from mechanisms.core.bounds import Bounds
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
@@ -57,3 +58,13 @@ def test_unsampled_gaussians_become_one_step_and_others_stay():
     square = 850_000 / Bounds.exact(0.213**2) + 160_000_000 / Bounds.exact(0.407**2)
     assert (merged[0][0].shift * merged[0][0].shift).contains(0.5 * (square.lower + square.upper))
     assert united(merged[1:]) == merged[1:]
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-7, 1e-10, 1e-15])
+def test_answers_next_to_the_largest_loss_are_narrow(delta):
+    """Two sampled Laplace steps of small losses: tilts that leave little but the largest had no window."""
+    process = Repeat(Sampled(Laplace(noise_multiplier=16.0), Poisson(probability=0.1)), 2)
+    found = PLD().profile(process, adjacency=ADD_REMOVE).epsilon(delta)
+    known = Pure().profile(process, adjacency=ADD_REMOVE).epsilon(delta)
+    assert known.lower <= found.upper and found.lower <= known.upper
+    assert 0.0 < found.upper - found.lower < 1e-8 * found.upper
