@@ -120,6 +120,7 @@ class Composed:
         h, low = self.window.step, self.window.low
         x = (epsilon - self.origin) - self.shift
         x = x - 4 * UNIT_ROUNDOFF * (np.abs(x) + self.shift)
+        before, x = np.minimum(x - h * low, 0.0), np.maximum(x, h * low)
         j = self._index(x)
         nodes = h * (j + low)
         share = np.expm1(np.minimum(x - nodes, h)) / np.expm1(h)  # δ is linear in e^ε between nodes
@@ -132,7 +133,9 @@ class Composed:
         noise = self._scale(self.above, x) * self.above.noise * np.sqrt(square)
         alias = self._scale(self.above, last) * self.above.outside[1]
         total = self.lost + (inside + noise + alias) * (1 + self._slack(self.above, x, terms))
-        return np.where(x < h * low, 1.0, total)
+        # Before the window by the chord of δ, convex in e^ε, from the 1 that it is at most to the first node.
+        chord = 1.0 - (1.0 - np.minimum(total, 1.0)) * np.exp(before) * (1.0 - 8 * UNIT_ROUNDOFF)
+        return np.where(before < 0.0, chord, total)
 
     def _lower(self, epsilon: Array) -> Array:
         """The best of a few thresholds t near the Neyman–Pearson one, where x_t + offset = ε."""

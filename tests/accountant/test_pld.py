@@ -1,5 +1,8 @@
 """What `pld` spends on small questions that once took it half a minute: grid points, which no clock sways."""
 
+import math
+
+import numpy as np
 import pytest
 
 import accountant.pld as module
@@ -8,7 +11,7 @@ from accountant.pld import PLD, united
 from accountant.pure import Pure
 from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled
 from mechanisms.core.bounds import Bounds
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, Tabulated
 
 
 def sampled(scale, chance, times):
@@ -68,3 +71,19 @@ def test_answers_next_to_the_largest_loss_are_narrow(delta):
     known = Pure().profile(process, adjacency=ADD_REMOVE).epsilon(delta)
     assert known.lower <= found.upper and found.lower <= known.upper
     assert 0.0 < found.upper - found.lower < 1e-8 * found.upper
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5, 1.0, 1.2, 2.0])
+def test_delta_below_all_losses_that_one_order_has_is_known(epsilon):
+    """Where much of Q's mass is missing under P the window of P's losses begins beyond ε."""
+    one = Tabulated(p=(0.4375, 0.5625, 0.0), q=(0.09375, 0.140625, 0.765625))
+    other = Tabulated(p=(0.25, 0.5, 0.25), q=(0.5, 0.25, 0.25))
+    profile = PLD().profile(Compose((one, other)), adjacency=ADD_REMOVE)
+    for (_, curve), (a, b, c, d) in zip(
+        profile.curves, ((one.p, one.q, other.p, other.q), (one.q, one.p, other.q, other.p)), strict=True
+    ):
+        terms = (
+            x * u - math.exp(epsilon) * y * v for x, y in zip(a, b, strict=True) for u, v in zip(c, d, strict=True)
+        )
+        found = curve.delta(np.array([epsilon]))[0]
+        assert found.contains(math.fsum(max(0.0, term) for term in terms)) and found.width < 1e-9
