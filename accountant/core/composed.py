@@ -135,7 +135,7 @@ class Composed:
         total = self.lost + (inside + noise + alias) * (1 + self._slack(self.above, x, terms))
         # Before the window by the chord of δ, convex in e^ε, from the 1 that it is at most to the first node.
         chord = 1.0 - (1.0 - np.minimum(total, 1.0)) * np.exp(before) * (1.0 - 8 * UNIT_ROUNDOFF)
-        return np.where(before < 0.0, chord, total)
+        return np.asarray(np.where(before < 0.0, chord, total))
 
     def _lower(self, epsilon: Array) -> Array:
         """The best of a few thresholds t near the Neyman–Pearson one, where x_t + offset = ε."""

@@ -10,6 +10,7 @@ and the other way round where it is concave.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +18,11 @@ from functools import lru_cache
 import numpy as np
 
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, where
-from mechanisms.core.pair import DominatingPair
+from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 
 FINE, TAIL = 3000, 1e-290
 FARTHEST, FAR = -700.0, 30.0  # a loss below which e^L is taken as 0 by a function that falls with it
+LARGE = 600.0  # a loss beyond which e^L is not computed
 NEAREST = 1e-7  # of the range of losses, where bins that shrink towards 0 end
 
 
@@ -90,10 +92,30 @@ def log_excess(loss: Array, probability: float, power: float) -> Bounds:
     with np.errstate(over="ignore"):
         size = 1.0 + np.log1p(abs(power) * np.maximum(moved.upper, 0.0))
     far = (sign > 0) & (grown.lower > FAR) & (grown.lower > size)
-    if not np.any(far):
-        return near
-    taken = log1p((power * moved).clip(-0.5, np.inf)) - grown if power > 0 else -grown
-    return where(far, grown + log1p(-exp(taken.clip(-np.inf, -1.0))), near)
+    if np.any(far):
+        taken = log1p((power * moved).clip(-0.5, np.inf)) - grown if power > 0 else -grown
+        near = where(far, grown + log1p(-exp(taken.clip(-np.inf, -1.0))), near)
+    large = loss > max(LARGE, 10.0 - math.log(probability))
+    return (
+        where(large, _of_large(np.where(large, loss, LARGE - math.log(probability)), probability, power), near)
+        if power > 1
+        else near
+    )
+
+
+def _of_large(loss: Array, probability: float, power: float) -> Bounds:
+    """The same for t > 1 where y may be no float: f = m (r^{t−1} − t + (r^{t−1} − 1)/m), m = p (y − 1) = r − 1.
+
+    Beyond that r^t − (1 + t m).
+    """
+    log_m = loss + log(Bounds.exact(probability)) + log1p(-exp(-Bounds.exact(loss)))
+    log_r = log_m + log1p(exp(-log_m))
+    gain = (power - 1.0) * log_r
+    grown = expm1(gain.clip(-np.inf, LARGE))
+    close = log_m + log(grown - (power - 1.0) + grown * exp(-log_m))
+    line = math.log(power) + log_m
+    taken = line + log1p(exp(-line)) + 4 * UNIT_ROUNDOFF * math.log(power) - power * log_r
+    return where(gain.lower < LARGE - 1.0, close, power * log_r + log1p(-exp(taken.clip(-np.inf, -1.0))))
 
 
 def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: float) -> Bounds:
