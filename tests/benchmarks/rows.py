@@ -13,9 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mechanisms
-from accountant import calibrate_noise_multiplier, dp_sgd, epsilon_bounds
+from accountant import (
+    ApproximateDPFilter,
+    GDPFilter,
+    Odometer,
+    RenyiFilter,
+    ZCDPFilter,
+    calibrate_noise_multiplier,
+    dp_sgd,
+    epsilon_bounds,
+)
 from accountant.core.profile import Claim
-from mechanisms import Compose, Gaussian, Poisson, Process, RandomizedResponse, Repeat, Sampled
+from mechanisms import Compose, Gaussian, Poisson, Process, PureDP, RandomizedResponse, Repeat, Sampled
 from tests.benchmarks import peers
 
 Timed = Callable[[float], Any]
@@ -68,6 +77,7 @@ def rows() -> dict[str, Row]:
     """Return every row whose mechanism this version has, by name."""
     found = [_steps(decade, delta, bars) for delta, bars in DP_SGD.items() for decade in DECADES]
     found += [_hard(), _calibration(), _thousand(), *(_rounded(decade) for decade in (2, 4, 5))]
+    found += [*(_moments(decade) for decade in (2, 4, 6)), *(_adaptive(name) for name in ADAPTIVE)]
     found += [_closed(*each) for each in (GAUSSIAN, RESPONSE)]
     if hasattr(mechanisms, "Laplace"):
         found.append(_closed(*LAPLACE))
@@ -119,6 +129,59 @@ def _rounded(decade: int) -> Row:
         bars=Bars(milliseconds=3000, absolute=0.0202, speedup=1, against=peers.PRV),
         peers={peers.PRV: functools.partial(peers.EPSILON[peers.PRV], rate=rate, steps=steps, delta=delta)},
     )
+
+
+def _moments(decade: int) -> Row:
+    """`rdp`, an upper end alone."""
+    steps, delta = 10**decade, 1e-5
+    rate = steps**-0.5
+
+    def ours(k: float) -> Claim:
+        return epsilon_bounds(dp_sgd(noise_multiplier=k, sample_rate=rate, steps=steps), delta=delta, accountant="rdp")
+
+    return Row(
+        name=f"rdp, T=1e{decade}",
+        ours=ours,
+        bars=Bars(milliseconds=20),
+        peers={
+            name: functools.partial(ask, rate=rate, steps=steps, delta=delta)
+            for name, ask in peers.EPSILON.items()
+            if name.endswith("rdp")
+        },
+    )
+
+
+def _adaptive(name: str) -> Row:
+    """A million steps one by one, of two kinds in turns."""
+    kind, step, read = ADAPTIVE[name]
+
+    def ours(k: float) -> float:
+        counted, choices = kind(), (step(k), step(2.0 * k))
+        for turn in range(1_000_000):
+            counted.spend(choices[turn % 2])
+        return float(read(counted))
+
+    return Row(
+        name=f"{name}, a million steps", ours=ours, bars=Bars(milliseconds=10_000), bracket=lambda read: (0.0, read)
+    )
+
+
+def _noisy(k: float) -> Process:
+    return Gaussian(noise_multiplier=1e4 * k)
+
+
+def _bounded(k: float) -> Process:
+    return PureDP(epsilon=1e-7 * k, adjacency="add_remove")
+
+
+BUDGET = {"epsilon": 2.0, "delta": 1e-5, "adjacency": "add_remove"}
+ADAPTIVE: Mapping[str, tuple[Callable[[], Any], Callable[[float], Process], Callable[[Any], float]]] = {
+    "RenyiFilter": (lambda: RenyiFilter(budget=1.0, order=8.0, adjacency="add_remove"), _noisy, lambda f: f.left[0]),
+    "ZCDPFilter": (lambda: ZCDPFilter(**BUDGET), _noisy, lambda f: f.left[0]),
+    "GDPFilter": (lambda: GDPFilter(**BUDGET), _noisy, lambda f: f.left[0]),
+    "ApproximateDPFilter": (lambda: ApproximateDPFilter(slack=5e-6, **BUDGET), _bounded, lambda f: f.left[0]),
+    "Odometer": (lambda: Odometer(adjacency="add_remove"), _noisy, lambda o: o.epsilon(1e-5)),
+}
 
 
 def _calibration() -> Row:

@@ -49,7 +49,7 @@ def drawn(seed, count):
 def test_the_transform_of_what_is_left_is_right_to_within_its_error(seed):
     answered = 0
     with mp.workdps(25):
-        for mu, q, last, theta, y, reverse in drawn(seed, 6):
+        for mu, q, last, theta, y, reverse in drawn(seed, 4):
             try:
                 found = pairs(mu, q, last, reverse).transform(1 + theta, np.array([y]))
             except NumericalFailure:
@@ -65,7 +65,7 @@ def test_the_transform_of_what_is_left_is_right_to_within_its_error(seed):
             left_out = math.exp(-0.5 * (last - mu) ** 2) * (2 + (theta + y) * q)
             assert error <= 4e-11 * (abs(exact - 1) + abs(at_rest - 1)) / abs(exact) + 2 * left_out / abs(exact)
             answered += 1
-    assert answered >= 3
+    assert answered >= 2
 
 
 def test_far_from_the_cut_it_is_the_transform_of_the_whole():
