@@ -71,7 +71,7 @@ BUDGETS = {
     "pld": NARROW,
     "prv": Budget(factor=1.02, slack=0.25, lower=True),
     "pure": Budget(factor=20.0, slack=0.25),
-    "rdp": Budget(factor=2.0, slack=0.5),
+    "rdp": Budget(factor=2.0, slack=2.0),  # at few orders
     "zcdp": Budget(factor=10.0, slack=1.0),
 }
 

@@ -220,7 +220,10 @@ COMPOSED = Entry(
 
 @pytest.mark.parametrize("entry", [COMPOSED], ids=str)
 def test_published_compositions_are_reproduced(entry):
-    """The cut Poisson sample alone has a bracket only, whose upper end is a third above the published value."""
+    """Cut Poisson samples cost less than published: with T cut, another record leaves for x; with T not cut, none does.
+
+    The published value is 17.904; at most 16.51 is certified.
+    """
     gaussians = Repeat(Gaussian(noise_multiplier=math.sqrt(3)), 3)
     exact = GDP().profile(gaussians, adjacency=ADD_REMOVE)
     (pure, lossy) = (
@@ -256,4 +259,4 @@ def test_published_compositions_are_reproduced(entry):
         )
     )
     bounds = epsilon_bounds(cut, delta=1e-6, adjacency="zero_out", accountant=PLD(relative_width=1e-2))
-    assert 0 < bounds.lower < of[5]["eps"] < bounds.upper < 1.35 * of[5]["eps"]
+    assert 7.0 < bounds.lower < bounds.upper < 0.94 * of[5]["eps"]
