@@ -21,7 +21,6 @@ from mechanisms.core.errors import NumericalFailure
 
 LEAST_SPREAD = 0.08  # the first θ, in units of 1 / (standard deviation of the loss)
 BLOCK, MOST_BLOCKS, LOWERING, LOWEST = 24, 3, 24, -4000
-POWERS = np.arange(BLOCK, dtype=np.float64)
 RATIO, QUADRUPLE = 2.0**0.25, 8  # of neighbouring rungs, where K' does not leap; RATIO**QUADRUPLE is 4
 STRAIGHT, STEEP, FINEST = 4.0, 4.0, 1e-3  # factors: of K' at the first rung, and of K' and θ between neighbours
 ADDED, MOST_REFINED, MOST_LOWERED = 5, 3, 5
@@ -69,8 +68,12 @@ class Ladder:
     _known: dict[int, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, plan: Plan) -> Ladder:
+    def of(cls, plan: Plan, block: int = BLOCK) -> Ladder:
         """Lay out the ladder of a cumulant, from where its tilt begins to matter to where δ leaves the floats.
+
+        Args:
+            plan: the cumulant.
+            block: entries that are asked for together: the more, the fewer questions and the more entries.
 
         Raises:
             NumericalFailure: if the losses are too small or too large for floats.
@@ -78,10 +81,11 @@ class Ladder:
         square = -8.0 * float(plan(np.array([-0.5]))[0][0])  # μ² for a Gaussian
         if not 1e-180 < square < 1e290:
             raise NumericalFailure("contour, pld: losses are too small or too large for floats. Use accountant='rdp'.")
-        first, lowered, block = _lowest(plan, math.sqrt(square))
-        blocks = [block]
+        powers = np.arange(block, dtype=np.float64)
+        first, lowered, lowest = _lowest(plan, math.sqrt(square), powers)
+        blocks = [lowest]
         while blocks[-1][-1][-1] >= -DEEPEST and len(blocks) < MOST_BLOCKS + lowered:
-            blocks.append(_entries(plan, RATIO ** (first + BLOCK * len(blocks) + POWERS)))
+            blocks.append(_entries(plan, RATIO ** (first + block * len(blocks) + powers)))
         entries = tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
         for _ in range(MOST_REFINED):
             between = _steep(*entries)
@@ -179,7 +183,7 @@ class Ladder:
         return np.minimum(best, 2 * math.pi * self.theta / goal), shown
 
 
-def _lowest(plan: Plan, spread: float) -> tuple[int, int, tuple[Array, ...]]:
+def _lowest(plan: Plan, spread: float, powers: Array) -> tuple[int, int, tuple[Array, ...]]:
     """Return the first power of `RATIO`, how often it was lowered from that of a normal, and the first entries.
 
     Below it K' is about K'(0) + θ K''(0): rare large losses may have a say at tilts at which the others hardly have.
@@ -187,7 +191,7 @@ def _lowest(plan: Plan, spread: float) -> tuple[int, int, tuple[Array, ...]]:
     still = 1e-3 * LEAST_SPREAD / spread
     first, lowered, widest = _rung(spread), 0, math.nan
     while True:
-        found = _entries(plan, np.append(RATIO ** (first + POWERS), still))
+        found = _entries(plan, np.append(RATIO ** (first + powers), still))
         block = tuple(part[:-1] for part in found)
         theta, value, slope = block[:3]
         if math.isnan(widest):

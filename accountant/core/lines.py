@@ -10,12 +10,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from accountant.core.base import Steps, largest_loss
-from accountant.core.ladder import NATS, Ladder
+from accountant.core.ladder import BLOCK, NATS, Ladder
 from accountant.core.loss_sums import LossSum
 from accountant.core.vertical_line import Line, line
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import NumericalFailure
 
+FEW, LONG = 8, 32  # kinds of steps whose cumulant is as soon asked for so many entries of a ladder
 ALIASED = 1e-8  # relative to δ: where the aliases of a line count
 MOST_REFINED, MOST_LOWERED = 4, 12
 MOST_KEPT = 2**18  # nodes of lines, 24 bytes each
@@ -39,7 +40,7 @@ class Lines:
     @cached_property
     def ladder(self) -> Ladder:
         """Where lines may stand."""
-        return Ladder.of(self.loss.plan)
+        return Ladder.of(self.loss.plan, LONG if self.loss.kinds <= FEW else BLOCK)
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose the δ of what `LossSum` composes, each ε on the line that suits it; from 0 to 1 where there is none.
