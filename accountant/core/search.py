@@ -104,14 +104,16 @@ def _sectioned(curve: Curve, delta: float, guess: float) -> tuple[float, float]:
     high = Crossing(end=lambda x: curve.delta(x).upper, level=delta, last=False).around(points, bounds.upper)
     while True:
         worth = SHARE * (high.right - low.left) if low.left > 0.0 and math.isfinite(high.right) else 0.0
-        if low.right - low.left > max(RELATIVE_RESOLUTION * low.right, worth):
-            closer = low.narrowed()
-            low = closer or low
-        elif math.isfinite(high.right) and high.right - high.left > max(RELATIVE_RESOLUTION * high.right, worth):
-            closer = high.narrowed()
-            high = closer or high
+        if (closer := _closer(low, worth)) is not None:
+            low = closer
+        elif (closer := _closer(high, worth)) is not None:  # also where no float is left between the points of `low`
+            high = closer
         else:
             break
-        if closer is None:
-            break
     return low.left, high.right
+
+
+def _closer(crossing: Crossing, worth: float) -> Crossing | None:
+    """Return closer points, or None where they are close enough or no closer ones are to be had."""
+    wide = crossing.right - crossing.left > max(RELATIVE_RESOLUTION * crossing.right, worth)
+    return crossing.narrowed() if wide else None

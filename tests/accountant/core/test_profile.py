@@ -162,3 +162,11 @@ def test_a_profile_takes_the_larger_direction_whichever_comes_first():
         assert claim.lower <= truth * (1 + 1e-13) and truth * (1 - 1e-13) <= claim.upper and claim.width < 1e-9
         assert profile.delta(1.0).contains(falling(1.0 / 3))
         assert np.array_equal(profile.delta(np.array([0.5, 1.0])).upper, falling(np.array([0.5, 1.0]) / 3))
+
+
+def test_an_upper_end_is_found_beside_a_lower_end_that_is_known_at_0_alone():
+    """No float lies between 0 and the least one; the search of the upper end goes on all the same."""
+    curve = Synthetic(lambda x: np.where(x == 0.0, 0.2, 0.0), falling, start=1.0)
+    truth, ends = math.log(0.3 / 1e-6) / 2, enclosed(curve, 1e-6)
+    assert ends.lower == 0.0 and truth <= ends.upper <= truth * (1 + 1e-11)
+    assert_certified(curve, 1e-6, ends)
