@@ -22,6 +22,7 @@ MARGINS = np.array([0.05, 0.1, 0.2, 0.4])  # of the bracket, where it is not as 
 RELATIVE_RESOLUTION = 1e-12
 NEARBY = 2.0 ** np.arange(-44, -11)  # where to look beside a guess, relative to it: 6e-14 to 2e-4
 PROBES = np.array([0.0, 1e-3])  # relative to a guess: where a curve that has any lower end has one
+FARTHEST = 1e290  # beyond it secants are not followed
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
@@ -64,7 +65,10 @@ def _smooth(curve: Curve, delta: float, guess: float) -> tuple[float, float] | N
         if not slope < 0.0:
             return None
         gaps = np.log([bounds.lower[0], bounds.upper[0]]) - math.log(delta)
-        ends = x[0] - gaps / slope
+        with np.errstate(over="ignore"):
+            ends = x[0] - gaps / slope
+        if not np.all(np.abs(ends) < FARTHEST):
+            return None
         if abs(float(np.mean(ends)) - x[0]) <= max(STRAIGHT * x[0], 0.1 * float(ends[1] - ends[0])):
             return _certified(curve, delta, ends, x[0])
         root = max(float(np.mean(ends)), LEAST)

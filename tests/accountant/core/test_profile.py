@@ -170,3 +170,10 @@ def test_an_upper_end_is_found_beside_a_lower_end_that_is_known_at_0_alone():
     truth, ends = math.log(0.3 / 1e-6) / 2, enclosed(curve, 1e-6)
     assert ends.lower == 0.0 and truth <= ends.upper <= truth * (1 + 1e-11)
     assert_certified(curve, 1e-6, ends)
+
+
+def test_secants_that_leave_the_floats_are_not_followed():
+    curve = Synthetic(lambda x: 1 / (1 + x / 1e100), lambda x: 1 / (1 + x / 1e100), start=1e280)
+    ends = enclosed(curve, 1e-300)
+    assert ends.lower > 1e280
+    assert_certified(curve, 1e-300, ends)
