@@ -12,7 +12,7 @@ from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.fixed_size import in_both_orders
 from mechanisms.core.merged import Merged
 from mechanisms.core.normals_pair import NormalsPair
-from mechanisms.core.process import Adjacency, Compose, Pairs, Process, Repeat, Sampled, checked
+from mechanisms.core.process import Adjacency, Compose, Pairs, Process, Repeat, Sampled, checked, leaves
 from mechanisms.core.sampling import Poisson
 
 
@@ -51,9 +51,10 @@ class Group(Process):
             return self.part
         if isinstance(self.part, Group):
             return Group(self.part.part, self.part.size * self.size)
-        if isinstance(self.part, Compose):
-            return Compose(tuple(Group(part, self.size) for part in self.part.parts))
-        return Repeat(Group(self.part.part, self.size), self.part.times) if isinstance(self.part, Repeat) else self
+        inside = leaves(self.part)  # without samples that take nothing or everything, for which weights are 0 ÷ 0
+        if inside == ((self.part, 1),):
+            return self
+        return Compose(tuple(Repeat(Group(leaf, self.size), times) for leaf, times in inside))
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pairs of a step for groups.

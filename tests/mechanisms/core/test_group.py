@@ -9,7 +9,9 @@ import pytest
 from accountant import epsilon_bounds
 from accountant.pld import PLD
 from mechanisms import (
+    Allocated,
     ApproximateDP,
+    BallsInBins,
     Compose,
     FixedSize,
     Gaussian,
@@ -20,6 +22,7 @@ from mechanisms import (
     PureDP,
     Repeat,
     Sampled,
+    Shuffled,
     UnsupportedProcess,
     from_json,
     leaves,
@@ -121,3 +124,21 @@ def test_groups_in_batches_of_fixed_size_are_refused_by_name():
 def test_what_is_no_group_is_refused(build, message):
     with pytest.raises(InvalidParameter, match=message):
         build()
+
+
+@pytest.mark.parametrize("step", [G, Laplace(noise_multiplier=1.0)])
+@pytest.mark.parametrize("adjacency", ["add_remove", "replace_one", "zero_out"])
+def test_samples_of_nothing_and_of_everything_are_looked_through(step, adjacency):
+    """Their weights are 0 ÷ 0, and there is nothing to spread over one step or none."""
+
+    def asked(part):
+        return leaves(Group(part, 3)), epsilon_bounds(Group(part, 3), delta=1e-3, adjacency=adjacency)
+
+    for same in (
+        Sampled(step, Poisson(probability=1.0)),
+        Allocated(Repeat(step, 1), Shuffled()),
+        Allocated(Repeat(Sampled(step, Poisson(probability=1.0)), 1), BallsInBins()),
+    ):
+        assert asked(same) == asked(step)
+    for nothing in (Sampled(step, Poisson(probability=0.0)), Allocated(Repeat(step, 0), Shuffled())):
+        assert asked(nothing) == asked(Compose(()))
