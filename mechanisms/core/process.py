@@ -247,8 +247,11 @@ def _simplified(node: Process) -> Process:
 
     Records spread over at most one step are in that step.
     """
-    if isinstance(node, Allocated) and (node.part.times <= 1 or not leaves(node.part.part)):
-        return _simplified(node.part)
+    if isinstance(node, Allocated):
+        step = leaves(node.part.part)
+        if node.part.times <= 1 or not step:
+            return _simplified(node.part)
+        return Allocated(Repeat(step[0][0], node.part.times), node.sampling) if _is_single(step) else node
     if not isinstance(node, Sampled):
         found = node.distributed()
         return node if found is node else _simplified(found)
@@ -257,7 +260,12 @@ def _simplified(node: Process) -> Process:
         return Compose(())
     if isinstance(node.sampling, Poisson) and node.sampling.probability == 1:
         return _simplified(node.part)
-    return Sampled(inside[0][0], node.sampling) if len(inside) == 1 and inside[0][1] == 1 else node
+    return Sampled(inside[0][0], node.sampling) if _is_single(inside) else node
+
+
+def _is_single(inside: tuple[tuple[Process, int], ...]) -> bool:
+    """Tell whether these leaves are one step that runs once."""
+    return len(inside) == 1 and inside[0][1] == 1
 
 
 def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:

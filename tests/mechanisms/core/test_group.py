@@ -142,3 +142,11 @@ def test_samples_of_nothing_and_of_everything_are_looked_through(step, adjacency
         assert asked(same) == asked(step)
     for nothing in (Sampled(step, Poisson(probability=0.0)), Allocated(Repeat(step, 0), Shuffled())):
         assert asked(nothing) == asked(Compose(()))
+
+
+@pytest.mark.parametrize("around", [Shuffled(), BallsInBins()])
+def test_a_step_that_is_spread_is_asked_without_what_samples_nothing(around):
+    step = Group(Sampled(G, Poisson(probability=1.0)), 2)
+    spread, same = (Allocated(Repeat(one, 3), around) for one in (step, Group(G, 2)))
+    assert leaves(spread) == leaves(same) == ((same, 1),)
+    assert epsilon_bounds(spread, delta=1e-3, adjacency="replace_one").upper < math.inf
