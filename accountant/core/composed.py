@@ -16,7 +16,7 @@ from accountant.core.base import Steps
 from accountant.core.bins import Grid, GriddedStep
 from accountant.core.convolve import Part, Tilted, Window, compose, suffix_sums
 from accountant.core.ledger import ErrorLine, Ledger
-from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.bounds import Array, Bounds, up
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 NOTHING = np.zeros(0)
@@ -134,7 +134,7 @@ class Composed:
         alias = self._scale(self.above, last) * self.above.outside[1]
         total = self.lost + (inside + noise + alias) * (1 + self._slack(self.above, x, terms))
         # Before the window by the chord of δ, convex in e^ε, from the 1 that it is at most to the first node.
-        chord = 1.0 - (1.0 - np.minimum(total, 1.0)) * np.exp(before) * (1.0 - 8 * UNIT_ROUNDOFF)
+        chord = up(1.0 - (1.0 - np.minimum(total, 1.0)) * np.exp(before) * (1.0 - 8 * UNIT_ROUNDOFF))
         return np.asarray(np.where(before < 0.0, chord, total))
 
     def _lower(self, epsilon: Array) -> Array:

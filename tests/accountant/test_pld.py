@@ -1,6 +1,7 @@
 """What `pld` spends on small questions that once took it half a minute: grid points, which no clock sways."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -87,3 +88,13 @@ def test_delta_below_all_losses_that_one_order_has_is_known(epsilon):
         )
         found = curve.delta(np.array([epsilon]))[0]
         assert found.contains(math.fsum(max(0.0, term) for term in terms)) and found.width < 1e-9
+
+
+@pytest.mark.parametrize("share", [2.0**-27, 1.1e-8, 3e-8])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_delta_next_to_1_below_all_losses_is_rounded_up(share, epsilon):
+    """With 1 − δ = e^ε q², less than half the spacing of floats there or about it."""
+    one = Tabulated(p=(1.0, 0.0), q=(share, 1.0 - share))
+    profile = PLD().profile(Compose((one, one)), adjacency=ADD_REMOVE)
+    upper = float(dict(profile.curves)["remove"].delta(np.array([epsilon])).upper[0])
+    assert Fraction(1) - Fraction(upper) <= Fraction(math.exp(epsilon) * (1 - 1e-15)) * Fraction(share) ** 2
