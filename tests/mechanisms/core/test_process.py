@@ -261,10 +261,6 @@ UNSUPPORTED = [
         Sampled(G, WithReplacement(batch_size=500, records=2)),
         "WithReplacement: of 500 chances of 0.5 at most 250 may come true",
     ),
-    (
-        Sampled(G, TruncatedPoisson(probability=1e-9, largest_batch=20, records=10**10)),
-        "TruncatedPoisson: records must be at most",
-    ),
     (RandomizedResponse(epsilon=1.0), "RandomizedResponse: its neighbours are replace_one, got add_remove"),
     (Sampled(RandomizedResponse(epsilon=1.0), HALF), "RandomizedResponse: its neighbours are replace_one"),
 ]
