@@ -85,7 +85,8 @@ def with_replacement_pairs(base: Base, adjacency: str, *, batch_size: int, recor
             "Use adjacency='replace_one'."
         )
     if records == 1:
-        return {direction: pair.group(batch_size) for direction, pair in base(adjacency).items()}
+        pairs = base(adjacency).items()
+        return {one: pair.group(batch_size) for one, pair in pairs if not one.startswith("witness")}
     weights, beyond = binomial_weights("WithReplacement", batch_size, Fraction(1, records))
     whole = base("replace_one")["replace"]
     shown = copies_of_a_normal(whole, weights, beyond)
