@@ -5,7 +5,8 @@ An upper end may be `factor` times the certified upper end and `slack` more; a l
 coarse, and the ε_error of `prv` leave open. For the others they are what was met on hundreds of generated processes,
 with room for half as much again: `basic`, which splits ε over unlike steps in fixed proportions, was 38 times the truth
 at worst, `advanced` and `optimal` on 300 equal steps 14 times, `pure` 13 times, as for two answers of opposite signs,
-`zcdp` 8 times, as √(2 log 1/δ) for one pure step.
+`zcdp` 8 times, as √(2 log 1/δ) for one pure step. Where `moments` is farther off, it may still be what its first
+moment says, Σ n_i D₂(step i) + log(1/δ): there is no λ below 1, and with little noise the best one would be.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import lru_cache
 
 from accountant.core.base import Accountant
 from accountant.core.profile import Profile
+from accountant.core.renyi_steps import divergences
 from mechanisms import (
     Adjacency,
     Gaussian,
@@ -30,6 +32,7 @@ from mechanisms import (
     leaves,
 )
 from mechanisms.core.bounds import Bounds
+from mechanisms.core.renyi import PairDivergence
 from tests.contracts.coarse import ACCOUNTANTS, COARSE
 from tests.strategies import ADD_REMOVE
 
@@ -113,8 +116,21 @@ def answer(accountant: Accountant, found: Profile, case: Case) -> Bounds | None:
         return None
     assert 0 <= claim.lower <= claim.upper
     if home or not boundless(accountant.name, case):
-        assert_within(claim, certified(case), BUDGETS[accountant.name])
+        least = first_moment(case) if accountant.name == "moments" else 0.0
+        if home or claim.upper > least:
+            assert_within(claim, certified(case), BUDGETS[accountant.name])
     return claim
+
+
+@lru_cache(maxsize=256)
+def first_moment(case: Case) -> float:
+    """Return Σ n_i D₂(step i) + log(1/δ), the worst of the directions, with a billionth more."""
+    pairs = [(leaf.pairs(case.adjacency), times) for leaf, times in leaves(case.process)]
+    each = [
+        tuple(((PairDivergence(pair=found[direction]),), times) for found, times in pairs)
+        for direction in case.adjacency.directions
+    ]
+    return (max(divergences(one, (2.0,))[0] for one in each) - math.log(case.delta)) * (1 + 1e-9)
 
 
 def assert_within(claim: Bounds, truth: Bounds, budget: Budget) -> None:
