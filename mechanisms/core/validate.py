@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Iterable, Mapping, Set
 from typing import SupportsFloat, SupportsIndex, cast
 
 from mechanisms.core.errors import InvalidParameter
@@ -96,6 +97,20 @@ def count(owner: str, name: str, value: object, *, least: int = 0) -> int:
     if number < least:
         raise InvalidParameter(f"{owner}: {name} must be at least {least}, got {number}.")
     return number
+
+
+def sequence(owner: str, name: str, value: object, hint: str = "") -> tuple[object, ...]:
+    """Return the items of `value` as a tuple.
+
+    Raises:
+        InvalidParameter: if it is text, has no items, or has them in no order.
+    """
+    if not isinstance(value, (str, bytes, Set, Mapping)):
+        try:
+            return tuple(cast(Iterable[object], value))
+        except TypeError:
+            pass
+    raise InvalidParameter(f"{owner}: {name} must be a sequence, got {value!r}.{_spaced(hint)}")
 
 
 def choice(owner: str, name: str, value: object, allowed: tuple[str, ...]) -> str:

@@ -61,6 +61,11 @@ def test_counts_beyond_floats_are_exact():
     assert validate.count("Owner", "name", 2**63 + 1) == 2**63 + 1
 
 
+@pytest.mark.parametrize("value", [(1, 2), [1, 2], range(1, 3), np.array([1, 2]), iter((1, 2))])
+def test_a_sequence_comes_back_as_its_items(value):
+    assert validate.sequence("Owner", "name", value) == (1, 2)
+
+
 MESSAGES = [
     (lambda: validate.real("A", "b", "x"), r"A: b must be a real number, got 'x'\."),
     (lambda: validate.finite("A", "b", math.inf), r"A: b must be finite, got inf\."),
@@ -69,6 +74,9 @@ MESSAGES = [
     (lambda: validate.probability("A", "b", 256), r"A: b must lie in \[0, 1\], got 256\."),
     (lambda: validate.count("A", "b", 2.5), r"A: b must be a whole number, got 2\.5\."),
     (lambda: validate.count("A", "b", -1), r"A: b must be at least 0, got -1\."),
+    (lambda: validate.sequence("A", "b", "xy"), r"A: b must be a sequence, got 'xy'\."),
+    (lambda: validate.sequence("A", "b", 3, "Hint."), r"A: b must be a sequence, got 3\.\nHint\."),
+    (lambda: validate.sequence("A", "b", {3}), r"A: b must be a sequence, got \{3\}\."),
     (lambda: validate.choice("A", "b", "z", ("x", "y")), r"A: b must be one of 'x', 'y', got 'z'\."),
 ]
 
