@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -114,6 +114,7 @@ def test_sampled_bands_cost_what_was_published(bands, epsilon):
 
 
 @given(settings_of(numbers), st.floats(1e-3, 1e3))
+@example(mechanism((1.0, 0.5, 0.25), steps=8), 1.0)
 def test_rounds_are_those_of_the_first_group(found, noise):
     """Every step of the group is a round, whose noise multiplier is the largest float <= σ/|column|."""
     found = MatrixMechanism(noise_multiplier=noise, coefficients=found.coefficients, steps=found.steps)

@@ -39,6 +39,14 @@ def test_sensitivity_is_at_least_what_any_record_of_one_coordinate_moves(found):
         assert pairs["witness"].attained and pairs["witness"].shift.lower <= moved * (1 + 1e-12)
 
 
+def test_steps_farther_apart_than_they_need_be_are_bounded_too():
+    """Columns 0 and 3 meet in a row, columns 0 and 2 do not."""
+    found = mechanism((1.0, 0.0, 0.0, 1.0), steps=8, participations=2, separation=2)
+    assert np.linalg.norm(matrix(found)[:, [0, 3]].sum(axis=1)) == math.sqrt(6.0)
+    assert not found.pairs(ZERO_OUT)["remove"].attained and found.sensitivity.upper >= math.sqrt(6.0)
+    assert found.pairs(ZERO_OUT)["witness"].shift.contains(2.0)
+
+
 @given(settings_of(numbers))
 def test_sensitivity_is_exact_for_falling_coefficients(found):
     found = falling(found)
