@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
 from mechanisms.core.discrete_pair import DiscretePair
-from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.exact_coins import MOST_BELOW, exact_coins, uniform_integers
+from mechanisms.core.frequencies import YesProbabilities
+from mechanisms.core.local import checked_categories, only_replace_one, only_unit_sensitivity
 from mechanisms.core.pair import UNIT_ROUNDOFF
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
-from mechanisms.core.randomness import Source, bernoulli_exp, uniform_integer
+from mechanisms.core.randomness import Source
 
 MOST_CATEGORIES = 10**300
+STREAM = "randomized_response"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +61,7 @@ class RandomizedResponse(Mechanism):
         Raises:
             UnsupportedProcess: under any adjacency but replace-one.
         """
-        if adjacency is not Adjacency.REPLACE_ONE:
-            raise UnsupportedProcess(
-                f"RandomizedResponse: its neighbours are replace_one, got {adjacency.value}: "
-                "every record answers, so none can be missing. Use adjacency='replace_one'."
-            )
+        only_replace_one("RandomizedResponse", adjacency)
         rest = Bounds.exact(float(self.categories - 1))
         rest = rest if self.categories <= 2**53 else rest.inflate(2 * UNIT_ROUNDOFF)
         own = (1.0 / (1.0 + rest * exp(Bounds.exact(-self.epsilon)))).clip(0.0, 1.0)
@@ -88,8 +89,8 @@ class RandomizedResponse(Mechanism):
     def release(self, value: Any, *, sensitivity: float = 1.0, randomness: Source) -> Any:
         """Return the answer: an int for a category, an int64 array of the same shape for an array of them.
 
-        Guarantees: the law above, exactly: a candidate category is drawn uniformly; the true one is taken, another
-        one with probability e^−ε by integer arithmetic alone, else drawing starts again.
+        Guarantees: the law above, exactly: with probability (k − 1)/(e^ε + k − 1), a coin whose binary digits are
+        certain, the answer is another category, all of them as probable (`mechanisms.core.exact_coins`).
 
         Args:
             value: category or categories, whole numbers in [0, k); each is a record of its own.
@@ -97,26 +98,57 @@ class RandomizedResponse(Mechanism):
             randomness: a `SystemSource` for real releases.
 
         Raises:
-            InvalidParameter: if a category lies outside [0, k) or is no whole number.
+            InvalidParameter: if a category lies outside [0, k) or is no whole number, or k beyond 2^63.
 
         >>> from mechanisms import KeyedSource
         >>> RandomizedResponse(epsilon=2.0, categories=4).release(3, randomness=KeyedSource(1)) in range(4)
         True
         """
-        if sensitivity != 1.0:
-            raise InvalidParameter(f"RandomizedResponse: sensitivity must be 1 for a category, got {sensitivity!r}.")
-        data = np.asarray(value)
-        if data.dtype.kind not in "iu" or np.any(data < 0) or np.any(data >= self.categories):
-            raise InvalidParameter(
-                f"RandomizedResponse: value must hold whole numbers in [0, {self.categories}). "
-                "Declare categories for all that may occur, not only for those that do."
-            )
-        answers = np.array([self._answer(int(one), randomness) for one in data.ravel()], dtype=np.int64)
+        only_unit_sensitivity("RandomizedResponse", "category", sensitivity)
+        self._check_size()
+        data = checked_categories("RandomizedResponse", "value", value, self.categories)
+        answers = data.astype(np.int64).ravel()
+        others = self.categories - 1
+        lies = exact_coins(randomness, STREAM, answers.size, exponent=self.epsilon, weight=others)
+        drawn = uniform_integers(randomness, STREAM, int(np.count_nonzero(lies)), below=others)
+        answers[lies] = drawn + (drawn >= answers[lies])  # the k − 1 categories that are not the record's own
         return int(answers[0]) if data.ndim == 0 else answers.reshape(data.shape)
 
-    def _answer(self, own: int, randomness: Source) -> int:
-        exponent = Fraction(self.epsilon)
-        while True:
-            candidate = uniform_integer(randomness, "randomized_response", self.categories)
-            if candidate == own or bernoulli_exp(randomness, "randomized_response", exponent):
-                return candidate
+    def frequencies(self, answers: Any) -> NDArray[np.float64]:
+        """Return unbiased estimates of the shares of records of every category, shape (k,).
+
+            f̂ = (Y − q)/(p − q),  Y the share of answers that are the category, p = e^ε q, q = 1/(e^ε + k − 1).
+
+        Args:
+            answers: released categories, in any shape, one at least.
+
+        Raises:
+            InvalidParameter: if ε = 0, so that answers tell nothing, if there are none, or one is no category.
+
+        >>> RandomizedResponse(epsilon=50.0, categories=3).frequencies([0, 1, 1, 2]).round(6).tolist()
+        [0.25, 0.5, 0.25]
+        """
+        self._check_size()
+        data = checked_categories("RandomizedResponse", "answers", answers, self.categories).ravel()
+        yes = np.bincount(data.astype(np.int64), minlength=self.categories)
+        return self._yes_probabilities().frequencies(yes, data.size)
+
+    def frequency_variance(self, frequency: float, *, records: int) -> float:
+        """Return the variance of the estimate of a frequency f from n records.
+
+            (f p (1 − p) + (1 − f) q (1 − q)) / (n (p − q)²)          (`mechanisms.core.frequencies`)
+
+        >>> round(RandomizedResponse(epsilon=1.0, categories=2).frequency_variance(0.5, records=100), 6)
+        0.009207
+        """
+        return self._yes_probabilities().variance(frequency, records)
+
+    def _yes_probabilities(self) -> YesProbabilities:
+        own = 1.0 / (1.0 + (self.categories - 1) * math.exp(-self.epsilon))
+        return YesProbabilities(
+            own=own, other=own * math.exp(-self.epsilon), difference=own * -math.expm1(-self.epsilon)
+        )
+
+    def _check_size(self) -> None:
+        if self.categories > MOST_BELOW:
+            raise InvalidParameter("RandomizedResponse: categories must be at most 2^63 to be answered in int64.")

@@ -71,7 +71,7 @@ def test_neighbours_that_do_not_answer_are_refused(adjacency):
 @pytest.mark.parametrize(("epsilon", "categories", "own"), [(0.0, 2, 0), (math.log(3), 2, 1), (1.0, 4, 2), (3.0, 7, 0)])
 def test_answers_follow_their_law(epsilon, categories, own):
     answers = RandomizedResponse(epsilon=epsilon, categories=categories).release(
-        np.full(1_500, own), randomness=KeyedSource(1)
+        np.full(40_000, own), randomness=KeyedSource(1)
     )
     weights = np.where(np.arange(categories) == own, math.exp(epsilon), 1.0)
     expected = len(answers) * weights / weights.sum()
@@ -100,6 +100,72 @@ def test_an_enormous_epsilon_tells_the_truth():
 def test_what_is_no_category_is_refused(value):
     with pytest.raises(InvalidParameter, match=r"value must hold whole numbers in \[0, 3\)"):
         RandomizedResponse(epsilon=1.0, categories=3).release(value, randomness=KeyedSource(0))
+
+
+@pytest.mark.parametrize("categories", [2**62 + 3, 2**63])
+def test_answers_fill_the_machine_word(categories):
+    response = RandomizedResponse(epsilon=1.0, categories=categories)
+    own = np.full(4_000, categories // 2)
+    answers = response.release(own, randomness=KeyedSource(0))
+    assert not np.any(answers == own) and stats.kstest(answers / categories, "uniform").pvalue > 1e-4
+
+
+def test_more_categories_than_a_machine_word_holds_are_described_but_not_answered():
+    with pytest.raises(InvalidParameter, match=r"categories must be at most 2\^63"):
+        RandomizedResponse(epsilon=1.0, categories=2**63 + 1).release(0, randomness=KeyedSource(0))
+
+
+def test_as_many_words_are_drawn_whatever_the_records_hold():
+    def drawn(own):
+        source = KeyedSource(4)
+        RandomizedResponse(epsilon=1.0, categories=5).release(own, randomness=source)
+        return source.reserve("randomized_response", 0)
+
+    assert drawn(np.zeros(500, dtype=int)) == drawn(np.arange(500) % 5)
+
+
+@pytest.mark.parametrize("categories", [2, 5])
+def test_estimates_are_unbiased_and_vary_as_stated(categories):
+    response, runs = RandomizedResponse(epsilon=1.2, categories=categories), 1_000
+    records = np.append(np.repeat(np.arange(categories), 40), np.zeros(60, dtype=int))
+    released = response.release(np.tile(records, (runs, 1)), randomness=KeyedSource(0))
+    found = np.array([response.frequencies(answers) for answers in released])
+    for category in (0, 1):
+        share = float(np.mean(records == category))
+        variance = response.frequency_variance(share, records=len(records))
+        assert abs(found[:, category].mean() - share) <= 4 * math.sqrt(variance / runs)
+        assert abs(found[:, category].var() / variance - 1) <= 4 * math.sqrt(2 / runs)
+    assert np.allclose(found.sum(axis=1), 1.0)
+
+
+@given(st.floats(0.01, 30.0), st.integers(2, 1000))
+def test_the_variance_of_an_absent_category_is_that_published(epsilon, categories):
+    found = RandomizedResponse(epsilon=epsilon, categories=categories).frequency_variance(0.0, records=3)
+    truth = (categories - 2 + math.exp(epsilon)) / math.expm1(epsilon) ** 2 / 3
+    assert found == pytest.approx(truth, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "answers", "message"),
+    [
+        (0.0, [0, 1], "answers must depend on the records"),
+        (5e-324, [0, 1], "answers must depend on the records"),
+        (1.0, [], "from one record at least"),
+        (1.0, [0, 2], r"answers must hold whole numbers in \[0, 2\)"),
+        (1.0, "01", "answers must hold whole numbers"),
+    ],
+)
+def test_estimates_from_nothing_are_refused(epsilon, answers, message):
+    with pytest.raises(InvalidParameter, match=message):
+        RandomizedResponse(epsilon=epsilon).frequencies(answers)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "records", "message"), [(1.5, 3, r"frequency must lie in \[0, 1\]"), (0.5, 0, "records must be at")]
+)
+def test_variances_of_impossible_frequencies_are_refused(frequency, records, message):
+    with pytest.raises(InvalidParameter, match=message):
+        RandomizedResponse(epsilon=1.0).frequency_variance(frequency, records=records)
 
 
 def test_a_sensitivity_other_than_one_is_refused():
