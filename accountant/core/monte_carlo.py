@@ -1,6 +1,7 @@
 """Monte Carlo brackets: bounds that hold with a stated confidence, to check certified ones against.
 
 [MP09] A. Maurer, M. Pontil. Empirical Bernstein Bounds and Sample Variance Penalization. COLT 2009. arXiv:0907.3740.
+[ZDW22] see `mechanisms.core.pair`.
 [CGHKKLMSZ24] see `mechanisms.core.balls_in_bins`.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array
@@ -106,6 +108,50 @@ def balls_in_bins_estimate(
     return MonteCarloBounds(
         lower=max(low for low, _ in ends), upper=max(high for _, high in ends), confidence=sure, samples=number
     )
+
+
+def delta_from_losses(losses: ArrayLike, *, epsilon: float, accuracy: float, confidence: float) -> MonteCarloBounds:
+    """Return a bracket of δ(epsilon) in one direction from draws of the privacy loss: of a sampler, not of a proof.
+
+    δ = E_P (1 − e^{ε − L})₊ [ZDW22], L = log(dP/dQ)(X) with X drawn from P, the law with the record, for remove; for
+    add, L is log(dQ/dP)(X) with X drawn from Q. The mean of n terms is bounded as in `balls_in_bins_estimate`, by two
+    statements that share the error. For the larger one of two directions give each half of the error and take the
+    larger ends. n is fixed before: drawing on until a bracket pleases voids the confidence.
+
+    Args:
+        losses: independent draws of L, inf where Q never shows what was drawn; shape (n,), or (n, steps) for runs of
+            steps, whose losses are added.
+        epsilon: ε >= 0.
+        accuracy: >= 0, the largest error of any L, or of any sum of them: δ changes by no more.
+        confidence: in (0, 1).
+
+    Raises:
+        InvalidParameter: if a number breaks its rule, or a loss is NaN or −inf, which P never shows.
+
+    >>> rng = np.random.default_rng(0)
+    >>> losses = rng.normal(0.5, 1.0, size=100_000)  # of N(1, 1) against N(0, 1)
+    >>> 0.126936737506644 in delta_from_losses(losses, epsilon=1.0, accuracy=1e-12, confidence=0.99)
+    True
+    """
+    level = validate.non_negative("Monte Carlo", "epsilon", epsilon)
+    doubt = validate.non_negative("Monte Carlo", "accuracy", accuracy)
+    sure = validate.probability("Monte Carlo", "confidence", confidence)
+    if not 0 < sure < 1:
+        raise InvalidParameter(f"Monte Carlo: confidence must lie inside (0, 1), got {sure}.")
+    drawn = np.asarray(losses)
+    if drawn.dtype.kind not in "iuf" or drawn.ndim not in (1, 2) or len(drawn) < 2 or not np.all(drawn > -np.inf):
+        raise InvalidParameter(
+            "Monte Carlo: losses must be draws above -inf, of shape (n,) or (n, steps) with n >= 2, got shape "
+            f"{drawn.shape}. A loss of -inf or NaN has probability 0 under the law that is drawn from."
+        )
+    steps = drawn.reshape(len(drawn), -1).astype(np.float64)
+    with np.errstate(over="ignore"):
+        runs = steps.sum(axis=1)
+        added = 2.0 * UNIT_ROUNDOFF * steps.shape[1] * np.abs(steps).sum(axis=1)  # what rounding does to each sum
+    terms = -np.expm1(np.minimum(level - runs, 0.0))
+    rounding = ROUNDING + doubt + float(np.mean(np.minimum(added, 1.0))) if steps.shape[1] > 1 else ROUNDING + doubt
+    lower, upper = _mean_bounds(terms, (1.0 - sure) / 2.0, rounding)
+    return MonteCarloBounds(lower=lower, upper=upper, confidence=sure, samples=len(runs))
 
 
 def _gaussian_run(process: Process, adjacency: Adjacency) -> tuple[float, int, int]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from accountant import delta_bounds
-from accountant.core.monte_carlo import _rounding, balls_in_bins_estimate
+from accountant.core.monte_carlo import _rounding, balls_in_bins_estimate, delta_from_losses
 from mechanisms import (
     Allocated,
     BallsInBins,
@@ -110,3 +110,57 @@ def test_replacing_is_refused_and_numbers_are_checked():
         estimate(run(1.0, 2), 0.5, confidence=1.0)
     with pytest.raises(InvalidParameter, match="samples must be at least 2"):
         estimate(run(1.0, 2), 0.5, samples=1)
+
+
+# Losses that a user draws
+
+
+def normal_losses(rng, shift, *shape):
+    return rng.normal(shift * shift / 2, shift, size=shape)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_drawn_losses_bracket_the_certified_delta(steps):
+    losses = normal_losses(np.random.default_rng(0), 0.5, 50_000, steps)
+    found = delta_from_losses(losses, epsilon=0.5, accuracy=1e-12, confidence=0.99)
+    truth = delta_bounds(Repeat(Gaussian(noise_multiplier=2.0), steps), epsilon=0.5)
+    assert found.lower <= truth.lower and truth.upper <= found.upper and found.upper - found.lower < 0.02
+    assert found.samples == 50_000 and found.confidence == 0.99
+
+
+def test_brackets_of_drawn_losses_fail_at_most_as_often_as_stated():
+    truth, rng = delta_bounds(Gaussian(noise_multiplier=1.0), epsilon=1.0).upper, np.random.default_rng(1)
+    draws = (normal_losses(rng, 1.0, 400) for _ in range(500))
+    missed = sum(truth not in delta_from_losses(one, epsilon=1.0, accuracy=0.0, confidence=0.8) for one in draws)
+    assert missed <= 500 * 0.2 * 0.5  # far fewer: the bounds are made for all laws
+
+
+def test_losses_without_end_are_certain_to_tell():
+    found = delta_from_losses([np.inf, 1e308, 3, 800.0] * 2_000, epsilon=2.0, accuracy=0.0, confidence=0.9)
+    assert found.lower <= (3 - np.exp(-1.0) + 1) / 4 <= found.upper
+    twice = delta_from_losses([[1e308, 1e308], [-1e308, -1e308]] * 2_000, epsilon=2.0, accuracy=0.0, confidence=0.9)
+    assert (twice.lower, twice.upper) == (0.0, 1.0)  # rounding may have done anything to such sums
+
+
+def test_an_error_of_the_losses_widens_the_bracket_by_as_much():
+    losses = normal_losses(np.random.default_rng(0), 1.0, 1_000)
+    exact, doubtful = (delta_from_losses(losses, epsilon=0.0, accuracy=a, confidence=0.9) for a in (0.0, 0.05))
+    assert abs(doubtful.upper - exact.upper - 0.05) < 1e-12 and abs(exact.lower - doubtful.lower - 0.05) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("losses", "fields", "message"),
+    [
+        ([1.0], {}, r"n >= 2, got shape \(1,\)"),
+        ([1.0, np.nan], {}, "A loss of -inf or NaN has probability 0"),
+        ([1.0, -np.inf], {}, "draws above -inf"),
+        (np.zeros((2, 2, 2)), {}, "losses must be draws"),
+        ("12", {}, "losses must be draws"),
+        ([1.0, 2.0], {"epsilon": -1.0}, "epsilon must be at least 0"),
+        ([1.0, 2.0], {"accuracy": np.inf}, "accuracy must be finite"),
+        ([1.0, 2.0], {"confidence": 1.0}, r"confidence must lie inside \(0, 1\)"),
+    ],
+)
+def test_what_are_no_losses_is_refused(losses, fields, message):
+    with pytest.raises(InvalidParameter, match=message):
+        delta_from_losses(losses, **{"epsilon": 1.0, "accuracy": 0.0, "confidence": 0.9} | fields)
