@@ -21,6 +21,7 @@ from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
 
 MOST_CATEGORIES = 10**300
+MOST_FREQUENCIES = 2**31
 STREAM = "randomized_response"
 
 
@@ -105,7 +106,8 @@ class RandomizedResponse(Mechanism):
         True
         """
         only_unit_sensitivity("RandomizedResponse", "category", sensitivity)
-        self._check_size()
+        if self.categories > MOST_BELOW:
+            raise InvalidParameter("RandomizedResponse: categories must be at most 2^63 to be answered in int64.")
         data = checked_categories("RandomizedResponse", "value", value, self.categories)
         answers = data.astype(np.int64).ravel()
         others = self.categories - 1
@@ -128,7 +130,8 @@ class RandomizedResponse(Mechanism):
         >>> RandomizedResponse(epsilon=50.0, categories=3).frequencies([0, 1, 1, 2]).round(6).tolist()
         [0.25, 0.5, 0.25]
         """
-        self._check_size()
+        if self.categories > MOST_FREQUENCIES:
+            raise InvalidParameter("RandomizedResponse: categories must be at most 2^31 for a table of frequencies.")
         data = checked_categories("RandomizedResponse", "answers", answers, self.categories).ravel()
         yes = np.bincount(data.astype(np.int64), minlength=self.categories)
         return self._yes_probabilities().frequencies(yes, data.size)
@@ -148,7 +151,3 @@ class RandomizedResponse(Mechanism):
         return YesProbabilities(
             own=own, other=own * math.exp(-self.epsilon), difference=own * -math.expm1(-self.epsilon)
         )
-
-    def _check_size(self) -> None:
-        if self.categories > MOST_BELOW:
-            raise InvalidParameter("RandomizedResponse: categories must be at most 2^63 to be answered in int64.")

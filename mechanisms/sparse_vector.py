@@ -36,6 +36,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NoReturn, cast
 
+import numpy as np
+
 from mechanisms.approximate_dp import guaranteed
 from mechanisms.core import validate
 from mechanisms.core.discrete_pair import DiscretePair
@@ -83,8 +85,9 @@ class SparseVector(Mechanism):
             raise InvalidParameter("SparseVector: hits must be at most 2^63 − 1. Use Laplace(...) for every query.")
         object.__setattr__(self, "hits", hits)
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
-        if not isinstance(self.monotonic, bool):
+        if not isinstance(self.monotonic, (bool, np.bool_)):
             raise InvalidParameter(f"SparseVector: monotonic must be True or False, got {self.monotonic!r}.")
+        object.__setattr__(self, "monotonic", bool(self.monotonic))
         share = validate.probability("SparseVector", "numeric_share", self.numeric_share)
         if share == 1.0:
             raise InvalidParameter(

@@ -66,7 +66,8 @@ class UnaryEncoding(Mechanism):
                 "Use RandomizedResponse(...) for more."
             )
         object.__setattr__(self, "categories", categories)
-        validate.choice("UnaryEncoding", "encoding", self.encoding, ("symmetric", "optimised"))
+        encoding = validate.choice("UnaryEncoding", "encoding", self.encoding, ("symmetric", "optimised"))
+        object.__setattr__(self, "encoding", str(encoding))
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the law of the loss of the two bits that differ: own ones 1 and 0, 1 and 1 or 0 and 0, 0 and 1.
@@ -149,7 +150,8 @@ class UnaryEncoding(Mechanism):
         [0.25, 0.75]
         """
         bits = np.asarray(answers)
-        if bits.ndim == 0 or bits.shape[-1] != self.categories or not np.isin(bits, (0, 1)).all():
+        shaped = bits.ndim > 0 and bits.shape[-1] == self.categories and bits.dtype.kind in "biuf"
+        if not shaped or not np.isin(bits, (0, 1)).all():
             raise InvalidParameter(
                 f"UnaryEncoding: answers must be bits, the last axis of length {self.categories}, got an array of "
                 f"shape {bits.shape}. Use what release returned."

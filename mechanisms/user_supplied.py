@@ -65,8 +65,9 @@ class UserSupplied(Mechanism):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
-        if not isinstance(self.attained, bool):
+        if not isinstance(self.attained, (bool, np.bool_)):
             raise InvalidParameter(f"UserSupplied: attained must be True or False, got {self.attained!r}.")
+        object.__setattr__(self, "attained", bool(self.attained))
         for name in ("p", "q", "lower_p", "lower_q"):
             empty = name.startswith("lower") and isinstance(getattr(self, name), tuple) and not getattr(self, name)
             object.__setattr__(self, name, () if empty else _weights(name, getattr(self, name)))

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import mpmath as mp
 import numpy as np
@@ -30,8 +31,11 @@ from mechanisms.core.local import half_width
 from mechanisms.local_categories import LocalCategories
 from mechanisms.local_noise import LocalNoise
 from mechanisms.perturbed_table import PerturbedTable
+from mechanisms.sparse_vector import SparseVector
 from mechanisms.unary_encoding import UnaryEncoding
+from mechanisms.user_supplied import UserSupplied
 
+GOLDEN = Path(__file__).parents[1] / "reference" / "process_v1_local.json"
 REPLACE_ONE = Adjacency.REPLACE_ONE
 QUIET, CERTAIN = Laplace(noise_multiplier=1e-9), RandomizedResponse(epsilon=60.0, categories=3)
 AGE = LocalNoise(low=0.0, high=120.0, mechanism=QUIET, missing=60.0)
@@ -310,6 +314,18 @@ def test_tables_that_are_none_are_refused_and_not_shown(value, message):
 def test_bad_tables_are_refused(fields, message):
     with pytest.raises(InvalidParameter, match=message):
         PerturbedTable(**{"names": ("a", "b"), "columns": (AGE, CITY)} | fields)
+
+
+def test_the_golden_file_of_local_and_supplied_processes_loads_for_ever():
+    assert from_json(GOLDEN.read_text()) == Compose(
+        (
+            TABLE,
+            UnaryEncoding(epsilon=0.1, categories=5, encoding="optimised"),
+            SparseVector(epsilon=0.3, hits=4, adjacency="replace_one", monotonic=True, numeric_share=0.25),
+            UserSupplied(p=(0.1, 0.9), q=(2, 1), adjacency="replace_one", attained=True),
+            UserSupplied(p=(3, 0, 1), q=(0, 3, 1), adjacency="zero_out", attained=True, lower_p=(1, 2), lower_q=(2, 1)),
+        )
+    )
 
 
 @pytest.mark.parametrize("process", [AGE, noise_of(low=0.1), CITY, CODE, TABLE], ids=repr)

@@ -113,6 +113,8 @@ def test_answers_fill_the_machine_word(categories):
 def test_more_categories_than_a_machine_word_holds_are_described_but_not_answered():
     with pytest.raises(InvalidParameter, match=r"categories must be at most 2\^63"):
         RandomizedResponse(epsilon=1.0, categories=2**63 + 1).release(0, randomness=KeyedSource(0))
+    with pytest.raises(InvalidParameter, match=r"categories must be at most 2\^31 for a table"):
+        RandomizedResponse(epsilon=1.0, categories=2**31 + 1).frequencies([0])
 
 
 def test_as_many_words_are_drawn_whatever_the_records_hold():

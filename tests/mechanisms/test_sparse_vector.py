@@ -81,13 +81,16 @@ def neighbours(draw):
     return movement, monotonic, tuple(queries), tuple(q + m for q, m in zip(queries, moves, strict=True))
 
 
-@given(neighbours(), st.integers(1, 3), st.sampled_from((0.3, 1.0, 3.0)))
-def test_no_answers_are_more_telling_than_epsilon(drawn, hits, epsilon):
+@given(neighbours(), st.integers(1, 3), st.sampled_from((0.3, 1.0, 3.0)), st.sampled_from((0.0, 0.4)))
+def test_no_answers_are_more_telling_than_epsilon(drawn, hits, epsilon, share):
+    """Numbers of hits, if any, included: their noise is independent, so that they tell rate × movement more at most."""
     movement, monotonic, queries, moved = drawn
-    mechanism = mechanism_of(epsilon=epsilon, hits=hits, monotonic=monotonic)
+    mechanism = mechanism_of(epsilon=epsilon, hits=hits, monotonic=monotonic, numeric_share=share)
+    rate = float(mechanism.shares[2]) / (hits * movement)
     for answers in sequences(len(queries), hits):
         one, other = (probability(answers, side, mechanism, movement) for side in (queries, moved))
-        assert abs(math.log(one / other)) <= epsilon * (1 + 1e-9)
+        told = sum(rate * abs(a - b) for a, b, above in zip(queries, moved, answers, strict=False) if above)
+        assert abs(math.log(one / other)) + told <= epsilon * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("monotonic", [False, True])

@@ -156,7 +156,7 @@ def test_other_neighbours_sensitivities_and_answers_are_refused():
             mechanism.pairs(adjacency)
     with pytest.raises(InvalidParameter, match="sensitivity must be 1 for a category"):
         mechanism.release(0, sensitivity=2.0, randomness=KeyedSource(0))
-    for answers in (0, [0, 1], [[0, 1, 2]], [0.5, 0.0, 1.0]):
+    for answers in (0, [0, 1], [[0, 1, 2]], [0.5, 0.0, 1.0], ["0", "1", "0"]):
         with pytest.raises(InvalidParameter, match="answers must be bits, the last axis of length 3"):
             mechanism.frequencies(answers)
     with pytest.raises(InvalidParameter, match="from one record at least"):
