@@ -19,8 +19,9 @@ f(z) <= f'(z + Δ) and g(z) <= e^{Δ r₂ c} g'(z + Δ), as there T + z + Δ −
 adaptively: given the answers so far, which are a part of a, they are fixed.
 
 *Split.* ε₁ : ε₂ = 1 : (2c)^{2/3}, monotonic 1 : c^{2/3}, has the least variance of ν − ρ [LSL17]. Numbers, where asked
-for, are released with noise of their own at the rate ε₃/(cΔ), on each of the hits: ε₃ in all. Releasing the number that
-was compared with the threshold instead is not private, nor is any of the other short cuts that paper lists.
+for, are released with noise of their own at the rate ε₃/(cΔ), on each of the hits: ε₃ in all. To release the number
+that was compared with the threshold, to spare the noise of the queries, or to scale it without c, costs more than ε or
+is not private at all [LSL17].
 
 [LSL17] M. Lyu, D. Su, N. Li. Understanding the Sparse Vector Technique for Differential Privacy. VLDB 2017.
 arXiv:1603.01699.
@@ -156,9 +157,9 @@ class SparseVector(Mechanism):
         session = self.run(threshold, sensitivity, randomness)
         answers: list[Answer] = []
         for query in value:
+            answers.append(session.ask(query))
             if not session.hits_left:
                 break
-            answers.append(session.ask(query))
         return tuple(answers)
 
 

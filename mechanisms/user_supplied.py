@@ -44,7 +44,8 @@ class UserSupplied(Mechanism):
             or whole numbers, weights of any sum. `Fraction`s become such weights.
         q: Q's, of the same outcomes.
         adjacency: the neighbours that the statement is about, an `Adjacency` or its name.
-        attained: whether named neighbours have these very laws; only then are there lower ends.
+        attained: whether named neighbours have these very laws, under replace-one where all other records hold what
+            the second one does; only then are there lower ends.
         lower_p: of a table that dominates, P's weights of a coarser one that those named neighbours have at least.
         lower_q: Q's.
 

@@ -4,7 +4,7 @@ The curve R(b) = max {P(S) : Q(S) <= b} of a pair (P, Q) has δ of ε = log α a
 
     H_α(P ‖ Q) = sup_S P(S) − α Q(S) = max_b R(b) − α b,
 
-so that a pair dominates another one where its curve is nowhere lower [DRS22, Prop 2.12, upside down]. The curve of
+so that a pair dominates another one where its curve is nowhere lower [DRS22, upside down]. The curve of
 (Q, P) is that of (P, Q) mirrored, (b, a) to (1 − a, 1 − b). The least concave curve above two curves is that of a pair
 which dominates both, and by no more than it must: its H_α is the larger one of theirs, for every α.
 

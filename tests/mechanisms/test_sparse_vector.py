@@ -182,6 +182,7 @@ def test_a_batch_ends_with_its_last_hit_and_may_come_from_a_generator():
     mechanism = mechanism_of(hits=1, epsilon=50.0)
     asked = iter([-99.0, 99.0, 99.0, 99.0])
     assert mechanism.release(asked, sensitivity=1.0, randomness=KeyedSource(0)) == (False, True)
+    assert len(list(asked)) == 2
     assert mechanism.release([], sensitivity=1.0, randomness=KeyedSource(0)) == ()
     assert mechanism.release(np.array([-99, -99]), sensitivity=1.0, randomness=KeyedSource(0)) == (False, False)
 
