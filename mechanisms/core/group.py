@@ -90,6 +90,6 @@ class Group(Process):
                 below=shown.above,
                 lost=beyond,
                 missing=beyond,
-                attained=shown.attained,
+                attained=shown.attained and step.pairs(adjacency)["replace"].attained,  # by opposite records
             )
         }

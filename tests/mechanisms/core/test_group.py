@@ -29,6 +29,7 @@ from mechanisms import (
     to_json,
 )
 from mechanisms.core.bounds import Bounds
+from mechanisms.sum import Sum
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
 G = Gaussian(noise_multiplier=1.0)
@@ -150,3 +151,12 @@ def test_a_step_that_is_spread_is_asked_without_what_samples_nothing(around):
     spread, same = (Allocated(Repeat(one, 3), around) for one in (step, Group(G, 2)))
     assert leaves(spread) == leaves(same) == ((same, 1),)
     assert epsilon_bounds(spread, delta=1e-3, adjacency="replace_one").upper < math.inf
+
+
+def test_records_that_cannot_be_opposite_attain_no_pair_of_opposite_ones():
+    """Two records that add 0 or 1 each move a sum by 2 at most, as if nothing were sampled: Gaussian of μ = 2."""
+    for lower, opposite in ((0.0, False), (-1.0, True)):
+        step = Sampled(Sum(lower=lower, upper=1.0, noise=G), Poisson(probability=0.9))
+        found = epsilon_bounds(Group(step, 2), delta=1e-3, adjacency="replace_one")
+        unsampled = epsilon_bounds(Gaussian(noise_multiplier=0.5), delta=1e-3).upper
+        assert (found.lower > unsampled) == opposite and found.upper > unsampled
