@@ -27,7 +27,7 @@ class Histogram(Query):
     one cell by 1; one replaced moves two, in the Euclidean norm by √2 and not by the 2 of a plain `Gaussian`.
 
     Args:
-        noise: `Gaussian`, `Laplace`, or a discrete one of these.
+        noise: `Gaussian`, `Laplace`, or a discrete one of these, a discrete Gaussian of as many dimensions as cells.
         categories: different whole numbers below 2^53 in size, or different texts; one cell each.
         edges: instead of categories, increasing numbers e_0 < … < e_k; the cells are [e_{i−1}, e_i), the last one with
             e_k.
@@ -52,7 +52,6 @@ class Histogram(Query):
     outside: str = "drop"
 
     def __post_init__(self) -> None:
-        checked_noise("Histogram", self.noise, tuple(NORMS))
         validate.choice("Histogram", "outside", self.outside, ("drop", "count"))
         if (self.categories is None) == (self.edges is None):
             raise InvalidParameter(
@@ -63,6 +62,7 @@ class Histogram(Query):
             object.__setattr__(self, "categories", _categories(self.categories))
         if self.edges is not None:
             object.__setattr__(self, "edges", _edges(self.edges))
+        checked_noise("Histogram", self.noise, tuple(NORMS), cells=self.cells)
 
     @property
     def cells(self) -> int:

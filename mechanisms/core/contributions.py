@@ -13,8 +13,9 @@ Noise is scaled by the sensitivity, the largest norm of a contribution. In the m
 The last but one: ‖x xᵀ − y yᵀ‖² = ‖x‖⁴ + ‖y‖⁴ − 2 <x, y>² <= 2C⁴. Where 0 lies outside [l, u], replacing a record still
 counts as leaving it out: samples may do either (`mechanisms.core.poisson_replaced`).
 
-Only opposite contributions of the largest norm attain what the noise's own pair under replace-one stands for on samples
-too. Where there are none, the pair merely dominates, and the neighbours that move the query the farthest are a witness.
+Only opposite contributions of the largest norm attain what the noise's own pairs under replace-one and zero-out stand
+for on samples too (`mechanisms.core.shuffled` zeroes a record among opposite ones). Where there are none, the pair
+merely dominates, and the neighbours that move the query the farthest are a witness.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.fixed_size import ratio
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
+from mechanisms.core.renyi import LinearDivergence, RenyiBound
 
 if TYPE_CHECKING:
     from mechanisms.core.process import Direction
@@ -67,19 +69,30 @@ class Contributions:
         Raises:
             UnsupportedProcess: if the noise has no pair for this movement.
         """
-        moved = self.movement(adjacency)
-        if adjacency is not Adjacency.REPLACE_ONE:
-            return {one: _moved(pair, moved, self.reached) for one, pair in noise.pairs(adjacency).items()}
         if self.opposite:
             return noise.pairs(adjacency)
+        if adjacency is Adjacency.ADD_REMOVE:
+            return {one: _moved(pair, self.largest, self.reached) for one, pair in noise.pairs(adjacency).items()}
         unit = noise.pairs(Adjacency.ADD_REMOVE)["remove"]  # noise is symmetric: either order has the same profile
-        # Two cells that move by 1 each are dominated by one that moves by 2: `mechanisms.laplace`, and, as the discrete
-        # noise has the losses ±s there with masses p and 1 − p, p² (1 − e^{ε − 2s})₊ <= p (1 − e^{ε − 2s})₊ for it.
-        twice = _moved(noise.pairs(adjacency)["replace"], ONE, False) if moved == TWO else None
-        found: dict[Direction, DominatingPair] = {"replace": twice or _moved(unit, moved, False)}
-        if self.shown is not None:
-            found["witness"] = found["witness_reversed"] = _moved(unit, self.shown, True)
-        return found
+        if adjacency is Adjacency.ZERO_OUT:
+            return _with_witness(adjacency, _moved(unit, self.largest, False), unit, ONE if self.reached else None)
+        if self.farthest == TWO:  # of two cells, by 1 each: one that moves by 2 is worse, see the noises of that norm
+            return _with_witness(adjacency, _moved(noise.pairs(adjacency)["replace"], ONE, False), unit, self.shown)
+        return _with_witness(adjacency, _moved(unit, self.farthest, False), unit, self.shown)
+
+    def renyi(self, noise: Mechanism, adjacency: Adjacency) -> RenyiBound:
+        """Return D_α <= α m² ρ for the movement m, of noise with D_α <= α s² ρ for every movement of s sensitivities.
+
+        Raises:
+            UnsupportedProcess: if no such bound of the noise is known.
+        """
+        known = noise.renyi(Adjacency.ADD_REMOVE)
+        if not isinstance(known, LinearDivergence):
+            raise UnsupportedProcess(
+                f"{type(noise).__name__}: its Rényi bound does not follow the movement of a query. Use its pairs."
+            )
+        moved = self.movement(adjacency)
+        return LinearDivergence(rho=float((moved * moved * known.rho).upper))
 
 
 def numbers(low: int, high: int, *, nothing: bool = True) -> Contributions:
@@ -138,6 +151,14 @@ def counted(half: int, norm: int, *, nothing: bool) -> Contributions:
     return Contributions(sensitivity=sensitivity, farthest=farthest, largest=largest, reached=nothing, shown=farthest)
 
 
+def _with_witness(adjacency: Adjacency, pair: DominatingPair, unit: DominatingPair, shown: Bounds | None) -> Pairs:
+    """Return a pair that dominates in every direction, and one of named neighbours that move the query by `shown`."""
+    found: dict[Direction, DominatingPair] = dict.fromkeys(adjacency.directions, pair)
+    if shown is not None:
+        found["witness"] = found["witness_reversed"] = _moved(unit, shown, True)
+    return found
+
+
 def _moved(pair: DominatingPair, movement: Bounds, attained: bool) -> DominatingPair:
     """Return the noise's pair for a movement of one sensitivity as that of another movement."""
     shift = getattr(pair, "shift", None)
@@ -149,7 +170,8 @@ def _moved(pair: DominatingPair, movement: Bounds, attained: bool) -> Dominating
     if movement != ONE and pair.infinite_mass.lower < 1.0:
         raise UnsupportedProcess(
             f"{type(pair).__name__}: it has no pair for a movement of {movement.upper:.4g} sensitivities. "
-            "Use Gaussian(...) or Laplace(...) as noise, or adjacency='add_remove'."
+            "Use Gaussian(...) or Laplace(...) as noise, adjacency='add_remove', or, for DiscreteGaussian(...), "
+            "accountant='zcdp' or 'rdp'."
         )
     return pair if attained else cast(DominatingPair, replace(cast(Any, pair), attained=False))
 

@@ -28,6 +28,7 @@ from mechanisms.core.contributions import Contributions
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
+from mechanisms.core.renyi import RenyiBound
 
 NORMS = {"Gaussian": 2, "Laplace": 1, "DiscreteGaussian": 2, "DiscreteLaplace": 1}
 """The additive noises, each with the norm in which it measures sensitivity."""
@@ -59,13 +60,21 @@ class Query(Mechanism):
         """
         return self.contributions.pairs(self.noise, adjacency)
 
+    def renyi(self, adjacency: Adjacency) -> RenyiBound:
+        """Return the bound of the noise for the movement of this query, where it has one beside its pairs.
+
+        Raises:
+            UnsupportedProcess: if it has none.
+        """
+        return self.contributions.renyi(self.noise, adjacency)
+
     def noisy(self, total: Any, randomness: Source) -> Any:
         """Return a total, in steps, with noise."""
         return self.noise.release(total, sensitivity=self.contributions.sensitivity, randomness=randomness)
 
 
-def checked_noise(owner: str, noise: object, allowed: tuple[str, ...]) -> None:
-    """Check that `noise` is a mechanism that adds noise of one of the allowed kinds.
+def checked_noise(owner: str, noise: object, allowed: tuple[str, ...], *, cells: int = 1) -> None:
+    """Check that `noise` is a mechanism that adds noise of one of the allowed kinds, to that many cells.
 
     Raises:
         InvalidParameter: if it is not; the message lists them.
@@ -75,6 +84,9 @@ def checked_noise(owner: str, noise: object, allowed: tuple[str, ...]) -> None:
             f"{owner}: noise must be one of {', '.join(allowed)}, such as {allowed[0]}(noise_multiplier=1.0), "
             f"got {noise!r}."
         )
+    for name, needed in (("sensitivity", 1), ("dimension", cells)):  # fields of discrete noise
+        if getattr(noise, name, needed) != needed:
+            raise InvalidParameter(f"{owner}: noise must have {name}={needed}, got {noise!r}.")
 
 
 def derived(owner: str, sensitivity: object) -> None:

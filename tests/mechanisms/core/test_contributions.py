@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import mpmath as mp
 import numpy as np
@@ -9,10 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechanisms import Adjacency, Gaussian, InvalidParameter, Laplace, PureDP, UnsupportedProcess
+from mechanisms import (
+    Adjacency,
+    Allocated,
+    DiscretePair,
+    Gaussian,
+    InvalidParameter,
+    KeyedSource,
+    Laplace,
+    Mechanism,
+    PureDP,
+    Repeat,
+    Shuffled,
+    UnsupportedProcess,
+)
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.contributions import ball, counted, numbers, one_cell, outer_products
 from mechanisms.core.query import checked_noise
+from mechanisms.core.renyi import LinearDivergence
+from mechanisms.count import Count
+from mechanisms.histogram import Histogram
+from mechanisms.sum import Sum
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
 
@@ -80,6 +98,7 @@ def test_a_record_that_cannot_contribute_nothing_leaves_no_lower_end_for_samples
     assert not found.pairs(Gaussian(noise_multiplier=1.0), ADD_REMOVE)["remove"].attained
     pairs = found.pairs(Gaussian(noise_multiplier=1.0), REPLACE_ONE)
     assert holds(pairs["replace"].shift, 1.0) and holds(pairs["witness"].shift, 0.4) and pairs["witness"].attained
+    assert found.pairs(Gaussian(noise_multiplier=1.0), ZERO_OUT).keys() == {"remove", "add"}
     assert "witness" not in numbers(5, 5, nothing=False).pairs(Gaussian(noise_multiplier=1.0), REPLACE_ONE)
 
 
@@ -153,3 +172,83 @@ def test_laplace_noise_on_two_cells_lies_between_its_witness_and_its_pair(epsilo
     assert found["witness"].delta(Bounds.exact(epsilon)).lower - 1e-4 <= truth
     assert truth <= found["replace"].delta(Bounds.exact(epsilon)).upper + 1e-4
     assert truth > 0
+
+
+# Zeroed records
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Laplace])
+def test_a_zeroed_record_is_priced_as_one_left_out(kind):
+    noise = kind(noise_multiplier=2.0)
+    found, same = numbers(0, 5).pairs(noise, ZERO_OUT), noise.pairs(ADD_REMOVE)["remove"]
+    assert found["witness"] == same and not found["remove"].attained
+    assert found["add"].delta(Bounds.exact(0.1)) == same.delta(Bounds.exact(0.1))
+    assert ball(5).pairs(noise, ZERO_OUT)["remove"].attained
+
+
+def test_no_record_is_zeroed_among_opposite_ones_where_there_are_none():
+    """Shuffled zeroed Gaussian steps have a lower end of opposite records."""
+    for low, known in ((0.0, False), (-1.0, True)):
+        query = Sum(lower=low, upper=1.0, noise=Gaussian(noise_multiplier=1.0))
+        found = Allocated(Repeat(query, 3), Shuffled()).pairs(ZERO_OUT)
+        assert ("witness" in found) == known
+
+
+# Discrete noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscreteGaussian(Mechanism):
+    """What a query asks of discrete noise: a pair of one step, and a Rényi bound for any movement."""
+
+    sensitivity: int = 1
+    dimension: int = 1
+
+    def pairs(self, adjacency):
+        pair = DiscretePair.from_probabilities((0.75, 0.25), (0.25, 0.75), attained=True)
+        return dict.fromkeys(adjacency.directions, pair)
+
+    def renyi(self, adjacency):
+        return LinearDivergence(rho=0.5)
+
+    def release(self, value, *, sensitivity, randomness):
+        assert sensitivity == 1 and np.asarray(value).dtype == np.int64
+        return value
+
+
+def test_discrete_noise_of_one_step_serves_counts_under_every_adjacency():
+    count = Count(noise=DiscreteGaussian())
+    for adjacency in Adjacency:
+        pairs = count.pairs(adjacency)
+        assert pairs[adjacency.directions[0]].losses == DiscreteGaussian().pairs(ADD_REMOVE)["remove"].losses
+        assert pairs.get("witness", pairs[adjacency.directions[0]]).attained
+        assert count.renyi(adjacency).rho == pytest.approx(0.5)
+    found = count.release([True, True], randomness=KeyedSource(0))
+    assert found == 2 and isinstance(found, int)
+
+
+def test_discrete_noise_of_a_histogram_has_a_renyi_bound_where_it_has_no_pair():
+    query = Histogram(categories=(1, 2, 3), noise=DiscreteGaussian(dimension=3))
+    assert query.pairs(ADD_REMOVE)["remove"].attained and 1.0 <= query.renyi(REPLACE_ONE).rho < 1.0000001
+    with pytest.raises(UnsupportedProcess, match="accountant='zcdp'"):
+        query.pairs(REPLACE_ONE)
+    assert query.release([1, 3, 3], randomness=KeyedSource(0)).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: Count(noise=DiscreteGaussian(sensitivity=3)), "Count: noise must have sensitivity=1"),
+        (lambda: Count(noise=DiscreteGaussian(dimension=2)), "Count: noise must have dimension=1"),
+        (lambda: Histogram(categories=(1, 2), noise=DiscreteGaussian()), "Histogram: noise must have dimension=2"),
+        (lambda: Sum(lower=0, upper=1, noise=DiscreteGaussian()), "Sum: noise must be one of Gaussian, Laplace"),
+    ],
+)
+def test_discrete_noise_of_another_size_is_refused(build, text):
+    with pytest.raises(InvalidParameter, match=text):
+        build()
+
+
+def test_continuous_noise_has_no_renyi_bound_of_its_own():
+    with pytest.raises(UnsupportedProcess, match="no Rényi bound of its own"):
+        Count(noise=Gaussian(noise_multiplier=1.0)).renyi(ADD_REMOVE)
