@@ -1,6 +1,7 @@
 """What holds for every query: round trips, doors that give nothing away, and prices by every accountant."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ QUERIES = {
     "vector sum": VectorSum(max_norm=2, dimensions=3, noise=NOISE),
     "covariance": Covariance(max_norm=0.1, dimensions=3, noise=NOISE, nan=-1),
 }
+QUERIES_FILE = Path(__file__).resolve().parents[1] / "reference" / "process_v1_queries.json"
 every = pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 
 
@@ -62,10 +64,14 @@ def test_it_survives_the_round_trip_and_is_a_key(query):
     assert all(type(one) in (int, float, str, bool) for one in dataclasses.astuple(query) if np.isscalar(one))
 
 
+def test_the_golden_file_of_queries_loads_for_ever():
+    assert from_json(QUERIES_FILE.read_text()) == Compose(tuple(QUERIES.values()))
+
+
 @every
 def test_the_same_key_gives_the_same_result_and_the_next_release_another(query):
     source, again = KeyedSource(0), KeyedSource(0)
-    values = some(query, 4)
+    values = some(query, 400)
     first, second = (query.release(values, randomness=source) for _ in range(2))
     assert np.array_equal(first, query.release(values, randomness=again)) and not np.array_equal(first, second)
 
