@@ -1,5 +1,7 @@
 """Sums: exact where float64 is not, moved by a record no further than their pairs say."""
 
+import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from accountant import epsilon_bounds
+from accountant import delta_bounds, epsilon_bounds
 from mechanisms import Adjacency, FixedSize, Gaussian, InvalidParameter, KeyedSource, Laplace, Poisson, Repeat, Sampled
 from mechanisms.core.query import LARGEST_TOTAL, saturated, total
 from mechanisms.sum import Sum
@@ -157,6 +159,55 @@ def test_on_samples_it_costs_no_more_than_the_plain_noise(noise, scheme, adjacen
     )
     plain_ = epsilon_bounds(Sampled(noise, scheme), delta=1e-3, adjacency=adjacency)
     assert most == plain_ and 0 < found.upper <= plain_.upper * (1 + 1e-9) and found.lower <= found.upper
+
+
+def means_of_samples(scheme, values):
+    """Every sum that a sample of these contributions may have, with its probability."""
+    if isinstance(scheme, FixedSize):
+        batches = list(itertools.combinations(values, scheme.batch_size))
+        return [(sum(batch), 1 / len(batches)) for batch in batches]
+    q = scheme.probability
+    found = []
+    for taken in itertools.product((False, True), repeat=len(values)):
+        chance = math.prod(q if one else 1 - q for one in taken)
+        found.append((sum(v for v, one in zip(values, taken, strict=True) if one), chance))
+    return found
+
+
+def most_seen(scheme, contributions, adjacency, epsilon, density):
+    """The largest δ(ε) of neighbours of few records, by the midpoint rule."""
+    z = np.linspace(-12.0, 14.0, 2601)
+
+    def law(values):
+        return sum(chance * density(z - mean) for mean, chance in means_of_samples(scheme, values))
+
+    records = 3 if isinstance(scheme, FixedSize) else 2
+    best = 0.0
+    for others in itertools.product(contributions, repeat=records - 1):
+        laws = {one: law((*others, one)) for one in (*contributions, 0.0)}
+        without = law(others) if len(others) >= getattr(scheme, "batch_size", 0) else None
+        for one in contributions:
+            rivals = {"replace_one": [laws[b] for b in contributions], "zero_out": [laws[0.0]], "add_remove": [without]}
+            for rival in rivals[adjacency.value]:
+                for p, q in ((laws[one], rival), (rival, laws[one])):
+                    best = max(best, float(np.sum(np.maximum(p - math.exp(epsilon) * q, 0.0))) * 0.01)
+    return best
+
+
+@pytest.mark.parametrize("adjacency", Adjacency)
+@pytest.mark.parametrize("scheme", [Poisson(probability=0.4), FixedSize(batch_size=2, records=3)])
+@pytest.mark.parametrize(("lower", "nan"), [(0.0, None), (-0.5, None), (0.75, None), (0.75, 1.0), (-1.0, None)])
+@pytest.mark.parametrize("kind", [Gaussian, Laplace])
+def test_no_neighbours_on_samples_show_more_than_the_pairs_and_some_show_the_lower_end(
+    kind, lower, nan, scheme, adjacency
+):
+    query = Sum(lower=lower, upper=1.0, noise=kind(noise_multiplier=1.0), nan=nan)
+    contributions = sorted({lower, 1.0, *((0.0,) if nan is None else ())})
+    law = stats.norm.pdf if kind is Gaussian else stats.laplace.pdf
+    for epsilon in (0.0, 0.4):
+        seen = most_seen(scheme, contributions, adjacency, epsilon, law)
+        claimed = delta_bounds(Sampled(query, scheme), epsilon=epsilon, adjacency=adjacency)
+        assert claimed.lower - 1e-4 <= seen <= claimed.upper + 1e-4
 
 
 @pytest.mark.parametrize(
