@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accountant.core.base import MOST_REPEATS, Accountant
+from accountant.core.base import Accountant
 from accountant.core.concentrated import concentration_of
 from accountant.core.profile import Profile
 from accountant.core.renyi_curve import RenyiCurve
@@ -19,6 +19,7 @@ from mechanisms.core.bounds import Bounds
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency, Process, leaves
 from mechanisms.core.renyi import LinearDivergence
+from mechanisms.core.renyi_steps import MOST_REPEATS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Process, leaves
+from mechanisms.core.renyi_steps import MOST_REPEATS
 
 WITNESSES: tuple[Direction, Direction] = ("witness", "witness_reversed")
-MOST_REPEATS = 2**53  # counts up to here are exact as floats
 Steps = tuple[tuple[DominatingPair, int], ...]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from accountant.core.two_points import certified_epsilon, certified_log_delta
 from mechanisms.core.bounds import Array, Bounds, log
+from mechanisms.core.renyi import log_gain
 
 Conversion = Literal["cks", "mironov", "asoodeh"]
 CONVERSIONS: tuple[str, ...] = get_args(Conversion)
@@ -57,4 +58,4 @@ def _gain(conversion: Conversion, alpha: Bounds) -> Bounds:
     """log of what δ is multiplied by."""
     if conversion == "mironov":
         return Bounds.exact(np.zeros_like(alpha.lower))
-    return alpha * log(1.0 - 1.0 / alpha) - log(alpha - 1.0)
+    return log_gain(alpha)

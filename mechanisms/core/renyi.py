@@ -3,6 +3,8 @@
 [Mir17] I. Mironov. Rényi Differential Privacy. CSF 2017. arXiv:1702.07476.
 [BS16] M. Bun, T. Steinke. Concentrated Differential Privacy: Simplifications, Extensions, and Lower Bounds. TCC 2016.
 arXiv:1605.02065.
+[CKS20] C. Canonne, G. Kamath, T. Steinke. The Discrete Gaussian for Differential Privacy. NeurIPS 2020.
+arXiv:2004.00010.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.bounds import Array, Bounds, log
 from mechanisms.core.pair import DominatingPair
 
 
@@ -84,3 +86,12 @@ class LinearDivergence(RenyiBound):
     def divergences(self, orders: Array) -> Array:
         """Return α ρ for every α, rounded up."""
         return np.asarray((Bounds.exact(orders) * self.rho).upper)
+
+
+def log_gain(orders: Bounds) -> Bounds:
+    """Enclose log of c in δ(ε) <= c e^{(α − 1)(D − ε)}, c = (1 − 1/α)^α / (α − 1), for α > 1       [CKS20, Prop 12].
+
+    >>> log_gain(Bounds.exact(2.0)).contains(-2.0 * math.log(2.0))
+    True
+    """
+    return orders * log(1.0 - 1.0 / orders) - log(orders - 1.0)
