@@ -12,7 +12,7 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import UnsupportedProcess
-from mechanisms.core.process import Adjacency, Mechanism, Pairs
+from mechanisms.core.process import Adjacency, Mechanism, Pairs, Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class ApproximateDP(Mechanism):
         raise UnsupportedProcess(no_release(self))
 
 
-def guaranteed(mechanism: Mechanism, epsilon: float, delta: float, *, stated: Adjacency, asked: Adjacency) -> Pairs:
+def guaranteed(mechanism: Process, epsilon: float, delta: float, *, stated: Adjacency, asked: Adjacency) -> Pairs:
     """Return the (ε, δ) randomised response in every direction of the adjacency.
 
         loss            ε                     −ε                  infinite under P    −∞ under Q

@@ -14,13 +14,15 @@ from typing import Any
 from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.group import Group
-from mechanisms.core.process import Allocated, Compose, Mechanism, Process, Repeat, Sampled
+from mechanisms.core.process import Allocated, Compose, Process, Repeat, Sampled
 from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
+from mechanisms.core.stopping import PoissonRuns, TruncatedNegativeBinomial
 from mechanisms.core.version import VERSION
 
 SCHEMA = "dp-calipers/process/1"
 NODES = (Compose, Repeat, Sampled, Allocated, Group)
 SCHEMES = (Poisson, TruncatedPoisson, FixedSize, WithReplacement, Shuffled, BallsInBins)
+STOPPING = (TruncatedNegativeBinomial, PoissonRuns)
 
 
 def to_json(process: Process) -> str:
@@ -67,8 +69,8 @@ def _encode(value: Any) -> Any:
 
 def _known() -> dict[str, Any]:
     """Return every kind of node that a document may name."""
-    mechanisms = implementations("mechanisms", Mechanism)
-    return {kind.__name__: kind for kind in (*NODES, *SCHEMES, *mechanisms.values())}
+    found = implementations("mechanisms", Process)
+    return {kind.__name__: kind for kind in (*NODES, *SCHEMES, *STOPPING, *found.values())}
 
 
 def _decode(value: Any) -> Any:
