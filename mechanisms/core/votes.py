@@ -195,7 +195,7 @@ def gaussian_divergences(log_q: Array, sigma: float, order: float) -> Array:
     fits &= (exponent <= allowed.lower) & ((q + low).upper < 0.0)
     low = where(fits, low, Bounds.exact(np.zeros(len(log_q))))
     rest, further = log1p(-exp(q)), Bounds.exact(order) - 1.0
-    likely = rest + further * (rest - log(-expm1((q + low) * (1.0 - 1.0 / nu))))
+    likely = rest + further * (rest - _log_complement((q + low) * (1.0 - 1.0 / nu)))
     rare = q + further * (high - q / (mu - 1.0))
     found = _log_add(likely, rare) / further
     return np.where(fits, np.clip(found.upper, 0.0, worst), worst)
@@ -213,6 +213,11 @@ def _capped(logs: Bounds, classes: int) -> Array:
     total = np.sum(exp(logs - most[:, None]).upper, axis=1) * (1.0 + 2.0 * classes * 2.0**-53)
     cap = log1p(-1.0 / Bounds.exact(float(classes))).upper
     return np.asarray(np.minimum((Bounds.exact(most) + log(Bounds.exact(total))).upper, cap))
+
+
+def _log_complement(x: Bounds) -> Bounds:
+    """Enclose log(1 − e^x) for x < 0, with the digits of e^x where that is small."""
+    return where(np.asarray(x.upper) < -1.0, log1p(-exp(x)), log(-expm1(x)))
 
 
 def _log_add(one: Bounds, other: Bounds) -> Bounds:
