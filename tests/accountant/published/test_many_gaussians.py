@@ -1,7 +1,6 @@
 """Published values of Gaussians as trade-offs, and of mechanisms that come to several of them.
 
-[DRS22] trade-offs; trees (DP-FTRL), adaptive clipping (Andrew et al.), what private selection starts from. [C] unless
-the row says otherwise.
+[DRS22] trade-offs; trees (DP-FTRL), adaptive clipping (Andrew et al.). [C] unless the row says otherwise.
 """
 
 import numpy as np
@@ -128,26 +127,3 @@ def test_a_forest_costs_the_published_concentrated_privacy(entry):
     nodes = Repeat(Gaussian(noise_multiplier=7.0), 79)
     (rho,) = ZCDPFilter(epsilon=1.0, delta=1e-10, adjacency="zero_out").price(nodes)
     check(entry, {"rho": rho, "eps": compute_epsilon(nodes, delta=1e-10, adjacency="zero_out", accountant="zcdp")})
-
-
-NO_SELECTION = "selection that stops at random (Papernot and Steinke) is no mechanism of the library"
-SELECTION = [
-    Entry(
-        paper="Papernot-Steinke22",
-        quantity=f"PapernotSteinke sigma={noise} mean={mean} eta={eta} d=1e-6",
-        value={"eps": epsilon, "base": base},
-        tolerance=1e-3,
-        without={"eps": NO_SELECTION},
-    )
-    for noise, mean, eta, epsilon, base in (
-        (4.0, 10, "0", 1.9021061286702192, 1.1431687205814116),
-        (4.0, 10, "inf", 2.5011131418046464, 1.1431687205814116),
-        (2.0, 100, "0.5", 5.099319530862065, 2.4191024886939205),
-    )
-]
-
-
-@pytest.mark.parametrize("entry", SELECTION, ids=str)
-def test_what_selection_starts_from_costs_what_was_published(entry):
-    noise = float(entry.quantity.split()[1].partition("=")[2])
-    check(entry, {"base": compute_epsilon(Gaussian(noise_multiplier=noise), delta=1e-6, accountant="rdp")})
