@@ -65,7 +65,7 @@ class PublicMixture(DominatingPair):
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """log Σ w_i E_{Q_i}[(1 − p + p e^L)^t], and (1 − p)^t times what the weights leave."""
         moments = [pair.log_mixture_moment(probability, power) for pair, _ in self.parts]
-        most = max(0.0, *(float(moment.upper) for moment in moments if moment.upper < np.inf))
+        most = max([0.0, *(float(moment.upper) for moment in moments if moment.upper < np.inf)])
         rest = NONE
         if self.lost.upper > 0:
             rest = self.lost * exp(power * log(1.0 - Bounds.exact(probability)) - most)

@@ -87,3 +87,8 @@ def test_reverse_infinite_losses_and_range_are_those_of_the_parts(name):
         assert low <= one.loss_range(1e-9)[0] and one.loss_range(1e-9)[1] <= high
     assert found.supremum.lower == np.inf and not found.attained
     assert np.allclose(found.cumulants(np.array([2.0]))[0], found.log_mixture_moment(1.0, 2.0).upper, rtol=1e-3)
+
+
+def test_moments_beyond_the_floats_of_every_part_are_infinite():
+    found = pair((0.5, gaussian(1e150)), (0.5, gaussian(2e150))).log_mixture_moment(1.0, 1e100)
+    assert found.upper == np.inf
