@@ -60,7 +60,9 @@ class BallsInBinsRenyi(RenyiBound):
     times: int
 
     def divergence(self, order: float) -> float:
-        """Bound D_order(with ‖ without) and D_order(without ‖ with) from above, for order > 1."""
+        """Bound D_order(with ‖ without) and D_order(without ‖ with) from above, for order > 1; inf at inf."""
+        if math.isinf(order):
+            return math.inf
         return max(with_against_without(self.remove, self.times, order), self._reversed(order))
 
     def _reversed(self, order: float) -> float:

@@ -96,3 +96,7 @@ def test_what_may_give_the_record_away_has_no_finite_divergence():
     step = ApproximateDP(epsilon=1.0, delta=1e-3, adjacency="zero_out")
     pair = step.pairs(ZERO_OUT)["remove"]
     assert with_against_without(pair, 4, 2.0) == without_against_with(pair, 4, 2.0) == math.inf
+
+
+def test_no_bound_is_known_at_the_infinite_order():
+    assert run(Gaussian(noise_multiplier=1.0), 2).renyi(ZERO_OUT).divergence(math.inf) == math.inf
