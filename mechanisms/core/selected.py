@@ -14,8 +14,8 @@ from mechanisms.core.renyi import RenyiBound, log_gain
 from mechanisms.core.renyi_steps import RenyiSteps, divergences
 from mechanisms.core.stopping import Stopping
 
-PLACES = np.arange(-30.0, 61.0)  # thirds of octaves of α − 1
-REFINEMENTS, FINER = 4, 4.0
+PLACES = np.arange(-12.0, 43.0)  # thirds of octaves of α − 1: from 1/16 to 2^14
+REFINEMENTS, FINER = 3, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

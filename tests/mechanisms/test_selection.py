@@ -13,7 +13,9 @@ from accountant import compute_epsilon
 from mechanisms import (
     ZCDP,
     Adjacency,
+    Allocated,
     ApproximateDP,
+    BallsInBins,
     Compose,
     Gaussian,
     Group,
@@ -214,6 +216,12 @@ def test_sampled_training_is_priced_by_both_its_directions():
     plain = compute_epsilon(training, delta=1e-5, accountant="rdp")
     tuned = compute_epsilon(Selection(training, LAWS[1]), delta=1e-5)
     assert plain < tuned < 3 * plain
+
+
+def test_runs_over_balls_in_bins_are_priced():
+    training = Allocated(Repeat(Gaussian(noise_multiplier=2.0), 3), BallsInBins())
+    plain = compute_epsilon(training, delta=1e-5, accountant="rdp")
+    assert plain < compute_epsilon(Selection(training, LAWS[0]), delta=1e-5) < 3 * plain
 
 
 def test_other_accountants_say_who_takes_it():
