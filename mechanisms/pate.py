@@ -10,6 +10,7 @@ not part of the data, never by position in what is left.
 Learning from Private Training Data. ICLR 2017. arXiv:1610.05755.
 [PSMRTE18] N. Papernot, S. Song, I. Mironov, A. Raghunathan, K. Talwar, Ú. Erlingsson. Scalable Private Learning with
 PATE. ICLR 2018. arXiv:1802.08908.
+[ST22] A. Smith, A. Thakurta. Fully Adaptive Composition for Gaussian Differential Privacy. 2022. arXiv:2210.17520.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class VoteThreshold(Mechanism):
     """Tell whether the largest count, under Gaussian noise, reaches a threshold             [PSMRTE18].
 
     The first half of `ConfidentGNMax`, for runs that stop after so many answers: at most k answers to n queries are
-    Compose((Repeat(VoteThreshold(...), n), Repeat(GNMax(...), k))), whichever queries they turn out to be.
+    Compose((Repeat(VoteThreshold(...), n), Repeat(GNMax(...), k))), whichever queries they turn out to be: Gaussians of
+    a fixed sum of squared shifts may come in any order that the answers decide [ST22].
 
     Args:
         threshold: T, in votes; public.

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -266,6 +267,12 @@ def test_impossible_counts_are_refused_without_naming_them(mechanism):
 def test_it_goes_to_json_and_back(mechanism):
     assert from_json(to_json(Repeat(mechanism, 3))) == Repeat(mechanism, 3)
     assert eval(repr(mechanism), {kind.__name__: kind for kind in map(type, ALL)}) == mechanism
+
+
+def test_their_golden_file_loads_for_ever():
+    golden = Path(__file__).resolve().parents[1] / "reference" / "process_v1_votes.json"
+    votes, threshold, confident, laplace = ALL
+    assert from_json(golden.read_text()) == Compose((Repeat(confident, 640), threshold, votes, laplace))
 
 
 @pytest.mark.parametrize("scale", [-1e-9, math.inf, *NO_REALS], ids=repr)

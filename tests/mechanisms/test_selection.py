@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import mpmath as mp
 import numpy as np
@@ -242,6 +243,14 @@ def test_it_goes_to_json_and_back(law):
     assert eval(repr(process.parts[0]), names) == process.parts[0]
 
 
+def test_its_golden_file_loads_for_ever():
+    stated = Selection(PureDP(epsilon=0.5, adjacency="add_remove"), PoissonRuns(runs=10.0))
+    logarithmic = TruncatedNegativeBinomial(eta=0.0, gamma=0.1)
+    several = Compose((Selection(Repeat(Gaussian(noise_multiplier=4.0), 3), logarithmic), stated))
+    golden = Path(__file__).resolve().parents[1] / "reference" / "process_v1_selection.json"
+    assert from_json(golden.read_text()) == several
+
+
 @pytest.mark.parametrize("runs", [10, 1.0, None, "geometric", TruncatedNegativeBinomial])
 def test_a_fixed_number_of_runs_is_refused(runs):
     with pytest.raises(InvalidParameter, match="A fixed number of runs has no such bound"):
@@ -318,47 +327,6 @@ def test_the_selected_outcome_has_the_exact_law():
         counts[Selection(Gaussian(noise_multiplier=1.0), law).release(run, randomness=source)[1]] += 1
     expected = [1000 * float(mass) for mass in best_of(law, masses)[:3]]
     assert sum((seen - mean) ** 2 / mean for seen, mean in zip(counts, expected, strict=True)) < 18.4  # 1e-4
-
-
-# Laws
-
-
-@pytest.mark.parametrize("eta", [-1.0, -2.0, math.nan, math.inf, "1", None])
-def test_what_is_no_eta_is_refused(eta):
-    with pytest.raises(InvalidParameter, match="TruncatedNegativeBinomial: eta must"):
-        TruncatedNegativeBinomial(eta=eta, gamma=0.5)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 1.0, -0.1, 10, math.nan, "0.1", True])
-def test_what_is_no_gamma_is_refused(gamma):
-    with pytest.raises(InvalidParameter, match="TruncatedNegativeBinomial: gamma must"):
-        TruncatedNegativeBinomial(eta=1.0, gamma=gamma)
-
-
-@pytest.mark.parametrize("runs", [-1.0, math.inf, math.nan, "3", None])
-def test_what_is_no_mean_number_of_runs_is_refused(runs):
-    with pytest.raises(InvalidParameter, match="PoissonRuns: runs must"):
-        PoissonRuns(runs=runs)
-    with pytest.raises(InvalidParameter, match="TruncatedNegativeBinomial: mean must"):
-        TruncatedNegativeBinomial.of_mean(runs, eta=0.0)
-
-
-@given(st.floats(-0.999, 50.0), st.floats(1e-300, 1 - 2.0**-53))
-def test_the_mean_is_enclosed(eta, gamma):
-    law = TruncatedNegativeBinomial(eta=eta, gamma=gamma)
-    with mp.workdps(400):
-        e, g = mp.mpf(eta), mp.mpf(gamma)
-        truth = (1 - g) / g / -mp.log(g) if e == 0 else e * (1 - g) / (g * (1 - g**e))
-        truth = (1 / g - 1) / -mp.log(g) if e == 0 else truth
-        assert mp.mpf(law.log_mean.lower) <= mp.log(truth) * (1 + mp.mpf("1e-300")) + mp.mpf("1e-300")
-        assert mp.log(truth) <= mp.mpf(law.log_mean.upper)
-        assert law.log_mean.width <= 1e-7 + 1e-12 * law.log_mean.upper
-
-
-@pytest.mark.parametrize(("mean", "eta"), [(10, 1.0), (10, 0.0), (100, 0.5), (1.5, -0.5), (1000, 7.0)])
-def test_a_law_is_found_by_its_mean(mean, eta):
-    law = TruncatedNegativeBinomial.of_mean(mean, eta=eta)
-    assert law.mean.lower * (1 - 1e-9) <= mean <= law.mean.upper * (1 + 1e-9)
 
 
 def test_every_adjacency_is_that_of_the_run():

@@ -11,8 +11,8 @@ import pytest
 
 from accountant import compute_epsilon
 from mechanisms import ZCDP, Compose, DiscretePair, Gaussian
-from mechanisms.core.smooth_sensitivity import Walk
 from mechanisms.core.stopping import PoissonRuns, Stopping, TruncatedNegativeBinomial
+from mechanisms.core.vote_walk import Walk
 from mechanisms.selection import Selection
 from tests.accountant.published.entries import Entry, check, words
 

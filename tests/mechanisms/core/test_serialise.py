@@ -31,7 +31,8 @@ from mechanisms import (
     from_json,
     to_json,
 )
-from mechanisms.core.serialise import NODES, SCHEMES
+from mechanisms.core.serialise import NODES, SCHEMES, STOPPING
+from mechanisms.selection import Selection
 from tests.strategies import any_processes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "reference" / "process_v1.json"
@@ -101,7 +102,7 @@ def test_the_golden_file_of_concentrated_guarantees_loads_for_ever():
 
 def test_the_golden_files_hold_every_kind_of_node():
     text = "".join(path.read_text() for path in sorted(GOLDEN.parent.glob("process_v1*.json")))
-    for kind in (*NODES, *SCHEMES, *available().values()):
+    for kind in (*NODES, *SCHEMES, *STOPPING, Selection, *available().values()):
         assert f'"type": "{kind.__name__}"' in text, f"add {kind.__name__} to a golden file of its own"
 
 

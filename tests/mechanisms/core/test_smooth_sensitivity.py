@@ -11,11 +11,11 @@ from mechanisms import InvalidParameter, KeyedSource, UnsupportedProcess
 from mechanisms.core.process import Process
 from mechanisms.core.smooth_sensitivity import (
     ReleasedRenyi,
-    Walk,
     release_cost,
     release_divergence,
     smoothed,
 )
+from mechanisms.core.vote_walk import Walk
 from mechanisms.core.votes import GaussianVotes
 from mechanisms.pate import ConfidentGNMax, GNMax, LNMax
 
