@@ -113,7 +113,7 @@ class DiscreteGaussian(Mechanism):
 
         >>> from mechanisms import KeyedSource
         >>> DiscreteGaussian(noise_multiplier=2.0).release(10, sensitivity=1, randomness=KeyedSource(0))
-        8
+        9
         """
         check_sensitivity("DiscreteGaussian", self.sensitivity, sensitivity)
         sigma = Fraction(self.noise_multiplier) * self.sensitivity
@@ -149,8 +149,8 @@ class DiscreteGaussianPair(DominatingPair):
         attained: whether named neighbours have this pair.
 
     >>> pair = DiscreteGaussianPair(sigma=Bounds.exact(1.0), shift=1, attained=True)
-    >>> float(pair.delta(Bounds.exact(1.0)).upper)
-    0.0
+    >>> bool(pair.delta(Bounds.exact(1.0)).contains(0.14135133940562))
+    True
     """
 
     sigma: Bounds
@@ -177,20 +177,20 @@ class DiscreteGaussianPair(DominatingPair):
 
     def _test(self, epsilon: Array) -> Bounds:
         """Enclose δ, shape (n,). The loss of an integer that rounding may have put on the wrong side is nearly ε."""
-        cuts, error = self._cuts(epsilon)
-        law, s = self._law, float(self.shift)
-        log_p, log_q = law.log_tail(cuts + 1.0 - s), law.log_tail(cuts + 1.0)
-        seen = np.isfinite(epsilon) & np.isfinite(log_p.lower)
-        some = Bounds.exact(np.where(seen, epsilon, 0.0))
-        found = exp(log_sub_exp(where(seen, log_p, -some), some + where(seen, log_q, -some)))
-        place, width = epsilon * (self._middle**2 / s) + 0.5 * s, error * (self._middle**2 / s)
-        near = np.where(place - cuts <= width, law.log_tail(cuts - s).upper, log_p.upper)
-        close = (place - cuts <= width) | (cuts + 1.0 - place <= width)
-        upper = np.where(seen, found.upper, exp(log_p).upper)
-        with np.errstate(under="ignore"):
-            doubt = np.where(close, 2.0 * error * np.exp(near), 0.0)
-        ends = np.where(seen, found.lower, 0.0), np.where(np.isinf(epsilon), 0.0, upper + 2.0 * doubt)
-        return Bounds(lower=np.clip(ends[0], 0.0, 1.0), upper=np.clip(ends[1], 0.0, 1.0))
+        here = np.isfinite(epsilon)
+        at = np.where(here, epsilon, 0.0)
+        cuts, error = self._cuts(at)
+        law, s, scale = self._law, float(self.shift), self._middle**2 / self.shift
+        log_p, log_q = law.log_tail(cuts + 1.0 - s), Bounds.exact(at) + law.log_tail(cuts + 1.0)
+        known = np.isfinite(log_p.lower)  # else P's tail is too small for a float, and all there is
+        none = Bounds.exact(np.zeros_like(at))
+        found = exp(log_sub_exp(where(known, log_p, none), where(known, log_q, none)))
+        beyond = at * scale + 0.5 * s - cuts  # in [0, 1), of the way to the next integer
+        low, high = beyond <= error * scale, beyond >= 1.0 - error * scale
+        tail = exp(where(low, law.log_tail(cuts - s), log_p)).upper
+        upper = np.where(known, found.upper, exp(log_p).upper) + np.where(low | high, 4.0 * error * tail, 0.0)
+        lower = np.where(known & here, found.lower, 0.0)
+        return Bounds(lower=np.clip(lower, 0.0, 1.0), upper=np.where(here, np.clip(upper, 0.0, 1.0), 0.0))
 
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:
         """Masses of the runs of integers whose losses lie between the edges; Q's at most e^{−edge} of P's."""

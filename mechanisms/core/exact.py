@@ -238,8 +238,8 @@ def exp_digits(exponent: Fraction, bits: int) -> tuple[int, int]:
         prec=precision, rounding=decimal.ROUND_HALF_EVEN, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX
     )
     rounded = context.divide(decimal.Decimal(exponent.numerator), decimal.Decimal(exponent.denominator))
-    value = context.exp(-rounded)  # both are off by half a unit of their last digit at most
-    slack = Fraction(2 * bits + 2, 10 ** (precision - 1))  # relative: exponent 10^(1 - precision), and as much again
+    value = context.exp(rounded.copy_negate())  # `-rounded` would round it to the precision of the thread
+    slack = Fraction(2 * bits + 2, 10 ** (precision - 1))  # relative; each is off by half a unit of its last digit
     scaled = Fraction(value) * 2**bits
     return math.floor(scaled * (1 - slack)), math.floor(scaled * (1 + slack)) + 1
 

@@ -50,7 +50,8 @@ def log_lattice_moments(law: LatticeNormal, shift: int, q: float, powers: Array)
         added = _added(law, shift, q, float(powers[i]))
         if added is not None:
             lower[i], upper[i] = max(lower[i], float(added.lower)), min(upper[i], float(added.upper))
-    return Bounds(lower=lower, upper=upper)
+    plain = (powers == 0.0) | (powers == 1.0)
+    return Bounds(lower=np.where(plain, 0.0, lower), upper=np.where(plain, 0.0, upper))
 
 
 def tilted(law: LatticeNormal, shift: int, powers: Array) -> tuple[Array, Array]:
