@@ -32,6 +32,7 @@ from mechanisms.core.renyi import LinearDivergence
 
 LARGEST_SIGMA, LARGEST_SHIFT = 2.0**45, 2**50  # up to which all integers that matter are floats
 MOST_MU = 1000.0  # s/σ, beyond which nothing is counted as protected
+FAR = 1e200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +178,7 @@ class DiscreteGaussianPair(DominatingPair):
 
     def _test(self, epsilon: Array) -> Bounds:
         """Enclose δ, shape (n,). The loss of an integer that rounding may have put on the wrong side is nearly ε."""
-        here = np.isfinite(epsilon)
+        here = epsilon < FAR  # beyond, where the law has no mass that a float could tell from 0
         at = np.where(here, epsilon, 0.0)
         cuts, error = self._cuts(at)
         law, s, scale = self._law, float(self.shift), self._middle**2 / self.shift
@@ -188,9 +189,14 @@ class DiscreteGaussianPair(DominatingPair):
         beyond = at * scale + 0.5 * s - cuts  # in [0, 1), of the way to the next integer
         low, high = beyond <= error * scale, beyond >= 1.0 - error * scale
         tail = exp(where(low, law.log_tail(cuts - s), log_p)).upper
-        upper = np.where(known, found.upper, exp(log_p).upper) + np.where(low | high, 4.0 * error * tail, 0.0)
-        lower = np.where(known & here, found.lower, 0.0)
-        return Bounds(lower=np.clip(lower, 0.0, 1.0), upper=np.where(here, np.clip(upper, 0.0, 1.0), 0.0))
+        upper = np.where(known, found.upper, exp(log_p).upper) + np.where(
+            low | high, np.minimum(4.0 * error, 1.0) * tail, 0.0
+        )
+        least = np.where(np.isinf(epsilon), 0.0, 1e-300)
+        return Bounds(
+            lower=np.clip(np.where(known & here, found.lower, 0.0), 0.0, 1.0),
+            upper=np.where(here, np.clip(upper, 0.0, 1.0), least),
+        )
 
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:
         """Masses of the runs of integers whose losses lie between the edges; Q's at most e^{−edge} of P's."""
