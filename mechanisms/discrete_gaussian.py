@@ -204,13 +204,8 @@ class DiscreteGaussianPair(DominatingPair):
         law, s = self._law, float(self.shift)
         p = law.runs(cuts, s, np.zeros_like(scale), s)
         q = law.runs(cuts, 0.0, scale, s)
-        with np.errstate(over="ignore"):
-            most = (
-                p.upper
-                * np.exp(np.minimum(scale - edges[:-1] + 2.0 * error[:-1], 700.0))
-                * (1.0 + 16.0 * UNIT_ROUNDOFF)
-            )
-        tight = np.where(scale - edges[:-1] < 690.0, np.minimum(q.upper, np.maximum(most, q.lower)), q.upper)
+        most = exp(Bounds.exact(scale) - edges[:-1] + 2.0 * error[:-1]) * p
+        tight = np.maximum(np.minimum(q.upper, most.upper), q.lower)
         return LossBins(p=p, q=Bounds(lower=q.lower, upper=tight), edge_error=error)
 
     def loss_range(self, tail: float) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mechanisms.core.bounds import Array, Bounds, exp, log, log1p, log_ndtr, sqrt, where
+from mechanisms.core.bounds import Array, Bounds, exp, log, log1p, log_ndtr, sqrt, up, where
 from mechanisms.core.normal_masses import interval_masses
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
@@ -69,13 +69,17 @@ class LatticeNormal:
             scale: shape (n,).
             near: another integer around which masses are added with their digits, however small they are.
         """
+        some = cuts[1:] > cuts[:-1]  # of very many bins there may be few that hold an integer
+        if not np.any(some):
+            return Bounds.exact(np.zeros_like(scale))
+        held = np.append(cuts[:-1][some], cuts[1:][some][-1]) - centre
         if self.sigma.upper > MOST_ADDED:
-            return self._rounded(cuts - centre, scale)
-        reach = _reach(self.sigma)
-        windows = [(-reach, reach)]
-        if near > centre:
-            windows.append((max(reach + 1.0, near - centre - reach), near - centre + reach))
-        return self._added(cuts - centre, scale, windows)
+            found = self._rounded(held, scale[some])
+        else:
+            found = self._added(held, scale[some], near - centre)
+        lower, upper = np.zeros_like(scale), np.zeros_like(scale)
+        lower[some], upper[some] = found.lower, found.upper
+        return Bounds(lower=lower, upper=upper)
 
     def log_theta(self, x: Array) -> Bounds:
         """Enclose log(Σ e^{−(k − x)²/2σ²} / Σ e^{−k²/2σ²}) at 0 <= x <= 1/2, shape (n,)."""
@@ -99,47 +103,45 @@ class LatticeNormal:
         ratio = exp(-(2.0 * Bounds.exact(k) + 1.0) / (2.0 * self.sigma * self.sigma))
         return Bounds(lower=mass.lower, upper=(mass - log1p(-ratio.clip(0.0, 1.0))).upper)
 
-    def _added(self, cuts: Array, scale: Array, windows: list[tuple[float, float]]) -> Bounds:
-        """Add the masses in the windows one by one; what lies outside them is less than twice the outer tail."""
-        lower, upper, seen = np.zeros_like(scale), np.zeros_like(scale), np.zeros_like(scale)
-        for least, most in windows:
+    def _added(self, cuts: Array, scale: Array, near: float) -> Bounds:
+        """Add the masses around 0 and `near` one by one; what lies elsewhere is less than twice the outer tail."""
+        reach, size = _reach(self.sigma), len(scale)
+        lower, upper, seen = np.zeros(size), np.zeros(size), np.zeros(size)
+        for least, most in ((-reach, reach), (max(reach + 1.0, near - reach), near + reach)):
             first, last = np.maximum(cuts[:-1] + 1.0, least), np.minimum(cuts[1:], most)
             count = np.maximum(last - first + 1.0, 0.0).astype(np.int64)
-            owner = np.repeat(np.arange(len(count)), count)
+            owner = np.repeat(np.arange(size), count)
             k = first[owner] + (np.arange(len(owner)) - (np.cumsum(count) - count)[owner])
             terms = exp(self.log_mass(k) + scale[owner])
-            lower += np.bincount(owner, terms.lower, minlength=len(count))
-            upper += np.bincount(owner, terms.upper, minlength=len(count))
+            lower += np.bincount(owner, terms.lower, minlength=size)
+            upper += np.bincount(owner, terms.upper, minlength=size)
             seen += count
         total = Bounds(lower=lower, upper=upper).inflate((2.0 * seen + 4.0) * UNIT_ROUNDOFF)
-        outside = math.log(2.0) + self._log_outer_tail(np.array([_reach(self.sigma) + 1.0]))
-        cut = np.subtract(cuts[1:], cuts[:-1], where=cuts[1:] > cuts[:-1], out=np.zeros_like(scale)) > seen
-        more = (total + exp(scale + outside)).upper
-        return Bounds(
-            lower=np.maximum(total.lower, 0.0), upper=np.where(cut, more, np.where(seen > 0, total.upper, 0.0))
-        )
+        outside = exp(Bounds.exact(scale) + math.log(2.0) + self._log_outer_tail(np.array([reach + 1.0]))).upper
+        cut = cuts[1:] - cuts[:-1] > seen
+        return Bounds(lower=np.maximum(total.lower, 0.0), upper=up(total.upper + np.where(cut, outside, 0.0)))
 
     def _rounded(self, cuts: Array, scale: Array) -> Bounds:
-        """Take the masses of the rounded normal, bins without integers left out.
+        """Take the masses of the rounded normal.
 
         An edge z is off by a few u |z|. On a bin of width w whose end nearer to 0 is a, the density is at most
         5 max(1/w, 1 + |a|) times the bin's mass; what lies beyond the larger of 2 |a| and 64 is no part to speak of.
         """
-        lower, upper, some = np.zeros_like(scale), np.zeros_like(scale), cuts[1:] > cuts[:-1]
-        tau, weight = self._tau, scale[some]
-        z = (np.concatenate([cuts[:-1][some], cuts[-1:]]) + 0.5) / tau.lower
+        tau = self._tau
+        z = (cuts + 0.5) / tau.lower
         ends = np.abs(np.stack([z[:-1], z[1:]]))
         near = np.where(z[:-1] * z[1:] > 0, np.min(ends, axis=0), 0.0)
         far = np.minimum(np.max(ends, axis=0), np.maximum(2.0 * near, 64.0))
-        with np.errstate(invalid="ignore"):
-            steep = np.maximum(1.0 / np.diff(z), 1.0 + near)
+        steep = np.maximum(1.0 / np.diff(z), 1.0 + near)
         slip = 20.0 * UNIT_ROUNDOFF * far * steep + 2.0 * tau.width / tau.lower * (1.0 + far * far)
         known = near <= FAR
-        masses = self._share * interval_masses(z, 0.0, weight, 0.0).inflate(np.where(known, np.minimum(slip, 0.5), 0.0))
+        masses = self._share * interval_masses(z, 0.0, scale, 0.0).inflate(np.where(known, np.minimum(slip, 0.5), 0.0))
         most = (masses * exp(self._bend(np.where(known, far, 0.0)))).upper
-        least = exp(Bounds.exact(weight) - 0.49 * np.minimum(near, 1e100) ** 2).upper
-        lower[some], upper[some] = np.where(known, np.maximum(masses.lower, 0.0), 0.0), np.where(known, most, least)
-        return Bounds(lower=lower, upper=upper)
+        least = exp(Bounds.exact(scale) - 0.49 * np.minimum(near, 1e100) ** 2).upper
+        return Bounds(
+            lower=np.where(known, np.maximum(masses.lower, 0.0), 0.0),
+            upper=np.where(known, most, np.maximum(least, 0.0)),
+        )
 
     def _log_rounded_tail(self, k: Array) -> Bounds:
         """log Φ(−(k − 1/2)/τ) and what rounding adds; beyond twice that distance there is nothing to speak of."""
