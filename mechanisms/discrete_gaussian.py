@@ -137,7 +137,7 @@ class DiscreteGaussian(Mechanism):
                 "Use accountant='rdp' or accountant='zcdp'."
             )
         sigma = Bounds.exact(self.noise_multiplier) * float(self.sensitivity)
-        return DiscreteGaussianPair(sigma=sigma, shift=movement, attained=True)
+        return DiscreteGaussianPair(sigma=sigma, shift=movement, attained=True, dimension=self.dimension)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +148,7 @@ class DiscreteGaussianPair(DominatingPair):
         sigma: enclosure of σ.
         shift: s >= 1.
         attained: whether named neighbours have this pair.
+        dimension: of the query: in several, records of a group may move several coordinates.
 
     >>> pair = DiscreteGaussianPair(sigma=Bounds.exact(1.0), shift=1, attained=True)
     >>> bool(pair.delta(Bounds.exact(1.0)).contains(0.14135133940562))
@@ -157,6 +158,7 @@ class DiscreteGaussianPair(DominatingPair):
     sigma: Bounds
     shift: int
     attained: bool
+    dimension: int = 1
 
     @property
     def supremum(self) -> Bounds:
@@ -238,10 +240,10 @@ class DiscreteGaussianPair(DominatingPair):
         """Return the pair of movement size · s: so far do that many records move a query, if they all agree.
 
         Raises:
-            UnsupportedProcess: where that is too far to be computed.
+            UnsupportedProcess: where that is too far to be computed, and in several dimensions.
         """
         shift = self.shift * size
-        if shift > LARGEST_SHIFT or shift > MOST_MU * self.sigma.lower:
+        if self.dimension > 1 or shift > LARGEST_SHIFT or shift > MOST_MU * self.sigma.lower:
             return DominatingPair.group(self, size)
         return DiscreteGaussianPair(sigma=self.sigma, shift=shift, attained=self.attained)
 

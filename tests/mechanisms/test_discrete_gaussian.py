@@ -1,6 +1,7 @@
 """The discrete Gaussian: its pair against sums at 60 digits, compositions against convolutions, exact releases."""
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -162,7 +163,10 @@ def test_the_movement_follows_from_the_sensitivity_and_the_adjacency(adjacency):
 
 def test_several_dimensions_have_a_pair_only_where_one_coordinate_moves():
     wide = DiscreteGaussian(noise_multiplier=2.0, dimension=10)
-    assert wide.pairs(ADD_REMOVE) == DiscreteGaussian(noise_multiplier=2.0).pairs(ADD_REMOVE)
+    pair = wide.pairs(ADD_REMOVE)["add"]
+    assert replace(pair, dimension=1) == DiscreteGaussian(noise_multiplier=2.0).pairs(ADD_REMOVE)["add"]
+    with pytest.raises(UnsupportedProcess, match="no pair for groups of records is known"):
+        pair.group(2)  # who may move two coordinates by one each
     for refused, adjacency in (
         (wide, REPLACE_ONE),
         (DiscreteGaussian(noise_multiplier=1.0, sensitivity=2, dimension=2), ADD_REMOVE),
