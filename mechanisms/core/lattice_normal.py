@@ -137,7 +137,7 @@ class LatticeNormal:
         known = near <= FAR
         masses = self._share * interval_masses(z, 0.0, scale, 0.0).inflate(np.where(known, np.minimum(slip, 0.5), 0.0))
         most = (masses * exp(self._bend(np.where(known, far, 0.0)))).upper
-        least = exp(Bounds.exact(scale) - 0.49 * np.minimum(near, 1e100) ** 2).upper
+        least = exp(Bounds.exact(scale) - 0.49 * np.minimum(near, 1e100) ** 2).upper  # 0.01 near² pays for the rest
         return Bounds(
             lower=np.where(known, np.maximum(masses.lower, 0.0), 0.0),
             upper=np.where(known, most, np.maximum(least, 0.0)),
