@@ -158,7 +158,7 @@ def _gaussian_candidates(source: Source, stream: str, variance: Fraction, n: int
     least, most = FLOAT_VARIANCES
     exponents = np.full(len(drawn), math.nan)
     if drawn.dtype != object and least <= variance <= most:
-        sigma = math.sqrt(float(variance))
+        sigma = math.sqrt(float(variance))  # γ is off by 4 (|Y|/σ + 1)² 2^-53 at most: 2^-40 where e^-γ > 1e-280
         with np.errstate(over="ignore"):
             exponents = 0.5 * (np.abs(drawn) / sigma - sigma / t) ** 2
     return drawn[exp_coins(source, stream, exponents, lambda i: _gaussian_exponent(int(drawn[i]), variance, t))]

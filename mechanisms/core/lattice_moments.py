@@ -69,7 +69,7 @@ def tilted(law: LatticeNormal, shift: int, powers: Array) -> tuple[Array, Array]
 
 
 def _log_whole_moments(law: LatticeNormal, shift: int, powers: Array) -> Bounds:
-    """t (t − 1) μ²/2 + log(Θ(ts)/Θ(0)); Θ falls from 0 to 1/2 and is even."""
+    """t (t − 1) μ²/2 + log(Θ(ts)/Θ(0)); Θ is even and falls from 0 to 1/2, as each factor of Jacobi's product does."""
     t, mu = Bounds.exact(powers), float(shift) / law.sigma
     moved = np.fmod(powers, 1.0) * float(shift)
     doubt = 2.0 * UNIT_ROUNDOFF * np.abs(moved)
