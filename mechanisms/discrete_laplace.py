@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mechanisms.core import validate
-from mechanisms.core.bounds import Array, Bounds, exp, expm1
+from mechanisms.core.bounds import Array, Bounds, down, exp, expm1
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.exact import discrete_laplace
 from mechanisms.core.integers import check_sensitivity, noisy_integers
@@ -142,4 +142,4 @@ class DiscreteLaplace(Mechanism):
 
 def _float(whole: int) -> float:
     """Return a float that is at most `whole`, and near it."""
-    return math.nextafter(float(min(whole, 2**1000)), 0.0)
+    return float(down(float(min(whole, 2**1000))))

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import mpmath as mp
 import numpy as np
@@ -17,9 +18,11 @@ from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.lattice_normal import LatticeNormal
 from mechanisms.core.serialise import from_json, to_json
 from mechanisms.discrete_gaussian import DiscreteGaussian, DiscreteGaussianPair
+from mechanisms.discrete_laplace import DiscreteLaplace
 from tests.contracts.coarse import profile
 from tests.strategies import ADD_REMOVE, REPLACE_ONE
 
+GOLDEN = Path(__file__).resolve().parents[1] / "reference" / "process_v1_discrete.json"
 CASES = [(1.0, 1), (10 / 3, 3), (0.3, 2), (5.5, 1), (0.05, 1), (2.0, 7)]
 EPSILONS = [0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 20.0, 100.0, 1e4]
 
@@ -202,6 +205,15 @@ def test_it_survives_json():
     one = DiscreteGaussian(noise_multiplier=0.1, sensitivity=np.int64(3), dimension=2)
     assert from_json(to_json(Repeat(one, 3))) == Repeat(one, 3)
     assert type(one.sensitivity) is int
+
+
+def test_the_golden_file_of_discrete_noise_loads_for_ever():
+    assert from_json(GOLDEN.read_text()) == Compose(
+        (
+            DiscreteGaussian(noise_multiplier=0.1, sensitivity=3, dimension=2),
+            DiscreteLaplace(noise_multiplier=0.1, sensitivity=3),
+        )
+    )
 
 
 @pytest.mark.parametrize("multiplier", [-1.0, math.inf, math.nan, "1", None, True])
