@@ -92,6 +92,42 @@ def test_no_exact_output_law_exceeds_the_claim(seed):
         assert np.all(deltas(p, q, w) <= claim * (1 + 1e-3) + 3e-4), direction
 
 
+def worst(epsilon, mu, ratio, *, slopes, added):
+    """The largest P(S) − e^ε Q(S) that any movement within its bounds gives, by dynamic programming over (t, m).
+
+    φ(t) belongs to the law without the record, φ(t + m(t)) (1 + m'(t)) to that with it, 0 <= m' <= κ, m in [−μ, μ] or,
+    of one sign, in [0, μ]; the sets S are unions of cells, so that the result is a lower end of the supremum.
+    """
+    width = 0.02 if ratio < 1 else 0.01
+    least = -mu if slopes == "two_signed" else 0.0
+    m = least + ratio * width * np.arange(round((mu - least) / (ratio * width)) + 1)
+    best = np.zeros(len(m))
+    for t in np.arange(-9, 9, width)[::-1]:
+        plain = special.ndtr(t + width) - special.ndtr(t)
+
+        def gain(start, stop, t=t, plain=plain):
+            with_it = special.ndtr(t + width + stop) - special.ndtr(t + start)
+            p, q = (plain, with_it) if added else (with_it, plain)
+            return np.maximum(0.0, p - math.exp(epsilon) * q)
+
+        stay, rise = gain(m, m) + best, gain(m[:-1], m[1:]) + best[1:]
+        best = np.append(np.maximum(stay[:-1], rise), stay[-1])
+    return float(best.max())
+
+
+@pytest.mark.parametrize("slopes", ["one_signed", "two_signed"])
+@pytest.mark.parametrize(("mu", "ratio"), [(0.2, 0.1), (0.2, 2.0), (1.0, 0.5)])
+@pytest.mark.parametrize("epsilon", [0.1, 0.7])
+def test_no_movement_within_its_bounds_exceeds_the_claim(epsilon, mu, ratio, slopes):
+    pairs = step(1 / mu, ratio, slopes).pairs(Adjacency.ADD_REMOVE)
+    claim = {name: float(pair.delta(Bounds.exact(epsilon)).upper) for name, pair in pairs.items()}
+    removed = worst(epsilon, mu, ratio, slopes=slopes, added=False)
+    assert removed <= claim["remove"] + 1e-12
+    added = worst(epsilon, mu, ratio, slopes=slopes, added=True)
+    assert added <= claim["add"] + 1e-12
+    assert removed >= 0.05 * claim["remove"] and added >= (0.95 if slopes == "one_signed" else 0.5) * claim["add"]
+
+
 def test_named_neighbours_come_near_the_claim():
     # An added record far on the flat side of its loss moves b by L; no smaller claim is true for ε >= 0.2.
     noise, ratio = 4.5, 1.6
