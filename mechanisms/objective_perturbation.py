@@ -51,6 +51,9 @@ from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 
 SLOPES = ("one_signed", "two_signed")
+LEAST_SHIFT = 1e-12  # a larger μ bounds the loss too, and of a smaller one floats can't tell the bins
+LARGEST_SHIFT, LARGEST_OFFSET = 1e6, 500.0
+"""μ and log(1 + κ) beyond which nothing is claimed: losses would leave the floats that their masses are kept in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,8 @@ class ObjectivePerturbation(Mechanism):
         curvature_ratio: κ = β/Λ >= 0, the bound of one record's second derivative ÷ that of the strong convexity.
         slopes: "one_signed" if f_i' has the same sign everywhere (logistic loss), else "two_signed".
 
-    Guarantees: dominating pairs under every adjacency, none of them attained, so that lower ends are 0.
+    Guarantees: dominating pairs under every adjacency, none of them attained, so that lower ends are 0. Noise below a
+    millionth of L, or κ beyond e^500, is taken as no protection at all.
 
     Raises:
         InvalidParameter: if a value breaks its rule.
@@ -109,7 +113,7 @@ class ObjectivePerturbation(Mechanism):
 
 
 def _pair(shift: Bounds, offset: Bounds, law: str) -> DominatingPair:
-    if math.isinf(shift.upper):
+    if shift.upper > LARGEST_SHIFT or offset.upper > LARGEST_OFFSET:
         one = Bounds.exact(1.0)
         return DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=False)
-    return LossBoundPair(shift=shift, offset=offset, law=law)
+    return LossBoundPair(shift=shift.clip(LEAST_SHIFT, math.inf), offset=offset, law=law)

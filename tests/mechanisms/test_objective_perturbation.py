@@ -181,11 +181,21 @@ def test_it_survives_json_and_has_one_meaning_of_its_parts():
     assert not any(pair.attained for pair in step().pairs(Adjacency.ADD_REMOVE).values())
 
 
-@pytest.mark.parametrize("noise", [0.0, 5e-324, 1e-310])
-def test_without_noise_nothing_is_protected(noise):
+@pytest.mark.parametrize(("noise", "ratio"), [(0.0, 0.1), (5e-324, 0.1), (1e-150, 0.0), (5.0, 1.7e308)])
+def test_without_noise_or_curvature_to_speak_of_nothing_is_claimed(noise, ratio):
     for adjacency in Adjacency:
-        for pair in step(noise).pairs(adjacency).values():
-            assert pair.infinite_mass.lower == 1.0 and not pair.attained
+        for direction, pair in step(noise, ratio).pairs(adjacency).items():
+            if noise < 1 or direction != "add":
+                assert pair.infinite_mass.lower == 1.0 and not pair.attained
+        assert compute_epsilon(step(noise, ratio), delta=1e-6, adjacency=adjacency.value) == math.inf
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e8, 1.7e308])
+@pytest.mark.parametrize("ratio", [5e-324, 1e100])
+def test_extreme_parameters_are_priced_without_a_warning(noise, ratio):
+    for accountant in ("tightest", "rdp", "prv"):
+        found = compute_epsilon(step(noise, ratio, "two_signed"), delta=1e-6, accountant=accountant)
+        assert found >= 0 and (ratio < 1 or found >= 0.99 * math.log1p(ratio))
 
 
 @pytest.mark.parametrize(
