@@ -36,7 +36,6 @@ TELLING = {
     "0 sample(s)": "0 sample(s): X must hold records, one at least",
     "inconsistent numbers": "inconsistent numbers of samples: X and y must have as many records",
     "requires y": "requires y to be passed, but the target y is None",
-    "y cannot be None": "requires y to be passed, but the target y is None",
     "Unknown label type": "Unknown label type: y must hold classes, not continuous values",
     "1d array": "y should be a 1d array of one target a record",
 }
@@ -47,15 +46,15 @@ UNREADABLE = "every argument must be a string of a number or a number, in arrays
 class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
     """What both models share: clipped features, an intercept that is penalised as the rest, the release."""
 
-    randomness: Source | None
-    epsilon: float
-    delta: float
-    feature_norm: float
-    method: str
-    adjacency: str
-    fit_intercept: bool
-    intercept_scaling: float
-    tolerance: float
+    randomness: Any
+    epsilon: Any
+    delta: Any
+    feature_norm: Any
+    method: Any
+    adjacency: Any
+    fit_intercept: Any
+    intercept_scaling: Any
+    tolerance: Any
 
     def _scores(self, X: Any) -> Floats:
         check_is_fitted(self)
@@ -84,15 +83,11 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
 
     def _plan(self, loss: Loss, ridge: float, fits: int) -> Perturbation:
         owner = type(self).__name__
-        if not isinstance(self.randomness, Source):
-            raise InvalidParameter(
-                f"{owner}: randomness must be a Source, got {type(self.randomness).__name__}.\n"
-                "Use SystemSource(). Copies that were pickled lose theirs: set_params(randomness=...) in each process."
-            )
+        self._source()  # a missing one is told before anything else is done
         norm = validate.positive(owner, "feature_norm", self.feature_norm)
         if self.fit_intercept:
-            scaling = validate.positive(owner, "intercept_scaling", self.intercept_scaling)
-            squares = Bounds.exact(norm) * norm + Bounds.exact(scaling) * scaling
+            scaling = Bounds.exact(validate.positive(owner, "intercept_scaling", self.intercept_scaling))
+            squares = Bounds.exact(norm) * norm + scaling * scaling
             norm = float(sqrt(squares).upper)
         return Perturbation(
             method=self.method,
@@ -106,13 +101,20 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
             tolerance=self.tolerance,
         )
 
+    def _source(self) -> Source:
+        if isinstance(self.randomness, Source):
+            return self.randomness
+        raise InvalidParameter(
+            f"{type(self).__name__}: randomness must be a Source, got {type(self.randomness).__name__}.\n"
+            "Use SystemSource(). Copies that were pickled lose theirs: set_params(randomness=...) in each process."
+        )
+
     def _release(self, plan: Perturbation, features: Floats, targets: list[Floats]) -> None:
         """Fit one model to each of the targets, and only then keep anything."""
         rows = clipped_rows(features, float(self.feature_norm))
         if self.fit_intercept:
             rows = np.hstack([rows, np.full((len(rows), 1), float(self.intercept_scaling))])
-        process, source = plan.process, self.randomness
-        assert source is not None  # by `_plan`
+        process, source = plan.process, self._source()
         weights = np.stack([plan.minimise(rows, target, source) for target in targets])
         self.coef_: Floats = weights[:, : features.shape[1]]
         self.intercept_: Any = np.zeros(len(targets))
@@ -138,8 +140,7 @@ class PrivateLogisticRegression(ClassifierMixin, _PrivateLinear):  # type: ignor
         adjacency: the neighbours that ε and δ are about: "add_remove", "replace_one" or "zero_out".
         fit_intercept: whether a constant column, clipped apart and penalised as the others, is added.
         intercept_scaling: its value, > 0.
-        tolerance: how near the exact minimiser the one is that is released, as a share of the largest gradient of one
-            record: certified, accounted for, and to be raised for very many records.
+        tolerance: largest gradient left at the end ÷ that of one record: accounted for; raise it for very many records.
 
     Attributes:
         process_: what was run; `accountant.compute_epsilon(model.process_, delta=…, adjacency=…)`.
@@ -218,8 +219,7 @@ class PrivateLogisticRegression(ClassifierMixin, _PrivateLinear):  # type: ignor
         scores = self.decision_function(X)
         if scores.ndim == 1:
             return np.stack([special.expit(-scores), special.expit(scores)], axis=1)
-        log_chances = special.log_expit(scores)
-        return np.asarray(special.softmax(log_chances, axis=1))
+        return np.asarray(special.softmax(special.log_expit(scores), axis=1))
 
     def _declared(self) -> NDArray[Any]:
         """Return the declared classes."""
@@ -247,14 +247,9 @@ class PrivateLinearRegression(RegressorMixin, _PrivateLinear):  # type: ignore[m
         epsilon: ε > 0 of the fit.
         delta: δ in [0, 1); 0 asks for a pure guarantee.
         feature_norm: public bound R > 0 of a record's Euclidean norm; longer records are scaled down to it in `fit`.
-        residual_clip: public bound > 0, in the unit of y, of the residual that a record's gradient counts; y itself
-            needs no bound.
+        residual_clip: public bound > 0, in the unit of y, of the residual that a record's gradient counts; y needs none.
         alpha: penalty Λ > 0: the losses are added up, not averaged.
-        method: "objective" (as a rule less noise) or "output".
-        adjacency: the neighbours that ε and δ are about: "add_remove", "replace_one" or "zero_out".
-        fit_intercept: whether a constant column, clipped apart and penalised as the others, is added.
-        intercept_scaling: its value, > 0.
-        tolerance: as in `PrivateLogisticRegression`, as the attributes, guarantees and errors are.
+        method: and the rest, attributes, guarantees and errors: as in `PrivateLogisticRegression`.
 
     >>> from mechanisms import KeyedSource
     >>> X = np.linspace(-1, 1, 2001)[:, None]

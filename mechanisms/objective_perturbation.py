@@ -4,8 +4,8 @@
 
 The sum is not divided by the number of records, which so stays out of the guarantee. Every f_i is convex, its
 derivative times ‖x_i‖ at most L in size, and Lipschitz with a constant that times ‖x_i‖² is at most β. With
-κ = β/Λ and μ = L/σ the privacy loss is bounded as follows; [RKW23] bound the profile and the Rényi divergences of the
-same mechanism by half-normals and the factor log(1 − κ) on both sides, which is never smaller.
+κ = β/Λ and μ = L/σ the privacy loss is bounded as follows; [RKW23] treat the profile and the Rényi divergences of the
+same mechanism, by other bounds. The proofs are given here in full, as they are nobody else's.
 
 **One record less.** Let F be the objective without the record z, F' that with it, g(w) = f_z'(<x, w>) x, and w(b) the
 minimiser of F + <b, ·>. The same w minimises F' + <T(b), ·> for T(b) = b − g(w(b)), so that without z the b that
