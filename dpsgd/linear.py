@@ -247,7 +247,7 @@ class PrivateLinearRegression(RegressorMixin, _PrivateLinear):  # type: ignore[m
         epsilon: ε > 0 of the fit.
         delta: δ in [0, 1); 0 asks for a pure guarantee.
         feature_norm: public bound R > 0 of a record's Euclidean norm; longer records are scaled down to it in `fit`.
-        residual_clip: public bound > 0, in the unit of y, of the residual that a record's gradient counts; y needs none.
+        residual_clip: public bound > 0, in the unit of y, of the residual that a gradient counts; y needs none.
         alpha: penalty Λ > 0: the losses are added up, not averaged.
         method: and the rest, attributes, guarantees and errors: as in `PrivateLogisticRegression`.
 
