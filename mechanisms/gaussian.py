@@ -3,6 +3,7 @@
 [BW18] B. Balle, Y.-X. Wang. Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and
 Optimal Denoising. ICML 2018. arXiv:1805.06530.
 [DRS22] J. Dong, A. Roth, W. Su. Gaussian Differential Privacy. JRSS B 84 (2022). arXiv:1905.02383.
+[Mir12], [CSVW22] see `mechanisms.core.exact_noise`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from scipy import special
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log_ndtr, log_sub_exp, sqrt
 from mechanisms.core.discrete_pair import DiscretePair
-from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
+from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.exact_noise import HalfNormal, noisy, numbers
 from mechanisms.core.mixtures import NormalMixture
 from mechanisms.core.normal_masses import interval_masses
 from mechanisms.core.normal_moments import log_moments
@@ -62,33 +64,63 @@ class Gaussian(Mechanism):
             pair = DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=False)
         return dict.fromkeys(adjacency.directions, pair)
 
-    def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
-        """Return `value` plus noise: a float for a number, float64 of the same shape for an array.
+    def release(self, value: Any, *, sensitivity: float, randomness: Source, granularity: float | None = None) -> Any:
+        """Return `value` plus noise, rounded to a multiple of the granularity: a float, or float64 of the same shape.
 
-        Guarantees: the noise is float64 Box–Muller from `randomness`. Floating-point output can carry more than the
-        ideal mechanism shows [Mironov 2012]; the accountants price the ideal one.
+        Guarantees: the result is a fixed function, a rounding, of value + noise for an ideal real-valued noise, so that
+        the pair prices it as it is, floating-point attacks included [Mir12] (see `mechanisms.core.exact_noise`). How
+        long it takes is no part of the guarantee. That one record moves the floats in `value` by at most the
+        sensitivity is for the caller to see to; sums of floats may be off by more than one thinks [CSVW22].
 
         Args:
-            value: finite number or array; the caller has bounded every record's contribution to it.
+            value: finite number or array, taken exactly; the caller has bounded every record's contribution to it.
             sensitivity: > 0, in the Euclidean norm.
             randomness: a `SystemSource` for real releases.
+            granularity: a power of two, public; by default noise_multiplier · sensitivity / 2^40 rounded down to one.
 
         Raises:
-            InvalidParameter: if the value is not finite or the sensitivity not above 0.
+            InvalidParameter: if the value is not finite, the sensitivity not above 0, or the granularity no power of 2.
 
         >>> from mechanisms import KeyedSource
         >>> round(Gaussian(noise_multiplier=1.0).release(10.0, sensitivity=1.0, randomness=KeyedSource(0)), 3)
-        10.515
+        8.922
+        """
+        return noisy(
+            "Gaussian",
+            value,
+            noise_multiplier=self.noise_multiplier,
+            sensitivity=sensitivity,
+            granularity=granularity,
+            law=HalfNormal(),
+            randomness=randomness,
+        )
+
+    def release_continuous(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
+        """Return `value` plus float64 noise, in less time: for simulations.
+
+        Lacks what `release` guarantees: the noise is Box–Muller in float64, so that floats come back which only one of
+        two neighbours can give, and who sees them may tell the two apart [Mir12]. The accountants price the ideal
+        mechanism, not this one.
+
+        Args:
+            value: finite number or array.
+            sensitivity: > 0, in the Euclidean norm.
+            randomness: a `SystemSource`, or a `KeyedSource` to have the same again.
+
+        Raises:
+            InvalidParameter: as `release`.
+
+        >>> from mechanisms import KeyedSource
+        >>> gaussian = Gaussian(noise_multiplier=1.0)
+        >>> round(gaussian.release_continuous(10.0, sensitivity=1.0, randomness=KeyedSource(0)), 3)
+        8.966
         """
         scale = self.noise_multiplier * validate.positive("Gaussian", "sensitivity", sensitivity)
-        data = np.asarray(value, dtype=np.float64)
-        if not np.all(np.isfinite(data)):
-            raise InvalidParameter(
-                "Gaussian: value must be finite. Bound the query first, by a rule that no data decides."
-            )
-        start = randomness.reserve("gaussian", 4 * (data.size + data.size % 2)) // 2
-        noisy = data + scale * normals(randomness, "gaussian", start, data.size).reshape(data.shape)
-        return float(noisy) if noisy.ndim == 0 else noisy
+        data = numbers("Gaussian", value).astype(np.float64)
+        start = randomness.reserve("gaussian_continuous", 4 * (data.size + data.size % 2)) // 2
+        noise = normals(randomness, "gaussian_continuous", start, data.size).reshape(data.shape)
+        noisy_data = data + scale * noise
+        return float(noisy_data) if noisy_data.ndim == 0 else noisy_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

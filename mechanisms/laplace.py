@@ -2,7 +2,7 @@
 
 [DMNS06] C. Dwork, F. McSherry, K. Nissim, A. Smith. Calibrating Noise to Sensitivity in Private Data Analysis.
 TCC 2006.
-[Mir12] I. Mironov. On Significance of the Least Significant Bits for Differential Privacy. CCS 2012.
+[Mir12], [CSVW22] see `mechanisms.core.exact_noise`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, expm1
 from mechanisms.core.discrete_pair import DiscretePair
-from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.exact_noise import Exponential, noisy, numbers
 from mechanisms.core.laplace_moments import cumulants, log_mixture_moment, log_moment
 from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
@@ -59,35 +59,63 @@ class Laplace(Mechanism):
             pair = DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=no_noise)
         return dict.fromkeys(adjacency.directions, pair)
 
-    def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
-        """Return `value` plus noise: a float for a number, float64 of the same shape for an array.
+    def release(self, value: Any, *, sensitivity: float, randomness: Source, granularity: float | None = None) -> Any:
+        """Return `value` plus noise, rounded to a multiple of the granularity: a float, or float64 of the same shape.
 
-        Guarantees: the noise is the inverse distribution function, in float64, of odd multiples of 2^-53 from
-        `randomness`. Floating-point output can carry more than the ideal mechanism shows [Mir12]; the accountants price
-        the ideal one.
+        Guarantees: the result is a fixed function, a rounding, of value + noise for an ideal real-valued noise, so that
+        the pair prices it as it is, floating-point attacks included [Mir12] (see `mechanisms.core.exact_noise`). How
+        long it takes is no part of the guarantee. That one record moves the floats in `value` by at most the
+        sensitivity is for the caller to see to; sums of floats may be off by more than one thinks [CSVW22].
 
         Args:
-            value: finite number or array; the caller has bounded every record's contribution to it.
+            value: finite number or array, taken exactly; the caller has bounded every record's contribution to it.
             sensitivity: > 0, in the L1 norm.
             randomness: a `SystemSource` for real releases.
+            granularity: a power of two, public; by default noise_multiplier · sensitivity / 2^40 rounded down to one.
 
         Raises:
-            InvalidParameter: if the value is not finite or the sensitivity not above 0.
+            InvalidParameter: if the value is not finite, the sensitivity not above 0, or the granularity no power of 2.
 
         >>> from mechanisms import KeyedSource
-        >>> -30 < Laplace(noise_multiplier=1.0).release(10.0, sensitivity=1.0, randomness=KeyedSource(0)) < 50
+        >>> round(Laplace(noise_multiplier=1.0).release(10.0, sensitivity=1.0, randomness=KeyedSource(0)), 3)
+        9.7
+        """
+        return noisy(
+            "Laplace",
+            value,
+            noise_multiplier=self.noise_multiplier,
+            sensitivity=sensitivity,
+            granularity=granularity,
+            law=Exponential(),
+            randomness=randomness,
+        )
+
+    def release_continuous(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
+        """Return `value` plus float64 noise, in less time: for simulations.
+
+        Lacks what `release` guarantees: the noise is the inverse distribution function, in float64, of odd multiples of
+        2^-53, so that floats come back which only one of two neighbours can give, and who sees them may tell the two
+        apart [Mir12]. The accountants price the ideal mechanism, not this one.
+
+        Args:
+            value: finite number or array.
+            sensitivity: > 0, in the L1 norm.
+            randomness: a `SystemSource`, or a `KeyedSource` to have the same again.
+
+        Raises:
+            InvalidParameter: as `release`.
+
+        >>> from mechanisms import KeyedSource
+        >>> laplace = Laplace(noise_multiplier=1.0)
+        >>> -30 < laplace.release_continuous(10.0, sensitivity=1.0, randomness=KeyedSource(0)) < 50
         True
         """
         scale = self.noise_multiplier * validate.positive("Laplace", "sensitivity", sensitivity)
-        data = np.asarray(value, dtype=np.float64)
-        if not np.all(np.isfinite(data)):
-            raise InvalidParameter(
-                "Laplace: value must be finite. Bound the query first, by a rule that no data decides."
-            )
-        words = randomness.words("laplace", randomness.reserve("laplace", 2 * data.size), 2 * data.size)
-        u = uniforms(words).reshape(data.shape)
-        noisy = data + scale * np.where(u < 0.5, np.log(2.0 * u), -np.log(2.0 - 2.0 * u))
-        return float(noisy) if noisy.ndim == 0 else noisy
+        data = numbers("Laplace", value).astype(np.float64)
+        start = randomness.reserve("laplace_continuous", 2 * data.size)
+        u = uniforms(randomness.words("laplace_continuous", start, 2 * data.size)).reshape(data.shape)
+        noisy_data = data + scale * np.where(u < 0.5, np.log(2.0 * u), -np.log(2.0 - 2.0 * u))
+        return float(noisy_data) if noisy_data.ndim == 0 else noisy_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

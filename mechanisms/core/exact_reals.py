@@ -1,0 +1,141 @@
+"""Uniform real numbers known to as many binary digits as were asked for, and functions of them enclosed by integers.
+
+A real x is enclosed at precision p by integers low and high: low <= 2^p x <= high. Sums are taken of terms rounded down
+to whole numbers, and each function says by how many units that can be off, so that nothing rests on floats.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+
+from mechanisms.core.randomness import Source
+
+FIRST_PRECISION, DIGITS_MORE = 112, 64
+"""The precision of the first attempt, for which the 64 digits of a word do, and by how much each next one has more."""
+
+
+class LazyUniform:
+    """A uniform real in [0, 1) of which the first digits are known, the next ones drawn when they are needed.
+
+    Whatever was learnt of it before, more digits are fair coins, so that any question about it is answered as if all
+    its digits had been there from the start.
+
+    Args:
+        source: where more digits come from.
+        stream: of the source.
+        known: the integer that the first digits spell.
+        bits: how many they are.
+
+    >>> from mechanisms import KeyedSource
+    >>> u = LazyUniform(KeyedSource(0), "digits")
+    >>> (u.bits, u.to(100).bits)
+    (0, 128)
+    """
+
+    __slots__ = ("bits", "known", "source", "stream")
+
+    def __init__(self, source: Source, stream: str, known: int = 0, bits: int = 0) -> None:
+        self.source, self.stream, self.known, self.bits = source, stream, known, bits
+
+    def to(self, bits: int) -> LazyUniform:
+        """Draw digits until at least `bits` are known, and return the number itself."""
+        while self.bits < bits:
+            more = self.source.words(self.stream, self.source.reserve(self.stream, 2), 2)
+            self.known, self.bits = self.known << 64 | int(more[0]) << 32 | int(more[1]), self.bits + 64
+        return self
+
+    def ends(self) -> tuple[Fraction, Fraction]:
+        """Return what is known: the number lies between these two."""
+        return Fraction(self.known, 1 << self.bits), Fraction(self.known + 1, 1 << self.bits)
+
+
+def floor_of(enclose: Callable[[int], tuple[Fraction, Fraction]]) -> int:
+    """Return ⌊x⌋ of the real x that `enclose(precision)` encloses ever more narrowly.
+
+    It ends with probability 1 for an x with a density; a wide enclosure costs time, never exactness.
+    """
+    for precision in itertools.count(FIRST_PRECISION, DIGITS_MORE):
+        low, high = enclose(precision)
+        if math.floor(low) == math.floor(high):
+            break
+    return math.floor(low)
+
+
+def minus_log(u: LazyUniform, precision: int) -> tuple[int, int]:
+    """Enclose −log U, which is exponentially distributed.
+
+    With U = m 2^{−k} and w = (m − 1)/(m + 1), m in [1/√2, √2): −log U = k log 2 − 2 artanh w. Moving U up by the unit
+    of its last digit lowers it by at most 1/known.
+    """
+    u.to(precision - 64)
+    while u.known == 0:
+        u.to(u.bits + 1)
+    n = u.known
+    size = n.bit_length()
+    size -= n * n < 1 << (2 * size - 1)
+    low, high = artanh(abs(n - (1 << size)), n + (1 << size), precision)
+    moved = (-2 * high, -2 * low) if n >= 1 << size else (2 * low, 2 * high)
+    ln2, times = log_of_two(precision), u.bits - size
+    known = times * ln2[0] + moved[0] - ((1 << precision) // n + 1)
+    return max(known, 0), max(times * ln2[1] + moved[1], 0)
+
+
+def quarter_sine(u: LazyUniform, precision: int) -> tuple[int, int]:
+    """Enclose sin(π U/2), which rises with U, with a slope below 2.
+
+    In units of 2^−p: terms t_i are below 2^p · 1.6, x² below 2^p · 2.5, and the error of a term is at most
+    (2.5 e + 1.6)/6 + 2 < 4 where that of the one before is e < 4; what is left after the last term is below 8.
+    """
+    u.to(precision - 64)
+    pi = circle(precision)
+    low, high = (pi[0] * u.known) >> (u.bits + 1), ((pi[1] * u.known) >> (u.bits + 1)) + 1
+    square, term, total, i = (low * low) >> precision, low, 0, 0
+    while term:
+        total += -term if i % 2 else term
+        i += 1
+        term = ((term * square) >> precision) // (2 * i * (2 * i + 1))
+    error = 4 * i + 8
+    further = (2 << precision >> u.bits) + 1
+    return max(total - error, 0), min(total + error + (high - low) + further, 1 << precision)
+
+
+def artanh(top: int, bottom: int, precision: int) -> tuple[int, int]:
+    """Enclose the artanh of w = top/bottom, Σ w^{2i+1}/(2i + 1) for 0 <= w <= 1/3.
+
+    In units of 2^−p: the terms' errors are at most e/9 + 2 < 3, and what is left after the last one is below 4.
+    """
+    term = (top << precision) // bottom
+    square, total, i = (term * term) >> precision, 0, 0
+    while term:
+        total += term // (2 * i + 1)
+        i += 1
+        term = (term * square) >> precision
+    return total, total + 4 * i + 8
+
+
+@lru_cache(maxsize=64)
+def log_of_two(precision: int) -> tuple[int, int]:
+    """Enclose log 2 = 2 artanh(1/3)."""
+    low, high = artanh(1, 3, precision)
+    return 2 * low, 2 * high
+
+
+@lru_cache(maxsize=64)
+def circle(precision: int) -> tuple[int, int]:
+    """Enclose π = 16 arctan(1/5) − 4 arctan(1/239), by Machin."""
+    fifth, small = _arctan_of_inverse(5, precision), _arctan_of_inverse(239, precision)
+    return 16 * fifth[0] - 4 * small[1], 16 * fifth[1] - 4 * small[0]
+
+
+def _arctan_of_inverse(k: int, precision: int) -> tuple[int, int]:
+    """Enclose arctan(1/k); each term's error is below 3 units, that of what is left below 2."""
+    term, total, i = (1 << precision) // k, 0, 0
+    while term:
+        total += -(term // (2 * i + 1)) if i % 2 else term // (2 * i + 1)
+        i += 1
+        term //= k * k
+    return total - 3 * i - 4, total + 3 * i + 4
