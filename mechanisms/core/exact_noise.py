@@ -251,7 +251,7 @@ def nearest(multiple: int, exponent: int) -> float:
     try:
         return float(multiple << exponent) if exponent >= 0 else multiple / (1 << -exponent)
     except OverflowError:
-        return math.copysign(math.inf, multiple)
+        return math.inf if multiple > 0 else -math.inf
 
 
 def _horner(coefficients: list[float], x: Array) -> Array:
