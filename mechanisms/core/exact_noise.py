@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -163,6 +164,21 @@ def numbers(owner: str, value: Any) -> Array:
     return data
 
 
+def number(owner: str, value: Any) -> Fraction:
+    """Return a single finite number exactly.
+
+    Raises:
+        InvalidParameter: if `value` is none, or several; the message names no value.
+    """
+    data = numbers(owner, value)
+    if data.ndim:
+        raise InvalidParameter(
+            f"{owner}: value must be a single number, got an array of shape {data.shape}.\n"
+            "The mechanism is analysed for one: release them one by one, and describe that by Repeat(mechanism, times)."
+        )
+    return Fraction(data.item())
+
+
 def noisy(
     owner: str,
     value: Any,
@@ -237,13 +253,22 @@ def _filtered(part: Array, on: Grid, law: Law, words: Array, negative: Array) ->
 
 
 def _settled(value: float, on: Grid, law: Law, uniforms: list[LazyUniform], sign: int) -> float:
-    offset, ratio = Fraction(value) / on.granularity + Fraction(1, 2), sign * on.scale / on.granularity
-
     def enclose(precision: int) -> tuple[Fraction, Fraction]:
-        ends = [offset + ratio * Fraction(end, 1 << precision) for end in law.enclose(uniforms, precision)]
-        return min(ends), max(ends)
+        low, high = sorted(sign * end for end in law.enclose(uniforms, precision))
+        return on.scale * Fraction(low, 1 << precision), on.scale * Fraction(high, 1 << precision)
 
-    return nearest(floor_of(enclose), on.exponent)
+    return rounded(Fraction(value), on, enclose)
+
+
+def rounded(value: Fraction, on: Grid, enclose: Callable[[int], tuple[Fraction, Fraction]]) -> float:
+    """Return value + noise rounded to the grid, for noise that `enclose(precision)` encloses ever more narrowly."""
+    offset = value / on.granularity + Fraction(1, 2)
+
+    def quotient(precision: int) -> tuple[Fraction, Fraction]:
+        low, high = enclose(precision)
+        return offset + low / on.granularity, offset + high / on.granularity
+
+    return nearest(floor_of(quotient), on.exponent)
 
 
 def nearest(multiple: int, exponent: int) -> float:

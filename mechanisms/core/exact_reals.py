@@ -52,6 +52,14 @@ class LazyUniform:
         """Return what is known: the number lies between these two."""
         return Fraction(self.known, 1 << self.bits), Fraction(self.known + 1, 1 << self.bits)
 
+    def below(self, threshold: Fraction) -> bool:
+        """Tell whether the number is below the threshold, drawing digits until that is plain."""
+        while True:
+            low, high = self.ends()
+            if high <= threshold or low >= threshold:
+                return high <= threshold
+            self.to(self.bits + 1)
+
 
 def floor_of(enclose: Callable[[int], tuple[Fraction, Fraction]]) -> int:
     """Return ⌊x⌋ of the real x that `enclose(precision)` encloses ever more narrowly.
