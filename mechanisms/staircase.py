@@ -17,9 +17,9 @@ from mechanisms.core.bounds import Bounds, exp, expm1
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_noise import grid, number, rounded
-from mechanisms.core.exact_reals import LazyUniform, floor_of, minus_log
+from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log, minus_log_of, minus_logit
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
-from mechanisms.core.randomness import Source, bernoulli_exp, uniform_integer
+from mechanisms.core.randomness import Source, uniform_integer
 
 MOST_EPSILON = 700.0  # e^−700 is still a normal float
 
@@ -95,10 +95,9 @@ class Staircase(Mechanism):
 
         Guarantees: the result is a fixed function, a rounding, of value + noise for an ideal real-valued noise, so that
         the pair prices it as it is, floating-point attacks included [Mir12]: |X| = G + V with G = ⌊E/ε⌋ of an
-        exponential E, and V uniform, taken always before the fall and with probability e^−ε behind it, both of as many
-        digits as it takes. How long that takes is no part of the guarantee. That one record moves the float `value` by
-        at most the sensitivity is for the caller to see to [CSVW22]. Clamping the result to a public range is
-        post-processing.
+        exponential E, and V uniform before the fall or behind it, all of as many digits as it takes. How long that
+        takes is no part of the guarantee. That one record moves the float `value` by at most the sensitivity is for the
+        caller to see to [CSVW22]. Clamping the result to a public range is post-processing.
 
         Args:
             value: a finite number, taken exactly; the caller has bounded every record's contribution to it.
@@ -121,7 +120,7 @@ class Staircase(Mechanism):
         sign = 1 - 2 * uniform_integer(randomness, "staircase", 2)
 
         def noise(precision: int) -> tuple[Fraction, Fraction]:
-            low, high = sorted(sign * scale * (steps + end) for end in position.to(precision).ends())
+            low, high = sorted(sign * scale * (steps + end) for end in position(precision))
             return low, high
 
         return rounded(exact, fine, noise)
@@ -136,9 +135,30 @@ class Staircase(Mechanism):
 
         return floor_of(enclose)
 
-    def _position(self, randomness: Source) -> LazyUniform:
-        fall, rate = Fraction(self.fraction), Fraction(self.epsilon)
-        while True:
-            v = LazyUniform(randomness, "staircase")
-            if v.below(fall) or bernoulli_exp(randomness, "staircase", rate):
-                return v
+    def _position(self, randomness: Source) -> Enclosure:
+        """Return ever narrower enclosures of V, of density in proportion to 1 on [0, γ) and to e^−ε on [γ, 1)."""
+        v, fall = LazyUniform(randomness, "staircase"), Fraction(self.fraction)
+        start, width = (Fraction(0), fall) if self._before_the_fall(randomness) else (fall, 1 - fall)
+
+        def enclose(precision: int) -> tuple[Fraction, Fraction]:
+            low, high = v.to(precision).ends()
+            return start + width * low, start + width * high
+
+        return enclose
+
+    def _before_the_fall(self, randomness: Source) -> bool:
+        """Return a coin of chance p = γ/(γ + e^−ε (1 − γ)): U < p where log((1 − U)/U) > log((1 − γ)/γ) − ε."""
+        if self.fraction in (0.0, 1.0):
+            return self.fraction == 1.0
+        u, rate = LazyUniform(randomness, "staircase"), Fraction(self.epsilon)
+        share, whole = self.fraction.as_integer_ratio()  # whole is a power of two
+        bits = whole.bit_length() - 1
+
+        def excess(precision: int) -> tuple[Fraction, Fraction]:
+            low, high = minus_logit(u, precision)
+            less, more = minus_log_of(share, bits, precision)
+            least, most = minus_log_of(whole - share, bits, precision)
+            unit = Fraction(1, 1 << precision)
+            return rate + (low - more + least) * unit, rate + (high - less + most) * unit
+
+        return floor_of(excess) >= 0

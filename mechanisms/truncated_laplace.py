@@ -8,7 +8,6 @@ Privacy. AISTATS 2020. arXiv:1810.00877.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -18,15 +17,13 @@ from mechanisms.core.bounds import Bounds, exp, expm1, log, log1p, up
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_noise import grid, number, rounded
-from mechanisms.core.exact_reals import LazyUniform, floor_of, minus_log
+from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.public_mixture import PublicMixture
 from mechanisms.core.ramp_pair import RampPair
 from mechanisms.core.randomness import Source, uniform_integer
 from mechanisms.laplace import LaplacePair
-
-Enclosure = Callable[[int], tuple[Fraction, Fraction]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -32,7 +31,7 @@ import numpy as np
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.exact_reals import LazyUniform, floor_of, minus_log, quarter_sine
+from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log, quarter_sine
 from mechanisms.core.randomness import Source
 
 AT_ONCE = 8192
@@ -260,7 +259,7 @@ def _settled(value: float, on: Grid, law: Law, uniforms: list[LazyUniform], sign
     return rounded(Fraction(value), on, enclose)
 
 
-def rounded(value: Fraction, on: Grid, enclose: Callable[[int], tuple[Fraction, Fraction]]) -> float:
+def rounded(value: Fraction, on: Grid, enclose: Enclosure) -> float:
     """Return value + noise rounded to the grid, for noise that `enclose(precision)` encloses ever more narrowly."""
     offset = value / on.granularity + Fraction(1, 2)
 

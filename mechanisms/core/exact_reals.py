@@ -17,6 +17,9 @@ from mechanisms.core.randomness import Source
 FIRST_PRECISION, DIGITS_MORE = 112, 64
 """The precision of the first attempt, for which the 64 digits of a word do, and by how much each next one has more."""
 
+Enclosure = Callable[[int], tuple[Fraction, Fraction]]
+"""From a precision to numbers below and above a real: the nearer to it, the higher the precision."""
+
 
 class LazyUniform:
     """A uniform real in [0, 1) of which the first digits are known, the next ones drawn when they are needed.
@@ -52,16 +55,8 @@ class LazyUniform:
         """Return what is known: the number lies between these two."""
         return Fraction(self.known, 1 << self.bits), Fraction(self.known + 1, 1 << self.bits)
 
-    def below(self, threshold: Fraction) -> bool:
-        """Tell whether the number is below the threshold, drawing digits until that is plain."""
-        while True:
-            low, high = self.ends()
-            if high <= threshold or low >= threshold:
-                return high <= threshold
-            self.to(self.bits + 1)
 
-
-def floor_of(enclose: Callable[[int], tuple[Fraction, Fraction]]) -> int:
+def floor_of(enclose: Enclosure) -> int:
     """Return ⌊x⌋ of the real x that `enclose(precision)` encloses ever more narrowly.
 
     It ends with probability 1 for an x with a density; a wide enclosure costs time, never exactness.
@@ -74,22 +69,37 @@ def floor_of(enclose: Callable[[int], tuple[Fraction, Fraction]]) -> int:
 
 
 def minus_log(u: LazyUniform, precision: int) -> tuple[int, int]:
-    """Enclose −log U, which is exponentially distributed.
-
-    With U = m 2^{−k} and w = (m − 1)/(m + 1), m in [1/√2, √2): −log U = k log 2 − 2 artanh w. Moving U up by the unit
-    of its last digit lowers it by at most 1/known.
-    """
+    """Enclose −log U, which is exponentially distributed: between known and known + 1 it falls by at most 1/known."""
     u.to(precision - 64)
     while u.known == 0:
         u.to(u.bits + 1)
-    n = u.known
+    low, high = minus_log_of(u.known, u.bits, precision)
+    return max(low - (1 << precision) // u.known - 1, 0), high
+
+
+def minus_logit(u: LazyUniform, precision: int) -> tuple[int, int]:
+    """Enclose log((1 − U)/U)."""
+    u.to(precision - 64)
+    while u.known in (0, (1 << u.bits) - 1):
+        u.to(u.bits + 1)
+    other = (1 << u.bits) - 1 - u.known
+    low, high = minus_log_of(u.known, u.bits, precision)
+    less, more = minus_log_of(other, u.bits, precision)
+    slack = [(1 << precision) // known + 1 for known in (u.known, other)]
+    return low - slack[0] - more, high - less + slack[1]
+
+
+def minus_log_of(n: int, bits: int, precision: int) -> tuple[int, int]:
+    """Enclose −log(n/2^bits) for 0 < n <= 2^bits.
+
+    With n = m 2^k and w = (m − 1)/(m + 1), m in [1/√2, √2), it is (bits − k) log 2 − 2 artanh w.
+    """
     size = n.bit_length()
     size -= n * n < 1 << (2 * size - 1)
     low, high = artanh(abs(n - (1 << size)), n + (1 << size), precision)
     moved = (-2 * high, -2 * low) if n >= 1 << size else (2 * low, 2 * high)
-    ln2, times = log_of_two(precision), u.bits - size
-    known = times * ln2[0] + moved[0] - ((1 << precision) // n + 1)
-    return max(known, 0), max(times * ln2[1] + moved[1], 0)
+    ln2, times = log_of_two(precision), bits - size
+    return max(times * ln2[0] + moved[0], 0), max(times * ln2[1] + moved[1], 0)
 
 
 def quarter_sine(u: LazyUniform, precision: int) -> tuple[int, int]:

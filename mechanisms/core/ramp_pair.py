@@ -85,7 +85,7 @@ class RampPair(DominatingPair):
     def _sampled(self, probability: float, power: float) -> Bounds:
         """Enclose the moment by what randomised response with losses ±s leaves of the Laplace pair's, and by its own.
 
-        The Laplace pair is, with weight (1 + e^−s)/2, randomised response, which dominates this pair, and else this one.
+        The Laplace pair is randomised response, which dominates this pair, with weight (1 + e^−s)/2, and else this one.
         """
         response = self._response(probability, power)
         outer = response.clip(-np.inf, 0.0) if 0 < power < 1 else response.clip(0.0, np.inf)
