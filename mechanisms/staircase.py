@@ -21,7 +21,7 @@ from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, uniform_integer
 
-MOST_EPSILON = 700.0  # e^−700 is still a normal float
+MOST_EPSILON = 350.0  # e^−700, of both neighbours apart, is still a normal float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class Staircase(Mechanism):
     there it never falls as s grows: so the largest movement is the worst one for every ε.
 
     Args:
-        epsilon: ε in (0, 700] of one release, under add/remove and zero-out; replace-one costs 2ε.
+        epsilon: ε in (0, 350] of one release, under add/remove and zero-out; replace-one costs 2ε.
         fraction: γ in [0, 1], the share of a step that comes before the fall; by default 1/(1 + e^{ε/2}), for which
             E|X| = e^{ε/2}/(e^ε − 1) is the least there is [GV16].
 
     Raises:
-        InvalidParameter: if ε lies outside (0, 700] or the fraction outside [0, 1].
+        InvalidParameter: if ε lies outside (0, 350] or the fraction outside [0, 1].
 
     >>> Staircase(epsilon=2.0).fraction == 1 / (1 + math.e)
     True
@@ -52,7 +52,7 @@ class Staircase(Mechanism):
     def __post_init__(self) -> None:
         epsilon = validate.positive("Staircase", "epsilon", self.epsilon)
         if epsilon > MOST_EPSILON:
-            raise InvalidParameter(f"Staircase: epsilon must be at most 700, got {epsilon}.")
+            raise InvalidParameter(f"Staircase: epsilon must be at most 350, got {epsilon}.")
         fraction = 1.0 / (1.0 + math.exp(epsilon / 2.0)) if self.fraction is None else self.fraction
         object.__setattr__(self, "epsilon", epsilon)
         object.__setattr__(self, "fraction", validate.probability("Staircase", "fraction", fraction))
@@ -111,7 +111,7 @@ class Staircase(Mechanism):
 
         >>> from mechanisms import KeyedSource
         >>> round(Staircase(epsilon=1.0).release(10.0, sensitivity=1.0, randomness=KeyedSource(0)), 3)
-        9.441
+        10.265
         """
         scale = Fraction(validate.positive("Staircase", "sensitivity", sensitivity))
         fine = grid("Staircase", scale * (Fraction(self.fraction) or 1), granularity)

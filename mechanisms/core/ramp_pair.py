@@ -73,11 +73,20 @@ class RampPair(DominatingPair):
         return -float(self.shift.upper), float(self.shift.upper)
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
-        """log E_Q[(1 − p + p e^L)^t]; for p = 1 max(t − 1, −t) s + log(g(|2t − 1| s)/g(s)), g(z) = (1 − e^−z)/z."""
+        """log E_Q[(1 − p + p e^L)^t]; for p = 1 max(t − 1, −t) s + log(g(|2t − 1| s)/g(s)), g(z) = (1 − e^−z)/z.
+
+        As r^t is convex in r, E r = 1 and |L| <= s, it lies in [0, max(t − 1, −t) s] for t > 1 and t < 0; for other t
+        r^t is concave, and it lies in [−min(t, 1 − t) s, 0].
+        """
         if power in (0.0, 1.0):
             return Bounds.exact(0.0)
-        if probability < 1.0:
-            return self._sampled(probability, power)
+        t, within = Bounds.exact(power), 0 < power < 1
+        found = self._sampled(probability, power) if probability < 1.0 else self._whole(power)
+        slopes = (t, 1.0 - t) if within else (t - 1.0, -t)
+        most = sorted(float((slope * self.shift).upper) for slope in slopes)
+        return found.clip(-most[0], 0.0) if within else found.clip(0.0, most[1])
+
+    def _whole(self, power: float) -> Bounds:
         t = Bounds.exact(power)
         z = (2.0 * t - 1.0 if power > 0.5 else 1.0 - 2.0 * t).clip(0.0, np.inf) * self.shift
         return (t - 1.0 if power > 0.5 else -t) * self.shift + log(_slope(z)) - log(_slope(self.shift))

@@ -59,7 +59,7 @@ def test_the_pair_has_the_hockey_stick_divergences_of_the_densities(multiplier, 
     for share in (0.0, 0.1, 0.5, 0.9, 1.0, 1.3):
         at = share * shift / multiplier
         found, truth = pair.delta(Bounds.exact(at)), hockey_stick(multiplier, bound, shift, mp.mpf(at))
-        assert holds(found, truth) and found.width <= 1e-13 * (1 + 1 / multiplier) + 1e-300
+        assert holds(found, truth, mp.mpf("1e-35")) and found.width <= 1e-13 * (1 + 1 / multiplier) + 1e-300
     assert pair.attained and pair.infinite_mass.contains(pair.missing_mass.lower)
 
 
@@ -151,17 +151,18 @@ def moment(shift, probability, power):
     def term(l):  # noqa: E741
         return mp.exp(-(s + l) / 2) / (2 * -mp.expm1(-s)) * (1 - p + p * mp.exp(l)) ** t
 
-    pieces = max(2, int(s * (1 + abs(t))))
-    return mp.log(mp.quad(term, [s * (2 * mp.mpf(k) / pieces - 1) for k in range(pieces + 1)]))
+    pieces = max(2, int(s * (1 + abs(t)) / 6))
+    with mp.workdps(20):
+        return mp.log(mp.quad(term, [s * (2 * mp.mpf(k) / pieces - 1) for k in range(pieces + 1)]))
 
 
-@pytest.mark.parametrize("shift", [1e-3, 0.3, 1.0, 4.0, 12.0])
+@pytest.mark.parametrize("shift", [1e-3, 0.3, 1.0, 5.0])
 @pytest.mark.parametrize("probability", [1.0, 0.9, 0.1, 1e-4])
-@pytest.mark.parametrize("power", [-3.0, -0.4, 0.5, 0.7, 1.5, 6.0])
+@pytest.mark.parametrize("power", [-3.0, -0.4, 0.5, 0.7, 1.5, 4.0])
 def test_moments_enclose_the_quadrature(shift, probability, power):
     found = RampPair(shift=Bounds.exact(shift), attained=True).log_mixture_moment(probability, power)
     truth = moment(shift, probability, power)
-    assert holds(found, truth, mp.mpf("1e-30")) and found.width <= 1e-10 * (1 + abs(float(truth)))
+    assert holds(found, truth, mp.mpf("1e-15")) and found.width <= 1e-10 * (1 + abs(float(truth)))
 
 
 @pytest.mark.parametrize("shift", [1e-300, 1e-8, 50.0, 800.0, 1e300])
@@ -169,10 +170,11 @@ def test_moments_enclose_the_quadrature(shift, probability, power):
 @pytest.mark.parametrize("power", [-1e5, -2.0, 0.0, 0.3, 1.0, 2.0, 1e5, 1e200])
 def test_moments_at_extremes_are_between_those_of_nothing_and_of_the_largest_loss(shift, probability, power):
     found = RampPair(shift=Bounds.exact(shift), attained=True).log_mixture_moment(probability, power)
-    most = max(power - 1, -power) * shift if power > 1 or power < 0 else 0.0
-    assert not math.isnan(found.lower) and found.lower <= max(most, 0.0) and found.upper >= min(0.0, most)
-    if 0 <= power <= 1:
-        assert found.lower <= 0.0
+    if 0 < power < 1:
+        assert found.lower <= found.upper <= 0.0 and found.lower >= -min(power, 1 - power) * shift * (1 + 1e-9)
+    else:
+        most = max(power - 1, -power) * shift * (1 + 1e-9)
+        assert 0.0 <= found.lower <= found.upper <= most
 
 
 @pytest.mark.parametrize("shift", [1e-3, 1.0, 30.0])
@@ -204,7 +206,7 @@ def test_delta_of_the_pair_without_atoms_is_the_integral(shift, share):
 @pytest.mark.parametrize(("multiplier", "bound"), [(1.0, 0.25), (1.0, 1.0), (0.5, 0.8), (1.0, 5.0)])
 def test_releases_have_the_truncated_law_and_stay_within_the_bound(multiplier, bound):
     noise, source = TruncatedLaplace(noise_multiplier=multiplier, bound=bound), KeyedSource(5)
-    found = np.array([noise.release(-1.5, sensitivity=2.0, randomness=source) for _ in range(1500)]) + 1.5
+    found = np.array([noise.release(-1.5, sensitivity=2.0, randomness=source) for _ in range(800)]) + 1.5
 
     def cdf(x):
         size = np.minimum(np.abs(x) / 2.0, bound)
@@ -247,5 +249,5 @@ def test_what_is_no_noise_is_refused(bad):
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 0.1), (-1.0, 0.1), (1.0, 0.0), (1.0, 0.5), (1.0, math.nan)])
 def test_what_is_no_budget_is_refused(epsilon, delta):
-    with pytest.raises(InvalidParameter, match="TruncatedLaplace: (epsilon|delta) must"):
+    with pytest.raises(InvalidParameter, match=r"TruncatedLaplace: (epsilon|delta) must"):
         TruncatedLaplace.for_budget(epsilon=epsilon, delta=delta)
