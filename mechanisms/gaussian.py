@@ -70,7 +70,8 @@ class Gaussian(Mechanism):
         Guarantees: the result is a fixed function, a rounding, of value + noise for an ideal real-valued noise, so that
         the pair prices it as it is, floating-point attacks included [Mir12] (see `mechanisms.core.exact_noise`). How
         long it takes is no part of the guarantee. That one record moves the floats in `value` by at most the
-        sensitivity is for the caller to see to; sums of floats may be off by more than one thinks [CSVW22].
+        sensitivity is for the caller to see to; sums of floats may be off by more than one thinks [CSVW22]. Clamping
+        the result to a public range is post-processing and costs nothing.
 
         Args:
             value: finite number or array, taken exactly; the caller has bounded every record's contribution to it.

@@ -93,6 +93,15 @@ def test_approximations_at_the_ends_of_the_words_are_off_by_no_more_than_they_sa
             assert all(abs(mp.mpf(size[k]) - end) <= mp.mpf(error[k]) for end in ends_of(law, words[:, k]))
 
 
+def test_the_sine_is_off_by_no_more_than_nine_units_of_the_unit_roundoff():
+    words = np.concatenate([np.array([0, 1, 2**63, 2**64 - 1], dtype=np.uint64), some_words(HalfNormal(), 9, 1000)[1]])
+    v = words.astype(np.float64) * 2.0**-64
+    found = v * exact_noise._horner(exact_noise.SINES, v * v)
+    for word, value in zip(words, found, strict=True):
+        exact = mp.sin(mp.pi / 2 * int(word) / mp.mpf(2) ** 64)
+        assert abs(mp.mpf(value) - exact) <= 9 * mp.mpf(2) ** -53
+
+
 @pytest.mark.parametrize(("law", "name"), LAWS)
 def test_releases_are_the_roundings_that_sixty_digits_give(law, name):
     """Second route: the words are read again, and mpmath rounds for the least and the largest digits still to come."""
