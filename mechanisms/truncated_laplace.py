@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from mechanisms.core import validate
-from mechanisms.core.bounds import Bounds, exp, expm1, log, log1p, up
+from mechanisms.core.bounds import Bounds, down, exp, expm1, log, log1p, up
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_noise import grid, number, rounded
@@ -24,6 +24,8 @@ from mechanisms.core.public_mixture import PublicMixture
 from mechanisms.core.ramp_pair import RampPair
 from mechanisms.core.randomness import Source, uniform_integer
 from mechanisms.laplace import LaplacePair
+
+LEAST_SHIFT = 1e-300  # losses below which what is left of two noises that hardly overlap is not looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,22 +105,28 @@ class TruncatedLaplace(Mechanism):
         return dict.fromkeys(adjacency.directions, self._pair(moved))
 
     def _pair(self, moved: float) -> DominatingPair:
-        scale, bound, one = Bounds.exact(self.noise_multiplier), Bounds.exact(self.bound), Bounds.exact(1.0)
-        shift, reach = moved / scale, bound / scale
-        if moved >= 2.0 * self.bound or math.isinf(shift.upper) or math.isinf(reach.upper):
+        one, density = Bounds.exact(1.0), 0.5 / -expm1(-self._scaled(Fraction(self.bound)))
+        shift, room = self._scaled(Fraction(moved)), self._scaled(Fraction(self.bound) - Fraction(moved))
+        left = self._scaled(2 * Fraction(self.bound) - Fraction(moved))
+        if not (shift.upper < math.inf and room.upper < math.inf and left.lower > LEAST_SHIFT):
             seen = moved >= 2.0 * self.bound
             return DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=seen)
-        density = 0.5 / -expm1(-reach)
         if moved > self.bound:
-            left = (2.0 * bound - moved) / scale
-            weight = (density * exp((bound - moved) / scale) * -expm1(-left)).clip(0.0, 1.0)
-            ramp = RampPair(shift=left.clip(0.0, math.inf), attained=True)
+            weight = (density * exp(room) * -expm1(-left)).clip(0.0, 1.0)
+            ramp = RampPair(shift=left, attained=True)
             return PublicMixture(parts=((ramp, weight),), lost=(1.0 - weight).clip(0.0, 1.0), attained=True)
-        room = ((bound - moved) / scale).clip(0.0, math.inf)
         lost = (density * exp(-room) * -expm1(-shift)).clip(0.0, 1.0)
         whole = (2.0 * density * -expm1(-room)).clip(0.0, 1.0)
         parts = ((LaplacePair(shift=shift, attained=True), whole), (RampPair(shift=shift, attained=True), lost))
         return PublicMixture(parts=parts, lost=lost, attained=True)
+
+    def _scaled(self, length: Fraction) -> Bounds:
+        """Enclose length/λ."""
+        exact = length / Fraction(self.noise_multiplier)
+        if abs(exact) >= Fraction(2) ** 1023:
+            return Bounds(lower=8.9e307, upper=math.inf) if exact > 0 else Bounds(lower=-math.inf, upper=-8.9e307)
+        near = float(exact)
+        return Bounds(lower=float(down(near)), upper=float(up(near))) if exact else Bounds.exact(0.0)
 
     def release(self, value: Any, *, sensitivity: float, randomness: Source, granularity: float | None = None) -> float:
         """Return `value` plus noise, rounded to a multiple of the granularity: at most half of one beyond ±A.
