@@ -121,9 +121,9 @@ class DominatingPair(ABC):
             return np.array([0.5 * (bounds.lower + bounds.upper) for bounds in found])
 
         left, here, right = at(powers - step), at(powers), at(powers + step)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             slope, bend = (right - left) / (2 * step), (right - 2 * here + left) / step**2
-        lost = ~np.isfinite(left + here + right)
+            lost = ~np.isfinite(left + here + right)
         found = here, slope, np.maximum(bend, 0.0)
         return np.where(lost, np.inf, found[0]), np.where(lost, np.inf, found[1]), np.where(lost, np.inf, found[2])
 

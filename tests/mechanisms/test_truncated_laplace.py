@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from accountant import delta_bounds, epsilon_bounds
-from mechanisms import InvalidParameter, KeyedSource, Laplace, Repeat, from_json, to_json
+from mechanisms import InvalidParameter, KeyedSource, Laplace, Poisson, Repeat, Sampled, from_json, to_json
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.ramp_pair import RampPair
 from mechanisms.truncated_laplace import TruncatedLaplace
@@ -128,6 +128,14 @@ def test_a_wide_bound_costs_what_the_laplace_mechanism_costs():
     laplace = Laplace(noise_multiplier=2.0)
     found, other = (epsilon_bounds(Repeat(m, 5), delta=1e-3) for m in (noise, laplace))
     assert abs(found.upper - other.upper) < 1e-6 and found.lower <= other.upper + 1e-9
+
+
+@pytest.mark.parametrize("bound", [0.5 + 2.0**-53, 1.0 + 2.0**-52])
+def test_noises_that_hardly_overlap_are_priced(bound):
+    noise = TruncatedLaplace(noise_multiplier=1.0, bound=bound)
+    process = Repeat(Sampled(noise, Poisson(probability=0.01)), 3)
+    found = delta_bounds(process, epsilon=1.0, adjacency="replace_one", accountant="pld")
+    assert found.lower <= 1 - 0.99**3 <= found.upper * (1 + 1e-12)
 
 
 def test_infinite_losses_compose():
