@@ -16,7 +16,7 @@ from mechanisms.approximate_dp import guaranteed
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.exact_choice import weighted_choice
+from mechanisms.core.weighted_choice import weighted_choice
 from mechanisms.core.fixed_size import ratio
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.query import Filling, derived, filling, interval, real_records

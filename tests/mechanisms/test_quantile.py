@@ -102,7 +102,7 @@ def test_without_epsilon_nothing_is_told():
 def test_runs_are_chosen_as_often_as_the_law_says(epsilon, likely, blind, monkeypatch):
     """Lengths decide where ε is small; where it is large, the one point of the right rank outweighs 2^22 others."""
     if blind:  # so that digits decide
-        monkeypatch.setattr("mechanisms.core.exact_choice._by_floats", lambda *given: None)
+        monkeypatch.setattr("mechanisms.core.weighted_choice._by_floats", lambda *given: None)
     values, draws, source = [0.25, 0.5, 0.75], 600, KeyedSource(11)
     query = Quantile(quantile=0.5, lower=0, upper=1, epsilon=epsilon)
     points = [int(x * STEPS) for x in values]

@@ -11,7 +11,7 @@ from scipy import stats
 
 from mechanisms import KeyedSource
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.exact_choice import _by_digits, _by_floats, _power, weighted_choice
+from mechanisms.core.weighted_choice import _by_digits, _by_floats, _power, weighted_choice
 
 
 class Scripted(KeyedSource):
