@@ -1,6 +1,7 @@
 """Moments of the privacy loss of Lap(0, 1) against Lap(s, 1), sampled or not: in closed form and by quadrature.
 
-The law of the loss is in `mechanisms.laplace`.
+The law of the loss is in `mechanisms.laplace`. Given that it lies between its atoms at ±s, it is the one of
+`mechanisms.core.range_pair`, whose moments come from the same rules, without the atoms and with a larger density.
 
 [Tre19] L. N. Trefethen. Approximation Theory and Approximation Practice, extended edition. SIAM 2019.
 """
@@ -8,6 +9,7 @@ The law of the loss is in `mechanisms.laplace`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -58,28 +60,55 @@ def _difference_quotient(x: Bounds, y: Bounds) -> Bounds:
     return Bounds(lower=value(x.lower, y.lower), upper=value(x.upper, y.upper)).inflate(1e-14)
 
 
-def log_mixture_moment(s: float, p: float, t: float) -> Bounds:
+def log_mean_growth(s: Bounds, t: float) -> Bounds:
+    """log (g(a s)/g(s/2)), g(x) = sinh(x)/x, a = t − 1/2: the moment of the losses between the atoms.
+
+    Where a s is small, from g(x) − g(y) as in `log_moment`; elsewhere g(z) = e^z (1 − e^{−2z})/(2z).
+    """
+    power = Bounds.exact(t)
+    z = Bounds.exact(0.0) if t == 0.5 else (power - 0.5) * s if t > 0.5 else (0.5 - power) * s
+    if z.upper <= 1.0 and s.upper <= 2.0:
+        growth = (power * s) * ((power - 1.0) * s) * _difference_quotient(z * z, s * s / 4.0)
+        half = s / 2.0
+        return log1p(growth / (_sinh(half) / half).clip(1.0, np.inf) if half.lower > 1e-290 else growth)
+    return (power - 1.0 if t > 0.5 else -power) * s + log(_share(2.0 * z)) - log(_share(s))
+
+
+def _share(x: Bounds) -> Bounds:
+    """(1 − e^{−x})/x for x >= 0, which falls from 1."""
+    return (-expm1(-x) / x).clip(0.0, 1.0) if x.lower > 1e-300 else Bounds(lower=1.0 - 1e-16, upper=1.0)
+
+
+def log_mixture_moment(s: float, p: float, t: float, *, atoms: bool = True) -> Bounds:
     """Enclose log E_Q[r(L)^t] for p < 1 by Gauss–Legendre rules on panels of half width w.
 
     Where |Im l| <= π/2, e^l has a real part >= 0, so that |d log r/dl| <= min(1, p e^{Re l}/(1 − p)) there, and the
     integrand changes by at most e^{Λ|Δl|} with Λ = 1/2 + |t| min(1, p e^{s + 1}/(1 − p)). As w <= 1/2 and Λ w <= 2,
     each panel's ellipse stays in that strip, and the rule errs there by less than 1e-20 of the panel's integral.
+
+    Args:
+        s: the largest loss.
+        p: the sampling probability.
+        t: the power.
+        atoms: whether L has its atoms at ±s; if not, it is the loss given that it lies between them.
     """
     with np.errstate(over="ignore"):
         steepness = 0.5 + abs(t) * min(1.0, float(p / (1.0 - p) * np.exp(s + 1.0)))
     panels = math.ceil(min(max(2.0 * s, steepness * s / 2.0), 1e9))
-    if not math.isfinite(s * t) or panels > MOST_PANELS:
-        return _crude_log_moment(s, p, t)
+    if not math.isfinite(s * t) or panels > MOST_PANELS or (not atoms and s < 1e-290):
+        return _crude_log_moment(log_moment if atoms else log_mean_growth, s, p, t)
     half = s / panels
     centres = half * (2.0 * np.arange(panels) + 1.0) - s
-    ends = np.array([s, -s])
-    if s < 600.0 and (p <= 0.5 or s <= 1.0) and np.max(np.abs(t * _log_mixture(ends, p))) <= 1.0:
-        return _summed_excess(s, p, t, centres, half)
+    farthest = np.array([s, -s])
+    if s < 600.0 and (p <= 0.5 or s <= 1.0) and np.max(np.abs(t * _log_mixture(farthest, p))) <= 1.0:
+        return _summed_excess(s, p, t, centres, half, atoms)
+    ends, density = (farthest, 0.25) if atoms else (np.zeros(0), _density(s))
     heights = t * _log_mixture(centres, p) - (s + centres) / 2.0
     l = (centres[heights > np.max(heights) - NEGLIGIBLE, None] + half * NODES).ravel()  # noqa: E741
-    weights = np.resize(0.25 * half * WEIGHTS, l.shape)
+    weights = np.resize(density * half * WEIGHTS, l.shape)
     log_r = _log_mixture(np.append(l, ends), p)
-    exponents = t * log_r + np.append(np.log(weights) - (s + l) / 2.0, [-s - math.log(2), -math.log(2)])
+    of_ends = [-s - math.log(2), -math.log(2)] if atoms else []
+    exponents = t * log_r + np.append(np.log(weights) - (s + l) / 2.0, of_ends)
     largest = float(np.max(exponents))
     value = largest + math.log(float(np.sum(np.exp(exponents - largest))))
     near, reach = exponents > largest - 40.0, np.abs(np.append(l, ends))
@@ -87,6 +116,11 @@ def log_mixture_moment(s: float, p: float, t: float) -> Bounds:
     size = s * (1.0 + steepness) + float(np.max(abs(t) * (2.0 * np.abs(log_r) + cancelled)[near]))
     error = 1e-18 + UNIT_ROUNDOFF * (32.0 + 4.0 * size)
     return _by_jensen(Bounds(lower=value - error, upper=value + error), t)
+
+
+def _density(s: float) -> float:
+    """The factor of e^{−(s + l)/2} in the density of the losses between the atoms."""
+    return 0.5 / -math.expm1(-s)
 
 
 def _log_mixture(l: Array, p: float) -> Array:  # noqa: E741
@@ -97,21 +131,22 @@ def _log_mixture(l: Array, p: float) -> Array:  # noqa: E741
     return np.where(np.abs(z) < 0.5, np.log1p(np.clip(z, -0.5, 0.5)), np.where(l < 700.0, near, far))
 
 
-def _summed_excess(s: float, p: float, t: float, centres: Array, half: float) -> Bounds:
+def _summed_excess(s: float, p: float, t: float, centres: Array, half: float, atoms: bool) -> Bounds:
     """log(1 + E_Q k(L)), k = r^t − 1 − t (r − 1), for r^t near 1: E(r − 1) = 0, and k has one sign, that of t (t − 1).
 
     On an ellipse |k| <= |t (t − 1)| |r − 1|²/2 max |1 + x (r − 1)|^{t − 2}, 0 <= x <= 1, by Taylor's remainder, where
     Re e^l >= e^{Re l} cos(1.875 w) >= e^{Re l} (1 − 1.76 w²).
     """
     l = (centres[:, None] + half * NODES).ravel()  # noqa: E741
-    weights = np.append(np.resize(half * WEIGHTS, l.shape) * np.exp(-(s + l) / 2.0) / 4.0, [math.exp(-s) / 2.0, 0.5])
-    k, error = _excess(np.append(l, [s, -s]), p, t)
+    ends, masses, density = ([s, -s], [math.exp(-s) / 2.0, 0.5], 0.25) if atoms else ([], [], _density(s))
+    weights = np.append(np.resize(half * WEIGHTS, l.shape) * np.exp(-(s + l) / 2.0) * density, masses)
+    k, error = _excess(np.append(l, ends), p, t)
     top, bottom = centres + 2.125 * half, centres - 2.125 * half
     reach = p * np.expm1(np.maximum(np.abs(top), np.abs(bottom)))
     largest = np.log1p(p * np.maximum(np.expm1(top), 0.0))
     least = np.log1p(p * np.minimum(np.expm1(bottom) - 1.76 * half * half * np.exp(bottom), 0.0))
     factors = np.abs(t * reach * ((t - 1.0) * reach)) / 2.0 * np.exp(np.maximum((t - 2.0) * largest, (t - 2.0) * least))
-    missed = QUADRATURE * half * float(np.sum(np.exp(-(s + bottom) / 2.0) / 4.0 * factors))
+    missed = QUADRATURE * half * float(np.sum(np.exp(-(s + bottom) / 2.0) * density * factors))
     slack = float(np.sum(weights * error)) + missed
     total = Bounds.exact(float(np.sum(weights * k))) + Bounds(lower=-slack, upper=slack)
     return _by_jensen(log1p(total.clip(-1.0, np.inf)), t)
@@ -137,9 +172,9 @@ def _by_jensen(found: Bounds, t: float) -> Bounds:
     return found.clip(-np.inf, 0.0) if 0 < t < 1 else found.clip(0.0, np.inf)
 
 
-def _crude_log_moment(s: float, p: float, t: float) -> Bounds:
+def _crude_log_moment(unsampled: Callable[[Bounds, float], Bounds], s: float, p: float, t: float) -> Bounds:
     """Enclose the same without quadrature: by convexity r^t <= 1 − p + p e^{t L}; a sample tells less than all."""
-    whole = log_moment(Bounds.exact(s), t)
+    whole = unsampled(Bounds.exact(s), t)
     if 0 < t < 1:
         return Bounds(lower=max(whole.lower, t * math.log1p(-p) * (1 + 1e-15)), upper=0.0)
     mixed = log(1.0 - Bounds.exact(p) + p * exp(whole))
