@@ -1,0 +1,91 @@
+"""The exponential mechanism: choose one of finitely many candidates, the likelier the higher its score.
+
+[MT07] F. McSherry, K. Talwar. Mechanism Design via Differential Privacy. FOCS 2007.
+[DDR20] J. Dong, D. Durfee, R. Rogers. Optimal Differential Privacy Composition for Exponential Mechanisms. ICML 2020.
+arXiv:1909.13830.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath as mp
+
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.candidates import Choice, answers
+from mechanisms.core.exact_choice import drawn
+from mechanisms.core.pair import DominatingPair
+from mechanisms.core.process import Adjacency, Direction, Pairs
+from mechanisms.core.randomness import Source
+from mechanisms.core.range_pair import RangeDivergence, RangePair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exponential(Choice):
+    """Choose candidate i with probability proportional to e^{ε u_i/(2Δ)}, u_i its score, Δ its sensitivity     [MT07].
+
+    If between neighbours no two scores move in opposite directions, as counts under add/remove, it is `monotonic` and
+    chooses with probability proportional to e^{ε u_i/Δ}: the guarantee is the same, the choice better.
+
+    Its loss is ε (u_i − u'_i)/(2Δ) but for what is the same for all candidates, so that it has the range ε [DDR20],
+    which tells far less than ε-differential privacy: see `mechanisms.core.range_pair`.
+
+    Args:
+        epsilon: ε > 0.
+        adjacency: the neighbours between which no score moves by more than its sensitivity, an `Adjacency` or its name.
+        monotonic: whether, between neighbours, all scores that move do so in the same direction.
+
+    Raises:
+        InvalidParameter: if ε is not above 0 and finite, the adjacency unknown, or `monotonic` no bool.
+
+    >>> Exponential(epsilon=1.0, adjacency="add_remove")
+    Exponential(epsilon=1.0, adjacency=Adjacency.ADD_REMOVE, monotonic=False)
+    """
+
+    def pairs(self, adjacency: Adjacency) -> Pairs:
+        """Return the pair of the range ε in every direction, and what two candidates show.
+
+        With scores Δ and 0 for one dataset, 0 and Δ for its neighbour (monotonic: Δ and Δ/2, 0 and Δ/2), the better
+        candidate is e^{ε/2} times as probable: as any function of the dataset may be a score, whether the differing
+        record is in a sample may decide which, whatever the other records are.
+
+        Raises:
+            UnsupportedProcess: under any adjacency but its own.
+        """
+        self.check(adjacency)
+        pair = RangePair(reach=Bounds.exact(self.epsilon), attained=False)
+        found: dict[Direction, DominatingPair] = dict.fromkeys(adjacency.directions, pair)
+        answer = answers(lambda e: 1 / (1 + mp.exp(-e / 2)), lambda e: e / 2, self.epsilon)
+        return found | {"witness": answer, "witness_reversed": answer}
+
+    def renyi(self, adjacency: Adjacency) -> RangeDivergence:
+        """Return the largest divergences of losses of the range ε.
+
+        Raises:
+            UnsupportedProcess: under any adjacency but its own.
+        """
+        self.check(adjacency)
+        return RangeDivergence.of(self.epsilon)
+
+    def release(self, value: Any, *, sensitivity: float, randomness: Source) -> int:
+        """Return the index of the chosen candidate.
+
+        Guarantees: the probabilities above, exactly, for the scores as the floats that they are: candidates are
+        proposed by integer bounds of their weights, and taken by exact comparisons, else proposed anew. How long that
+        takes depends on the scores, and is not part of the guarantee.
+
+        Args:
+            value: finite scores, shape (k,), k >= 1; the candidates are public, and the same whatever the data.
+            sensitivity: Δ > 0, by which any score moves at most between neighbours, rounding of the scores included.
+            randomness: a `SystemSource` for real releases.
+
+        Raises:
+            InvalidParameter: if the scores are no finite vector of floats, or the sensitivity not above 0.
+
+        >>> from mechanisms import KeyedSource
+        >>> choice = Exponential(epsilon=1.0, adjacency="add_remove")
+        >>> choice.release([0.0, 3.0, 1.0], sensitivity=1.0, randomness=KeyedSource(0)) in range(3)
+        True
+        """
+        return drawn(self.scores(value), self.rate(sensitivity), randomness, "exponential")
