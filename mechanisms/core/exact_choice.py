@@ -122,38 +122,45 @@ def laplace_race(scores: Array, rate: Fraction, source: Source, stream: str) -> 
     cells, odd = _cells(len(scores), source, stream)
     size, gaps = _exponential(cells), _gaps(scores, rate)
     ends = Bounds(lower=np.where(odd, -size.upper, size.lower), upper=np.where(odd, -size.lower, size.upper)) - gaps
-    left = np.flatnonzero(ends.upper >= np.max(ends.lower))
-    exponents = [_exponent(scores, int(i), rate) for i in left]
-    farthest = max(exponents)
-    runners = [
-        _Runner(cell=int(cells[i]), behind=farthest - exponent, divided=bool(odd[i]))
-        for i, exponent in zip(left, exponents, strict=True)
-    ]
-    bits = BITS
-    while True:
-        found = [runner.ends(bits) for runner in runners]
-        best = min(range(len(found)), key=lambda k: found[k][1])
-        if all(found[best][1] < low for k, (low, _) in enumerate(found) if k != best):
-            return int(left[best])
-        for runner in runners:
-            runner.cell = runner.cell << MORE | uniform_integer(source, stream, 1 << MORE)
-        bits += MORE
+    first, *others = (
+        _Runner(index=int(i), exponent=_exponent(scores, int(i), rate), cell=int(cells[i]), divided=bool(odd[i]))
+        for i in np.flatnonzero(ends.upper >= np.max(ends.lower))
+    )
+    for other in others:
+        if other.beats(first, source, stream):
+            first = other
+    return first.index
 
 
 @dataclass(slots=True, kw_only=True)
 class _Runner:
-    """A candidate of a race: U lies in [cell, cell + 1] 2^-bits; the least U^{±1} e^{−behind} wins."""
+    """A candidate of a race: e^{r − X} is U e^r or, divided, e^r/U, with U in [cell, cell + 1] 2^-bits."""
 
+    index: int
+    exponent: Fraction
     cell: int
-    behind: Fraction
     divided: bool
+    bits: int = BITS
 
-    def ends(self, bits: int) -> tuple[Fraction, Fraction | float]:
-        """Enclose 2^bits times that; what is divided by a U that may be 0 may be anything."""
-        low, high = exp_bounds(self.behind, bits)
+    def beats(self, other: _Runner, source: Source, stream: str) -> bool:
+        """Tell whether e^{r − X} is the smaller one, by as many further bits of either U as it takes."""
+        farthest = max(self.exponent, other.exponent)
+        while True:
+            low, high = self._ends(farthest)
+            least, most = other._ends(farthest)
+            if high <= least or most <= low:
+                return high <= least
+            for runner in (self, other):
+                runner.cell = runner.cell << MORE | uniform_integer(source, stream, 1 << MORE)
+                runner.bits += MORE
+
+    def _ends(self, farthest: Fraction) -> tuple[Fraction, Fraction | float]:
+        """Enclose e^{r − X − farthest}; what is divided by a U that may be 0 may be anything."""
+        low, high = exp_bounds(farthest - self.exponent, self.bits)
         if not self.divided:
-            return Fraction(low * self.cell, 1 << bits), Fraction(high * (self.cell + 1), 1 << bits)
-        return Fraction(low << bits, self.cell + 1), Fraction(high << bits, self.cell) if self.cell else math.inf
+            square = 1 << 2 * self.bits
+            return Fraction(low * self.cell, square), Fraction(high * (self.cell + 1), square)
+        return Fraction(low, self.cell + 1), Fraction(high, self.cell) if self.cell else math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
