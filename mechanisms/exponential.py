@@ -13,7 +13,8 @@ from typing import Any
 import mpmath as mp
 
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.candidates import Choice, answers
+from mechanisms.core.candidates import Choice, two_losses
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.exact_choice import drawn
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Pairs
@@ -46,9 +47,10 @@ class Exponential(Choice):
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return the pair of the range ε in every direction, and what two candidates show.
 
-        With scores Δ and 0 for one dataset, 0 and Δ for its neighbour (monotonic: Δ and Δ/2, 0 and Δ/2), the better
-        candidate is e^{ε/2} times as probable: as any function of the dataset may be a score, whether the differing
-        record is in a sample may decide which, whatever the other records are.
+        Let one dataset have the scores a and 0 and its neighbour a + Δ and −Δ (monotonic: a + Δ and 0): the losses are
+        t and t − ε, where a decides t. Shown are t = ε/2, which tells most in many steps, and t = 3ε/4. As any function
+        of the dataset may be a score, whether the differing record is in a sample may decide which, whatever the other
+        records are, in either order.
 
         Raises:
             UnsupportedProcess: under any adjacency but its own.
@@ -56,8 +58,15 @@ class Exponential(Choice):
         self.check(adjacency)
         pair = RangePair(reach=Bounds.exact(self.epsilon), attained=False)
         found: dict[Direction, DominatingPair] = dict.fromkeys(adjacency.directions, pair)
-        answer = answers(lambda e: 1 / (1 + mp.exp(-e / 2)), lambda e: e / 2, self.epsilon)
-        return found | {"witness": answer, "witness_reversed": answer}
+        return found | {"witness": self._shown(0.5), "witness_reversed": self._shown(0.75)}
+
+    def _shown(self, share: float) -> DiscretePair:
+        """Return the pair of the losses t and t − ε, t being this share of ε."""
+        t = share * self.epsilon
+        with mp.workdps(50):
+            less = mp.mpf(t) - mp.mpf(self.epsilon)
+            likelier = mp.expm1(less) / mp.expm1(-mp.mpf(self.epsilon))
+            return two_losses((float(less), t), likelier)
 
     def renyi(self, adjacency: Adjacency) -> RangeDivergence:
         """Return the largest divergences of losses of the range ε.

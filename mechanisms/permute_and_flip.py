@@ -13,8 +13,7 @@ from typing import Any
 
 import mpmath as mp
 
-from mechanisms.core.bounds import Bounds
-from mechanisms.core.candidates import Choice, answers, attained_pair
+from mechanisms.core.candidates import Choice, answers, two_losses
 from mechanisms.core.exact_choice import flipped
 from mechanisms.core.noisy_maximum import noisy_maximum
 from mechanisms.core.process import Adjacency, Pairs
@@ -57,9 +56,8 @@ class PermuteAndFlip(Choice):
         self.check(adjacency)
         with mp.workdps(50):
             other = float(-mp.log(2 - mp.exp(-mp.mpf(self.epsilon))))
-        half = Bounds.exact(0.5)
         apart = answers(lambda e: 1 - mp.exp(-e / 2) / 2, lambda e: e / 2 + mp.log(2 - mp.exp(-e / 2)), self.epsilon)
-        level = attained_pair((other, self.epsilon), (half, half))
+        level = two_losses((other, self.epsilon), mp.mpf(0.5))
         return noisy_maximum(self.epsilon, adjacency) | {"witness": level, "witness_reversed": apart}
 
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> int:

@@ -108,13 +108,14 @@ def answers(better: Callable[[mp.mpf], mp.mpf], loss: Callable[[mp.mpf], mp.mpf]
     with mp.workdps(50):
         exact = mp.mpf(epsilon)
         ends = float(loss(exact))
-        masses = tuple(_enclosed(mass) for mass in (1 - better(exact), better(exact)))
-    return attained_pair((-ends, ends), masses)
+        return two_losses((-ends, ends), better(exact))
 
 
-def attained_pair(losses: tuple[float, ...], masses: tuple[Bounds, ...]) -> DiscretePair:
-    """Return the pair of named neighbours, no outcome of which either of them lacks."""
+def two_losses(losses: tuple[float, float], likelier: mp.mpf) -> DiscretePair:
+    """Return the pair of named neighbours with these losses, the larger one of which has this probability."""
     none = Bounds.exact(0.0)
+    with mp.workdps(50):
+        masses = _enclosed(1 - likelier), _enclosed(likelier)
     return DiscretePair(losses=losses, masses=masses, infinite_mass=none, missing_mass=none, attained=True)
 
 

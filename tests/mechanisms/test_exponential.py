@@ -59,14 +59,17 @@ def test_two_candidates_reach_the_pair_at_every_epsilon(epsilon):
 
 
 @pytest.mark.parametrize("monotonic", [False, True])
-def test_the_witness_is_what_named_neighbours_show(monotonic):
-    pairs = Exponential(epsilon=1.3, adjacency="zero_out", monotonic=monotonic).pairs(Adjacency.ZERO_OUT)
-    scores = ([1.0, 0.5], [0.0, 0.5]) if monotonic else ([1.0, 0.0], [0.0, 1.0])
-    p, q = (law(one, 1.3 if monotonic else 0.65) for one in scores)
-    for witness in ("witness", "witness_reversed"):
-        assert pairs[witness].attained
-        found = pairs[witness].delta(Bounds.exact(EPSILONS))
-        assert (found.lower <= delta(p, q) + TINY).all() and (delta(p, q) <= found.upper + TINY).all()
+@pytest.mark.parametrize(("witness", "share"), [("witness", 0.5), ("witness_reversed", 0.75)])
+def test_the_witnesses_are_what_named_neighbours_show(witness, share, monotonic):
+    epsilon, rate = 1.3, 1.3 if monotonic else 0.65
+    pairs = Exponential(epsilon=epsilon, adjacency="zero_out", monotonic=monotonic).pairs(Adjacency.ZERO_OUT)
+    likelier = (math.exp(-share * epsilon) - math.exp(-epsilon)) / -math.expm1(-epsilon)
+    apart = math.log(likelier / (1 - likelier)) / rate
+    p, q = law([apart + 1.0, 0.0 if monotonic else -1.0], rate), law([apart, 0.0], rate)
+    assert np.log(p / q) == pytest.approx([share * epsilon, (share - 1) * epsilon]) and pairs[witness].attained
+    for one, truth in ((pairs[witness], delta(p, q)), (pairs[witness].reverse(), delta(q, p))):
+        found = one.delta(Bounds.exact(EPSILONS))
+        assert (found.lower <= truth + TINY).all() and (truth <= found.upper + TINY).all()
     assert set(pairs) == {"remove", "add", "witness", "witness_reversed"}
 
 
@@ -140,7 +143,7 @@ def test_every_accountant_brackets_the_best_adaptive_adversary(name, case):
     truth = truths(asked)
     assert (found.lower <= truth * (1 + 1e-9) + TINY).all() and (truth <= found.upper + TINY).all()
     if name == "pld":
-        assert (found.upper <= 1.35 * truth + 2e-3).all() and found.lower[0] >= 0.9 * truth[0]
+        assert (found.upper <= 1.35 * truth + 2e-3).all() and (found.lower >= 0.6 * truth - 2e-3).all()
 
 
 def test_a_thousand_steps_cost_less_than_half_of_what_their_epsilon_alone_would():
@@ -154,18 +157,17 @@ def test_a_thousand_steps_cost_less_than_half_of_what_their_epsilon_alone_would(
 def best_without_looking(reach, steps, delta):
     """ε of the largest δ among the same t in every step: the non-adaptive optimum, [DDR20, Sec 3.2] by enumeration."""
 
+    kept, found = np.arange(steps + 1), []
+    for t in np.linspace(0.46, 0.6, 15) * reach:
+        (loss, _), (mass, _) = two_points(reach, t)
+        found.append((kept * loss + (steps - kept) * (loss - reach), stats.binom.pmf(kept, steps, mass)))
+    losses, weights = (np.array(part) for part in zip(*found, strict=True))
+
     def spent(epsilon):
-        found = 0.0
-        for t in np.linspace(0.4, 0.7, 61) * reach:
-            (loss, _), (mass, _) = two_points(reach, t)
-            kept = np.arange(steps + 1)
-            losses = kept * loss + (steps - kept) * (loss - reach)
-            weights = stats.binom.pmf(kept, steps, mass)
-            found = max(found, float(np.sum(weights * np.maximum(-np.expm1(epsilon - losses), 0.0))))
-        return found
+        return np.max(np.sum(weights * np.maximum(-np.expm1(np.minimum(epsilon - losses, 0.0)), 0.0), axis=1))
 
     low, high = 0.0, steps * reach
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if spent(middle) > delta else (low, middle)
     return high
