@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
-
 from mechanisms.approximate_dp import guaranteed
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.candidates import Choice
 from mechanisms.core.discrete_pair import DiscretePair
-from mechanisms.core.exact_choice import drawn
+from mechanisms.core.exact_choice import drawn_in_order
 from mechanisms.core.process import Adjacency, Pairs, Process, Repeat
 from mechanisms.core.randomness import Source
 from mechanisms.core.renyi import LinearDivergence
@@ -101,12 +99,7 @@ class TopK(Choice):
         [1, 2]
         """
         scores, rate = self.scores(value, least=self.count), self.rate(sensitivity)
-        left, chosen = np.arange(len(scores)), []
-        for _ in range(self.count):
-            place = drawn(scores[left], rate, randomness, "top_k")
-            chosen.append(int(left[place]))
-            left = np.delete(left, place)
-        return tuple(chosen)
+        return drawn_in_order(scores, rate, self.count, randomness, "top_k")
 
     @property
     def _one(self) -> Exponential:

@@ -22,7 +22,8 @@ from mechanisms.core.bounds import Array, Bounds, down, up
 from mechanisms.core.randomness import Source, uniform_integer
 
 BITS, MORE = 62, 64  # of a uniform cell, and by how many it is divided when that is too coarse
-LEVELS, LAST = 256, 44  # levels for each nat, and nats, beyond which 2^62 e^{−r} is below 1
+LEVELS, LAST = 256, 44  # levels for each nat, and nats, at which 2^62 e^{−r} is below 1
+FARTHEST = 16 * LEVELS  # levels from here on have bounds below 2^39, and may hold many candidates
 GUARD = 32
 Integers = NDArray[np.int64]
 
@@ -71,26 +72,49 @@ def exp_bounds(exponent: Fraction, bits: int) -> tuple[int, int]:
 def drawn(scores: Array, rate: Fraction, source: Source, stream: str) -> int:
     """Return i with probability e^{−r_i}/Σ e^{−r_j}.
 
-    A level is drawn in proportion to its number of candidates times its bound from above, one of its candidates
-    uniformly, and with it a point below that bound, which is taken if it lies below 2^62 e^{−r_i}: nearly always.
-
     >>> from mechanisms.core.randomness import KeyedSource
     >>> drawn(np.array([0.0, 1.0, 1e6]), Fraction(1), KeyedSource(0), "choice")
     2
     """
+    return drawn_in_order(scores, rate, 1, source, stream)[0]
+
+
+def drawn_in_order(scores: Array, rate: Fraction, count: int, source: Source, stream: str) -> tuple[int, ...]:
+    """Return `count` different i, each with probability e^{−r_i}/Σ e^{−r_j} among those that are left.
+
+    A level is drawn in proportion to its number of candidates times its bound from above, one of its candidates
+    uniformly, and with it a point below that bound, which is taken if it lies below 2^62 e^{−r_i}: nearly always. These
+    levels serve until all that are left are far behind: then the largest score that is left takes the place of max u.
+    """
+    chosen: list[int] = []
+    left = np.arange(len(scores))
+    while len(chosen) < count:
+        part = scores[left]
+        found = _drawn_above(part, rate, count - len(chosen), source, stream)
+        chosen.extend(int(left[i]) for i in found)
+        left = np.delete(left, found)
+    return tuple(chosen)
+
+
+def _drawn_above(scores: Array, rate: Fraction, count: int, source: Source, stream: str) -> list[int]:
+    """Return up to `count`, fewer where only candidates of the farthest levels are left."""
     levels, (_, most) = _levels(scores, rate).lower, _table()
     counts = np.bincount(levels, minlength=len(most))
-    held = [int(m) for m in np.flatnonzero(counts)]
-    weights = [int(counts[m]) * int(most[m]) for m in held]
-    ends = list(accumulate(weights))
-    while True:
-        point = uniform_integer(source, stream, ends[-1])
-        level = bisect_right(ends, point)
-        m = held[level]
-        which, cell = divmod(point - (ends[level] - weights[level]), int(most[m]))
-        chosen = int(np.flatnonzero(levels == m)[which])
-        if _below(cell, _exponent(scores, chosen, rate), source, stream):
-            return chosen
+    best, found = Fraction(float(np.max(scores))), list[int]()
+    while len(found) < count and np.any(counts[:FARTHEST]):
+        held = [int(m) for m in np.flatnonzero(counts)]
+        ends = list(accumulate(int(counts[m]) * int(most[m]) for m in held))
+        while True:
+            point = uniform_integer(source, stream, ends[-1])
+            at = bisect_right(ends, point)
+            which, cell = divmod(point - (ends[at - 1] if at else 0), int(most[held[at]]))
+            i = int(np.flatnonzero(levels == held[at])[which])
+            if _below(cell, rate * (best - Fraction(float(scores[i]))), source, stream):
+                break
+        found.append(i)
+        counts[levels[i]] -= 1
+        levels[i] = -1
+    return found
 
 
 def flipped(scores: Array, rate: Fraction, source: Source, stream: str) -> int:

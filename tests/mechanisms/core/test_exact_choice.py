@@ -11,7 +11,7 @@ from scipy import stats
 
 from mechanisms import KeyedSource, Source
 from mechanisms.core import exact_choice
-from mechanisms.core.exact_choice import drawn, exp_bounds, flipped, laplace_race
+from mechanisms.core.exact_choice import drawn, drawn_in_order, exp_bounds, flipped, laplace_race
 
 WHOLE = 1 << 62
 
@@ -223,3 +223,23 @@ def test_where_one_of_many_candidates_dominates_it_is_drawn_at_once():
     source = KeyedSource(0)
     for kind in (drawn, flipped, laplace_race):
         assert kind(scores, Fraction(1), source, "s") == 49_993
+
+
+@pytest.mark.parametrize(
+    "gaps", [(0.0, 0.3, 1.0), (0.0, 33.0, 33.5), (0.0, 500.0, 500.7, 1e6), (0.0, 31.9, 32.1, 1e300)]
+)
+def test_orders_have_the_law_however_far_apart_scores_are(gaps):
+    """Of the first, or of the two that are far behind it, the better one comes first as often as it should."""
+    scores, source = -np.array(gaps), KeyedSource(str(gaps))
+    orders = [drawn_in_order(scores, Fraction(1), len(gaps), source, "s") for _ in range(600)]
+    assert all(sorted(order) == list(range(len(gaps))) for order in orders)
+    assert gaps[1] < 2 or all(order[0] == 0 for order in orders)
+    expected = 1 / (1 + np.exp(gaps[1] - gaps[2]))
+    ahead = sum(order.index(1) < order.index(2) for order in orders)
+    assert stats.binomtest(ahead, 600, expected).pvalue > 1e-4
+
+
+def test_levels_are_kept_from_one_draw_to_the_next():
+    scores = np.linspace(0.0, 5.0, 20_000)
+    order = drawn_in_order(scores, Fraction(1), 40, KeyedSource(0), "s")
+    assert len(set(order)) == 40 and np.mean(scores[list(order)]) == pytest.approx(4.03, abs=0.6)  # Σ u e^u / Σ e^u
