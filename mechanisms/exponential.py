@@ -13,7 +13,7 @@ from typing import Any
 import mpmath as mp
 
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.candidates import Choice, two_losses
+from mechanisms.core.candidates import DIGITS, Choice, two_losses
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.exact_choice import drawn
 from mechanisms.core.pair import DominatingPair
@@ -61,11 +61,11 @@ class Exponential(Choice):
         return found | {"witness": self._shown(0.5), "witness_reversed": self._shown(0.75)}
 
     def _shown(self, share: float) -> DiscretePair:
-        """Return the pair of the losses t and t − ε, t being this share of ε."""
-        t = share * self.epsilon
-        with mp.workdps(50):
-            less = mp.mpf(t) - mp.mpf(self.epsilon)
-            likelier = mp.expm1(less) / mp.expm1(-mp.mpf(self.epsilon))
+        """Return the pair of the losses t and t − ε, t being this share of ε, of 600 for a larger ε."""
+        t = share * self.shown
+        with mp.workdps(DIGITS):
+            less = mp.mpf(t) - mp.mpf(self.shown)
+            likelier = mp.expm1(less) / mp.expm1(-mp.mpf(self.shown))
             return two_losses((float(less), t), likelier)
 
     def renyi(self, adjacency: Adjacency) -> RangeDivergence:

@@ -69,7 +69,7 @@ class NoisyMax(Choice):
         def worse(e: mp.mpf) -> mp.mpf:
             return mp.exp(-e / 2) * (2 + e / 2) / 4
 
-        shown = answers(lambda e: 1 - worse(e), lambda e: mp.log((1 - worse(e)) / worse(e)), self.epsilon)
+        shown = answers(lambda e: 1 - worse(e), lambda e: mp.log((1 - worse(e)) / worse(e)), self.shown)
         return noisy_maximum(self.epsilon, adjacency) | {"witness": shown, "witness_reversed": shown}
 
     def renyi(self, adjacency: Adjacency) -> RenyiBound:

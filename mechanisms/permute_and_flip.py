@@ -13,7 +13,7 @@ from typing import Any
 
 import mpmath as mp
 
-from mechanisms.core.candidates import Choice, answers, two_losses
+from mechanisms.core.candidates import DIGITS, Choice, answers, two_losses
 from mechanisms.core.exact_choice import flipped
 from mechanisms.core.noisy_maximum import noisy_maximum
 from mechanisms.core.process import Adjacency, Pairs
@@ -54,9 +54,9 @@ class PermuteAndFlip(Choice):
             UnsupportedProcess: under any adjacency but its own.
         """
         self.check(adjacency)
-        with mp.workdps(50):
+        with mp.workdps(DIGITS):
             other = float(-mp.log(2 - mp.exp(-mp.mpf(self.epsilon))))
-        apart = answers(lambda e: 1 - mp.exp(-e / 2) / 2, lambda e: e / 2 + mp.log(2 - mp.exp(-e / 2)), self.epsilon)
+        apart = answers(lambda e: 1 - mp.exp(-e / 2) / 2, lambda e: e / 2 + mp.log(2 - mp.exp(-e / 2)), self.shown)
         level = two_losses((other, self.epsilon), mp.mpf(0.5))
         return noisy_maximum(self.epsilon, adjacency) | {"witness": level, "witness_reversed": apart}
 

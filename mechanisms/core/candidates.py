@@ -16,6 +16,7 @@ from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Mechanism
 
+MOST_SHOWN, DIGITS = 600.0, 300  # ε of what named neighbours show, and digits, for rare outcomes
 EXACT_INTEGERS = 2**53  # whole numbers up to here are floats
 
 
@@ -43,6 +44,11 @@ class Choice(Mechanism):
         if not isinstance(self.monotonic, (bool, np.bool_)):
             raise InvalidParameter(f"{name}: monotonic must be True or False, got {self.monotonic!r}.")
         object.__setattr__(self, "monotonic", bool(self.monotonic))
+
+    @property
+    def shown(self) -> float:
+        """The ε of named neighbours: scores may move by less than their sensitivity."""
+        return min(self.epsilon, MOST_SHOWN)
 
     def check(self, asked: Adjacency) -> None:
         """Refuse other neighbours than those that the sensitivity is about.
@@ -105,7 +111,7 @@ def answers(better: Callable[[mp.mpf], mp.mpf], loss: Callable[[mp.mpf], mp.mpf]
         loss: from ε to log of how much likelier it is.
         epsilon: ε.
     """
-    with mp.workdps(50):
+    with mp.workdps(DIGITS):
         exact = mp.mpf(epsilon)
         ends = float(loss(exact))
         return two_losses((-ends, ends), better(exact))
@@ -114,7 +120,7 @@ def answers(better: Callable[[mp.mpf], mp.mpf], loss: Callable[[mp.mpf], mp.mpf]
 def two_losses(losses: tuple[float, float], likelier: mp.mpf) -> DiscretePair:
     """Return the pair of named neighbours with these losses, the larger one of which has this probability."""
     none = Bounds.exact(0.0)
-    with mp.workdps(50):
+    with mp.workdps(DIGITS):
         masses = _enclosed(1 - likelier), _enclosed(likelier)
     return DiscretePair(losses=losses, masses=masses, infinite_mass=none, missing_mass=none, attained=True)
 

@@ -6,6 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from accountant.pld import PLD
 from mechanisms import Adjacency, InvalidParameter, KeyedSource, UnsupportedProcess, from_json, to_json
 from mechanisms.core.discover import implementations
 from mechanisms.core.process import Mechanism
@@ -157,3 +158,14 @@ def test_masses_of_answers_hold_sixty_digits():
             truth = mp.exp(-e / 2) / 2, 1 - mp.exp(-e / 2) / 2
             assert all(mp.mpf(m.lower) <= t <= mp.mpf(m.upper) for m, t in zip(pair.masses, truth, strict=True))
             assert abs(mp.mpf(pair.losses[1]) - mp.log(2 * mp.exp(e / 2) - 1)) <= mp.mpf(2) ** -52 * pair.losses[1]
+
+
+@pytest.mark.parametrize("name", ["exponential", "flips", "laplace-noise"])
+def test_any_epsilon_is_priced_without_a_warning(name):
+    for epsilon in (1e-9, 1e4):
+        claim = (
+            PLD(relative_width=1e-2, most_points=2**12)
+            .profile(made(name, epsilon=epsilon), adjacency=ADD_REMOVE)
+            .delta(np.array([0.0, epsilon / 3]))
+        )
+        assert (claim.lower >= 0).all() and (claim.upper <= 1).all() and claim.upper[0] > 0.2 * min(epsilon, 1)
