@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpsgd.descent import Release, steps
     from dpsgd.gradients import gradient_sum
     from dpsgd.isolation import check_private
+    from dpsgd.linear import PrivateLinearRegression, PrivateLogisticRegression
     from dpsgd.models import count_parameters, mlp
     from dpsgd.prescribed import PrescribedGradients
     from dpsgd.training import TrainResult, train
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "datasets",
     "PrescribedGradients": "prescribed",
+    "PrivateLinearRegression": "linear",
+    "PrivateLogisticRegression": "linear",
     "Release": "descent",
     "TrainResult": "training",
     "check_private": "isolation",
@@ -39,6 +42,8 @@ __all__ = [
     "DPSGD",
     "Dataset",
     "PrescribedGradients",
+    "PrivateLinearRegression",
+    "PrivateLogisticRegression",
     "Release",
     "TrainResult",
     "check_private",

@@ -16,11 +16,11 @@ from mechanisms.approximate_dp import guaranteed
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.weighted_choice import weighted_choice
 from mechanisms.core.fixed_size import ratio
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.query import Filling, derived, filling, interval, real_records
 from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.weighted_choice import weighted_choice
 
 STEPS = 2**24
 

@@ -100,6 +100,12 @@ def test_the_golden_file_of_concentrated_guarantees_loads_for_ever():
     assert from_json(CONCENTRATED.read_text()) == Repeat(ZCDP(rho=0.1, adjacency="replace_one"), 3)
 
 
+@pytest.mark.parametrize("path", sorted(GOLDEN.parent.glob("process_v1*.json")), ids=lambda path: path.stem)
+def test_a_golden_file_loads_and_is_written_as_it_was(path):
+    text = path.read_text()
+    assert json.loads(to_json(from_json(text)))["process"] == json.loads(text)["process"]
+
+
 def test_the_golden_files_hold_every_kind_of_node():
     text = "".join(path.read_text() for path in sorted(GOLDEN.parent.glob("process_v1*.json")))
     for kind in (*NODES, *SCHEMES, *STOPPING, Selection, *available().values()):
