@@ -40,7 +40,8 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 laws: $(STAMP)
-	$(BIN)/python -m pytest -n auto -q tests/contracts --hypothesis-profile=thorough
+	$(BIN)/python -m pytest -n auto -q tests/contracts --all --hypothesis-profile=thorough
+	$(BIN)/python -m pytest -n auto -q --all --ignore=tests/contracts
 
 reference: $(STAMP)
 	$(BIN)/python tests/reference/make.py

@@ -1,8 +1,10 @@
-"""What all tests share: Hypothesis profiles, and `tests` itself as a package to import from."""
+"""What all tests share: Hypothesis profiles, which cases run every day, and `tests` as a package to import from."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -11,3 +13,22 @@ sys.path.insert(0, str(ROOT))  # so that `from tests.strategies import …` work
 settings.register_profile("default", max_examples=12, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=300, deadline=None, derandomize=False)
 settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also the tests and cases that only `make laws` runs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, without --all, tests marked slow, and of those marked thinned(n) all but every n-th case."""
+    if config.getoption("--all"):
+        return
+    seen: Counter[str] = Counter()
+    kept, left = [], []
+    for item in items:
+        name, thinned = item.nodeid.split("[")[0], item.get_closest_marker("thinned")
+        wanted = item.get_closest_marker("slow") is None and (thinned is None or seen[name] % thinned.args[0] == 0)
+        seen[name] += 1
+        (kept if wanted else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept

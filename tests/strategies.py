@@ -18,28 +18,43 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from mechanisms import (
-    ZCDP,
     Adjacency,
     Allocated,
     ApproximateDP,
     BallsInBins,
     Compose,
+    DiscreteGaussian,
+    DiscreteLaplace,
     DiscretePair,
+    Exponential,
     FixedSize,
+    GNMax,
     Gaussian,
     Group,
+    Histogram,
     Laplace,
     Mechanism,
+    PermuteAndFlip,
     Poisson,
+    PoissonRuns,
     Process,
     PureDP,
     RandomizedResponse,
     Repeat,
     Sampled,
+    Selection,
     Shuffled,
+    SparseVector,
+    Staircase,
+    Sum,
+    Tree,
+    TruncatedLaplace,
+    TruncatedNegativeBinomial,
     TruncatedPoisson,
+    UnaryEncoding,
     UnsupportedProcess,
     WithReplacement,
+    ZCDP,
 )
 
 ADD_REMOVE, REPLACE_ONE, ZERO_OUT = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE, Adjacency.ZERO_OUT
@@ -140,9 +155,30 @@ def schemes(adjacency: Adjacency) -> st.SearchStrategy[Process]:
     return st.sampled_from(found)
 
 
+def mechanisms(adjacency: Adjacency) -> st.SearchStrategy[Process]:
+    """One of every kind of step that has a pair of its own sort under this adjacency."""
+    found: list[Process] = [
+        DiscreteGaussian(noise_multiplier=2.0, sensitivity=2),
+        DiscreteLaplace(noise_multiplier=2.0, sensitivity=2),
+        Exponential(epsilon=0.5, adjacency=adjacency),
+        PermuteAndFlip(epsilon=0.5, adjacency=adjacency),
+        SparseVector(epsilon=0.5, hits=2, adjacency=adjacency),
+        Staircase(epsilon=0.5),
+        TruncatedLaplace(noise_multiplier=2.0, bound=20.0),
+        GNMax(noise_multiplier=4.0),
+        Sum(lower=-0.5, upper=1.0, noise=Gaussian(noise_multiplier=2.0)),
+        Histogram(categories=(1, 2), noise=Laplace(noise_multiplier=2.0)),
+    ]
+    if adjacency is not ADD_REMOVE:
+        found.append(Tree(noise_multiplier=4.0, steps=8))
+    if adjacency is REPLACE_ONE:
+        found.append(UnaryEncoding(epsilon=0.5, categories=4, encoding="symmetric"))
+    return st.sampled_from(found)
+
+
 def all_processes(adjacency: Adjacency) -> st.SearchStrategy[Process]:
     """One or two kinds of step, on samples or not, each run up to three times."""
-    runs = st.builds(Repeat, steps(adjacency) | schemes(adjacency), st.integers(1, 3))
+    runs = st.builds(Repeat, steps(adjacency) | schemes(adjacency) | mechanisms(adjacency), st.integers(1, 3))
     return st.lists(runs, min_size=1, max_size=2).map(lambda parts: Compose(tuple(parts)))
 
 
@@ -168,8 +204,10 @@ def any_processes() -> st.SearchStrategy[Process]:
         | st.builds(PureDP, epsilon=any_noise_multipliers, adjacency=adjacencies)
         | st.builds(ApproximateDP, epsilon=any_noise_multipliers, delta=any_probabilities, adjacency=adjacencies)
         | st.builds(ZCDP, rho=any_noise_multipliers, adjacency=adjacencies)
+        | adjacencies.flatmap(mechanisms)
     )
     allocations = st.sampled_from((Shuffled(), BallsInBins()))
+    any_runs = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(mean=10.0)))
     return st.recursive(
         leaf,
         lambda inner: (
@@ -178,6 +216,7 @@ def any_processes() -> st.SearchStrategy[Process]:
             | st.builds(Sampled, inner, any_samplings())
             | st.builds(Allocated, st.builds(Repeat, inner, counts), allocations)
             | st.builds(Group, inner, st.integers(1, 10**6))
+            | st.builds(Selection, part=inner, runs=any_runs)
         ),
         max_leaves=6,
     )

@@ -9,6 +9,7 @@ from mechanisms.core.errors import NumericalFailure
 from tests.strategies import ADD_REMOVE
 
 
+@pytest.mark.slow
 def test_a_billion_steps_of_hardly_any_noise_get_a_bracket():
     process = dp_sgd(noise_multiplier=0.0395, sample_rate=0.007, steps=10**9)
     found = epsilon_bounds(process, delta=5e-4)

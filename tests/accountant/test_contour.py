@@ -226,6 +226,7 @@ def test_what_is_no_gaussian_is_refused_by_name():
         Contour().profile(Sampled(Gaussian(noise_multiplier=0.0), Poisson(probability=0.5)), adjacency=ADD_REMOVE)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e-150, 1e-3, 0.05, 1.0, 1e3, 1e10, 1e150, 1e300, 1.7e308])
 @pytest.mark.parametrize("chance", [1e-300, 1e-150, 1e-12, 0.5, 1 - 1e-12, 1 - 2.0**-53, 1.0])
 def test_hostile_numbers_end_quickly_in_an_answer_or_an_error(sigma, chance):
@@ -255,6 +256,7 @@ def test_the_empty_process_costs_nothing():
     assert profile(dp_sgd(1.0, 0.5, 0)).epsilon(1e-5).upper == 0.0
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("sigma", "chance", "times", "delta"),
     [(5.5, 1e-6, 2300, 1e-16), (15.0, 3.5e-6, 720, 1e-28), (2.0, 6e-6, 65_000, 1e-16)],

@@ -277,6 +277,7 @@ class Counted(Mechanism):
         raise NotImplementedError
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     "ledger",
     [

@@ -64,6 +64,7 @@ def epsilon(process, delta, adjacency=ADD_REMOVE, **given_settings):
     return PRV(**given_settings).profile(process, adjacency=adjacency).epsilon(delta)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("noise", "rate", "steps", "published"), PUBLISHED)
 def test_published_upper_ends_are_ours_where_their_delta_error_is_taken_off_and_the_truth_is_that_much_below(
     noise, rate, steps, published
@@ -140,6 +141,7 @@ def test_losing_everything_with_a_small_chance_adds_up_to_the_chance_of_any(delt
     assert epsilon(process, expected * (1 - 1e-9)).upper == math.inf
 
 
+@pytest.mark.slow
 @given(st.sampled_from((0.3, 0.7, 1.0, 3.0, 20.0, 300.0)), st.integers(1, 300), st.floats(-69.0, -1.0))
 def test_gaussians_are_bracketed_however_small_delta_is(noise, times, log_delta):
     process, delta = Repeat(Gaussian(noise_multiplier=noise), times), math.exp(log_delta)

@@ -50,6 +50,7 @@ def sampled(sigma, chance):
     return Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("row", COMPOSITIONS, ids=lambda row: f"{row['steps']}-{row['direction']}-{row['epsilon']}")
 def test_two_and_three_sampled_gaussians_are_bracketed_around_the_quadrature(row):
     process = Compose(tuple(sampled(sigma, chance) for sigma, chance in row["steps"]))

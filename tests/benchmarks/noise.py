@@ -54,7 +54,7 @@ def ours(kind: str) -> Draw:
         return lambda x, n, scale: DiscreteGaussian(noise_multiplier=scale, dimension=n).release(
             np.full(n, int(x)), sensitivity=1, randomness=source
         )
-    return lambda x, n, scale: DiscreteLaplace(noise_multiplier=scale, dimension=n).release(
+    return lambda x, n, scale: DiscreteLaplace(noise_multiplier=scale).release(
         np.full(n, int(x)), sensitivity=1, randomness=source
     )
 

@@ -135,6 +135,7 @@ def answers_or_refusals(accountant, process, adjacency):
         proper_or_refused(profile.delta, epsilon)
 
 
+@pytest.mark.thinned(3)
 @every_accountant
 @pytest.mark.parametrize("name", EXTREMES)
 def test_extreme_processes_are_answered_or_refused(accountant, name):

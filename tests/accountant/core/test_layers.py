@@ -101,6 +101,7 @@ def test_layers_of_two_steps_enclose_nested_quadrature_narrowly(parts, epsilon):
     assert found.width <= 2e-4 * found.upper
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("process", "epsilon"),
     [
@@ -126,6 +127,7 @@ def test_layers_agree_with_the_undivided_grid(process, epsilon):
     assert found.width <= 1e-4 * found.upper
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     ("sigma", "chance", "times", "delta"),
     [

@@ -25,6 +25,7 @@ def test_the_excess_of_a_power_over_its_tangent_is_enclosed_at_losses_that_leave
             assert upper - lower <= 1e-6 * abs(truth)
 
 
+@pytest.mark.slow
 def test_many_copies_of_little_noise_have_finite_moments():
     """Ten draws may all be of one record, of losses up to thousands."""
     drawn = Sampled(Gaussian(noise_multiplier=1.0), WithReplacement(batch_size=10, records=1000))

@@ -45,6 +45,7 @@ def drawn(seed, count):
         yield mu, q, last, theta, y, bool(rng.integers(2))
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("seed", range(4))
 def test_the_transform_of_what_is_left_is_right_to_within_its_error(seed):
     answered = 0

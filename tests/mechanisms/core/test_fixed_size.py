@@ -110,6 +110,7 @@ LEBEDA = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("setting", "published", "poisson"), LEBEDA)
 def test_replacing_a_record_of_fixed_batches_costs_what_was_published(setting, published, poisson):
     """Lebeda et al., arXiv:2405.20769, computed with an accountant whose own error is up to 1e-3 there: (σ, 1/γ, T)."""
@@ -183,6 +184,7 @@ def test_a_batch_of_a_batch_is_witnessed_by_the_product_of_their_shares():
     assert pairs["replace"].delta(Bounds.exact(0.1)).upper >= pairs["witness"].delta(Bounds.exact(0.1)).lower > 0
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("adjacency", [ADD_REMOVE, REPLACE_ONE])
 def test_a_batch_around_a_poisson_sample_shows_no_less_than_its_lower_end(adjacency):
     """Opposite records attain the Poisson pair where others contribute nothing, not where they hold what x' does.

@@ -136,6 +136,7 @@ def masses(law, low, high):
     return above[0] - beyond[0], above[1] - beyond[1]
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 @pytest.mark.parametrize("edges", list(grids()), ids=["fine", "coarse", "tails", "far"])
 def test_masses_on_bins_are_those_of_the_definition(name, edges):
@@ -212,6 +213,7 @@ def test_the_total_variation_distance_is_the_same_in_reverse(name):
 # Moments
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 @pytest.mark.parametrize("power", [-1.5, 0.5, 2.0, 7.3])
 def test_moments_agree_with_the_masses_on_bins(name, power):

@@ -117,6 +117,7 @@ def test_poisson_samples_never_hurt(mechanism, adjacency):
                 assert sampled[direction].delta(point).upper <= whole[direction].delta(point).upper
 
 
+@pytest.mark.slow
 def test_replacing_a_record_shows_at_least_what_removing_it_does():
     for mechanism in (Gaussian(noise_multiplier=1.0), Laplace(noise_multiplier=1.0)):
         process = Repeat(Sampled(mechanism, Poisson(probability=0.1)), 3)

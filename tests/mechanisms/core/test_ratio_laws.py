@@ -119,6 +119,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("step", STEPS, ids=repr)
 @pytest.mark.parametrize("times", [1, 5, 64, 1000])
 def test_masses_sum_to_one_and_ratios_to_the_number_of_steps(step, times):
