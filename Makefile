@@ -52,13 +52,14 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
-# The peers live apart: dp-accounting needs an attrs that the tests' tools have left behind.
+# The peers live apart: they need an attrs and a scikit-learn that ours have left behind.
 peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m tests.benchmarks $(BENCH)
+	$(PEERS)/bin/python -m tests.benchmarks.noise
 
 $(PEERS)/.installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	grep -v '^attrs==' .ci/constraints.txt > $(PEERS)/constraints.txt
+	grep -v '^attrs==\|^scikit-learn==' .ci/constraints.txt > $(PEERS)/constraints.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEERS)/constraints.txt $(PIP_INDEX) -e '.[peers]'
 	touch $@
 

@@ -18,6 +18,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from mechanisms import (
+    ZCDP,
     Adjacency,
     Allocated,
     ApproximateDP,
@@ -28,8 +29,8 @@ from mechanisms import (
     DiscretePair,
     Exponential,
     FixedSize,
-    GNMax,
     Gaussian,
+    GNMax,
     Group,
     Histogram,
     Laplace,
@@ -54,7 +55,6 @@ from mechanisms import (
     UnaryEncoding,
     UnsupportedProcess,
     WithReplacement,
-    ZCDP,
 )
 
 ADD_REMOVE, REPLACE_ONE, ZERO_OUT = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE, Adjacency.ZERO_OUT
@@ -207,7 +207,7 @@ def any_processes() -> st.SearchStrategy[Process]:
         | adjacencies.flatmap(mechanisms)
     )
     allocations = st.sampled_from((Shuffled(), BallsInBins()))
-    any_runs = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(mean=10.0)))
+    any_runs = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(runs=10.0)))
     return st.recursive(
         leaf,
         lambda inner: (

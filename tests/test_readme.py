@@ -27,6 +27,16 @@ ROWS = {
     "`Shuffled` batches, zero-out": ("Gaussian, Shuffled", "zero_out"),
     "`BallsInBins` (random allocation)": ("Gaussian, BallsInBins", "add_remove"),
     "`Group` of 2 in DP-SGD": ("Gaussian, Poisson, Group", "add_remove"),
+    "`DiscreteGaussian`": ("DiscreteGaussian", "add_remove"),
+    "`DiscreteLaplace`; `Count`, `Histogram` with it": ("DiscreteLaplace", "add_remove"),
+    "`Sum`, `Mean`, `VectorSum`, `Covariance`, replace-one": ("Sum", "replace_one"),
+    "`Exponential`, `TopK`": ("Exponential", "add_remove"),
+    "`PermuteAndFlip`, `NoisyMax`, `Staircase`": ("PermuteAndFlip", "add_remove"),
+    "`SparseVector`, `Quantile`": ("SparseVector", "add_remove"),
+    "`UnaryEncoding`, `PerturbedTable`, replace-one": ("UnaryEncoding", "replace_one"),
+    "`Tree`, `MatrixMechanism`, zero-out": ("Tree", "zero_out"),
+    "`GNMax`, `ConfidentGNMax` (PATE)": ("GNMax", "replace_one"),
+    "`Selection` among random runs": ("Selection", "add_remove"),
 }
 
 

@@ -130,7 +130,7 @@ def finest(values: np.ndarray) -> np.ndarray:
     """Return the exponents of the largest powers of two of which floats are multiples, 0 a multiple of all.
 
     >>> finest(np.array([0.75, 4.0, 0.0]))
-    array([ -2.,   2., inf])
+    array([-2.,  2., inf])
     """
     ratios = [float(value).as_integer_ratio() for value in values]
     exponents = [math.log2(top & -top) - math.log2(bottom) if top else math.inf for top, bottom in ratios]

@@ -5,9 +5,10 @@ import math
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from tests.benchmarks import judge, peers
+from tests.benchmarks import judge, noise, peers
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.measure import Timing, interleaved
 from tests.benchmarks.rows import SMOKE, Bars, Row, rows
@@ -95,3 +96,18 @@ def test_a_calibration_that_overshoots_its_target_misses_its_bar():
     row = Row(name="c", ours=lambda factor: 1.0, bars=Bars(milliseconds=9, absolute=1e-4), bracket=lambda noise: noise)
     for reached, met in (((2.99995, 3.0), True), ((2.999, 3.0), False), ((3.00001, 3.0), False)):
         assert judge.judged(row, {judge.OURS: Timing(answer=reached, seconds=[0.001])})["bars"]["width"]["met"] is met
+
+
+def test_noise_is_drawn_judged_and_written(tmp_path, capsys):
+    target = tmp_path / "noise.json"
+    assert noise.main(["--draws", "100", "--rounds", "1", "--json", str(target)]) == 0
+    document = json.loads(target.read_text())
+    assert all(row["dp-calipers"] > 0 for row in document["draws a second"].values())
+    assert all(row["dp-calipers"] == 0 for row in document["told apart"].values())
+    assert document["noise"]["ε = 1, δ = 1e-05"]["dp-calipers"] == pytest.approx(3.73063, abs=1e-4)
+    assert "told apart" in capsys.readouterr().out
+
+
+def test_textbook_noise_is_told_apart_by_its_last_digits():
+    generator = np.random.default_rng(0)
+    assert noise.told_apart(lambda x, n, scale: x + generator.laplace(scale=scale, size=n), 1000) > 0.01
