@@ -61,6 +61,7 @@ $(PEERS)/.installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	grep -v '^attrs==\|^scikit-learn==' .ci/constraints.txt > $(PEERS)/constraints.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEERS)/constraints.txt $(PIP_INDEX) -e '.[peers]'
+	rm -rf $(PEERS)/lib/python*/site-packages/tests # diffprivlib's own, which would hide ours
 	touch $@
 
 tightness: $(STAMP)

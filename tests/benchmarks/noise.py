@@ -3,9 +3,11 @@
 python -m tests.benchmarks.noise [--json FILE] [--draws N] [--rounds N]
 
 Peers that are not installed are left out by name. Draws are of scale 10 around 0 at sensitivity 1: arrays where a
-library takes arrays, one call a number where it takes numbers. "Told apart" is the part of outputs for the input 0 that
-are multiples of no number of which all outputs for the input 1 are multiples: an attacker who sees such an output knows
-the input [Mir12]. Noise is the standard deviation that each library's own calibration asks for.
+library takes arrays, one call a number where it takes numbers. "Told apart" is what an attacker gains who answers "the
+input is 0" to outputs that are finer than all of a first sample for the input 1, multiples of no power of two of which
+those are multiples [Mir12]: how much more often he says so of fresh outputs for 0 than of fresh ones for 1. It is 0
+where the two inputs have the same outputs, but for chance, of the order of 1/draws. Noise is the standard deviation
+that each library's own calibration asks for.
 
 [Mir12] I. Mironov. On Significance of the Least Significant Bits for Differential Privacy. CCS 2012.
 """
@@ -121,9 +123,10 @@ def speeds(kind: str, draws: int, rounds: int) -> dict[str, Any]:
 
 
 def told_apart(draw: Draw, draws: int) -> float:
-    """Return the part of outputs for 0 that are finer than all outputs for 1."""
-    zero, one = (np.asarray(draw(x, draws, SCALE), dtype=np.float64) for x in (0.0, 1.0))
-    return float(np.mean(finest(zero) < np.min(finest(one))))
+    """Return how much more often outputs for 0 than outputs for 1 are finer than all of a first sample for 1."""
+    first, one, zero = (np.asarray(draw(x, draws, SCALE), dtype=np.float64) for x in (1.0, 1.0, 0.0))
+    least = np.min(finest(first))
+    return float(np.mean(finest(zero) < least) - np.mean(finest(one) < least))
 
 
 def finest(values: np.ndarray) -> np.ndarray:
