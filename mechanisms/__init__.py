@@ -48,6 +48,7 @@ from mechanisms.tree import Tree
 from mechanisms.truncated_laplace import TruncatedLaplace
 from mechanisms.unary_encoding import UnaryEncoding
 from mechanisms.user_supplied import UserSupplied
+from mechanisms.vector_mean import VectorMean
 from mechanisms.vector_sum import VectorSum
 from mechanisms.zcdp import ZCDP
 
@@ -121,6 +122,7 @@ __all__ = [
     "UnaryEncoding",
     "UnsupportedProcess",
     "UserSupplied",
+    "VectorMean",
     "VectorSum",
     "VoteThreshold",
     "WithReplacement",

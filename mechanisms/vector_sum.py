@@ -19,8 +19,6 @@ BITS = 24
 class VectorSum(Query):
     """Σ x min(1, C/‖x‖) + noise in every coordinate, C = `max_norm`.
 
-    For a mean of a public number of records divide the result by it: what is made of a release costs nothing more.
-
     Coordinates are rounded to whole steps of 2^-24 to 2^-23 of C, and C down to one: `sensitivity`. A record is thus
     changed by about half a step at most in each coordinate and, where it is clipped, by one more in length. Each
     coordinate saturates at ±2^53 steps, more than 5e8 records of norm C along an axis.
