@@ -15,11 +15,14 @@ import numpy as np
 from mechanisms.approximate_dp import guaranteed
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
+from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.fixed_size import ratio
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.query import Filling, derived, filling, interval, real_records
 from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.range_pair import RangeDivergence, RangePair
+from mechanisms.core.renyi import LinearDivergence, RenyiBound
 from mechanisms.core.weighted_choice import weighted_choice
 
 STEPS = 2**24
@@ -32,9 +35,10 @@ class Quantile(Mechanism):
         P(point t) ∝ e^{−ε d(t)/2},   d(t) = max(0, #{x < t} − q n, q n − #{x <= t})            [Smi11] on a grid
 
     over the 2^24 + 1 points that cut [lower, upper] into equal steps, to the nearest of which records are clipped and
-    rounded. A point at which many records lie has rank 0 from all their ranks. One record more moves each rank by
-    1 − q or −q, and one replaced by at most 1, so that by [MT07] the choice is ε-private under replace-one and
-    max(q, 1 − q) ε-private under add/remove and zero-out: ε/2 for a median.
+    rounded. A point at which many records lie has rank 0 from all their ranks. One record more moves each d by at most
+    max(q, 1 − q), and one replaced by at most 1. So the choice is ε-private under replace-one and max(q, 1 − q)
+    ε-private under add/remove and zero-out [MT07], ε/2 for a median; and as −ε d(t)/2 of two points differ by so much
+    more or less at most, its losses have no larger range, which tells far less.
 
     With probability 1 − β the point's rank is off by d(t) <= (2/ε) log((2^24 + 1)/β): some point has d = 0.
 
@@ -72,15 +76,23 @@ class Quantile(Mechanism):
         object.__setattr__(self, "nan", filling("Quantile", self.nan))
 
     def pairs(self, adjacency: Adjacency) -> Pairs:
-        """Return randomised response of the ε above, which dominates every choice that is ε-private."""
-        share = 1.0
+        """Return the pair of losses of the range above, which dominates (`mechanisms.core.range_pair`)."""
+        reach = self._reach(adjacency)
+        if not reach:
+            found = guaranteed(self, 0.0, 0.0, stated=adjacency, asked=adjacency)
+            return {direction: replace(cast(DiscretePair, pair), attained=False) for direction, pair in found.items()}
+        return dict.fromkeys(adjacency.directions, RangePair(reach=Bounds.exact(reach), attained=False))
+
+    def renyi(self, adjacency: Adjacency) -> RenyiBound:
+        """Return the largest divergences of losses of the range above."""
+        reach = self._reach(adjacency)
+        return RangeDivergence.of(reach) if reach else LinearDivergence(rho=0.0)
+
+    def _reach(self, adjacency: Adjacency) -> float:
+        share = Bounds.exact(1.0)
         if adjacency is not Adjacency.REPLACE_ONE:
-            share = max(self.quantile, float((1.0 - Bounds.exact(self.quantile)).upper))
-        epsilon = (
-            self.epsilon if share >= 1.0 else float((Bounds.exact(self.epsilon) * share).clip(0.0, self.epsilon).upper)
-        )
-        found = guaranteed(self, epsilon, 0.0, stated=adjacency, asked=adjacency)
-        return {direction: cast(Any, replace(cast(Any, pair), attained=False)) for direction, pair in found.items()}
+            share = largest([Bounds.exact(self.quantile), 1.0 - Bounds.exact(self.quantile)])
+        return float((Bounds.exact(self.epsilon) * share).clip(0.0, self.epsilon).upper)
 
     def release(self, value: Any, *, sensitivity: float | None = None, randomness: Source) -> float:
         """Return the point chosen; of no records, a uniformly random one.
