@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.local import only_replace_one
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
@@ -98,17 +99,23 @@ class LocalCategories(Mechanism):
         >>> labels.release(["b", "z", None, "a"], randomness=KeyedSource(0)).tolist()
         ['b', 'other', 'other', 'a']
         """
-        many = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-        if isinstance(value, np.ndarray):
-            if value.ndim > 1:
-                raise InvalidParameter(f"LocalCategories: value must be one-dimensional, got shape {value.shape}.")
-            many = value.ndim == 1
+        many = _many(value)
         numbers = self._numbers(value if many else [value])
         answers = self.mechanism.release(numbers, sensitivity=sensitivity, randomness=randomness)
         if isinstance(self.mechanism, RandomizedResponse):
             named = np.array(self.labels)[answers]
             return named if many else named[0].item()
         return answers if many else answers[0]
+
+    def declared(self, value: Any) -> Any:
+        """Return the same labels with `unknown` in place of those that are not declared.
+
+        Raises:
+            InvalidParameter: as `release`.
+        """
+        many = _many(value)
+        found = [self.labels[number] for number in self._numbers(value if many else [value])]
+        return found if many else found[0]
 
     def _numbers(self, values: Iterable[Any]) -> NDArray[np.int64]:
         """Return the labels' numbers, −1 nowhere: what is not declared is replaced or refused."""
@@ -121,6 +128,18 @@ class LocalCategories(Mechanism):
                 "that do, or unknown=..., the label that stands for all others."
             )
         return found
+
+
+def _many(value: Any) -> bool:
+    """Tell whether it is several labels in order, or one."""
+    if isinstance(value, np.ndarray):
+        plain_array("LocalCategories", value)
+        if value.ndim > 1:
+            raise InvalidParameter(f"LocalCategories: value must be one-dimensional, got shape {value.shape}.")
+        return value.ndim == 1
+    if isinstance(value, (Set, Mapping)):
+        raise InvalidParameter("LocalCategories: value must be a label or a sequence of labels: these have no order.")
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
 def _plain(label: Any) -> Label | None:

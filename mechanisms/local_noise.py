@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from mechanisms.core import validate
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.local import half_width, only_replace_one, only_unit_sensitivity
@@ -100,22 +101,27 @@ class LocalNoise(Mechanism):
         [0.25, 1.0]
         """
         only_unit_sensitivity("LocalNoise", "record", sensitivity)
+        half = half_width(self.low, self.high)[0]
+        return self.mechanism.release(self.clamped(value), sensitivity=half, randomness=randomness)
+
+    def clamped(self, value: Any) -> Any:
+        """Return the numbers as float64 in [low, high], `missing` in place of NaN.
+
+        Raises:
+            InvalidParameter: as `release`.
+        """
         known = _numbers(value)
         unknown = np.isnan(known)
         if unknown.any() and self.missing is None:
             raise InvalidParameter(
                 "LocalNoise: value must not be NaN. Declare missing=..., the number that stands for it."
             )
-        clamped = np.where(unknown, self.missing or 0.0, np.clip(known, self.low, self.high))
-        return self.mechanism.release(clamped, sensitivity=half_width(self.low, self.high)[0], randomness=randomness)
+        return np.where(unknown, self.missing or 0.0, np.clip(known, self.low, self.high))
 
 
 def _numbers(value: Any) -> Any:
     """Return an array of real numbers as float64."""
-    try:
-        data = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        data = np.empty(0, dtype=object)
+    data = plain_array("LocalNoise", value, rule="value must be a number or an array of real numbers")
     if data.dtype.kind not in "iuf":
         raise InvalidParameter(
             "LocalNoise: value must be a number or an array of real numbers. Write NaN for one that is missing."

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from mechanisms.core import validate
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import Array, Bounds, sqrt
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.local import is_one
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
@@ -252,13 +254,13 @@ def _counts(owner: str, value: Any) -> tuple[tuple[int, ...], ...]:
 
 def _votes(mechanism: Mechanism, value: Any, sensitivity: float) -> Array:
     owner = type(mechanism).__name__
-    if sensitivity != 1.0:
+    if not is_one(sensitivity):
         raise InvalidParameter(f"{owner}: sensitivity must be 1, as a teacher has one vote, got {sensitivity!r}.")
     return _checked(owner, value)
 
 
 def _checked(owner: str, value: Any) -> Array:
-    data = np.asarray(value)
+    data = plain_array(owner, value)
     if data.dtype.kind not in "iu" or data.ndim not in (1, 2) or data.shape[-1] < 2:
         raise InvalidParameter(
             f"{owner}: value must hold whole numbers of shape (classes,) or (queries, classes) with 2 classes or more, "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,10 +111,11 @@ class PerturbedTable(Mechanism):
         [33, 120]
         """
         only_unit_sensitivity("PerturbedTable", "row", sensitivity)
-        cells = self._cells(value)
+        cells, columns = self._cells(value), dict(zip(self.names, self.columns, strict=True))
+        clean = {name: _clean(name, column, cells[name]) for name, column in columns.items()}  # before any noise
         released = {
-            name: _released(name, column, cells[name], randomness)
-            for name, column in zip(self.names, self.columns, strict=True)
+            name: np.asarray(column.release(clean[name], sensitivity=1.0, randomness=randomness))
+            for name, column in columns.items()
         }
         if isinstance(value, np.ndarray):
             return _structured(released)
@@ -128,7 +129,8 @@ class PerturbedTable(Mechanism):
         if isinstance(value, Mapping):
             self._check_names(value)
             cells = {name: value[name] for name in self.names}
-            if any(np.ndim(column) == 0 for column in cells.values()) or len({len(c) for c in cells.values()}) != 1:
+            lengths = {_length(column) for column in cells.values()}
+            if None in lengths or len(lengths) != 1:
                 raise InvalidParameter("PerturbedTable: columns of a table must be sequences of the same length.")
             return cells
         if isinstance(value, Sequence) and all(isinstance(row, Mapping) for row in value):
@@ -148,14 +150,23 @@ class PerturbedTable(Mechanism):
             )
 
 
-def _released(name: str, column: Mechanism, cells: Any, randomness: Source) -> NDArray[Any]:
-    """Return a column's cells released; its refusal names the column."""
-    if isinstance(column, LocalNoise) and len(cells) and np.ndim(np.asarray(cells, dtype=object)) != 1:
-        raise InvalidParameter(f"PerturbedTable: column {name!r} must hold one number a row.")
+def _length(column: Any) -> int | None:
+    """Return how many cells there are, None where they are no sequence."""
+    sized = isinstance(column, Sized) and not isinstance(column, (str, bytes, Set, Mapping))
+    return len(column) if sized and getattr(column, "shape", (0,)) != () else None
+
+
+def _clean(name: str, column: Mechanism, cells: Any) -> Any:
+    """Return a column's cells as it takes them; its refusal names the column."""
     try:
-        return np.asarray(column.release(cells, sensitivity=1.0, randomness=randomness))
+        if isinstance(column, LocalCategories):
+            return column.declared(cells)
+        numbers = cast(LocalNoise, column).clamped(cells)
     except InvalidParameter as error:
         raise InvalidParameter(f"PerturbedTable: column {name!r} is refused.\n{error}") from None
+    if numbers.ndim != 1:
+        raise InvalidParameter(f"PerturbedTable: column {name!r} must hold one number a row.")
+    return numbers
 
 
 def _structured(released: dict[str, NDArray[Any]]) -> NDArray[Any]:

@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NoReturn, cast
@@ -140,23 +140,24 @@ class SparseVector(Mechanism):
 
         Args:
             value: queries' values, finite, shape (n,); what is above is what is at least the threshold, with noise.
+                An iterator is asked for one after the other, and no further than to the last hit.
             sensitivity: Δ > 0, the most by which one record moves any query.
             randomness: a `SystemSource` for real releases.
             threshold: T, finite and public; 0 for values that are excesses over thresholds of their own.
 
         Raises:
-            InvalidParameter: if a number is not finite, or the sensitivity not above 0.
+            InvalidParameter: if a number is not finite, one after the last hit included, or the sensitivity not above
+                0: before anything is drawn, but for iterators.
 
         >>> from mechanisms import KeyedSource
         >>> mechanism = SparseVector(epsilon=5.0, hits=2, adjacency="add_remove", monotonic=True)
         >>> mechanism.release([-90, 80, -70, 95, 85], sensitivity=1.0, randomness=KeyedSource(0))
         (False, True, False, True)
         """
-        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-            raise InvalidParameter("SparseVector: value must be a sequence of queries' values. For one, pass [value].")
+        queries = _queries(value)
         session = self.run(threshold, sensitivity, randomness)
         answers: list[Answer] = []
-        for query in value:
+        for query in queries:
             answers.append(session.ask(query))
             if not session.hits_left:
                 break
@@ -184,7 +185,7 @@ class SparseVectorSession:
         self._number_rate = third / (movement * mechanism.hits)
         self._threshold = self._whole(Fraction(level)) + discrete_laplace(randomness, STREAM, first / movement)
 
-    def ask(self, value: float) -> Answer:
+    def ask(self, value: float | Fraction) -> Answer:
         """Return whether the query is above: True or False, or, of a mechanism with numbers, its number or None.
 
         Args:
@@ -219,6 +220,14 @@ class SparseVectorSession:
             return float(steps * self._grid)
         except OverflowError:
             return -sys.float_info.max if steps < 0 else sys.float_info.max
+
+
+def _queries(value: Any) -> Iterable[Any]:
+    """Return the queries' values, all of them checked: whether one is refused must not hang on the noise before it."""
+    none = isinstance(value, (str, bytes, Set, Mapping, np.ma.MaskedArray)) or not isinstance(value, Iterable)
+    if none or (isinstance(value, np.ndarray) and value.ndim != 1):
+        raise InvalidParameter("SparseVector: value must be a sequence of queries' values. For one, pass [value].")
+    return value if isinstance(value, Iterator) else tuple(_exactly(query) for query in value)
 
 
 def _exactly(value: Any) -> Fraction:

@@ -11,6 +11,7 @@ import mpmath as mp
 import numpy as np
 
 from mechanisms.core import validate
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
@@ -78,7 +79,8 @@ class Choice(Mechanism):
         Raises:
             InvalidParameter: if they are no vector of at least that many finite numbers, or would have to be rounded.
         """
-        name, data = type(self).__name__, _array(value)
+        name = type(self).__name__
+        data = plain_array(name, value, rule="value must hold one score for each candidate, shape (k,)")
         if data.ndim != 1 or len(data) < least:
             raise InvalidParameter(
                 f"{name}: value must hold one score for each candidate, shape (k,) with k >= {least}."
@@ -94,13 +96,6 @@ class Choice(Mechanism):
         if not np.all(np.isfinite(scores)):
             raise InvalidParameter(f"{name}: value must be finite. Bound the scores first, by a rule no data decides.")
         return scores
-
-
-def _array(value: Any) -> Array:
-    try:
-        return np.asarray(value)
-    except ValueError:  # rows of different lengths
-        return np.zeros((0, 0))
 
 
 def answers(better: Callable[[mp.mpf], mp.mpf], loss: Callable[[mp.mpf], mp.mpf], epsilon: float) -> DiscretePair:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mechanisms.core import validate
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log, quarter_sine
@@ -149,10 +150,7 @@ def numbers(owner: str, value: Any) -> Array:
     Raises:
         InvalidParameter: if it is none, or not finite; the message names no value.
     """
-    try:
-        data = np.asarray(value)
-    except ValueError:
-        raise InvalidParameter(f"{owner}: value must be a number or an array of one shape.") from None
+    data = plain_array(owner, value)
     if data.dtype.kind not in "iuf" or data.dtype.itemsize > 8:
         raise InvalidParameter(
             f"{owner}: value must hold floats or integers of at most 64 bits, got dtype {data.dtype}. "

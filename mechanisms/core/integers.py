@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mechanisms.core import validate
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import InvalidParameter
 
@@ -58,17 +59,14 @@ def noisy_integers(owner: str, value: Any, noise: Callable[[int], Array], size: 
 
 def _integers(owner: str, value: Any) -> Array:
     """Return the integers as an array; one of Python's where they are too wide for others."""
-    try:
-        data = np.asarray(value, dtype=object if isinstance(value, int) else None)
-    except (ValueError, OverflowError):  # ragged lists
-        data = np.empty(1)
+    rule = "value must be an integer or an array of integers"
+    data = np.asarray(value, dtype=object) if isinstance(value, int) else plain_array(owner, value, rule=rule)
     whole = data.dtype.kind in "iu" or (
         data.dtype == object
         and all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in data.ravel().tolist())
     )
     if not whole:
         raise InvalidParameter(
-            f"{owner}: value must be an integer or an array of integers.\n"
-            "Count, or round each record's contribution to integers, before any noise is added."
+            f"{owner}: {rule}.\nCount, or round each record's contribution to integers, before any noise is added."
         )
     return data

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import up
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 
@@ -30,13 +31,18 @@ def only_replace_one(owner: str, adjacency: Adjacency) -> None:
         )
 
 
+def is_one(value: object) -> bool:
+    """Tell whether it is the number 1: neither True nor an array is."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(value == 1)
+
+
 def only_unit_sensitivity(owner: str, of: str, sensitivity: float) -> None:
     """Refuse a sensitivity where the mechanism itself says how far apart two records are.
 
     Raises:
         InvalidParameter: if it is not 1.
     """
-    if sensitivity != 1.0:
+    if not is_one(sensitivity):
         raise InvalidParameter(f"{owner}: sensitivity must be 1 for a {of}, got {sensitivity!r}.")
 
 
@@ -46,7 +52,7 @@ def checked_categories(owner: str, name: str, value: Any, categories: int) -> ND
     Raises:
         InvalidParameter: if one is something else; it is not shown, as it may be a record's.
     """
-    data = np.asarray(value)
+    data = plain_array(owner, value, rule=f"{name} must hold whole numbers in [0, {categories})")
     if data.size == 0 and data.dtype.kind == "f":
         data = data.astype(np.int64)
     if data.dtype.kind not in "iu" or np.any(data < 0) or np.any(data >= categories):

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechanisms.core import validate
+from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.correlated_noise import Carried, CorrelatedNoise
 from mechanisms.core.discrete_pair import DiscretePair
@@ -194,8 +195,8 @@ class PrefixSums:
 
 
 def _numbers(owner: str, value: Any) -> Floats:
+    raw = plain_array(owner, value, rule="value must be an array of real numbers")
     try:
-        raw = np.asarray(value)
         data = raw.astype(np.float64) if raw.dtype.kind in "biufO" else None
     except (TypeError, ValueError, OverflowError):
         data = None
