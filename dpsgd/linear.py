@@ -148,7 +148,7 @@ class PrivateLogisticRegression(ClassifierMixin, _PrivateLinear):  # type: ignor
         classes_, coef_, intercept_, n_features_in_: as in scikit-learn.
 
     Guarantees: (ε, δ)-differential privacy of `coef_` and `intercept_` under `adjacency`, but for what float noise
-    shows beyond the ideal one, running times, and failures: NaN, infinities, labels that are not declared, and
+    shows beyond the ideal one where δ = 0, running times, and failures: NaN, infinities, labels that are not declared, and
     minimisers not certified to `tolerance` raise before anything is released, and that they do depends on the data.
 
     Raises:

@@ -37,6 +37,7 @@ from mechanisms.objective_perturbation import ObjectivePerturbation
 METHODS = ("objective", "output")
 FAINTER = 30.0  # times the noise multiplier of an objective is that of the gap, which so costs a thousandth of ε
 GAP_SHARE = 0.01  # of ε for the gap, where δ = 0
+FINER = 32  # binary digits that released weights are finer than the scale of noise in float64
 LARGEST_NOISE, LEAST_DELTA = 1e9, 1e-320
 NUDGE, MOST_NUDGES = 5e-4, 12
 
@@ -115,15 +116,17 @@ class Perturbation:
             targets: y_i, shape (n,).
             randomness: a `SystemSource` for real releases.
 
-        Guarantees: what `one_fit` describes, but for the rounding of the noise's floats.
+        Guarantees: what `one_fit` describes; where δ > 0 with the guarantees of `Gaussian.release`, floating-point
+        attacks included. Where δ = 0 the noise is float64, and not exactly of its law; weights are rounded to a multiple
+        of about 2^-32 of its scale, so that their last digits do not show those of the minimiser.
 
         Raises:
             NumericalFailure: if the minimiser is not certified to `tolerance`, see `dpsgd.convex.minimiser`.
         """
-        width, gap = features.shape[1], self._gap
-        linear = np.zeros(width)
+        gap, linear = self._gap, np.zeros(features.shape[1])
         if self.method == "objective":
-            linear = self._noise(width, self._gradient_bound, self._share - self._gap_epsilon, True, randomness)
+            share = self._share - self._gap_epsilon
+            linear = self._noisy(linear, self._gradient_bound, share, True, randomness)
         objective = Objective(
             loss=self.loss,
             features=features,
@@ -134,21 +137,26 @@ class Perturbation:
         )
         found = minimiser(objective, tolerance=self.tolerance * self.feature_norm * self.loss.largest_slope)
         if self.method == "objective":
-            return found + self._noise(width, gap, self._gap_epsilon, False, randomness)
+            return self._noisy(found, gap, self._gap_epsilon, False, randomness)
         moved = self._gradient_bound / self.ridge + gap
-        return found + self._noise(width, moved, self._share, False, randomness)
+        return self._noisy(found, moved, self._share, False, randomness)
 
-    def _noise(self, width: int, moved: Bounds, epsilon: float, inside: bool, randomness: Source) -> Floats:
-        """Return noise for what one record moves by `moved`, inside an objective or on a minimiser."""
+    def _noisy(self, value: Floats, moved: Bounds, epsilon: float, inside: bool, randomness: Source) -> Floats:
+        """Return `value` with noise for what one record moves by `moved`, inside an objective or on a minimiser.
+
+        The mechanism itself adds its noise: on a float sum of both the minimiser's last digits would show through.
+        """
         if self.delta > 0:
             noise = _noise_multiplier(self)
             gap = self.method == "objective" and not inside
             mechanism = Gaussian(noise_multiplier=FAINTER * noise if gap else noise)
-            drawn = mechanism.release(np.zeros(width), sensitivity=float(moved.upper), randomness=randomness)
-            return np.asarray(drawn, dtype=np.float64)
+            noisy = mechanism.release(value, sensitivity=float(moved.upper), randomness=randomness)
+            return np.asarray(noisy, dtype=np.float64)
         times = 2.0 if self.adjacency is Adjacency.REPLACE_ONE else 1.0
         left = Bounds.exact(epsilon) - (self._volume if inside else 0.0)
-        return gamma_norm_noise(width, scale=float((times * moved / left).upper), randomness=randomness)
+        scale = float((times * moved / left).upper)
+        unit = 2.0 ** (math.frexp(scale)[1] - FINER)
+        return np.rint((value + gamma_norm_noise(len(value), scale=scale, randomness=randomness)) / unit) * unit
 
     def _perturbed(self, noise: float) -> Compose:
         """Return one objective perturbation and the noise of its gap."""

@@ -8,7 +8,7 @@ import pytest
 from scipy import special, stats
 
 from accountant import compute_delta, compute_epsilon
-from dpsgd.convex import Huber, Logistic
+from dpsgd.convex import Huber, Logistic, clipped_rows
 from dpsgd.perturbation import FAINTER, Perturbation, gamma_norm_noise
 from mechanisms import Adjacency, Compose, Gaussian, InvalidParameter, KeyedSource, PureDP, Repeat
 
@@ -113,6 +113,27 @@ def test_output_noise_is_as_large_as_what_a_record_moves(loss, adjacency):
     norms = [np.linalg.norm(pure.minimise(NOTHING, np.zeros(1), source)) for _ in range(1500)]
     times = 2 if adjacency == "replace_one" else 1
     assert stats.kstest(norms, stats.gamma(2, scale=times * moved).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("delta", [1e-6, 0.0])
+@pytest.mark.parametrize("method", ["output", "objective"])
+def test_the_last_digits_of_weights_are_not_those_of_the_minimiser(method, delta):
+    described = plan(method=method, delta=delta, tolerance=0.01)
+    rng = np.random.default_rng(3)
+    features, targets = clipped_rows(rng.normal(size=(50, 2)), described.feature_norm), np.sign(rng.normal(size=50))
+    unit = 2.0**-33 if delta == 0 else 2.0**-41  # finer than the grid of noise of scale 1
+    for records in (50, 49):
+        found = described.minimise(features[:records], targets[:records], KeyedSource(0))
+        scale = np.ldexp(1.0, int(np.floor(np.log2(least_scale(described)))))
+        np.testing.assert_array_equal(np.mod(found, unit * scale), 0.0)
+
+
+def least_scale(described):
+    """Bound the scale of the noise that is added last from below."""
+    gap = 2 * described.tolerance * described.feature_norm * described.loss.largest_slope / described.ridge
+    if described.method == "objective":
+        return gap
+    return gap + described.feature_norm * described.loss.largest_slope / described.ridge / described.epsilon / 10
 
 
 def exact_cdf(w, features, targets, loss, ridge, noise):
