@@ -148,8 +148,8 @@ class PrivateLogisticRegression(ClassifierMixin, _PrivateLinear):  # type: ignor
         classes_, coef_, intercept_, n_features_in_: as in scikit-learn.
 
     Guarantees: (ε, δ)-differential privacy of `coef_` and `intercept_` under `adjacency`, but for what float noise
-    shows beyond the ideal one where δ = 0, running times, and failures: NaN, infinities, labels that are not declared, and
-    minimisers not certified to `tolerance` raise before anything is released, and that they do depends on the data.
+    shows beyond the ideal one where δ = 0, running times, and failures: NaN, infinities, labels that are not declared,
+    and minimisers not certified to `tolerance` raise before anything is released, and that they do depends on the data.
 
     Raises:
         InvalidParameter: in `fit`, if a value breaks its rule; no text quotes data.
@@ -158,7 +158,7 @@ class PrivateLogisticRegression(ClassifierMixin, _PrivateLinear):  # type: ignor
     >>> from mechanisms import KeyedSource
     >>> X, y = np.array([[-1.0], [1.0]] * 500), np.array([0, 1] * 500)
     >>> model = PrivateLogisticRegression(epsilon=1.0, delta=1e-6, feature_norm=1.0, classes=(0, 1),
-    ...                                   method="output", randomness=KeyedSource(0))
+    ...                                   C=0.01, method="output", randomness=KeyedSource(0))
     >>> model.fit(X, y).score(X, y)
     1.0
     """

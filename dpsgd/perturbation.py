@@ -117,8 +117,8 @@ class Perturbation:
             randomness: a `SystemSource` for real releases.
 
         Guarantees: what `one_fit` describes; where δ > 0 with the guarantees of `Gaussian.release`, floating-point
-        attacks included. Where δ = 0 the noise is float64, and not exactly of its law; weights are rounded to a multiple
-        of about 2^-32 of its scale, so that their last digits do not show those of the minimiser.
+        attacks included. Where δ = 0 the noise is float64, and not exactly of its law; weights are rounded to about
+        2^-32 of its scale, so that their last digits do not show those of the minimiser.
 
         Raises:
             NumericalFailure: if the minimiser is not certified to `tolerance`, see `dpsgd.convex.minimiser`.
