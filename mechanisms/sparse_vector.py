@@ -35,6 +35,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from threading import Lock
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -167,18 +168,28 @@ class SparseVector(Mechanism):
 class SparseVectorSession:
     """One run: a threshold with its noise, and the hits that are left. `SparseVector.run` makes it.
 
-    Asking after the last hit is refused: whatever else is asked needs a run, and a budget, of its own. How long an
+    Asking after the last hit is refused: whatever else is asked needs a run, and a budget, of its own. Threads are
+    answered one after the other. How long an
     answer takes depends on the noise alone, but for the size of the numbers; no guarantee covers time.
     """
 
-    __slots__ = ("_compare_rate", "_grid", "_mechanism", "_number_rate", "_randomness", "_threshold", "hits_left")
+    __slots__ = (
+        "_compare_rate",
+        "_grid",
+        "_lock",
+        "_mechanism",
+        "_number_rate",
+        "_randomness",
+        "_threshold",
+        "hits_left",
+    )
 
     def __init__(self, mechanism: SparseVector, threshold: float, sensitivity: float, randomness: Source) -> None:
         level = validate.finite("SparseVector", "threshold", threshold)
         most = Fraction(validate.positive("SparseVector", "sensitivity", sensitivity))
         first, second, third = mechanism.shares
         self.hits_left = mechanism.hits
-        self._mechanism, self._randomness = mechanism, randomness
+        self._mechanism, self._randomness, self._lock = mechanism, randomness, Lock()
         self._grid = Fraction(2) ** (math.frexp(float(most))[1] - 1 - RESOLUTION)
         movement = math.ceil(most / self._grid)
         self._compare_rate = second / (movement * mechanism.hits * (1 if mechanism.monotonic else 2))
@@ -195,6 +206,10 @@ class SparseVectorSession:
             BudgetExceeded: if all hits are used up.
             InvalidParameter: if the value is no finite number; it is not shown.
         """
+        with self._lock:
+            return self._answer(value)
+
+    def _answer(self, value: float | Fraction) -> Answer:
         if not self.hits_left:
             raise BudgetExceeded(
                 f"SparseVector: all of its {self._mechanism.hits} hits are used up, so that nothing more can be asked "

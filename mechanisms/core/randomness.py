@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import NoReturn
@@ -40,6 +41,7 @@ class Source(ABC):
         self._taken: dict[str, int] = {}
         self._stream_keys: dict[str, bytes] = {}
         self._process = os.getpid()
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> NoReturn:
         raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
@@ -74,9 +76,10 @@ class Source(ABC):
         return self._stream_keys[stream]
 
     def reserve(self, stream: str, n: int) -> int:
-        """Return the counter of the next `n` words of `stream`, and never hand out the same ones again."""
-        start = self._taken.get(stream, 0)
-        self._taken[stream] = start + n
+        """Return the counter of the next `n` words of `stream`; no thread is ever handed out the same ones again."""
+        with self._lock:
+            start = self._taken.get(stream, 0)
+            self._taken[stream] = start + n
         return start
 
 

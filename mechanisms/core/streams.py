@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from threading import Lock
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,8 @@ def check_sums(owner: str, sums: Floats) -> Floats:
 class PrefixSums:
     """Private prefix sums of a stream of values, one `add` a step.
 
-    It keeps the last prefix sum shown and what the noise carries, and nothing of the values but through them.
+    It keeps the last prefix sum shown and what the noise carries, and nothing of the values but through them. It can't
+    be copied, as two would show two streams under one noise; threads are served one after the other.
 
     Guarantees: noise is float64 from `normals`, row by row from its counters; floating-point output can carry more than
     the ideal mechanism shows, and the accountants price the ideal one.
@@ -170,7 +172,11 @@ class PrefixSums:
         self._owner, self._noise, self._steps, self._randomness = owner, replace(noise, start=start), steps, randomness
         self._carried: Carried = ()
         self._shown = np.zeros(shape)
+        self._lock = Lock()
         self.step = 0
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidParameter(f"{self._owner}: a stream can't be copied: two would show their values under one noise.")
 
     def add(self, value: Any) -> Floats:
         """Return the private sum of all values so far, this one included, in their shape.
@@ -179,13 +185,17 @@ class PrefixSums:
             InvalidParameter: after the last step, or for a value of another shape or that is not finite.
             NumericalFailure: if the sum leaves the floats.
         """
-        if self.step == self._steps:
-            raise InvalidParameter(f"{self._owner}: all {self._steps} steps must be described before the first.")
         data = _numbers(self._owner, value)
         if data.shape != self._shown.shape:
             raise InvalidParameter(
                 f"{self._owner}: value must have the shape {self._shown.shape} given to stream, got {data.shape}."
             )
+        with self._lock:
+            return self._next(data)
+
+    def _next(self, data: Floats) -> Floats:
+        if self.step == self._steps:
+            raise InvalidParameter(f"{self._owner}: all {self._steps} steps must be described before the first.")
         row, self._carried = self._noise.advance(self.step, self._carried, self._randomness)
         self.step += 1
         with np.errstate(over="ignore", invalid="ignore"):

@@ -1,9 +1,12 @@
 """The sparse vector technique: its exact law against ε under neighbours, what runs against that law, and refusals."""
 
+import contextlib
 import copy
 import itertools
 import math
 import pickle
+import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -278,3 +281,29 @@ def test_it_is_priced_as_pure_privacy_from_above():
 def test_json_brings_it_back():
     for mechanism in (mechanism_of(monotonic=True), mechanism_of(epsilon=0.1, numeric_share=0.3)):
         assert from_json(to_json(mechanism)) == mechanism
+
+
+def test_threads_never_have_more_hits_than_were_declared():
+    class Slow(KeyedSource):
+        def words(self, stream, counter, n):
+            time.sleep(1e-3)
+            return super().words(stream, counter, n)
+
+    hits, session = [], mechanism_of(hits=1, epsilon=50.0).run(0.0, 1.0, Slow(0))
+
+    def ask():
+        with contextlib.suppress(BudgetExceeded):
+            hits.append(session.ask(1000.0))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert hits == [True] and session.hits_left == 0
+
+
+def test_a_value_that_is_refused_is_refused_whatever_the_noise_before_it():
+    mechanism = mechanism_of(hits=1, epsilon=50.0)
+    with pytest.raises(InvalidParameter, match="must be a finite number"):
+        mechanism.release([99.0, math.nan], sensitivity=1.0, randomness=KeyedSource(0))

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -238,3 +240,25 @@ def test_exponential_coins_fall_with_their_probability(exponent):
 
 def test_an_exponential_coin_of_an_enormous_exponent_is_quick_and_false():
     assert not bernoulli_exp(KeyedSource(KEY), "exp", Fraction(10**300))
+
+
+class Slow(dict):
+    """A record of counters that lets other threads in between looking one up and writing it."""
+
+    def get(self, *asked):
+        found = super().get(*asked)
+        time.sleep(1e-4)
+        return found
+
+
+def test_threads_never_share_a_counter():
+    source, found = KeyedSource(0), []
+    source._taken = Slow()
+    threads = [
+        threading.Thread(target=lambda: found.extend([source.reserve("noise", 3) for _ in range(20)])) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(0, 3 * 80, 3))

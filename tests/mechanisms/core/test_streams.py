@@ -1,6 +1,10 @@
 """Values and streams: shapes, bad input, and randomness that is never used twice."""
 
+import copy
 import math
+import pickle
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -136,3 +140,28 @@ def test_streamed_sums_beyond_floats_are_no_answer():
     sums.add(1.7e308)
     with pytest.raises(NumericalFailure, match="MatrixMechanism: the private sum is beyond floats"):
         sums.add(1.7e308)
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_can_not_be_copied_as_two_would_share_their_noise(how):
+    sums = Tree(noise_multiplier=1.0, steps=4).stream((), sensitivity=1.0, randomness=KeyedSource(0))
+    with pytest.raises(InvalidParameter, match="can't be copied"):
+        how(sums)
+
+
+def test_threads_take_the_steps_of_a_stream_one_after_the_other():
+    class Slow(KeyedSource):
+        def words(self, stream, counter, n):
+            time.sleep(1e-3)
+            asked.append(counter)
+            return super().words(stream, counter, n)
+
+    asked = []
+    noisy = mechanism((1.0,), steps=8, noise=1.0)
+    sums = noisy.stream((), sensitivity=1.0, randomness=Slow(0))
+    threads = [threading.Thread(target=sums.add, args=(1.0,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sums.step == 8 and len(set(asked)) == 8
