@@ -8,6 +8,7 @@ triangular and Toeplitz, c_0, c_1, …, c_{b−1} down its columns; c = (1,) is 
 Private Linear Operators on Adaptive Streams. NeurIPS 2022. arXiv:2202.08312.
 [FHU23] H. Fichtenberger, M. Henzinger, J. Upadhyay. Constant Matters: Fine-grained Error Bound on Differentially
 Private Continual Observation. ICML 2023. arXiv:2202.11205.
+[CSVW22] see `mechanisms.core.exact_noise`.
 [CC23] C. Choquette-Choo et al. (Amplified) Banded Matrix Factorization: A unified approach to private training.
 NeurIPS 2023. arXiv:2306.08153.
 """
@@ -138,7 +139,10 @@ class MatrixMechanism(Mechanism):
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> NDArray[np.float64]:
         """Return the T private prefix sums of `value`, in its shape.
 
-        Guarantees: C x is one Gaussian release, and what holds for that holds here.
+        Guarantees: C x is one Gaussian release, and what holds for that holds here, but for the rounding of C x: it is
+        made in float64 before any noise, and may move by more than exact sums do [CSVW22], by up to 2^-52 of the
+        largest term for each of the bands. Where coefficients and rows are whole multiples of public powers of two, and
+        all sums below 2^53 of their product, it is exact.
 
         Args:
             value: shape (T, …), finite; row t is the sum over records of their contributions to step t.

@@ -15,6 +15,7 @@ Prefix sums are read off by the least-variance estimate from the complete nodes 
 [KMSTTX21] P. Kairouz, B. McMahan, S. Song, O. Thakkar, A. Thakurta, Z. Xu. Practical and Private (Deep) Learning
 without Sampling or Shuffling. ICML 2021. arXiv:2103.00039.
 [Hon15] J. Honaker. Efficient Use of Differentially Private Binary Trees. TPDP 2015.
+[CSVW22] see `mechanisms.core.exact_noise`.
 [DNPR10] C. Dwork, M. Naor, T. Pitassi, G. Rothblum. Differential Privacy under Continual Observation. STOC 2010.
 """
 
@@ -99,7 +100,10 @@ class Tree(Mechanism):
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> NDArray[np.float64]:
         """Return the T private prefix sums of `value`, in its shape.
 
-        Guarantees: all nodes are one Gaussian release, and what holds for that holds here.
+        Guarantees: all nodes are one Gaussian release, and what holds for that holds here, if their sums are exact:
+        rows are added in float64 before any noise, and a sum that rounds may move by more than its rows do [CSVW22],
+        by up to 2^-52 of its size at each level. Rows of whole multiples of one public power of two whose sums stay
+        below 2^53 of it have exact sums: round every record's contribution to such, and count that in its bound.
 
         Args:
             value: shape (T, …), finite; row t is the sum over records of their contributions to step t.

@@ -205,13 +205,15 @@ class PrefixSums:
 
 
 def _numbers(owner: str, value: Any) -> Floats:
-    raw = plain_array(owner, value, rule="value must be an array of real numbers")
-    try:
-        data = raw.astype(np.float64) if raw.dtype.kind in "biufO" else None
-    except (TypeError, ValueError, OverflowError):
-        data = None
-    if data is None:
+    data = plain_array(owner, value, rule="value must be an array of real numbers")
+    if data.dtype.kind not in "biuf":
         raise InvalidParameter(f"{owner}: value must be an array of real numbers.")
+    if data.dtype.itemsize > 8 or (data.dtype.kind in "iu" and np.any((data > 2**53) | (data < -(2**53)))):
+        raise InvalidParameter(
+            f"{owner}: value must hold floats of at most 64 bits or integers of at most 2**53 in size. Rounding moves "
+            "others: round them first, and count that in the sensitivity."
+        )
+    data = data.astype(np.float64)
     if not np.isfinite(data).all():
         raise InvalidParameter(f"{owner}: value must be finite. Bound it first, by a rule that no data decides.")
     return data

@@ -15,7 +15,7 @@ from mechanisms import (
     NumericalFailure,
     SystemSource,
 )
-from mechanisms.tree import Tree
+from mechanisms.tree import Tree, _node_sums
 from tests.reference.streams import mechanism
 
 
@@ -165,3 +165,27 @@ def test_threads_take_the_steps_of_a_stream_one_after_the_other():
     for thread in threads:
         thread.join()
     assert sums.step == 8 and len(set(asked)) == 8
+
+
+@both
+@pytest.mark.parametrize("value", [[2**53 + 1, 0], [-(2**60), 0], np.array([1, 2**64 - 1], dtype=np.uint64)])
+def test_integers_that_floats_would_round_are_refused(build, value):
+    with pytest.raises(InvalidParameter, match=r"at most 2\*\*53 in size") as caught:
+        build(noise_multiplier=1.0, steps=2).release(value, sensitivity=1.0, randomness=KeyedSource(0))
+    assert "9007199254740993" not in str(caught.value)
+
+
+@both
+def test_integers_that_floats_hold_are_taken(build):
+    noiseless = build(noise_multiplier=0.0, steps=2)
+    assert noiseless.release([2**53, 0], sensitivity=1.0, randomness=KeyedSource(0)).tolist() == [2.0**53, 2.0**53]
+
+
+@pytest.mark.parametrize("steps", [7, 64])
+def test_sums_of_multiples_of_a_power_of_two_move_as_far_as_is_claimed(steps):
+    rng, unit = np.random.default_rng(steps), 2.0**-20
+    rows = rng.integers(-(2**40), 2**40, (steps, 3)) * unit
+    moved = rows.copy()
+    moved[rng.integers(steps)] += [1.0, 0.0, 0.0]
+    apart = [node - other for node, other in zip(_node_sums(moved), _node_sums(rows), strict=True)]
+    assert sum((part**2).sum() for part in apart) <= Tree(noise_multiplier=1.0, steps=steps).squared_sensitivity[0]
