@@ -110,7 +110,7 @@ def release_divergence(
     Two numbers are drawn: Σ β with noise S σ', and log S, whose sensitivity is b, with noise b σ'. From both follows an
     upper end that fails with the probability asked for. The answers and both numbers may be published together.
 
-    Guarantees: the noise is that of `Gaussian.release`; what comes out is rounded up to a public grid.
+    Guarantees: both numbers are those of `Gaussian.release`, on public grids; what comes out is made of them alone.
 
     Args:
         shown: what `GNMax.data_dependent` returns, for one query or more.
@@ -144,10 +144,12 @@ def release_divergence(
     local = times @ np.array([walk.local_sensitivities(row) for row in each])
     scale = max(smoothed(local, smoothness), LEAST)
     noise = Gaussian(noise_multiplier=noise_multiplier)
-    first, second = (noise.release(0.0, sensitivity=1.0, randomness=randomness) for _ in range(2))
-    reach = noise_multiplier * -float(special.ndtri(risk / 2.0))
     grid = DIGITS * walk.worst
-    ends = total + scale * first, math.exp(min(math.log(scale) + smoothness * (second + reach), 700.0)) * reach
+    unit = math.ldexp(1.0, max(math.frexp(grid)[1] - 1, -1074))  # of public parameters, unlike the scale
+    first = noise.release(total, sensitivity=scale, randomness=randomness, granularity=unit)
+    second = noise.release(math.log(scale), sensitivity=smoothness, randomness=randomness)
+    reach = noise_multiplier * -float(special.ndtri(risk / 2.0))
+    ends = first, math.exp(min(second + smoothness * reach, 700.0)) * reach
     return ReleasedRenyi(
         order=walk.order,
         answers=max(sum(math.ceil(end / grid + 1.0) for end in ends) * grid, 0.0),
