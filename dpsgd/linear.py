@@ -10,6 +10,7 @@ Nothing is centred or scaled by the data. `process_` says what was run; every ac
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,10 +72,14 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, y: Any, *, numeric: bool) -> tuple[Floats, NDArray[Any]]:
         """Return X as floats and y of one dimension; errors are raised without what they would quote of the data."""
+        if isinstance(X, np.ma.MaskedArray) or isinstance(y, np.ma.MaskedArray):
+            raise InvalidParameter(f"{type(self).__name__}: X and y must not be masked arrays. Fill them first.")
         try:
             features, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=numeric)
             if not numeric:
-                check_classification_targets(targets)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # one counts the classes that occur
+                    check_classification_targets(targets)
         except (ValueError, TypeError) as error:
             said = next((text for key, text in TELLING.items() if key in str(error)), UNREADABLE)
             failure = type(error) if isinstance(error, TypeError) else InvalidParameter

@@ -270,3 +270,16 @@ def test_a_minimiser_that_is_not_certified_is_not_released(make):
 def test_it_says_who_it_is(make):
     text = repr(make())
     assert text.startswith("Private") and "epsilon=1.0" in text and "key" in text
+
+
+def test_no_warning_counts_the_classes_that_occur():
+    features = np.random.default_rng(0).normal(size=(25, 2))
+    assert logistic(classes=tuple(range(30))).fit(features, np.arange(25)).coef_.shape == (30, 2)
+
+
+@every_model
+def test_what_lies_under_a_mask_is_no_data(make):
+    features, targets = records()
+    for masked in ((np.ma.masked_array(features), targets), (features, np.ma.masked_array(targets))):
+        with pytest.raises(InvalidParameter, match="must not be masked arrays"):
+            make().fit(*masked)
