@@ -107,15 +107,20 @@ class Selection(Process):
         (0.5, 'model')
         """
         best: tuple[float, Any] | None = None
+        most = -math.inf
         for _ in range(self.runs.draw(randomness)):
             score, output = run(_fresh(randomness))
-            if best is None or _rank(score) > _rank(best[0]):
-                best = (score, output)
+            rank = _rank(score)
+            if best is None or rank > most:
+                best, most = (score, output), rank
         return best
 
 
 def _rank(score: float) -> float:
-    value = float(score)
+    try:
+        value = float(score)
+    except (TypeError, ValueError, OverflowError):  # whose text may quote it
+        raise InvalidParameter("Selection: a run's score must be a number that fits a double.") from None
     return -math.inf if math.isnan(value) else value
 
 

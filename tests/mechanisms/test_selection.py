@@ -333,3 +333,11 @@ def test_every_adjacency_is_that_of_the_run():
     tuned = Selection(Gaussian(noise_multiplier=4.0), LAWS[0])
     found = {a: tuned.renyi(a).divergence(3.0) for a in Adjacency}
     assert found[Adjacency.ZERO_OUT] == found[ADD_REMOVE] < found[REPLACE_ONE]
+
+
+@pytest.mark.parametrize("score", [None, "8675309 hunter2", [1.0], 1j, 10**400])
+def test_a_score_that_is_no_number_is_refused_and_not_shown(score):
+    tuned = Selection(PureDP(epsilon=0.5, adjacency="add_remove"), TruncatedNegativeBinomial(eta=1.0, gamma=0.5))
+    with pytest.raises(InvalidParameter, match="a run's score must be a number") as caught:
+        tuned.release(lambda source: (score, "model"), randomness=KeyedSource(0))
+    assert "hunter2" not in str(caught.value) and caught.value.__suppress_context__
