@@ -58,8 +58,7 @@ class Source(ABC):
             InvalidParameter: if counter or n is negative, or the source is used in a forked process: both would draw
             the same numbers.
         """
-        if os.getpid() != self._process:
-            raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
+        self._check_process()
         counter = validate.count("Source", "counter", counter)
         n = validate.count("Source", "n", n)
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # costs .05 s to import
@@ -69,6 +68,10 @@ class Source(ABC):
         keystream = cipher.update(bytes(4 * (skip + n)))
         return np.frombuffer(keystream, dtype="<u4")[skip:].astype(np.uint32, copy=False)
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
+
     def _stream_key(self, stream: str) -> bytes:
         if stream not in self._stream_keys:
             key = hashlib.blake2b(stream.encode(), key=self._key, digest_size=16, person=b"dp-calipers").digest()
@@ -76,7 +79,14 @@ class Source(ABC):
         return self._stream_keys[stream]
 
     def reserve(self, stream: str, n: int) -> int:
-        """Return the counter of the next `n` words of `stream`; no thread is ever handed out the same ones again."""
+        """Return the counter of the next `n` words of `stream`; no thread is ever handed out the same ones again.
+
+        Raises:
+            InvalidParameter: if n is negative, or the source is used in a forked process.
+        """
+        self._check_process()  # before the lock, which may have been held when the process was forked
+        if n < 0:
+            raise InvalidParameter(f"Source: n must be at least 0, got {n}: words would be handed out again.")
         with self._lock:
             start = self._taken.get(stream, 0)
             self._taken[stream] = start + n

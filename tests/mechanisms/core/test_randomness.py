@@ -262,3 +262,18 @@ def test_threads_never_share_a_counter():
     for thread in threads:
         thread.join()
     assert sorted(found) == list(range(0, 3 * 80, 3))
+
+
+def test_words_are_not_handed_out_again_by_asking_for_less_than_none():
+    source = KeyedSource(0)
+    source.reserve("noise", 4)
+    with pytest.raises(InvalidParameter, match="n must be at least 0, got -4"):
+        source.reserve("noise", -4)
+    assert source.reserve("noise", 1) == 4
+
+
+def test_a_forked_process_is_refused_before_it_waits_for_a_lock():
+    source = KeyedSource(0)
+    source._process -= 1
+    with source._lock, pytest.raises(InvalidParameter, match="must stay in the process that made it"):
+        source.reserve("noise", 1)
