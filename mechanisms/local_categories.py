@@ -53,6 +53,8 @@ class LocalCategories(Mechanism):
             raise InvalidParameter(
                 "LocalCategories: labels must not be 'inf' or '-inf': JSON files read numbers there."
             )
+        if any(isinstance(label, str) and label.endswith("\0") for label in labels):
+            raise InvalidParameter("LocalCategories: labels must not end in a NUL character: numpy's texts drop it.")
         object.__setattr__(self, "labels", labels)
         if not isinstance(self.mechanism, (RandomizedResponse, UnaryEncoding)):
             raise InvalidParameter(

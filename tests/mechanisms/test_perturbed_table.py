@@ -333,3 +333,8 @@ def test_json_brings_it_back_and_sensitivities_are_refused(process):
     assert from_json(to_json(process)) == process
     with pytest.raises(InvalidParameter, match="sensitivity must be 1 for a"):
         process.release([7] if process is CODE else [], sensitivity=2.0, randomness=KeyedSource(0))
+
+
+def test_labels_that_arrays_of_texts_do_not_tell_apart_are_refused():
+    with pytest.raises(InvalidParameter, match="must not end in a NUL character"):
+        LocalCategories(labels=("a", "a\0"), mechanism=RandomizedResponse(epsilon=1.0))
