@@ -77,8 +77,7 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
         try:
             features, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=numeric)
             if not numeric:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # one counts the classes that occur
+                with warnings.catch_warnings(action="ignore"):  # one counts the classes that occur
                     check_classification_targets(targets)
         except (ValueError, TypeError) as error:
             said = next((text for key, text in TELLING.items() if key in str(error)), UNREADABLE)
@@ -92,8 +91,7 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
         norm = validate.positive(owner, "feature_norm", self.feature_norm)
         if self.fit_intercept:
             scaling = Bounds.exact(validate.positive(owner, "intercept_scaling", self.intercept_scaling))
-            squares = Bounds.exact(norm) * norm + scaling * scaling
-            norm = float(sqrt(squares).upper)
+            norm = float(sqrt(Bounds.exact(norm) * norm + scaling * scaling).upper)
         return Perturbation(
             method=self.method,
             epsilon=self.epsilon,
@@ -122,9 +120,7 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
         process, source = plan.process, self._source()
         weights = np.stack([plan.minimise(rows, target, source) for target in targets])
         self.coef_: Floats = weights[:, : features.shape[1]]
-        self.intercept_: Any = np.zeros(len(targets))
-        if self.fit_intercept:
-            self.intercept_ = weights[:, -1] * float(self.intercept_scaling)
+        self.intercept_: Any = weights[:, -1] * (float(self.intercept_scaling) if self.fit_intercept else 0.0) + 0.0
         self.process_: Process = process
         self.reproducible_ = source.reproducible
 
@@ -227,7 +223,6 @@ class PrivateLogisticRegression(ClassifierMixin, _PrivateLinear):  # type: ignor
         return np.asarray(special.softmax(special.log_expit(scores), axis=1))
 
     def _declared(self) -> NDArray[Any]:
-        """Return the declared classes."""
         owner = type(self).__name__
         if self.classes is None:
             raise InvalidParameter(
@@ -294,8 +289,8 @@ class PrivateLinearRegression(RegressorMixin, _PrivateLinear):  # type: ignore[m
     def fit(self, X: Any, y: Any) -> PrivateLinearRegression:
         """Release a model of the records X, shape (n, d), and their targets y, shape (n,); return self."""
         features, targets = self._checked(X, y, numeric=True)
-        loss = Huber(residual_clip=self.residual_clip)
-        plan = self._plan(loss, validate.positive(type(self).__name__, "alpha", self.alpha), 1)
+        alpha = validate.positive(type(self).__name__, "alpha", self.alpha)
+        plan = self._plan(Huber(residual_clip=self.residual_clip), alpha, 1)
         self._release(plan, features, [np.asarray(targets, dtype=np.float64)])
         self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
         return self
