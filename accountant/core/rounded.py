@@ -101,7 +101,7 @@ def _settled(
     """Return the step of these enclosures of p_k and e^{x_k} q_k, those of them kept that are known well enough."""
     known = (p[1] >= DUST) & (p[0] >= 0.5 * p[1])
     masses = np.where(known, 0.5 * (p[0] + p[1]), 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         off = float(np.max(np.where(known, (p[1] - p[0]) / (2 * p[0]), 0.0), initial=0.0))
     total = float(np.sum(masses))
     gap = np.where(known, masses - 0.5 * (q[0] + q[1]), 0.0)

@@ -46,7 +46,7 @@ class BinnedLaw:
     def losses(self) -> Array:
         """About the mean of each bin, log(p/q), kept inside it."""
         middle = 0.5 * (self.log_q.lower + self.log_q.upper)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN where neither mass is known to be above 0
             found = np.log(0.5 * (self.p.lower + self.p.upper)) - middle
         return np.asarray(np.clip(found, np.maximum(self.low, -1e300), np.minimum(self.high, 1e300)))
 
@@ -137,9 +137,9 @@ def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: floa
         below = np.where((ends[0] < 0) & (ends[1] > 0), 0.0, below)
         at_low, at_high = exp(log_q + left).upper, exp(log_q + right).upper
     share = (expm1(Bounds(lower=ends[0], upper=ends[1]) - low) / expm1(Bounds.exact(high) - low)).clip(0.0, 1.0)
-    chord = at_low * (1.0 - share.lower) + at_high * share.upper
     slack = 1e-15 * (8 + len(low))
     with np.errstate(over="ignore"):
+        chord = at_low * (1.0 - share.lower) + at_high * share.upper
         upper = float(np.sum(chord)) + (beyond if np.any(last) else 0.0)
         lower = min(float(np.sum(below)), 1e308)
     return Bounds(lower=lower * (1 - slack - 1e-12), upper=upper * (1 + slack))

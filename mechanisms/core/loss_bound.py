@@ -217,7 +217,7 @@ class LossBoundPair(DominatingPair):
         In the last bin, where e^L = y >= 1, f <= p y^t for t > 1 and abs(f) <= abs(t) p y else; for y <= 1, as all
         losses of the reversed pair are, abs(f) is at most what it is at y = 0.
         """
-        if power in (0.0, 1.0) and self.reversed == (power == 0.0):
+        if power == 0.0 or (power == 1.0 and not self.reversed):
             return NONE
         sign, law = float(np.sign(power * (power - 1.0))), binned_law(self)
         beyond = abs(power) * probability * float(law.p.upper[-1])

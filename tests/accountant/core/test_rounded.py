@@ -9,6 +9,8 @@ import pytest
 from accountant.core.normal_cells import normal_cells
 from accountant.core.rounded import ends, rounded
 from mechanisms import Gaussian, Laplace, Poisson, RandomizedResponse, Sampled
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.discrete_pair import DiscretePair
 from tests.strategies import ADD_REMOVE, REPLACE_ONE
 
 STEP = 2.0**-9
@@ -118,3 +120,11 @@ def test_normals_whose_masses_leave_the_floats_are_left_to_their_pair():
     pair = pairs(Gaussian(noise_multiplier=0.02))["remove"]
     edges = np.linspace(1000.0, 1400.0, 100)
     assert normal_cells(pair.mixture, edges, 0.5 * (edges[1:] + edges[:-1])) is None
+
+
+def test_masses_of_which_little_is_known_are_left_out_without_a_warning():
+    none, vague = Bounds.exact(0.0), Bounds(lower=1e-320, upper=1e-3)
+    masses = (vague, Bounds(lower=0.999, upper=1.0))
+    pair = DiscretePair(losses=(-0.5, 0.5), masses=masses, infinite_mass=none, missing_mass=none, attained=False)
+    found = rounded(pair, 0.25, -1.0, 1.0)
+    assert np.sum(found.masses > 0) == 1 and found.left_out >= 1e-3

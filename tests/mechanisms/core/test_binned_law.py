@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from accountant import epsilon_bounds
-from mechanisms import Gaussian, Repeat, Sampled, WithReplacement
-from mechanisms.core.binned_law import log_excess
+from mechanisms import Adjacency, Gaussian, Repeat, Sampled, WithReplacement
+from mechanisms.core.binned_law import BinnedLaw, convex_sum, cumulants, log_excess
+from mechanisms.core.bounds import Bounds
+from mechanisms.truncated_laplace import TruncatedLaplace
 
 
 @pytest.mark.parametrize("probability", [1.0, 0.3, 1e-12, 1e-200])
@@ -31,3 +33,16 @@ def test_many_copies_of_little_noise_have_finite_moments():
     drawn = Sampled(Gaussian(noise_multiplier=1.0), WithReplacement(batch_size=10, records=1000))
     found = epsilon_bounds(Repeat(drawn, 10), delta=1e-5, accountant="rdp")
     assert found.upper >= epsilon_bounds(Repeat(drawn, 10), delta=1e-5).lower and found.upper < 40.0
+
+
+def test_sums_that_leave_the_floats_are_infinite_without_a_warning():
+    """Both ends of a bin, of which the masses leave open where in it they lie, give nearly the largest float."""
+    p = Bounds(lower=np.exp(np.array([1.1])), upper=np.exp(np.array([1.9])))
+    law = BinnedLaw(low=np.array([1.0]), high=np.array([2.0]), p=p, log_q=Bounds.exact(np.zeros(1)))
+    found = convex_sum(law, lambda loss: Bounds.exact(np.full_like(loss, 709.7)), 0.0)
+    assert found.lower <= 1.66e308 and math.isinf(found.upper)
+
+
+def test_bins_that_hold_no_known_mass_do_not_count_among_cumulants():
+    pair = TruncatedLaplace(noise_multiplier=0.03, bound=1.0000001).pairs(Adjacency.REPLACE_ONE)["replace"]
+    assert all(np.all(np.isfinite(found)) for found in cumulants(pair, np.array([-2.0, 0.5, 50.0])))

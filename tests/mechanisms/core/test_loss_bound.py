@@ -136,3 +136,11 @@ def test_extreme_shifts_give_numbers_in_range(law, shift):
     assert np.all(found.lower >= 0) and np.all(found.upper <= 1)
     low, high = pair.loss_range(1e-20)
     assert -1e-300 < low < high
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("shift", [2.0, 33.0, 2000.0])
+def test_the_power_zero_of_a_sampled_ratio_is_one(law, shift):
+    """All of Q counts, also what P never shows, as a sample leaves P a part of it."""
+    for pair in (pair_of(law, shift, 0.4), pair_of(law, shift, 0.4).reverse()):
+        assert pair.log_mixture_moment(0.01, 0.0) == Bounds.exact(0.0)
