@@ -100,14 +100,15 @@ class TightestCurve(Curve):
 
         Raises:
             NumericalFailure: if no route has an answer; the message is the last one's.
+            UnsupportedProcess: likewise, where a route finds that out only when it looks at the masses.
         """
         epsilon = np.asarray(epsilon, dtype=np.float64)
         lower, upper, open_ends = np.zeros_like(epsilon), np.full_like(epsilon, math.inf), np.ones(epsilon.shape, bool)
-        failure = NumericalFailure("tightest: no accountant has an answer.")
+        failure: DPError = NumericalFailure("tightest: no accountant has an answer.")
         for _, curve in self.routes:
             try:
                 found = curve.delta(epsilon[open_ends])
-            except NumericalFailure as error:
+            except (NumericalFailure, UnsupportedProcess) as error:
                 failure = error
                 continue
             lower[open_ends] = np.maximum(lower[open_ends], found.lower)
@@ -124,13 +125,15 @@ class TightestCurve(Curve):
 
         Raises:
             NumericalFailure: if no route has an answer; the message is the last one's.
+            UnsupportedProcess: likewise, where a route finds that out only when it looks at the masses.
         """
-        best, failure = Bounds(lower=0.0, upper=math.inf), NumericalFailure("tightest: no accountant has an answer.")
+        best = Bounds(lower=0.0, upper=math.inf)
+        failure: DPError = NumericalFailure("tightest: no accountant has an answer.")
         chosen = None
         for route in self.routes:
             try:
                 found = route[1].epsilon(delta)
-            except NumericalFailure as error:
+            except (NumericalFailure, UnsupportedProcess) as error:
                 failure = error
                 continue
             chosen = route if chosen is None or found.upper < best.upper else chosen
@@ -145,7 +148,7 @@ class TightestCurve(Curve):
     def keeps(self, epsilon: float, delta: float) -> bool:
         """Tell whether a route certifies δ(ε) <= delta, before one certifies that it does not."""
         for _, curve in self.routes:
-            with contextlib.suppress(NumericalFailure):
+            with contextlib.suppress(NumericalFailure, UnsupportedProcess):
                 found = curve.delta(np.array([epsilon]))
                 if found.upper[0] <= delta or found.lower[0] > delta:
                     return bool(found.upper[0] <= delta)
@@ -166,7 +169,7 @@ class TightestCurve(Curve):
         for route in self.routes:
             try:
                 found = route[1].delta(point)[0]
-            except NumericalFailure:
+            except (NumericalFailure, UnsupportedProcess):
                 continue
             if found.upper < least:
                 best, least = route, float(found.upper)

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from accountant import compute_delta, compute_epsilon
+from accountant import available, compute_delta, compute_epsilon
+from accountant.tightest import TightestCurve
 from mechanisms import (
     Adjacency,
     Compose,
+    FixedSize,
     Gaussian,
     InvalidParameter,
     KeyedSource,
+    Repeat,
+    Sampled,
     UnsupportedProcess,
     from_json,
     to_json,
@@ -219,3 +223,20 @@ def test_bad_values_are_named(wrong, text):
 def test_it_does_not_release_values():
     with pytest.raises(UnsupportedProcess, match=r"Use dpsgd\.linear"):
         step().release(1.0, sensitivity=1.0, randomness=KeyedSource(0))
+
+
+def test_sampled_steps_under_replace_one_are_priced_by_the_routes_that_need_no_bins():
+    """The pair and its reverse, merged, have no bins here: their masses would leave less than none for the loss 0."""
+    step = ObjectivePerturbation(noise_multiplier=5.0, curvature_ratio=0.1, slopes="one_signed")
+    run, replaced = Repeat(Sampled(step, FixedSize(batch_size=3, records=30)), 2), Adjacency.REPLACE_ONE
+    named = [(name, dict(available()[name]().profile(run, adjacency=replaced).curves)) for name in ("pld", "basic")]
+    with pytest.raises(UnsupportedProcess, match="mirror image"):
+        named[0][1]["replace"].delta(np.array([0.3]))
+    basic = named[1][1]["replace"]
+    both = TightestCurve(routes=tuple((name, curves["replace"]) for name, curves in named))
+    best = both.delta(np.array([0.3]))
+    assert best.upper == basic.delta(np.array([0.3])).upper < 0.005
+    assert both.epsilon(0.005) == basic.epsilon(0.005)
+    assert both.keeps(0.3, 0.005) and both.method(0.3) == "basic"
+    with pytest.raises(UnsupportedProcess, match="mirror image"):
+        TightestCurve(routes=both.routes[:1]).epsilon(0.005)
