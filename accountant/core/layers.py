@@ -209,6 +209,8 @@ def _layer(parts: Steps, view: Outlook, ends: tuple[int, int], theta: float) -> 
     moments, thresholds, epsilon = view.moments, view.thresholds, view.epsilon
     nudged = theta * (1 + 1e-3 * np.array([-1.0, 0.0, 1.0]))
     near = moments.values(nudged, thresholds, ends)
+    if math.isfinite(near[1]) and not math.isfinite(near[2]):  # at the end of the floats: any θ will do, so a smaller
+        return _layer(parts, view, ends, theta / (1 + 2e-3))
     slope = (near[2] - near[0]) / (2e-3 * theta)
     bend = max((near[2] - 2 * near[1] + near[0]) / (1e-3 * theta) ** 2, 0.0)
 

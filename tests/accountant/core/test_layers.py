@@ -187,3 +187,9 @@ def test_runs_beyond_the_top_layer_are_taken_for_lost():
     )
     assert less.lower <= exact <= less.upper
     assert less.lower < whole.lower * (1 - 1e-4)  # much has gone from the layer
+
+
+def test_a_tilt_beside_the_end_of_the_floats_is_moved_away_from_it():
+    """Found by the fuzz, seed 10, question 2377: a thousandth further the moments of the top layer are no floats."""
+    found = epsilon_bounds(sampled(1.7734058918265316, 9.46098126119822e-06, 6), delta=7.63009032871637e-13)
+    assert 1.9694e-4 < found.lower <= found.upper < 1.9695e-4 and found.method == "pld"
