@@ -18,7 +18,7 @@ from audit.harness import audit
 from audit.report import AuditReport
 from audit.runs import observe_independent_runs
 from audit.scores import GuessExtremes, Threshold
-from audit.trainers import dpsgd_trainer
+from audit.trainers import dpsgd_trainer, sample_rate
 from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
 from mechanisms import KeyedSource, Poisson, Source, SystemSource
 from mechanisms.core import validate
@@ -137,7 +137,7 @@ def _two_worlds(
         dpsgd_trainer(model, few, config, loss=LOSS),
         canary=signed_coordinates(canaries=1, dimension=count_parameters(model), rng=rng),
         runs=RUNS,
-        threshold=Threshold(value=config.sampling.probability * config.steps / 2),
+        threshold=Threshold(value=sample_rate(config) * config.steps / 2),
         randomness=randomness,
         attack=attack,
     )

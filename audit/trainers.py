@@ -11,6 +11,7 @@ from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
 from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
 from dpsgd.losses import Loss
 from dpsgd.parameters import assign, trainable
+from mechanisms import InvalidParameter, Poisson
 
 ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes
 
@@ -25,7 +26,11 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
         dataset: the known records.
         config: what is run; whether it is what is claimed is for the audit to find out.
         loss: one loss for each example.
+
+    Raises:
+        InvalidParameter: if samples are not Poisson ones.
     """
+    sample_rate(config)
     initial = copy.deepcopy(model.state_dict())
 
     def trainer(task: TrainerTask) -> Observations:
@@ -52,7 +57,11 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
         dataset: the known records.
         config: gives q and the clip norm.
         loss: one loss for each example.
+
+    Raises:
+        InvalidParameter: if samples are not Poisson ones.
     """
+    rate = sample_rate(config)
     twin = copy.deepcopy(model)
     parameters = list(trainable(twin).values())
     dimensions = dataset.features.dim() - 1
@@ -64,6 +73,24 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
         total = torch.zeros_like(weights)
         for rows in parts:
             total += clipped(dataset.features[rows], dataset.targets[rows])
-        return total.mul_(config.sampling.probability)
+        return total.mul_(rate)
 
     return expected
+
+
+def sample_rate(config: DPSGD) -> float:
+    """Return the probability with which a record takes part in a step.
+
+    Raises:
+        InvalidParameter: if samples are not Poisson ones.
+
+    >>> config = DPSGD(noise_multiplier=1.0, max_grad_norm=1.0, sampling=Poisson(probability=0.01),
+    ...                expected_batch_size=600, steps=100, learning_rate=0.5)
+    >>> sample_rate(config)
+    0.01
+    """
+    if isinstance(config.sampling, Poisson):
+        return config.sampling.probability
+    raise InvalidParameter(
+        f"audit: sampling must be Poisson(probability=...), got {config.sampling!r}: nothing else is audited yet."
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from mechanisms import Gaussian, InvalidParameter, Poisson, Process, Repeat, Sampled, __version__
+from dpsgd import schemes
+from dpsgd.schemes import Scheme
+from mechanisms import Gaussian, InvalidParameter, Poisson, Process, __version__
 from mechanisms.core import validate
 
 SCHEMA = "dp-calipers/config/1"
@@ -29,10 +30,18 @@ class DPSGD:
     Args:
         noise_multiplier: standard deviation of the noise ÷ max_grad_norm, >= 0; 0 protects nothing.
         max_grad_norm: bound on the Euclidean norm of one record's contribution to a step, > 0.
-        sampling: Poisson: every record takes part in every step with this probability, independently.
-        expected_batch_size: public, > 0; the only divisor, whatever the batch turns out to hold.
-        steps: number of steps, >= 1.
+        sampling: which records take part in a step. Drawn anew in each: Poisson, TruncatedPoisson, FixedSize,
+            WithReplacement (a record drawn k times counts k times). Spread over the steps of an epoch, each record in
+            one at most: Shuffled, BallsInBins.
+        expected_batch_size: public, > 0; the only divisor, whatever the batch turns out to hold. Where the scheme fixes
+            the size of batches it must be that; batches of Shuffled hold just as many, a whole number.
+        steps: number of steps, >= 1; with an epoch, a multiple of its steps.
         learning_rate: > 0, in units of weight per unit of averaged gradient.
+        steps_per_epoch: of Shuffled and BallsInBins, >= 1 and public; None for all others.
+
+    Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
+    Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
+    number is public then, and neighbours have the same: "replace_one" or "zero_out".
 
     Raises:
         InvalidParameter: if a value breaks its rule; the message names it.
@@ -48,16 +57,17 @@ class DPSGD:
 
     noise_multiplier: float
     max_grad_norm: float
-    sampling: Poisson
+    sampling: Scheme
     expected_batch_size: float
     steps: int
     learning_rate: float
+    steps_per_epoch: int | None = field(default=None, metadata={"added_later": True})  # old files lack it
 
     def __post_init__(self) -> None:
         checked = {
             "noise_multiplier": validate.non_negative("DPSGD", "noise_multiplier", self.noise_multiplier),
             "max_grad_norm": validate.positive("DPSGD", "max_grad_norm", self.max_grad_norm),
-            "sampling": _poisson(self.sampling),
+            "sampling": schemes.checked_scheme(self.sampling),
             "expected_batch_size": validate.positive(
                 "DPSGD", "expected_batch_size", self.expected_batch_size, BATCH_HINT
             ),
@@ -66,6 +76,9 @@ class DPSGD:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        per_epoch = schemes.checked_epoch(self.sampling, self.steps, self.steps_per_epoch)
+        object.__setattr__(self, "steps_per_epoch", per_epoch)
+        schemes.check_batch_size(self.sampling, self.expected_batch_size)
 
     @classmethod
     def for_budget(
@@ -74,13 +87,17 @@ class DPSGD:
         epsilon: float,
         delta: float,
         max_grad_norm: float,
-        sampling: Poisson,
+        sampling: Scheme,
         expected_batch_size: float,
         steps: int,
         learning_rate: float,
+        steps_per_epoch: int | None = None,
         adjacency: str = "add_remove",
     ) -> DPSGD:
         """Return the configuration with the least noise whose certified ε is at most `epsilon` at `delta`.
+
+        For Poisson samples it is least to a relative 2e-6. For others the certified ε is at least 0.999 · epsilon,
+        unless it jumps there, and finding the noise takes seconds to minutes.
 
         Args:
             epsilon: budget, > 0.
@@ -90,10 +107,13 @@ class DPSGD:
             expected_batch_size: as in the class.
             steps: as in the class.
             learning_rate: as in the class.
+            steps_per_epoch: as in the class.
             adjacency: which datasets are neighbours; "add_remove" unless another is named.
 
         Raises:
-            InvalidParameter: if a value breaks its rule or no noise reaches the budget.
+            InvalidParameter: if a value breaks its rule, or these neighbours differ in a number that is public.
+            UnsupportedProcess: if there is no theorem for the scheme and these neighbours.
+            NumericalFailure: if no noise reaches the budget.
         """
         without_noise = cls(
             noise_multiplier=0.0,
@@ -102,17 +122,31 @@ class DPSGD:
             expected_batch_size=expected_batch_size,
             steps=steps,
             learning_rate=learning_rate,
+            steps_per_epoch=steps_per_epoch,
         )
-        from accountant import calibrate_noise_multiplier
+        return dataclasses.replace(
+            without_noise, noise_multiplier=without_noise._least_noise(epsilon, delta, adjacency)
+        )
 
-        noise_multiplier = calibrate_noise_multiplier(
-            target_epsilon=epsilon,
+    def _least_noise(self, epsilon: float, delta: float, adjacency: str) -> float:
+        from accountant import calibrate_noise_multiplier
+        from dpsgd.calibration import least_noise
+
+        schemes.check_neighbours("for_budget", self.process(), adjacency)
+        if isinstance(self.sampling, Poisson):
+            return calibrate_noise_multiplier(
+                target_epsilon=epsilon,
+                delta=delta,
+                sample_rate=self.sampling.probability,
+                steps=self.steps,
+                adjacency=adjacency,
+            )
+        return least_noise(
+            lambda noise: dataclasses.replace(self, noise_multiplier=noise).process(),
+            epsilon=epsilon,
             delta=delta,
-            sample_rate=without_noise.sampling.probability,
-            steps=without_noise.steps,
             adjacency=adjacency,
         )
-        return dataclasses.replace(without_noise, noise_multiplier=noise_multiplier)
 
     def process(self) -> Process:
         """Return the description of the whole run, for any accountant."""
@@ -121,13 +155,17 @@ class DPSGD:
     def process_after(self, executed: int) -> Process:
         """Return the description of the first `executed` steps, 0 <= executed <= steps.
 
+        With Shuffled and BallsInBins an epoch that has begun counts as a whole one. Its first steps are a part of what
+        the whole shows, so that upper ends hold for them; lower ends are those of the whole.
+
         Raises:
             InvalidParameter: if the run has no such number of steps.
         """
         executed = validate.count("DPSGD", "executed", executed)
         if executed > self.steps:
             raise InvalidParameter(f"DPSGD: executed must be at most steps = {self.steps}, got {executed}.")
-        return Repeat(Sampled(Gaussian(noise_multiplier=self.noise_multiplier), self.sampling), executed)
+        step = Gaussian(noise_multiplier=self.noise_multiplier)
+        return schemes.described(step, self.sampling, executed, self.steps_per_epoch)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text; floats come back bit for bit.
@@ -138,7 +176,7 @@ class DPSGD:
         True
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["sampling"] = {"type": "Poisson", "probability": self.sampling.probability}
+        fields["sampling"] = schemes.to_fields(self.sampling)
         return json.dumps({"schema": SCHEMA, "library": __version__, "config": fields}, allow_nan=False)
 
     @classmethod
@@ -155,27 +193,5 @@ class DPSGD:
         schema = document.get("schema") if isinstance(document, dict) else None
         if schema != SCHEMA:
             raise InvalidParameter(f"DPSGD: schema must be {SCHEMA!r}, got {schema!r}.")
-        fields = _exactly(document.get("config"), {field.name for field in dataclasses.fields(cls)}, "config")
-        sampling = _exactly(fields["sampling"], {"type", "probability"}, "sampling")
-        if sampling["type"] != "Poisson":
-            raise InvalidParameter(f"DPSGD: sampling type must be 'Poisson', got {sampling['type']!r}.")
-        return cls(**{**fields, "sampling": Poisson(probability=sampling["probability"])})
-
-
-def _poisson(sampling: object) -> Poisson:
-    if isinstance(sampling, Poisson):
-        return sampling
-    raise InvalidParameter(
-        f"DPSGD: sampling must be Poisson(probability=...), got {sampling!r}.\n"
-        "The trainer draws exactly Poisson samples; what it does not draw it does not describe. "
-        "Use Poisson(probability=expected_batch_size / records)."
-    )
-
-
-def _exactly(value: object, expected: set[str], name: str) -> dict[str, Any]:
-    """Return `value` if it is an object with just the expected fields."""
-    if not isinstance(value, dict):
-        raise InvalidParameter(f"DPSGD: {name} must be a JSON object, got {value!r}.")
-    if set(value) != expected:
-        raise InvalidParameter(f"DPSGD: {name} must have the fields {sorted(expected)}, got {sorted(value)}.")
-    return value
+        fields = schemes.exactly(document.get("config"), cls, "config")
+        return cls(**{**fields, "sampling": schemes.from_fields(fields["sampling"])})

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dpsgd.batches import poisson_mask
+from dpsgd.batches import Rows, check_records, drawn_rows
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum, gradient_sum
@@ -18,7 +16,7 @@ from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
 from dpsgd.noise import noise_of_each_step
 from dpsgd.parameters import assign, check_flat, flatten, trainable
-from dpsgd.prescribed import PrescribedGradients
+from dpsgd.prescribed import PrescribedGradients, check_independent
 from dpsgd.runs import begin_run
 from mechanisms import Source
 
@@ -53,11 +51,11 @@ def steps(
 
     Args:
         model: a module whose layers keep examples apart; it is changed.
-        dataset: the private records, any number of them.
+        dataset: the private records: any number of them, unless the sampling scheme declares it.
         config: what to run.
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
-        prescribed: further records with prescribed gradients, for gradient canaries.
+        prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
 
     Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`. Step and noise
     depend on the records through the clipped sums alone: an empty sample gives noise like any other.
@@ -74,6 +72,7 @@ def steps(
     >>> [step.noisy_sum for step in steps(line, data, config, loss=lambda o, t: o[:, 0] / 2, randomness=KeyedSource(0))]
     [tensor([1.])]
     """
+    check_records(config, len(dataset))
     parameters = trainable(model)
     check_private(model)
     check_flat(parameters)
@@ -81,6 +80,7 @@ def steps(
     clipped_sum = gradient_sum(model, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
     population = _real(dataset, clipped_sum)
     if prescribed is not None:
+        check_independent(config.sampling)
         like = flatten(parameters.values())
         population = _with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
     return _descend(list(parameters.values()), population, config, randomness)
@@ -88,10 +88,10 @@ def steps(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Population:
-    """All that may be sampled: how many records, and the sum of the clipped gradients of those a mask marks."""
+    """All that may be sampled: how many records, and the sum of the clipped gradients of some rows, each as often."""
 
     records: int
-    clipped_sum: Callable[[NDArray[np.bool_]], Tensor]
+    clipped_sum: Callable[[Rows], Tensor]
 
 
 def _descend(
@@ -102,18 +102,18 @@ def _descend(
     run = begin_run(randomness)
     scale = config.noise_multiplier * config.max_grad_norm
     noises = noise_of_each_step(randomness, run=run, steps=config.steps, scale=scale, like=weights)
+    rows = drawn_rows(randomness, config, run=run, records=population.records)
     for step, noise in enumerate(noises):
-        taken = poisson_mask(randomness, config.sampling, run=run, step=step, records=population.records)
-        noisy_sum = population.clipped_sum(taken) + noise
+        noisy_sum = population.clipped_sum(rows(step)) + noise
         release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
         weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)
         yield release
 
 
 def _real(dataset: Dataset, clipped_sum: GradientSum) -> _Population:
-    def sum_of(taken: NDArray[np.bool_]) -> Tensor:
-        rows = torch.from_numpy(np.flatnonzero(taken)).to(dataset.features.device)
-        return clipped_sum(dataset.features.index_select(0, rows), dataset.targets.index_select(0, rows))
+    def sum_of(rows: Rows) -> Tensor:
+        taken = torch.from_numpy(rows).to(dataset.features.device)
+        return clipped_sum(dataset.features.index_select(0, taken), dataset.targets.index_select(0, taken))
 
     return _Population(records=len(dataset), clipped_sum=sum_of)
 
@@ -121,14 +121,15 @@ def _real(dataset: Dataset, clipped_sum: GradientSum) -> _Population:
 def _with_prescribed(
     real: _Population, prescribed: PrescribedGradients, *, max_grad_norm: float, like: Tensor
 ) -> _Population:
-    """Return the real records followed by the prescribed ones, whose coins are drawn whether included or not."""
+    """Return the real records followed by the prescribed ones, whose parts are drawn whether included or not."""
     prescribed.check_dimension(len(like))
     coordinates = prescribed.coordinates.to(like.device)
     contributions = prescribed.contributions(max_grad_norm=max_grad_norm, dtype=like.dtype).to(like.device)
 
-    def sum_of(taken: NDArray[np.bool_]) -> Tensor:
-        drawn = torch.from_numpy(taken[real.records :]).to(like.device)
-        total = real.clipped_sum(taken[: real.records])
-        return total.index_add_(0, coordinates, torch.where(drawn, contributions, 0.0))
+    def sum_of(rows: Rows) -> Tensor:
+        drawn = torch.zeros(len(prescribed), dtype=torch.bool)
+        drawn[torch.from_numpy(rows[rows >= real.records] - real.records)] = True
+        total = real.clipped_sum(rows[rows < real.records])
+        return total.index_add_(0, coordinates, torch.where(drawn.to(like.device), contributions, 0.0))
 
     return _Population(records=real.records + len(prescribed), clipped_sum=sum_of)

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from dpsgd.clip import clipping_bound
-from mechanisms import InvalidParameter
+from dpsgd.schemes import Scheme
+from mechanisms import BallsInBins, InvalidParameter, Poisson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PrescribedGradients:
     """m further records of the training population, each with the same sparse gradient in every step it is sampled.
 
-    Record i's gradient is `values[i]` at flat coordinate `coordinates[i]` and 0 elsewhere. It is sampled by a Poisson
-    coin and clipped as any record's. The coins of all m are drawn whether or not they are included, so that to include
-    one changes no other record's part and no noise.
+    Record i's gradient is `values[i]` at flat coordinate `coordinates[i]` and 0 elsewhere. It is sampled and clipped as
+    any record's. The parts of all m are drawn whether or not they are included, so that to include one changes no other
+    record's part and no noise: this takes a scheme that draws every record independently, Poisson or BallsInBins.
 
     Args:
         coordinates: int64 (m,), from 0 to the number of trainable parameters − 1.
@@ -75,3 +76,16 @@ class PrescribedGradients:
         bound = clipping_bound(max_grad_norm)
         clipped = self.values.double().clamp(-bound, bound).to(dtype)
         return torch.where(self.included & torch.isfinite(self.values), clipped, 0.0)
+
+
+def check_independent(sampling: Scheme) -> None:
+    """Refuse a scheme in which a record that is not included would still take a place from others.
+
+    Raises:
+        InvalidParameter: unless every record is drawn independently of all others.
+    """
+    if not isinstance(sampling, (Poisson, BallsInBins)):
+        raise InvalidParameter(
+            f"PrescribedGradients: sampling must draw every record independently, got {sampling!r}, in which one that "
+            "is left out would take the place of another.\nUse Poisson(probability=...) or BallsInBins()."
+        )

@@ -14,6 +14,7 @@ from dpsgd.datasets import Dataset
 from dpsgd.descent import Release, steps
 from dpsgd.losses import Loss
 from dpsgd.prescribed import PrescribedGradients
+from dpsgd.schemes import check_neighbours
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
 
@@ -36,10 +37,13 @@ class TrainResult:
         """Return the certified ε of the steps executed, at `delta` in [0, 1], for the `adjacency` named.
 
         Raises:
-            InvalidParameter: if delta or adjacency is out of range.
+            InvalidParameter: if delta or adjacency is out of range, or the run would have been refused for another
+                number of records than it declares, which neighbours by "add_remove" have.
+            UnsupportedProcess: if there is no theorem for these neighbours.
         """
         from accountant import compute_epsilon
 
+        check_neighbours("TrainResult", self.process, adjacency)
         return compute_epsilon(self.process, delta=delta, adjacency=adjacency)
 
 
@@ -64,7 +68,7 @@ def train(
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise: a `SystemSource` for anything that matters.
         initialisation_seed: of fresh weights for every layer; None keeps the weights of `model`.
-        prescribed: further records with prescribed gradients, for gradient canaries.
+        prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
         observer: is shown every release; whoever reads them is the adversary that the accountants assume.
         progress: whether to show the number of steps done on stderr.
 

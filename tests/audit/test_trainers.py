@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ torch = pytest.importorskip("torch")
 from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # noqa: E402
 from audit.trainers import expected_clipped_sum  # noqa: E402
 from dpsgd import DPSGD, Dataset, count_parameters, mlp  # noqa: E402
-from mechanisms import KeyedSource, Poisson  # noqa: E402
+from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
 
@@ -53,6 +55,17 @@ def test_the_expectation_does_not_depend_on_how_many_rows_fit_at_once(small, mon
     whole = expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model))
     monkeypatch.setattr(trainers, "ROWS_AT_ONCE", 7)
     torch.testing.assert_close(expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model)), whole)
+
+
+@pytest.mark.parametrize(
+    "sampling", [FixedSize(batch_size=15, records=30), TruncatedPoisson(probability=0.5, largest_batch=20)]
+)
+def test_only_poisson_samples_are_audited(small, sampling):
+    model, data, config = small
+    other = dataclasses.replace(config, sampling=sampling)
+    for adapter in (dpsgd_trainer, expected_clipped_sum):
+        with pytest.raises(InvalidParameter, match=r"audit: sampling must be Poisson\(probability=\.\.\.\), got"):
+            adapter(model, data, other, loss=LOSS)
 
 
 def test_asking_for_the_expectation_leaves_the_model_alone(small):

@@ -7,7 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsgd import DPSGD
-from mechanisms import FixedSize, Gaussian, InvalidParameter, Poisson, Repeat, Sampled
+from mechanisms import (
+    BallsInBins,
+    FixedSize,
+    Gaussian,
+    InvalidParameter,
+    Poisson,
+    Repeat,
+    Sampled,
+    Shuffled,
+    TruncatedPoisson,
+    UnsupportedProcess,
+    WithReplacement,
+)
+from mechanisms.core.process import Allocated
+from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 positive = st.floats(min_value=1e-300, max_value=1e300)
 configs = st.builds(
@@ -69,9 +83,15 @@ def test_half_a_step_is_refused(config):
         dataclasses.replace(config, steps=2.5)
 
 
-@pytest.mark.parametrize("sampling", [FixedSize(batch_size=2, records=8), 0.5, None])
+class _Uneven(Poisson):
+    """A scheme that only says it is Poisson sampling."""
+
+
+@pytest.mark.parametrize("sampling", [_Uneven(probability=0.5), 0.5, None, FixedSize, "Poisson"])
 def test_other_sampling_is_refused_by_name(config, sampling):
-    with pytest.raises(InvalidParameter, match="DPSGD: sampling must be Poisson") as refusal:
+    with pytest.raises(
+        InvalidParameter, match="DPSGD: sampling must be one of Poisson, TruncatedPoisson, F"
+    ) as refusal:
         dataclasses.replace(config, sampling=sampling)
     assert repr(sampling) in str(refusal.value)
     assert "Use Poisson(probability=expected_batch_size / records)" in str(refusal.value)
@@ -95,8 +115,15 @@ def _changed(config, change):
         (lambda d: d.update(config=[1]), "config must be a JSON object"),
         (
             lambda d: d["config"]["sampling"].update(type="FixedSize"),
-            "sampling type must be 'Poisson', got 'FixedSize'",
+            r"sampling must have the fields \['batch_size', 'records', 'type'\], got \['probability', 'type'\]",
         ),
+        (
+            lambda d: d["config"]["sampling"].update(type="Sampled"),
+            "sampling type must be one of Poisson, T.*'Sampled'",
+        ),
+        (lambda d: d["config"].update(sampling=["Poisson"]), r"sampling type must be one of .* got \['Poisson'\]"),
+        (lambda d: d["config"]["sampling"].pop("type"), "sampling type must be one of .* got None"),
+        (lambda d: d["config"].update(steps_per_epoch=4), "steps_per_epoch must be None for Poisson"),
         (lambda d: d["config"]["sampling"].pop("probability"), "sampling must have the fields"),
         (lambda d: d["config"].update(learning_rate=-1), "learning_rate must be above 0"),
     ],
@@ -110,6 +137,64 @@ def test_json_of_something_else_is_refused_by_name(config, change, text):
 def test_text_that_is_no_configuration_is_refused(text):
     with pytest.raises(InvalidParameter, match="DPSGD: "):
         DPSGD.from_json(text)
+
+
+@pytest.mark.parametrize("config", EVERY_SCHEME.values(), ids=EVERY_SCHEME)
+def test_every_scheme_comes_back_from_json_and_from_its_repr(config):
+    assert DPSGD.from_json(config.to_json()) == config
+    assert eval(repr(config)) == config
+
+
+def test_files_from_before_cut_samples_counted_records_load():
+    config = config_of(TruncatedPoisson(probability=0.6, largest_batch=3))
+    text = _changed(config, lambda d: d["config"]["sampling"].pop("records"))
+    assert DPSGD.from_json(text) == config
+
+
+GAUSSIAN = Gaussian(noise_multiplier=1.0)
+
+
+@pytest.mark.parametrize("config", EVERY_SCHEME.values(), ids=EVERY_SCHEME)
+def test_the_process_is_the_scheme_around_each_step_or_each_epoch(config):
+    if config.steps_per_epoch is None:
+        expected = Repeat(Sampled(GAUSSIAN, config.sampling), 12)
+    else:
+        expected = Repeat(Allocated(Repeat(GAUSSIAN, 3), config.sampling), 4)
+    assert config.process() == expected
+
+
+@pytest.mark.parametrize(("executed", "epochs"), [(0, 0), (1, 1), (3, 1), (4, 2), (11, 4), (12, 4)])
+@pytest.mark.parametrize("sampling", [Shuffled(), BallsInBins()])
+def test_an_epoch_that_has_begun_is_described_as_a_whole(sampling, executed, epochs):
+    config = config_of(sampling, steps_per_epoch=3)
+    assert config.process_after(executed) == Repeat(Allocated(Repeat(GAUSSIAN, 3), sampling), epochs)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "changes", "text"),
+    [
+        (Shuffled(), {"steps_per_epoch": None}, r"steps_per_epoch must be given for Shuffled\(\)"),
+        (BallsInBins(), {"steps_per_epoch": None}, r"steps_per_epoch must be given for BallsInBins\(\)"),
+        (BallsInBins(), {"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
+        (BallsInBins(), {"steps_per_epoch": 1.5}, "steps_per_epoch must be a whole number, got 1.5"),
+        (BallsInBins(), {"steps_per_epoch": 5}, "must be a multiple of steps_per_epoch, got 12 and 5(.|\n)*steps=10"),
+        (BallsInBins(), {"steps_per_epoch": 24}, "must be a multiple of steps_per_epoch, got 12 and 24(.|\n)*steps=24"),
+        (BallsInBins(), {"steps": 2**50, "steps_per_epoch": 2**50}, r"steps_per_epoch must be at most 2\^40"),
+        (Poisson(probability=0.5), {"steps_per_epoch": 3}, "steps_per_epoch must be None for Poisson"),
+        (
+            FixedSize(batch_size=3, records=9),
+            {"expected_batch_size": 4},
+            "must be the batch_size of FixedSize.*got 4.0",
+        ),
+        (FixedSize(batch_size=0, records=9), {"expected_batch_size": 4}, "must be the batch_size of FixedSize"),
+        (WithReplacement(batch_size=3, records=9), {"expected_batch_size": 2.5}, "must be the batch_size of WithRep"),
+        (TruncatedPoisson(probability=1, largest_batch=3), {"expected_batch_size": 3.5}, "at most the largest_batch"),
+        (Shuffled(), {"expected_batch_size": 2.5}, "must be a whole number for Shuffled"),
+    ],
+)
+def test_what_does_not_fit_the_scheme_is_refused_by_name(sampling, changes, text):
+    with pytest.raises(InvalidParameter, match=f"DPSGD: .*{text}"):
+        config_of(sampling, **changes)
 
 
 def test_a_committed_file_of_the_first_schema_loads_for_ever():
@@ -136,6 +221,62 @@ def test_a_budget_is_kept_and_nearly_used_up():
         learning_rate=0.5,
     )
     assert 1.9 <= compute_epsilon(config.process(), delta=1e-5) <= 2.0
+
+
+def _for_budget(sampling, adjacency, **changes):
+    config = config_of(sampling, **changes)
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    del fields["noise_multiplier"]
+    return DPSGD.for_budget(epsilon=2.0, delta=1e-5, adjacency=adjacency, **fields)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "adjacency", "changes"),
+    [
+        (FixedSize(batch_size=1, records=1), "replace_one", {"steps": 1}),
+        (BallsInBins(), "add_remove", {"steps": 1, "steps_per_epoch": 1}),
+        (Shuffled(), "zero_out", {"steps": 3, "steps_per_epoch": 1}),
+        pytest.param(FixedSize(batch_size=1, records=4), "replace_one", {"steps": 2}, marks=pytest.mark.slow),
+        pytest.param(WithReplacement(batch_size=2, records=40), "zero_out", {"steps": 1}, marks=pytest.mark.slow),
+        pytest.param(TruncatedPoisson(probability=0.1, largest_batch=4), "add_remove", {}, marks=pytest.mark.slow),
+        pytest.param(BallsInBins(), "add_remove", {"steps": 8, "steps_per_epoch": 4}, marks=pytest.mark.slow),
+        pytest.param(Shuffled(), "replace_one", {"steps": 4}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_budget_is_kept_and_nearly_used_up_by_every_scheme(sampling, adjacency, changes):
+    from accountant import compute_epsilon
+
+    config = _for_budget(sampling, adjacency, **changes)
+    assert 1.997 <= compute_epsilon(config.process(), delta=1e-5, adjacency=adjacency) <= 2.0
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        FixedSize(batch_size=1, records=4),
+        WithReplacement(batch_size=2, records=40),
+        TruncatedPoisson(probability=0.1, largest_batch=4, records=9),
+    ],
+)
+def test_a_public_number_of_records_leaves_no_neighbours_that_differ_in_it(sampling):
+    with pytest.raises(InvalidParameter, match="for_budget: adjacency must be 'replace_one' or 'zero_out' for"):
+        _for_budget(sampling, "add_remove")
+
+
+def test_no_noise_is_found_where_no_theorem_bounds_the_scheme():
+    with pytest.raises(UnsupportedProcess, match="Use adjacency='zero_out' or 'replace_one'"):
+        _for_budget(Shuffled(), "add_remove")
+
+
+@pytest.mark.parametrize("name", ["epsilon", "delta"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, "1"])
+def test_a_budget_that_is_none_is_refused(name, value):
+    budget = {"epsilon": 1.0, "delta": 1e-5, name: value}
+    config = config_of(BallsInBins())
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    del fields["noise_multiplier"]
+    with pytest.raises(InvalidParameter, match=f"for_budget: {name} must"):
+        DPSGD.for_budget(**budget, **fields)
 
 
 def test_a_budget_does_not_excuse_the_other_values(config):

@@ -7,7 +7,8 @@ from torch import nn
 from dpsgd import Dataset, PrescribedGradients, count_parameters, mlp, steps
 from dpsgd.noise import gaussian_noise
 from dpsgd.parameters import flatten
-from mechanisms import InvalidParameter, KeyedSource, Poisson
+from mechanisms import BallsInBins, FixedSize, InvalidParameter, KeyedSource, Poisson, Shuffled
+from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 TINY_RATE = 1e-30  # leaves float32 weights where they are, so that every step is taken at the same ones
@@ -198,3 +199,66 @@ def test_prescribed_records_leave_the_parts_of_real_ones_alone(config):
 def test_what_does_not_fit_is_refused_before_the_first_step(config, model, prescribed, text):
     with pytest.raises(InvalidParameter, match=text):
         steps(model, _data(9), config, loss=CROSS_ENTROPY, randomness=KeyedSource(0), prescribed=prescribed)
+
+
+def _times_drawn(config, records=7):
+    """Return how often each record takes part in each step: record i's gradient is the i-th unit vector."""
+    data = Dataset(features=torch.eye(records), targets=torch.zeros(records))
+    exact = dataclasses.replace(config, noise_multiplier=0)
+    model = nn.Linear(records, 1, bias=False)
+    releases = _run(model, data, exact, loss=lambda outputs, targets: outputs[:, 0])
+    return torch.stack([release.noisy_sum for release in releases]).round(decimals=5)
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEME)
+def test_what_is_drawn_is_what_is_described(name):
+    config = EVERY_SCHEME[name]
+    times = _times_drawn(config)
+    assert len(times) == 12 and torch.equal(times, times.round())
+    if name in ("FixedSize", "WithReplacement"):
+        assert (times.sum(1) == config.sampling.batch_size).all()
+    if config.steps_per_epoch is not None:
+        epochs = times.view(4, 3, 7).sum(1)
+        left_over = 1 if name == "Shuffled" else 0  # 7 records in 3 batches of 2
+        assert (epochs <= 1).all() and (epochs.sum(1) == 7 - left_over).all()
+    if name == "Shuffled":
+        assert (times.sum(1) == 2).all()
+    if name.startswith("TruncatedPoisson"):
+        assert times.sum(1).max() == 3
+    assert (times.max() > 1) == (name == "WithReplacement")
+
+
+@pytest.mark.parametrize("name", ["FixedSize", "WithReplacement", "TruncatedPoisson with records", "Shuffled"])
+def test_a_dataset_that_does_not_fit_the_scheme_is_refused_before_anything_is_drawn(name):
+    randomness = KeyedSource(0)
+    with pytest.raises(InvalidParameter, match="steps: dataset must hold"):
+        steps(_fresh(), _data(5), EVERY_SCHEME[name], loss=CROSS_ENTROPY, randomness=randomness)
+    assert randomness.reserve("runs", 0) == 0
+
+
+@pytest.mark.parametrize("name", ["FixedSize", "WithReplacement", "TruncatedPoisson", "Shuffled"])
+def test_prescribed_records_are_refused_where_one_takes_anothers_place(name):
+    with pytest.raises(InvalidParameter, match=r"PrescribedGradients: sampling must(.|\n)*Use Poisson") as refusal:
+        _run(_fresh(), _data(7), EVERY_SCHEME[name], prescribed=_canaries([True, True, True]))
+    assert repr(EVERY_SCHEME[name].sampling) in str(refusal.value)
+
+
+def test_a_prescribed_record_falls_into_one_bin_of_every_epoch():
+    still = config_of(BallsInBins(), learning_rate=TINY_RATE, steps_per_epoch=3)
+    out = _run(_fresh(), _data(9), still, prescribed=_canaries([True, False, True]))
+    in_ = _run(_fresh(), _data(9), still, prescribed=_canaries([True, True, True]))
+    moves = torch.stack([b.noisy_sum - a.noisy_sum for a, b in zip(out, in_, strict=True)])
+    assert not moves[:, torch.arange(moves.shape[1]) != 2].any()
+    assert ((moves[:, 2] != 0).view(4, 3).sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("sampling", [FixedSize(batch_size=3, records=9), Shuffled()])
+def test_one_replaced_record_changes_no_others_part(sampling):
+    still = config_of(sampling, learning_rate=TINY_RATE, max_grad_norm=0.7)
+    data, other = _data(9), _data(9)
+    other.features[4] = -other.features[4]
+    runs = (_run(_fresh(), one, still) for one in (data, other))
+    moves = torch.stack([b.noisy_sum - a.noisy_sum for a, b in zip(*runs, strict=True)]).norm(dim=1)
+    assert moves.max() <= 1.4 * (1 + 1e-5)
+    assert 0 < (moves > 1e-3).sum() < 12
+    assert all(move < 1e-5 or move > 1e-3 for move in moves)

@@ -6,7 +6,8 @@ from torch import nn
 
 from dpsgd import DPSGD, Dataset, PrescribedGradients, load, mlp, train
 from dpsgd.parameters import flatten
-from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
+from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, SystemSource
+from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 DATA = Dataset(features=torch.linspace(-1, 1, 40).reshape(8, 5), targets=torch.arange(8) % 3)
@@ -128,6 +129,21 @@ def test_epsilon_is_the_accountants_for_the_process(config):
 
     result = _train(config)
     assert result.epsilon(delta=1e-5) == compute_epsilon(config.process(), delta=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_SCHEME if "records" not in name])
+def test_every_scheme_trains_and_says_what_it_was(name):
+    config = EVERY_SCHEME[name]
+    if hasattr(config.sampling, "records") and config.sampling.records is not None:
+        config = dataclasses.replace(config, sampling=dataclasses.replace(config.sampling, records=8))
+    assert _train(config).process == config.process()
+
+
+def test_a_run_on_a_public_number_of_records_has_no_neighbours_of_another():
+    result = _train(config_of(FixedSize(batch_size=8, records=8), steps=1))
+    with pytest.raises(InvalidParameter, match="TrainResult: adjacency must be 'replace_one' or 'zero_out' for"):
+        result.epsilon(delta=1e-5)
+    assert 0 < result.epsilon(delta=1e-5, adjacency="zero_out") < result.epsilon(delta=1e-5, adjacency="replace_one")
 
 
 def test_digits_are_learnt_privately():
