@@ -28,7 +28,7 @@ class Release:
     Args:
         step: number of the step, from 0.
         weights_before: the flat weights at which gradients were taken, shape (d,).
-        noisy_sum: Σ clipped gradients of the sampled records + N(0, σ² C² I), before any division, shape (d,).
+        noisy_sum: Σ clipped gradients of the records drawn + N(0, σ² C² I), before any division, shape (d,).
     """
 
     step: int
@@ -57,8 +57,9 @@ def steps(
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
         prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
 
-    Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`. Step and noise
-    depend on the records through the clipped sums alone: an empty sample gives noise like any other.
+    Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`, where the number
+    of records is declared for neighbours of the same number. Step and noise depend on the records through the clipped
+    sums alone: an empty sample gives noise like any other.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.
