@@ -2,6 +2,7 @@ import pytest
 
 from audit.described import SampledGaussianRun
 from mechanisms import Compose, Gaussian, Poisson, RandomizedResponse, Repeat, Sampled, UnsupportedProcess
+from tests.dpsgd.schemes import EVERY_SCHEME
 
 STEP = Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.25))
 
@@ -38,3 +39,10 @@ def test_reading_undoes_writing():
 def test_other_processes_are_refused(process):
     with pytest.raises(UnsupportedProcess, match="must be one Gaussian step on Poisson samples, repeated"):
         SampledGaussianRun.of(process)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_SCHEME if name != "Poisson"])
+def test_a_claim_of_other_samples_is_refused_by_name(name):
+    with pytest.raises(UnsupportedProcess, match=r"audit: the process must be .* on Poisson samples") as refusal:
+        SampledGaussianRun.of(EVERY_SCHEME[name].process())
+    assert repr(EVERY_SCHEME[name].sampling) in str(refusal.value)
