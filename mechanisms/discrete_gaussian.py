@@ -19,9 +19,9 @@ from scipy import special
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log_sub_exp, where
+from mechanisms.core.discrete_noise import discrete_gaussian
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import UnsupportedProcess
-from mechanisms.core.exact import discrete_gaussian
 from mechanisms.core.integers import check_sensitivity, noisy_integers
 from mechanisms.core.lattice_moments import log_lattice_moments, tilted
 from mechanisms.core.lattice_normal import LatticeNormal
@@ -114,7 +114,7 @@ class DiscreteGaussian(Mechanism):
 
         >>> from mechanisms import KeyedSource
         >>> DiscreteGaussian(noise_multiplier=2.0).release(10, sensitivity=1, randomness=KeyedSource(0))
-        9
+        11
         """
         check_sensitivity("DiscreteGaussian", self.sensitivity, sensitivity)
         sigma = Fraction(self.noise_multiplier) * self.sensitivity

@@ -15,8 +15,8 @@ import numpy as np
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, down, exp, expm1
+from mechanisms.core.discrete_noise import discrete_laplace
 from mechanisms.core.discrete_pair import DiscretePair
-from mechanisms.core.exact import discrete_laplace
 from mechanisms.core.integers import check_sensitivity, noisy_integers
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Mechanism, Pairs
@@ -107,7 +107,7 @@ class DiscreteLaplace(Mechanism):
 
         >>> from mechanisms import KeyedSource
         >>> DiscreteLaplace(noise_multiplier=2.0).release(10, sensitivity=1, randomness=KeyedSource(0))
-        10
+        8
         """
         check_sensitivity("DiscreteLaplace", self.sensitivity, sensitivity)
         scale = Fraction(self.noise_multiplier) * self.sensitivity

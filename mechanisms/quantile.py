@@ -17,13 +17,14 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, largest
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.exact_choice import drawn_by_weight
+from mechanisms.core.exact_uniforms import uniform_integer
 from mechanisms.core.fixed_size import ratio
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.query import Filling, derived, filling, interval, real_records
-from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.randomness import Source
 from mechanisms.core.range_pair import RangeDivergence, RangePair
 from mechanisms.core.renyi import LinearDivergence, RenyiBound
-from mechanisms.core.weighted_choice import weighted_choice
 
 STEPS = 2**24
 
@@ -113,12 +114,12 @@ class Quantile(Mechanism):
         width = self.upper - self.lower
         runs = Runs.of(np.rint((kept - self.lower) / width * STEPS).astype(np.int64))
         target, rate = Fraction(self.quantile) * len(kept), Fraction(self.epsilon) / 2
-        chosen = weighted_choice(
+        chosen = drawn_by_weight(
+            runs.lengths,
+            runs.distances(target) * (Bounds.exact(self.epsilon) / 2.0),
+            lambda i: rate * max(Fraction(0), int(runs.below[i]) - target, target - int(runs.upto[i])),
             randomness,
             "quantile",
-            counts=runs.lengths,
-            exponents=runs.distances(target) * (Bounds.exact(self.epsilon) / 2.0),
-            exact=lambda i: rate * max(Fraction(0), int(runs.below[i]) - target, target - int(runs.upto[i])),
         )
         point = int(runs.starts[chosen]) + uniform_integer(randomness, "quantile", int(runs.lengths[chosen]))
         return min(self.lower + width * (point / STEPS), self.upper)

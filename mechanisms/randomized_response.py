@@ -13,7 +13,8 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.exact_coins import MOST_BELOW, exact_coins, uniform_integers
+from mechanisms.core.exact_coins import logistic_coins
+from mechanisms.core.exact_uniforms import uniform_integers
 from mechanisms.core.frequencies import YesProbabilities
 from mechanisms.core.local import checked_categories, only_replace_one, only_unit_sensitivity
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -106,13 +107,13 @@ class RandomizedResponse(Mechanism):
         True
         """
         only_unit_sensitivity("RandomizedResponse", "category", sensitivity)
-        if self.categories > MOST_BELOW:
+        if self.categories > 2**63:
             raise InvalidParameter("RandomizedResponse: categories must be at most 2^63 to be answered in int64.")
         data = checked_categories("RandomizedResponse", "value", value, self.categories)
         answers = data.astype(np.int64).ravel()
         others = self.categories - 1
-        lies = exact_coins(randomness, STREAM, answers.size, exponent=self.epsilon, weight=others)
-        drawn = uniform_integers(randomness, STREAM, int(np.count_nonzero(lies)), below=others)
+        lies = logistic_coins(randomness, STREAM, answers.size, exponent=self.epsilon, weight=others)
+        drawn = uniform_integers(randomness, STREAM, others, int(np.count_nonzero(lies)))
         answers[lies] = drawn + (drawn >= answers[lies])  # the k − 1 categories that are not the record's own
         return int(answers[0]) if data.ndim == 0 else answers.reshape(data.shape)
 

@@ -42,9 +42,9 @@ import numpy as np
 
 from mechanisms.approximate_dp import guaranteed
 from mechanisms.core import validate
+from mechanisms.core.discrete_noise import discrete_laplace
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import BudgetExceeded, InvalidParameter
-from mechanisms.core.exact_coins import discrete_laplace
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
 
@@ -52,6 +52,7 @@ Answer = bool | float | None
 
 RESOLUTION = 20  # bits of the sensitivity on the integers: what rounding it up adds is below 2^-20 of it
 STREAM = "sparse_vector"
+AHEAD = 256  # draws of noise at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +174,7 @@ class SparseVectorSession:
     answer takes depends on the noise alone, but for the size of the numbers; no guarantee covers time.
     """
 
-    __slots__ = (
-        "_compare_rate",
-        "_grid",
-        "_lock",
-        "_mechanism",
-        "_number_rate",
-        "_randomness",
-        "_threshold",
-        "hits_left",
-    )
+    __slots__ = ("_grid", "_lock", "_mechanism", "_noise", "_number_scale", "_randomness", "_threshold", "hits_left")
 
     def __init__(self, mechanism: SparseVector, threshold: float, sensitivity: float, randomness: Source) -> None:
         level = validate.finite("SparseVector", "threshold", threshold)
@@ -192,9 +184,10 @@ class SparseVectorSession:
         self._mechanism, self._randomness, self._lock = mechanism, randomness, Lock()
         self._grid = Fraction(2) ** (math.frexp(float(most))[1] - 1 - RESOLUTION)
         movement = math.ceil(most / self._grid)
-        self._compare_rate = second / (movement * mechanism.hits * (1 if mechanism.monotonic else 2))
-        self._number_rate = third / (movement * mechanism.hits)
-        self._threshold = self._whole(Fraction(level)) + discrete_laplace(randomness, STREAM, first / movement)
+        moved = movement * mechanism.hits
+        self._noise = _noise(randomness, (moved if mechanism.monotonic else 2 * moved) / second)
+        self._number_scale = moved / third if third else None
+        self._threshold = self._whole(Fraction(level)) + next(_noise(randomness, movement / first))
 
     def ask(self, value: float | Fraction) -> Answer:
         """Return whether the query is above: True or False, or, of a mechanism with numbers, its number or None.
@@ -216,11 +209,11 @@ class SparseVectorSession:
                 "under its epsilon. Declare more hits before the run, or pay for another one."
             )
         query = self._whole(_exactly(value))
-        above = query + discrete_laplace(self._randomness, STREAM, self._compare_rate) >= self._threshold
+        above = query + next(self._noise) >= self._threshold
         self.hits_left -= above
-        if not self._number_rate:
+        if self._number_scale is None:
             return above
-        return self._number(query + discrete_laplace(self._randomness, STREAM, self._number_rate)) if above else None
+        return self._number(query + next(_noise(self._randomness, self._number_scale))) if above else None
 
     def __reduce__(self) -> NoReturn:
         raise InvalidParameter("SparseVector: a session can't be copied: two would share one threshold and its noise.")
@@ -243,6 +236,14 @@ def _queries(value: Any) -> Iterable[Any]:
     if none or (isinstance(value, np.ndarray) and value.ndim != 1):
         raise InvalidParameter("SparseVector: value must be a sequence of queries' values. For one, pass [value].")
     return value if isinstance(value, Iterator) else tuple(_exactly(query) for query in value)
+
+
+def _noise(randomness: Source, scale: Fraction) -> Iterator[int]:
+    """Yield discrete Laplace noise that is drawn ahead, the more, the more was asked for."""
+    size = 1
+    while True:
+        yield from discrete_laplace(randomness, STREAM, scale, size).tolist()
+        size = min(2 * size, AHEAD)
 
 
 def _exactly(value: Any) -> Fraction:

@@ -17,9 +17,10 @@ from mechanisms.core.bounds import Bounds, exp, expm1
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_noise import grid, number, rounded
-from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log, minus_log_of, minus_logit
+from mechanisms.core.exact_reals import Enclosure, floor_of, minus_log, minus_log_of, minus_logit
+from mechanisms.core.exact_uniforms import LazyUniform, uniform_integer
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
-from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.randomness import Source
 
 MOST_EPSILON = 350.0  # e^−700, of both neighbours apart, is still a normal float
 
@@ -111,7 +112,7 @@ class Staircase(Mechanism):
 
         >>> from mechanisms import KeyedSource
         >>> round(Staircase(epsilon=1.0).release(10.0, sensitivity=1.0, randomness=KeyedSource(0)), 3)
-        10.265
+        9.775
         """
         scale = Fraction(validate.positive("Staircase", "sensitivity", sensitivity))
         fine = grid("Staircase", scale * (Fraction(self.fraction) or 1), granularity)

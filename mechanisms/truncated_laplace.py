@@ -17,12 +17,13 @@ from mechanisms.core.bounds import Bounds, down, exp, expm1, log, log1p, up
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_noise import grid, number, rounded
-from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log
+from mechanisms.core.exact_reals import Enclosure, floor_of, minus_log
+from mechanisms.core.exact_uniforms import LazyUniform, uniform_integer
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.public_mixture import PublicMixture
 from mechanisms.core.ramp_pair import RampPair
-from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.randomness import Source
 from mechanisms.laplace import LaplacePair
 
 LEAST_SHIFT = 1e-300  # losses below which what is left of two noises that hardly overlap is not looked at

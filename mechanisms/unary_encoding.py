@@ -19,7 +19,7 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, exp
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.exact_coins import AT_ONCE, exact_coins
+from mechanisms.core.exact_coins import AT_ONCE, logistic_coins
 from mechanisms.core.frequencies import YesProbabilities
 from mechanisms.core.local import checked_categories, only_replace_one, only_unit_sensitivity
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
@@ -128,10 +128,10 @@ class UnaryEncoding(Mechanism):
     def _bits(self, own: NDArray[np.int64], randomness: Source) -> NDArray[np.bool_]:
         symmetric = self.encoding == "symmetric"
         exponent = Fraction(self.epsilon) / (2 if symmetric else 1)
-        bits = exact_coins(randomness, STREAM, own.size * self.categories, exponent=exponent)
+        bits = logistic_coins(randomness, STREAM, own.size * self.categories, exponent=exponent)
         bits = bits.reshape(own.size, self.categories)
         row = np.arange(own.size)
-        bits[row, own] = ~bits[row, own] if symmetric else exact_coins(randomness, STREAM, own.size, exponent=0.0)
+        bits[row, own] = ~bits[row, own] if symmetric else logistic_coins(randomness, STREAM, own.size, exponent=0.0)
         return bits
 
     def frequencies(self, answers: Any) -> NDArray[np.float64]:

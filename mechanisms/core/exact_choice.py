@@ -3,70 +3,47 @@
 With r_i = rate · (max u − u_i), a rational, candidates are taken with probabilities made of e^{−r_i}. A table of
 integers bounds 2^62 e^{−m/256} from both sides; the level m of a candidate comes from r_i in outward-rounded floats.
 What the table leaves open, a fraction of 1/256, is decided by enclosures of e^{−r_i} in integers, as narrow as it
-takes: a uniform real number is a cell of width 2^-62, divided by further bits as long as the cell holds the threshold.
+takes: a uniform real number is a cell of width 2^-62, divided by further digits as long as the cell holds the
+threshold.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mechanisms.core.bounds import Array, Bounds, down, up
-from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.exact_reals import exp_minus
+from mechanisms.core.exact_uniforms import LazyUniform, uniform_integer, words_of_64
+from mechanisms.core.randomness import Source
 
-BITS, MORE = 62, 64  # of a uniform cell, and by how many it is divided when that is too coarse
+BITS = 62  # of a uniform cell
 LEVELS, LAST = 256, 44  # levels for each nat, and nats, at which 2^62 e^{−r} is below 1
 FARTHEST = 16 * LEVELS  # levels from here on have bounds below 2^39, and may hold many candidates
-GUARD = 32
+SPARE = 64  # bits of the table's products
 Integers = NDArray[np.int64]
 
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[Integers, Integers]:
     """Return integers below and above 2^62 e^{−m/256}, falling, m = 0, …, 44 · 256."""
-    work = BITS + 2 * GUARD
-    low, high = factors = exp_bounds(Fraction(1, LEVELS), work)
+    work = BITS + SPARE
+    low, high = factors = exp_minus(Fraction(1, LEVELS), work)
     least, most = [1 << BITS], [1 << BITS]
     for _ in range(LAST * LEVELS):
-        least.append(low >> (work - BITS))
-        most.append((high >> (work - BITS)) + 1)
+        least.append(low >> SPARE)
+        most.append((high >> SPARE) + 1)
         low, high = low * factors[0] >> work, (high * factors[1] >> work) + 1
     return np.array(least, dtype=np.int64), np.array(most, dtype=np.int64)
-
-
-def exp_bounds(exponent: Fraction, bits: int) -> tuple[int, int]:
-    """Return integers around 2^bits e^−exponent, for an exponent >= 0, at most 2 apart.
-
-    With y = exponent/2^s < 2^-8 in units of 2^-w: y is off by one unit, each term of the series by three, what follows
-    the last by four, and squaring doubles the error and rounds: (4 n + 10) 2^s units after s squarings, n terms.
-
-    >>> low, high = exp_bounds(Fraction(1), 60)
-    >>> low <= 424136118829305329 <= high <= low + 2
-    True
-    """
-    if exponent == 0:
-        return 1 << bits, 1 << bits
-    if exponent > bits:
-        return 0, 1
-    halvings = int(exponent).bit_length() + 8
-    work = bits + halvings + GUARD
-    y = (exponent.numerator << (work - halvings)) // exponent.denominator
-    total, term, n = 0, 1 << work, 0
-    while term:
-        total += -term if n % 2 else term
-        n += 1
-        term = (term * y >> work) // n
-    for _ in range(halvings):
-        total = total * total >> work
-    error, cut = (4 * n + 10) << halvings, work - bits
-    return max(total - error, 0) >> cut, ((total + error) >> cut) + 1
 
 
 def drawn(scores: Array, rate: Fraction, source: Source, stream: str) -> int:
@@ -82,39 +59,76 @@ def drawn(scores: Array, rate: Fraction, source: Source, stream: str) -> int:
 def drawn_in_order(scores: Array, rate: Fraction, count: int, source: Source, stream: str) -> tuple[int, ...]:
     """Return `count` different i, each with probability e^{−r_i}/Σ e^{−r_j} among those that are left.
 
-    A level is drawn in proportion to its number of candidates times its bound from above, one of its candidates
-    uniformly, and with it a point below that bound, which is taken if it lies below 2^62 e^{−r_i}: nearly always. These
-    levels serve until all that are left are far behind: then the largest score that is left takes the place of max u.
+    The levels of r_i serve until all that are left are far behind: then the largest score that is left takes the place
+    of max u.
     """
     chosen: list[int] = []
     left = np.arange(len(scores))
     while len(chosen) < count:
         part = scores[left]
-        found = _drawn_above(part, rate, count - len(chosen), source, stream)
+        urn = _Urn(np.ones(len(part), dtype=np.int64), _levels(part, rate).lower, partial(_exponent, part, rate))
+        found = list[int]()
+        while len(found) < count - len(chosen) and urn.has_near_ones():
+            found.append(urn.draw(source, stream))
+            urn.remove(found[-1])
         chosen.extend(int(left[i]) for i in found)
         left = np.delete(left, found)
     return tuple(chosen)
 
 
-def _drawn_above(scores: Array, rate: Fraction, count: int, source: Source, stream: str) -> list[int]:
-    """Return up to `count`, fewer where only candidates of the farthest levels are left."""
-    levels, (_, most) = _levels(scores, rate).lower, _table()
-    counts = np.bincount(levels, minlength=len(most))
-    best, found = Fraction(float(np.max(scores))), list[int]()
-    while len(found) < count and np.any(counts[:FARTHEST]):
-        held = [int(m) for m in np.flatnonzero(counts)]
-        ends = list(accumulate(int(counts[m]) * int(most[m]) for m in held))
+def drawn_by_weight(
+    counts: Integers, exponents: Bounds, exact: Callable[[int], Fraction], source: Source, stream: str
+) -> int:
+    """Return i with probability n_i e^{−x_i}/Σ n_j e^{−x_j}.
+
+    Args:
+        counts: the n_i >= 1, of a sum below 2^63, shape (m,).
+        exponents: enclosures of the x_i >= 0, of which one is 0, so that some are taken soon, shape (m,).
+        exact: from i to x_i.
+        source: a `SystemSource` for real releases.
+        stream: of the source.
+
+    >>> from mechanisms.core.randomness import KeyedSource
+    >>> gaps = Bounds.exact(np.array([100.0, 0.0]))
+    >>> drawn_by_weight(np.array([10, 1]), gaps, lambda i: 100 * Fraction(1 - i), KeyedSource(0), "choice")
+    1
+    """
+    return _Urn(counts, _leveled(exponents).lower, exact).draw(source, stream)
+
+
+class _Urn:
+    """Candidates in numbers n_i, drawn with probability n_i e^{−x_i}/Σ n_j e^{−x_j} of those that are left.
+
+    A level is drawn in proportion to its number of candidates times its bound from above, one of its candidates
+    uniformly, and with it a point below that bound, which is taken if it lies below 2^62 e^{−x_i}: nearly always.
+    """
+
+    __slots__ = ("_counts", "_exact", "_levels", "_most", "_totals")
+
+    def __init__(self, counts: Integers, levels: Integers, exact: Callable[[int], Fraction]) -> None:
+        self._counts, self._levels, self._exact = counts, levels, exact
+        self._most = _table()[1]
+        self._totals = np.zeros(len(self._most), dtype=np.int64)
+        np.add.at(self._totals, levels, counts)
+
+    def has_near_ones(self) -> bool:
+        return bool(np.any(self._totals[:FARTHEST]))
+
+    def draw(self, source: Source, stream: str) -> int:
+        held = [int(m) for m in np.flatnonzero(self._totals)]
+        ends = list(accumulate(int(self._totals[m]) * int(self._most[m]) for m in held))
         while True:
             point = uniform_integer(source, stream, ends[-1])
             at = bisect_right(ends, point)
-            which, cell = divmod(point - (ends[at - 1] if at else 0), int(most[held[at]]))
-            i = int(np.flatnonzero(levels == held[at])[which])
-            if _below(cell, rate * (best - Fraction(float(scores[i]))), source, stream):
-                break
-        found.append(i)
-        counts[levels[i]] -= 1
-        levels[i] = -1
-    return found
+            which, cell = divmod(point - (ends[at - 1] if at else 0), int(self._most[held[at]]))
+            members = np.flatnonzero(self._levels == held[at])
+            i = int(members[np.searchsorted(np.cumsum(self._counts[members]), which, side="right")])
+            if _below(cell, self._exact(i), source, stream):
+                return i
+
+    def remove(self, i: int) -> None:
+        self._totals[self._levels[i]] -= self._counts[i]
+        self._levels[i] = -1
 
 
 def flipped(scores: Array, rate: Fraction, source: Source, stream: str) -> int:
@@ -128,7 +142,7 @@ def flipped(scores: Array, rate: Fraction, source: Source, stream: str) -> int:
     cells, _ = _cells(len(scores), source, stream)
     heads = cells < least[levels.upper]
     for i in np.flatnonzero(~heads & (cells < most[levels.lower])):
-        heads[i] = _below(int(cells[i]), _exponent(scores, int(i), rate), source, stream)
+        heads[i] = _below(int(cells[i]), _exponent(scores, rate, int(i)), source, stream)
     shown = np.flatnonzero(heads)
     return int(shown[uniform_integer(source, stream, len(shown))])
 
@@ -147,27 +161,25 @@ def laplace_race(scores: Array, rate: Fraction, source: Source, stream: str) -> 
     size, gaps = _exponential(cells), _gaps(scores, rate)
     ends = Bounds(lower=np.where(odd, -size.upper, size.lower), upper=np.where(odd, -size.lower, size.upper)) - gaps
     first, *others = (
-        _Runner(index=int(i), exponent=_exponent(scores, int(i), rate), cell=int(cells[i]), divided=bool(odd[i]))
+        _Runner(_exponent(scores, rate, int(i)), LazyUniform(source, stream, int(cells[i]), BITS), int(i), bool(odd[i]))
         for i in np.flatnonzero(ends.upper >= np.max(ends.lower))
     )
     for other in others:
-        if other.beats(first, source, stream):
+        if other.beats(first):
             first = other
-    return first.index
+    return first.place
 
 
-@dataclass(slots=True, kw_only=True)
-class _Runner:
-    """A candidate of a race: e^{r − X} is U e^r or, divided, e^r/U, with U in [cell, cell + 1] 2^-bits."""
+class _Runner(NamedTuple):
+    """A candidate of a race: e^{r − X} is U e^r or, divided, e^r/U."""
 
-    index: int
     exponent: Fraction
-    cell: int
+    uniform: LazyUniform
+    place: int
     divided: bool
-    bits: int = BITS
 
-    def beats(self, other: _Runner, source: Source, stream: str) -> bool:
-        """Tell whether e^{r − X} is the smaller one, by as many further bits of either U as it takes."""
+    def beats(self, other: _Runner) -> bool:
+        """Tell whether e^{r − X} is the smaller one, by as many further digits of either U as it takes."""
         farthest = max(self.exponent, other.exponent)
         while True:
             low, high = self._ends(farthest)
@@ -175,16 +187,16 @@ class _Runner:
             if high <= least or most <= low:
                 return high <= least
             for runner in (self, other):
-                runner.cell = runner.cell << MORE | uniform_integer(source, stream, 1 << MORE)
-                runner.bits += MORE
+                runner.uniform.to(runner.uniform.bits + 1)
 
     def _ends(self, farthest: Fraction) -> tuple[Fraction, Fraction | float]:
         """Enclose e^{r − X − farthest}; what is divided by a U that may be 0 may be anything."""
-        low, high = exp_bounds(farthest - self.exponent, self.bits)
+        cell, bits = self.uniform.known, self.uniform.bits
+        low, high = exp_minus(farthest - self.exponent, bits)
         if not self.divided:
-            square = 1 << 2 * self.bits
-            return Fraction(low * self.cell, square), Fraction(high * (self.cell + 1), square)
-        return Fraction(low, self.cell + 1), Fraction(high, self.cell) if self.cell else math.inf
+            square = 1 << 2 * bits
+            return Fraction(low * cell, square), Fraction(high * (cell + 1), square)
+        return Fraction(low, cell + 1), Fraction(high, cell) if cell else math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -196,10 +208,13 @@ class _Levels:
 
 
 def _levels(scores: Array, rate: Fraction) -> _Levels:
-    scaled = (LEVELS * _gaps(scores, rate)).clip(0.0, float(LAST * LEVELS))
-    best = scores == np.max(scores)
-    lower, upper = np.floor(scaled.lower).astype(np.int64), np.ceil(scaled.upper).astype(np.int64)
-    return _Levels(lower=np.where(best, 0, lower), upper=np.where(best, 0, upper))
+    found, best = _leveled(_gaps(scores, rate)), scores == np.max(scores)
+    return _Levels(lower=np.where(best, 0, found.lower), upper=np.where(best, 0, found.upper))
+
+
+def _leveled(exponents: Bounds) -> _Levels:
+    scaled = (LEVELS * exponents).clip(0.0, float(LAST * LEVELS))
+    return _Levels(lower=np.floor(scaled.lower).astype(np.int64), upper=np.ceil(scaled.upper).astype(np.int64))
 
 
 def _gaps(scores: Array, rate: Fraction) -> Bounds:
@@ -212,15 +227,14 @@ def _gaps(scores: Array, rate: Fraction) -> Bounds:
     return ((Bounds.exact(np.max(scores)) - Bounds.exact(scores)) * known).clip(0.0, np.inf)
 
 
-def _exponent(scores: Array, i: int, rate: Fraction) -> Fraction:
+def _exponent(scores: Array, rate: Fraction, i: int) -> Fraction:
     return rate * (Fraction(float(np.max(scores))) - Fraction(float(scores[i])))
 
 
 def _cells(n: int, source: Source, stream: str) -> tuple[Integers, NDArray[np.bool_]]:
     """Return uniform integers below 2^62, and fair coins."""
-    words = source.words(stream, source.reserve(stream, 2 * n), 2 * n).astype(np.uint64).reshape(-1, 2)
-    joined = (words[:, 0] << np.uint64(32)) | words[:, 1]
-    return (joined >> np.uint64(64 - BITS)).astype(np.int64), (joined & np.uint64(1)).astype(np.bool_)
+    words = words_of_64(source, stream, n)
+    return (words >> np.uint64(64 - BITS)).astype(np.int64), (words & np.uint64(1)).astype(np.bool_)
 
 
 def _exponential(cells: Integers) -> Bounds:
@@ -233,12 +247,4 @@ def _exponential(cells: Integers) -> Bounds:
 
 def _below(cell: int, exponent: Fraction, source: Source, stream: str) -> bool:
     """Tell whether a uniform point of [cell, cell + 1] lies below 2^62 e^−exponent."""
-    bits = BITS
-    while True:
-        low, high = exp_bounds(exponent, bits)
-        if cell < low:
-            return True
-        if cell >= high:
-            return False
-        cell = cell << MORE | uniform_integer(source, stream, 1 << MORE)
-        bits += MORE
+    return LazyUniform(source, stream, cell, BITS).is_below(partial(exp_minus, exponent))

@@ -1,184 +1,111 @@
-"""Exact draws, many at once: coins whose probability is no rational number, uniform integers, discrete Laplace noise.
+"""Arrays of exact coins, of probabilities that are no rational numbers, and geometric numbers.
 
-A coin of probability π compares a uniform number, of which only as many bits are drawn as it takes, with the binary
-digits of π: the first 64 decide but once in 2^64 coins. The digits are certain: they are those of both ends of an
-enclosure of π, made of an exponential that `decimal` rounds correctly, at as many places as it takes.
+The first 64 digits of a uniform U are compared with what is known of the probability p: integers around 2^64 p, or a
+float that is near p, which settles the coin only where the two are apart by thousands of times what the float can be
+off. Elsewhere, a few times in 10^11 coins, the digits of both decide, as many as it takes (`LazyUniform.is_below`). So
+floats save work and decide nothing that the digits would not.
+
+[CKS20] C. Canonne, G. Kamath, T. Steinke. The Discrete Gaussian for Differential Privacy. NeurIPS 2020.
+arXiv:2004.00010.
 """
 
 from __future__ import annotations
 
-import decimal
 from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mechanisms.core import validate
-from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.randomness import Source, bernoulli_exp
+from mechanisms.core.exact_reals import exp_minus, logistic
+from mechanisms.core.exact_uniforms import BITS, WORD, Array, LazyUniform, Probability, words_of_64
+from mechanisms.core.randomness import Source
 
-BITS = 64
-AT_ONCE = 2**20  # draws at a time
-MOST_BELOW = 2**63  # what an int64 holds
+DOUBT = 2.0**-34  # relative, far beyond the error of any float that is compared
+NOTHING = 1e-280  # absolute: a float below it says only that p is small
+LONGEST = 32  # trials that one word decides: it is below e^-32 2^64 once in 8e13
+AT_ONCE = 2**20  # coins: their words take 8 MiB
+Coins = NDArray[np.bool_]
 
 
-def exact_coins(
-    source: Source, stream: str, n: int, *, exponent: Fraction | float, weight: int = 1
-) -> NDArray[np.bool_]:
+def logistic_coins(source: Source, stream: str, n: int, *, exponent: Fraction | float, weight: int = 1) -> Coins:
     """Return `n` independent coins that fall True with probability exactly m e^−γ / (1 + m e^−γ), shape (n,).
-
-    Guarantees: exact, given uniform words. How many are drawn depends on the coins alone, never on what they are for.
 
     Args:
         source: a `SystemSource` for real releases.
         stream: the name of the stream.
         n: how many.
-        exponent: γ >= 0.
+        exponent: γ >= 0; a float is the rational number that it is.
         weight: m >= 1.
 
     >>> from mechanisms.core.randomness import KeyedSource
-    >>> int(exact_coins(KeyedSource(0), "coins", 10_000, exponent=0.0).sum())
-    5013
+    >>> int(logistic_coins(KeyedSource(0), "coins", 10_000, exponent=0.0).sum())
+    5043
     """
-    digits = partial(logistic_digits, Fraction(exponent), weight)
-    found, threshold = np.empty(n, dtype=np.bool_), np.uint64(digits(BITS))
+    probability = partial(logistic, Fraction(exponent), weight)
+    low, high = probability(BITS)
+    first, width = np.uint64(low), np.uint64(high - low)
+    found = np.empty(n, dtype=np.bool_)
     for start in range(0, n, AT_ONCE):
-        drawn = _words(source, stream, min(AT_ONCE, n - start))
-        part = drawn < threshold
-        for tied in np.flatnonzero(drawn == threshold):
-            part[tied] = _later_bits_are_less(source, stream, digits)
-        found[start : start + len(part)] = part
+        words = words_of_64(source, stream, min(AT_ONCE, n - start))
+        falls = words < first
+        doubtful = words - first < width  # of those below, the difference wraps round and is large
+        found[start : start + len(words)] = _settled(source, stream, words, falls, doubtful, lambda _: probability)
     return found
 
 
-def uniform_integers(source: Source, stream: str, n: int, *, below: int) -> NDArray[np.int64]:
-    """Return `n` independent uniform integers in [0, below), exactly, by rejection, shape (n,).
-
-    Raises:
-        InvalidParameter: if below is not in [1, 2^63].
-    """
-    below = validate.count("uniform_integers", "below", below, least=1)
-    if below > MOST_BELOW:
-        raise InvalidParameter("uniform_integers: below must be at most 2^63, so that int64 holds the integers.")
-    values, pending = np.zeros(n, dtype=np.int64), np.arange(n if below > 1 else 0)
-    unused = np.uint64(BITS - (below - 1).bit_length())
-    while len(pending):
-        drawn = _words(source, stream, len(pending)) >> unused
-        kept = drawn < np.uint64(below)
-        values[pending[kept]] = drawn[kept]
-        pending = pending[~kept]
-    return values
-
-
-def discrete_laplace(source: Source, stream: str, rate: Fraction) -> int:
-    """Return a whole number z with probability tanh(rate/2) e^{−rate |z|}, exactly.
-
-    A geometric X >= 0, P(X >= x) = e^{−rx}, is 2^J W + Σ_{j<J} 2^j D_j, W geometric of the rate 2^J r and the digits
-    D_j coins that fall 1 with probability e^{−r 2^j}/(1 + e^{−r 2^j}), all independent, as e^{−rx} is a product over
-    them. With a fair sign, zero with one of its two signs being drawn again, it is the law above.
+def exp_coins(source: Source, stream: str, exponents: Array, exact: Callable[[int], Fraction]) -> Coins:
+    """Return coins that fall True with probability exactly e^−γ each, what [CKS20, Alg 1] draws one by one.
 
     Args:
-        source: a `SystemSource` for real releases.
-        stream: the name of the stream.
-        rate: r > 0.
+        source: of the digits.
+        stream: its name.
+        exponents: about γ >= 0, shape (n,), off by at most 2^-36, or NaN where nothing is known; where e^−γ < 1e-280,
+            any number is good that says so too.
+        exact: from an index to γ.
 
     >>> from mechanisms.core.randomness import KeyedSource
-    >>> source = KeyedSource(0)
-    >>> [discrete_laplace(source, "noise", Fraction(1, 100)) for _ in range(4)]
-    [62, 27, 106, -107]
+    >>> bool(exp_coins(KeyedSource(0), "coins", np.zeros(9), lambda index: Fraction(0)).all())
+    True
     """
-    digits, thresholds = _geometric_digits(rate)
-    while True:
-        words = [int(word) for word in _words(source, stream, len(digits) + 1)]
-        coins = [
-            word < threshold or (word == threshold and _later_bits_are_less(source, stream, later))
-            for word, threshold, later in zip(words[1:], thresholds, digits, strict=True)
-        ]
-        size = sum(coin << j for j, coin in enumerate(coins[:-1]))
-        again = coins[-1]
-        while again:
-            size += 1 << (len(coins) - 1)
-            again = bernoulli_exp(source, stream, rate * (1 << (len(coins) - 1)))
-        negative = words[0] >> (BITS - 1) == 1
-        if size or not negative:
-            return -size if negative else size
+    words = words_of_64(source, stream, len(exponents))
+    with np.errstate(under="ignore", over="ignore"):
+        near = np.exp(-exponents)
+        least = words.astype(np.float64) * 2.0**-64
+        falls = least + 2.0**-63 <= near * (1.0 - DOUBT)
+        fails = least * (1.0 - 2.0**-50) >= near * (1.0 + DOUBT) + NOTHING
+    return _settled(source, stream, words, falls, ~(falls | fails), lambda index: partial(exp_minus, exact(index)))
 
 
-@lru_cache(maxsize=64)
-def _geometric_digits(rate: Fraction) -> tuple[tuple[Callable[[int], int], ...], tuple[int, ...]]:
-    """Return the digits of the coins D_0, …, D_{J−1} and of P(W >= 1), and the first 64; 1 <= 2^J r < 4 or J = 0."""
-    top = (rate.denominator // rate.numerator).bit_length()
-    coins = [partial(logistic_digits, rate * (1 << j), 1) for j in range(top)]
-    digits = (*coins, partial(exponential_digits, rate * (1 << top)))
-    return digits, tuple(one(BITS) for one in digits)
+def geometrics(source: Source, stream: str, n: int) -> NDArray[np.int64]:
+    """Return n independent integers V >= 0 with P(V >= k) = e^−k: one word tells all of the first 32 trials apart."""
+    words = words_of_64(source, stream, n)
+    below = np.searchsorted(_thresholds(), words, side="right")
+    found = (LONGEST - below).astype(np.int64)
+    doubtful = _thresholds()[np.maximum(below - 1, 0)] == words
+    found += _settled(source, stream, words, np.zeros(n, dtype=np.bool_), doubtful, lambda i: _trial(int(found[i]) + 1))
+    longer = np.flatnonzero(found >= LONGEST)
+    if len(longer):
+        found[longer] = LONGEST + geometrics(source, stream, len(longer))  # trials have no memory
+    return found
 
 
-@lru_cache(maxsize=256)
-def logistic_digits(exponent: Fraction, weight: int, bits: int) -> int:
-    """Return ⌊2^bits π⌋ of π = m e^−γ / (1 + m e^−γ).
-
-    >>> logistic_digits(Fraction(0), 1, 3), logistic_digits(Fraction(1), 1, 8)  # 1/2 and 1/(1 + e)
-    (4, 68)
-    """
-    return _certain(lambda x: weight * x / (1 + weight * x), exponent, bits, bits + weight.bit_length())
-
-
-@lru_cache(maxsize=256)
-def exponential_digits(exponent: Fraction, bits: int) -> int:
-    """Return ⌊2^bits e^−γ⌋, for γ > 0.
-
-    >>> exponential_digits(Fraction(1), 8)
-    94
-    """
-    return _certain(lambda x: x, exponent, bits, bits)
+def _settled(
+    source: Source, stream: str, words: Array, falls: Coins, doubtful: Coins, probability: Callable[[int], Probability]
+) -> Coins:
+    """Return `falls`, with the doubtful coins decided by as many digits as it takes, after the first 64."""
+    for index in np.flatnonzero(doubtful):
+        uniform = LazyUniform(source, stream, int(words[index]), BITS)
+        falls[index] = uniform.is_below(probability(int(index)))
+    return falls
 
 
-def _certain(probability: Callable[[Fraction], Fraction], exponent: Fraction, bits: int, about: int) -> int:
-    """Return ⌊2^bits π(e^−γ)⌋ of a rational and increasing π.
-
-    An enclosure of e^−γ is narrowed until both its ends have the same floor: it ends, as e^−γ is transcendental for
-    rational γ > 0, so that no 2^bits π is whole.
-    """
-    places = 20 + about // 3
-    while True:
-        low, high = (probability(end) * (1 << bits) // 1 for end in _exponential(exponent, places))
-        if low == high:
-            return low
-        places *= 2
+def _trial(k: int) -> Probability:
+    return partial(exp_minus, Fraction(k))
 
 
-def _exponential(exponent: Fraction, places: int) -> tuple[Fraction, Fraction]:
-    """Enclose e^−exponent by numbers of so many decimal places."""
-    if exponent == 0:
-        return Fraction(1), Fraction(1)
-    if exponent > 3 * places:
-        return Fraction(0), Fraction(1, 10**places)  # e^−3 < 1/10
-    ends = []
-    for rounding in (decimal.ROUND_CEILING, decimal.ROUND_FLOOR):
-        context = decimal.Context(
-            prec=places, rounding=rounding, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX, traps=[]
-        )
-        quotient = context.divide(decimal.Decimal(exponent.numerator), decimal.Decimal(exponent.denominator))
-        value = context.exp(quotient.copy_negate())  # correctly rounded to nearest
-        ends.append(context.next_minus(value) if rounding == decimal.ROUND_CEILING else context.next_plus(value))
-    return Fraction(ends[0]), Fraction(ends[1])
-
-
-def _later_bits_are_less(source: Source, stream: str, digits: Callable[[int], int]) -> bool:
-    """Decide a coin whose first 64 bits are those of its probability."""
-    level = 2
-    while True:
-        drawn = int(_words(source, stream, 1)[0])
-        expected = digits(BITS * level) & ((1 << BITS) - 1)
-        if drawn != expected:
-            return drawn < expected
-        level += 1
-
-
-def _words(source: Source, stream: str, n: int) -> NDArray[np.uint64]:
-    """Return the next `n` uniform words of 64 bits."""
-    words = source.words(stream, source.reserve(stream, 2 * n), 2 * n).astype(np.uint64).reshape(-1, 2)
-    joined: NDArray[np.uint64] = (words[:, 0] << np.uint64(32)) | words[:, 1]
-    return joined
+@cache
+def _thresholds() -> NDArray[np.uint64]:
+    """Return ⌊2^64 e^−k⌋ for k = 32, …, 1."""
+    return np.array([exp_minus(Fraction(k), 3 * BITS)[0] // WORD**2 for k in range(LONGEST, 0, -1)], dtype=np.uint64)

@@ -32,7 +32,8 @@ from mechanisms.core import validate
 from mechanisms.core.arrays import plain_array
 from mechanisms.core.bounds import Array
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.exact_reals import Enclosure, LazyUniform, floor_of, minus_log, quarter_sine
+from mechanisms.core.exact_reals import Enclosure, floor_of, minus_log, quarter_sine
+from mechanisms.core.exact_uniforms import LazyUniform, words_of_64
 from mechanisms.core.randomness import Source
 
 AT_ONCE = 8192
@@ -210,12 +211,11 @@ def released(data: Array, *, on: Grid, law: Law, randomness: Source, stream: str
         randomness: the source; `stream` gives every value its words, `stream` + " digits" what more is needed.
         stream: of the source.
     """
-    flat, size = data.ravel(), 2 * law.uniforms
-    result, start = np.empty(len(flat)), randomness.reserve(stream, size * len(flat))
+    flat = data.ravel()
+    result = np.empty(len(flat))
     for first in range(0, len(flat), AT_ONCE):
         part = flat[first : first + AT_ONCE]
-        drawn = randomness.words(stream, start + size * first, size * len(part))
-        words = drawn.astype("<u4", copy=False).view("<u8").astype(np.uint64, copy=False).reshape(-1, law.uniforms).T
+        words = words_of_64(randomness, stream, law.uniforms * len(part)).reshape(-1, law.uniforms).T
         negative = words[0] >> np.uint64(63) == 1
         words = np.vstack([words[:1] & np.uint64(2**63 - 1), words[1:]])
         result[first : first + AT_ONCE], doubtful = _filtered(part, on, law, words, negative)

@@ -1,4 +1,4 @@
-"""Uniform real numbers known to as many binary digits as were asked for, and functions of them enclosed by integers.
+"""Real numbers enclosed by integers, as narrowly as it takes: e^−x, logarithms, sines and logistic probabilities.
 
 A real x is enclosed at precision p by integers low and high: low <= 2^p x <= high. Sums are taken of terms rounded down
 to whole numbers, and each function says by how many units that can be off, so that nothing rests on floats.
@@ -12,48 +12,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
-from mechanisms.core.randomness import Source
+from mechanisms.core.exact_uniforms import LazyUniform
 
 FIRST_PRECISION, DIGITS_MORE = 112, 64
+GUARD = 32  # bits in which the errors of the exponential are lost
 """The precision of the first attempt, for which the 64 digits of a word do, and by how much each next one has more."""
 
 Enclosure = Callable[[int], tuple[Fraction, Fraction]]
 """From a precision to numbers below and above a real: the nearer to it, the higher the precision."""
-
-
-class LazyUniform:
-    """A uniform real in [0, 1) of which the first digits are known, the next ones drawn when they are needed.
-
-    Whatever was learnt of it before, more digits are fair coins, so that any question about it is answered as if all
-    its digits had been there from the start.
-
-    Args:
-        source: where more digits come from.
-        stream: of the source.
-        known: the integer that the first digits spell.
-        bits: how many they are.
-
-    >>> from mechanisms import KeyedSource
-    >>> u = LazyUniform(KeyedSource(0), "digits")
-    >>> (u.bits, u.to(100).bits)
-    (0, 128)
-    """
-
-    __slots__ = ("bits", "known", "source", "stream")
-
-    def __init__(self, source: Source, stream: str, known: int = 0, bits: int = 0) -> None:
-        self.source, self.stream, self.known, self.bits = source, stream, known, bits
-
-    def to(self, bits: int) -> LazyUniform:
-        """Draw digits until at least `bits` are known, and return the number itself."""
-        while self.bits < bits:
-            more = self.source.words(self.stream, self.source.reserve(self.stream, 2), 2)
-            self.known, self.bits = self.known << 64 | int(more[0]) << 32 | int(more[1]), self.bits + 64
-        return self
-
-    def ends(self) -> tuple[Fraction, Fraction]:
-        """Return what is known: the number lies between these two."""
-        return Fraction(self.known, 1 << self.bits), Fraction(self.known + 1, 1 << self.bits)
 
 
 def floor_of(enclose: Enclosure) -> int:
@@ -66,6 +32,47 @@ def floor_of(enclose: Enclosure) -> int:
         if math.floor(low) == math.floor(high):
             break
     return math.floor(low)
+
+
+def exp_minus(x: Fraction, bits: int) -> tuple[int, int]:
+    """Enclose 2^bits e^−x, for x >= 0, by integers at most 2 apart.
+
+    With y = x/2^s < 2^-8 in units of 2^-w: y is off by one unit, each term of the series by three, what follows the
+    last by four, and squaring doubles the error and rounds: (4 n + 10) 2^s units after s squarings, n terms.
+
+    >>> low, high = exp_minus(Fraction(1), 60)
+    >>> low <= 424136118829305329 <= high <= low + 2
+    True
+    """
+    if x == 0:
+        return 1 << bits, 1 << bits
+    if x > bits:
+        return 0, 1  # 2^bits e^−bits < 1
+    halvings = int(x).bit_length() + 8
+    work = bits + halvings + GUARD
+    y = (x.numerator << (work - halvings)) // x.denominator
+    total, term, n = 0, 1 << work, 0
+    while term:
+        total += -term if n % 2 else term
+        n += 1
+        term = (term * y >> work) // n
+    for _ in range(halvings):
+        total = total * total >> work
+    error, cut = (4 * n + 10) << halvings, work - bits
+    return max(total - error, 0) >> cut, ((total + error) >> cut) + 1
+
+
+def logistic(exponent: Fraction, weight: int, bits: int) -> tuple[int, int]:
+    """Enclose 2^bits p, p = m e^−γ/(1 + m e^−γ), for γ >= 0 and m >= 1, by integers at most 2 apart.
+
+    p rises with e^−γ, with a slope of at most m.
+
+    >>> logistic(Fraction(0), 1, 3), logistic(Fraction(1), 1, 8)  # 1/2 and 1/(1 + e)
+    ((4, 4), (68, 69))
+    """
+    work = bits + weight.bit_length() + 1
+    low, high = (weight * end for end in exp_minus(exponent, work))
+    return (low << bits) // ((1 << work) + low), -((-high << bits) // ((1 << work) + high))
 
 
 def minus_log(u: LazyUniform, precision: int) -> tuple[int, int]:

@@ -1,39 +1,39 @@
 """Random whole numbers of given laws, exactly: where a uniform number of as many digits as it takes meets their cdf.
 
 With U uniform on (0, 1), the least k with U < P(0) + … + P(k) has the law P. Both sides are enclosed: U by its first
-bits, the sum by integers that are rounded down and up, from a P(0) enclosed by the correctly rounded `exp` and `ln` of
-`decimal`. Where they can't be told apart, both get more digits, so that the answer is that of all digits of U.
+digits, the sum by integers that are rounded down and up, from those around P(0). Where they can't be told apart, both
+get more digits, so that the answer is that of all digits of U.
 """
 
 from __future__ import annotations
 
-import decimal
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from mechanisms.core.randomness import Source, uniform_integer
+from mechanisms.core.exact_reals import exp_minus, minus_log_of
+from mechanisms.core.exact_uniforms import BITS, LazyUniform, Probability
+from mechanisms.core.randomness import Source
 
-BITS, MORE, GUARD = 128, 64, 64
+GUARD = 64  # bits that sums lose to the rounding of their terms, at most
 PIECE = 32  # the largest mean that is drawn at once
 
-Enclosure = tuple[Fraction, Fraction]
 Ratio = Callable[[int], tuple[int, int]]
 
 
 def truncated_negative_binomial(source: Source, stream: str, eta: Fraction, gamma: Fraction) -> int:
-    """Return k >= 1 with P(k) ∝ (1 − γ)^k Π_{l<k} (l + η)/(l + 1), for η > −1; for η = 0 that of (1 − γ)^k / k."""
+    """Return k >= 1 with P(k) ∝ (1 − γ)^k Π_{l<k} (l + η)/(l + 1), for η > −1; for η = 0 that of (1 − γ)^k / k.
+
+    γ in (0, 1) is a float's value: a whole number over a power of two.
+    """
     kept = 1 - gamma
     top, bottom = kept.numerator, kept.denominator * eta.denominator
-
-    def first(digits: int) -> Enclosure:
-        return first_mass(eta, gamma, digits)
 
     def ratio(k: int) -> tuple[int, int]:
         return top * ((k + 1) * eta.denominator + eta.numerator), bottom * (k + 2)
 
-    return 1 + _inverted(source, stream, first, ratio)
+    return 1 + _inverted(source, stream, partial(first_mass, eta, gamma), ratio)
 
 
 def poisson(source: Source, stream: str, mean: Fraction) -> int:
@@ -41,89 +41,57 @@ def poisson(source: Source, stream: str, mean: Fraction) -> int:
     pieces = max(1, math.ceil(mean / PIECE))
     small = mean / pieces
 
-    def first(digits: int) -> Enclosure:
-        return exponential(-small, digits)
-
     def ratio(k: int) -> tuple[int, int]:
         return small.numerator, small.denominator * (k + 1)
 
-    return sum(_inverted(source, stream, first, ratio) for _ in range(pieces))
+    return sum(_inverted(source, stream, partial(exp_minus, small), ratio) for _ in range(pieces))
 
 
 @lru_cache(maxsize=64)
-def first_mass(eta: Fraction, gamma: Fraction, digits: int) -> Enclosure:
-    """Enclose P(1) = (1 − γ) η/(γ^−η − 1), or (1 − γ)/log(1/γ) for η = 0, to about so many digits.
+def first_mass(eta: Fraction, gamma: Fraction, bits: int) -> tuple[int, int]:
+    """Enclose 2^bits P(1), P(1) = (1 − γ) η/(γ^−η − 1), or (1 − γ)/log(1/γ) for η = 0, by integers at most 2 apart.
 
-    >>> low, high = first_mass(Fraction(1), Fraction(1, 4), 30)  # γ
-    >>> bool(low <= Fraction(1, 4) <= high) and high - low < Fraction(1, 10**28)
-    True
+    >>> first_mass(Fraction(1), Fraction(3, 4), 8)  # 2^8 γ
+    (191, 193)
     """
-    low, high = logarithm(1 / gamma, digits)
-    if eta == 0:
-        return (1 - gamma) / high, (1 - gamma) / low
-    size = abs(eta)
-    digits += _zeros(size * low)  # as many are lost in 1 − e^−x
-    low, high = logarithm(1 / gamma, digits)
-    least, most = exponential(-size * high, digits)[0], exponential(-size * low, digits)[1]
-    shown = (least, most) if eta > 0 else (Fraction(1), Fraction(1))
-    return (1 - gamma) * size * shown[0] / (1 - least), (1 - gamma) * size * shown[1] / (1 - most)
-
-
-@lru_cache(maxsize=64)
-def exponential(x: Fraction, digits: int) -> Enclosure:
-    """Enclose e^x to about so many digits.
-
-    >>> low, high = exponential(Fraction(1), 20)
-    >>> low < Fraction(27182818284590452353602874713526625, 10**34) < high
-    True
-    """
-    with decimal.localcontext(_context(digits + max(0, math.ceil(abs(x)).bit_length()))) as context:
-        rounded = (decimal.Decimal(x.numerator) / decimal.Decimal(x.denominator)).exp()
-        slack = Fraction(1, 10 ** (context.prec - 2)) * (1 + math.ceil(abs(x)))  # of x and of its e^x
-    return Fraction(rounded) * (1 - slack), Fraction(rounded) * (1 + slack)
-
-
-def logarithm(x: Fraction, digits: int) -> Enclosure:
-    """Enclose log x, for x > 1, to about so many digits.
-
-    >>> low, high = logarithm(Fraction(2), 20)
-    >>> low < Fraction(6931471805599453094172321214581766, 10**34) < high
-    True
-    """
-    with decimal.localcontext(_context(digits + _zeros(x - 1))) as context:
-        rounded = (decimal.Decimal(x.numerator) / decimal.Decimal(x.denominator)).ln()
-        slack = Fraction(1, 10 ** (context.prec - 2)) * (1 + math.ceil(rounded))  # of x and of its logarithm
-    return Fraction(rounded) - slack, Fraction(rounded) + slack
-
-
-def _zeros(x: Fraction) -> int:
-    """Return at least as many as x > 0 has zeros behind the point."""
-    return max(0, math.ceil((x.denominator.bit_length() - x.numerator.bit_length() + 1) * math.log10(2.0)))
-
-
-def _context(digits: int) -> decimal.Context:
-    return decimal.Context(
-        prec=digits + 10, rounding=decimal.ROUND_HALF_EVEN, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN
-    )
-
-
-def _inverted(source: Source, stream: str, first: Callable[[int], Enclosure], ratio: Ratio) -> int:
-    """Return k with P(k), given P(0) to any number of digits and P(k + 1)/P(k)."""
-    bits, value = BITS, uniform_integer(source, stream, 2**BITS)
+    work = bits + GUARD
     while True:
-        found = _met(value, bits, first, ratio)
-        if found is not None:
-            return found
-        bits, value = bits + MORE, value << MORE | uniform_integer(source, stream, 2**MORE)
+        ends = _first_mass(eta, gamma, work)
+        if ends:
+            low, high = math.floor(ends[0] * (1 << bits)), math.ceil(ends[1] * (1 << bits))
+            if high - low <= 2:
+                return low, high
+        work *= 2
 
 
-def _met(value: int, bits: int, first: Callable[[int], Enclosure], ratio: Ratio) -> int | None:
+def _first_mass(eta: Fraction, gamma: Fraction, work: int) -> tuple[Fraction, Fraction] | None:
+    """Enclose P(1), which rises with γ^|η|, by that and log(1/γ) to so many bits; None where these show nothing."""
+    unit, size, kept = 1 << work, abs(eta), 1 - gamma
+    low, high = (Fraction(end, unit) for end in minus_log_of(gamma.numerator, gamma.denominator.bit_length() - 1, work))
+    if low == 0:
+        return None
+    if eta == 0:
+        return kept / high, kept / low
+    least, most = Fraction(exp_minus(size * high, work)[0], unit), Fraction(exp_minus(size * low, work)[1], unit)
+    if most >= 1:
+        return None
+    shown = (least, most) if eta > 0 else (Fraction(1), Fraction(1))
+    return kept * size * shown[0] / (1 - least), kept * size * shown[1] / (1 - most)
+
+
+def _inverted(source: Source, stream: str, first: Probability, ratio: Ratio) -> int:
+    """Return k with P(k), given P(0) to any number of bits and P(k + 1)/P(k)."""
+    return LazyUniform(source, stream).to(BITS).answer(lambda known, bits: _met(known, bits, first, ratio))
+
+
+def _met(known: int, bits: int, first: Probability, ratio: Ratio) -> int | None:
     """Return where the cdf exceeds every number that begins with these bits; None where it is not known."""
-    least, most = first(20)
-    guard = GUARD + max(0, math.ceil(1 / least).bit_length())
-    least, most = first(math.ceil((bits + guard) * math.log10(2.0)))
-    scale, low_end, high_end = 2 ** (bits + guard), value << guard, (value + 1) << guard
-    low, high = math.floor(least * scale), math.ceil(most * scale)
+    precision = bits + GUARD
+    low, high = first(precision)
+    while (missing := bits + GUARD - low.bit_length()) > 1:  # what the rounding of P(0) does to P(k) is in P(k)/P(0)
+        precision += missing if low else precision
+        low, high = first(precision)
+    low_end, high_end = known << (precision - bits), (known + 1) << (precision - bits)
     sums, k = [low, high], 0
     while low_end >= sums[1]:
         top, bottom = ratio(k)

@@ -9,7 +9,7 @@ the moment of normals N(μ, 1) and N(0, 1), μ = s/σ. By the bound in `mechanis
 2 C e^{a²/2}/(e^{2πaσ} − 1) of that moment, for any a < π/μ, C = 1 for t >= 0 and cos(μa/2)^t for t < 0. Where that is
 not negligible σ²/s is small, and the terms are added: their ratios are at most those of normals around 0 or ts.
 
-[CKS20] see `mechanisms.core.exact`.
+[CKS20] see `mechanisms.core.discrete_noise`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Randomness that privacy rests on: streams of words from AES in counter mode, and exact coins made from them.
+"""Randomness that privacy rests on: streams of words from AES in counter mode, and floats and coins made from them.
 
 Every stream has a key of its own, derived from the source's key by its name; a position in a stream is a
 counter, so any part can be had again (resume, several ranks) without what came before it.
@@ -11,7 +11,6 @@ import os
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from fractions import Fraction
 from typing import NoReturn
 
 import numpy as np
@@ -182,37 +181,3 @@ def coins(source: Source, stream: str, counter: int, n: int, *, probability: flo
     words = source.words(stream, 2 * counter, 2 * n).astype(np.uint64).reshape(-1, 2)
     value = (words[:, 0] << np.uint64(32)) | words[:, 1]
     return np.ones(n, dtype=bool) if threshold == 2**64 else value < np.uint64(threshold)
-
-
-def uniform_integer(source: Source, stream: str, below: int) -> int:
-    """Return a uniformly random integer in [0, below), exactly, by rejection."""
-    below = validate.count("uniform_integer", "below", below, least=1)
-    bits = (below - 1).bit_length()
-    while True:
-        size = -(-bits // 32)
-        words = source.words(stream, source.reserve(stream, size), size)
-        value = sum(int(word) << (32 * k) for k, word in enumerate(words)) & ((1 << bits) - 1)
-        if value < below:
-            return value
-
-
-def bernoulli_exp(source: Source, stream: str, exponent: Fraction) -> bool:
-    """Return True with probability exactly e^−exponent, for a rational exponent >= 0.
-
-    [CKS20, Alg 1]: for exponent <= 1, the number of successive Bernoulli(exponent / k), k = 1, 2, …, that come up
-    before the first failure is even with probability e^−exponent; a larger exponent is a product of such coins.
-
-    [CKS20] C. Canonne, G. Kamath, T. Steinke. The Discrete Gaussian for Differential Privacy. NeurIPS 2020.
-    arXiv:2004.00010.
-    """
-    whole, rest = divmod(exponent, 1)
-    return all(_bernoulli_exp_at_most_one(source, stream, Fraction(1)) for _ in range(int(whole))) and (
-        _bernoulli_exp_at_most_one(source, stream, rest)
-    )
-
-
-def _bernoulli_exp_at_most_one(source: Source, stream: str, exponent: Fraction) -> bool:
-    successes = 0
-    while uniform_integer(source, stream, exponent.denominator * (successes + 1)) < exponent.numerator:
-        successes += 1
-    return successes % 2 == 0

@@ -161,7 +161,8 @@ def test_the_fall_is_decided_at_the_digit_where_its_probability_lies(epsilon, fr
 
     class Digits(KeyedSource):
         def words(self, stream, counter, n):
-            return np.array([self.known >> (32 * (39 - counter - k)) & (2**32 - 1) for k in range(n)], dtype=np.uint32)
+            numbers = [self.known >> (64 * (19 - k)) & (2**64 - 1) for k in range(counter // 2, (counter + n) // 2)]
+            return np.array(numbers, dtype="<u8").view("<u4")
 
     with mp.workprec(1400):
         g = mp.mpf(mechanism.fraction)

@@ -9,32 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mechanisms import KeyedSource, Source
+from mechanisms import KeyedSource
 from mechanisms.core import exact_choice
-from mechanisms.core.exact_choice import drawn, drawn_in_order, exp_bounds, flipped, laplace_race
+from mechanisms.core.bounds import Bounds
+from mechanisms.core.exact_choice import drawn, drawn_by_weight, drawn_in_order, flipped, laplace_race
+from tests.mechanisms.core.scripted import Scripted, first_bits
 
 WHOLE = 1 << 62
-
-
-class Scripted(Source):
-    """A source whose words are written down, one list for all streams."""
-
-    def __init__(self, *words):
-        super().__init__(bytes(32))
-        self.rest = list(words)
-
-    @property
-    def reproducible(self):
-        return True
-
-    def words(self, stream, counter, n):
-        found, self.rest = self.rest[:n], self.rest[n:]
-        assert len(found) == n
-        return np.array(found, dtype=np.uint32)
-
-
-def low_first(value, size):
-    return [value >> (32 * k) & 0xFFFFFFFF for k in range(size)]
 
 
 def scaled_exp(exponent, bits):
@@ -45,19 +26,6 @@ def scaled_exp(exponent, bits):
 # Enclosures
 
 
-@given(st.fractions(0, 200), st.integers(1, 400))
-def test_integers_enclose_the_exponential_closely(exponent, bits):
-    low, high = exp_bounds(exponent, bits)
-    with mp.workdps(200):
-        assert low <= scaled_exp(exponent, bits) <= high <= low + 2
-
-
-@pytest.mark.parametrize("exponent", [Fraction(5e-324), Fraction(1e-30), Fraction(1e300), Fraction(10) ** 700])
-def test_exponents_of_any_size_are_enclosed(exponent):
-    low, high = exp_bounds(exponent, 62)
-    assert (low, high) == (0, 1) if exponent > 1 else WHOLE - 2 <= low < WHOLE <= high
-
-
 def test_the_table_encloses_every_level_and_falls():
     least, most = exact_choice._table()
     with mp.workdps(60):
@@ -65,6 +33,7 @@ def test_the_table_encloses_every_level_and_falls():
             truth = mp.ldexp(mp.exp(-mp.mpf(m) / 256), 62)
             assert least[m] <= truth <= most[m] <= least[m] + 2
     assert (np.diff(least) <= 0).all() and (np.diff(most) <= 0).all() and most[-1] >= 1 and least[0] == WHOLE
+    assert least[-1] == 0  # so that what is clipped to the last level is not taken unseen
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -74,7 +43,7 @@ def test_levels_hold_the_exponents_of_scores_of_any_size(seed):
     rate = Fraction(float(10.0 ** rng.uniform(-300, 300))) / Fraction(float(10.0 ** rng.uniform(-300, 300)))
     levels = exact_choice._levels(scores, rate)
     for i in range(40):
-        exact = min(256 * exact_choice._exponent(scores, i, rate), Fraction(44 * 256))
+        exact = min(256 * exact_choice._exponent(scores, rate, i), Fraction(44 * 256))
         assert int(levels.lower[i]) <= exact <= int(levels.upper[i])
     assert levels.lower[np.argmax(scores)] == levels.upper[np.argmax(scores)] == 0
 
@@ -96,10 +65,10 @@ def test_a_point_is_told_from_the_threshold_by_as_many_bits_as_it_takes(exponent
     cell, rest = threshold >> 128, threshold & ((1 << 128) - 1)
     first, second = rest >> 64, rest & ((1 << 64) - 1)
     for moved, below in ((-5, True), (5, False)):
-        source = Scripted(*low_first(first, 2), *low_first(second + moved, 2))
+        source = Scripted([first, second + moved])
         assert exact_choice._below(cell, exponent, source, "s") is below and not source.rest
-    assert exact_choice._below(cell - 5, exponent, Scripted(), "s")
-    assert not exact_choice._below(cell + 5, exponent, Scripted(), "s")
+    assert exact_choice._below(cell - 5, exponent, Scripted([]), "s")
+    assert not exact_choice._below(cell + 5, exponent, Scripted([]), "s")
 
 
 def test_a_candidate_is_taken_where_its_point_lies_below_its_weight():
@@ -110,14 +79,14 @@ def test_a_candidate_is_taken_where_its_point_lies_below_its_weight():
     total = WHOLE + bound
     assert weight < bound < 1.004 * weight
     for point, chosen in ((0, 0), (WHOLE - 1, 0), (WHOLE, 1), (WHOLE + weight - 2, 1)):
-        assert drawn(scores, rate, Scripted(*low_first(point, 2)), "s") == chosen
+        assert drawn(scores, rate, Scripted([first_bits(point, total)]), "s") == chosen
     for point in (WHOLE + weight + 2, WHOLE + bound - 1, total, 2**63 - 1):
-        source = Scripted(*low_first(point, 2), *low_first(3, 2))
+        source = Scripted([first_bits(point, total), first_bits(3, total)])
         assert drawn(scores, rate, source, "s") == 0 and not source.rest
 
 
 def cells_of(*pairs):
-    return [word for cell, odd in pairs for word in (cell >> 30, (cell & (1 << 30) - 1) << 2 | odd)]
+    return [cell << 2 | odd for cell, odd in pairs]
 
 
 def test_coins_show_heads_below_their_probability_and_heads_are_chosen_uniformly():
@@ -127,8 +96,8 @@ def test_coins_show_heads_below_their_probability_and_heads_are_chosen_uniformly
         coins = [(WHOLE - 1, 0)] + [(weights[i] + (-3 if heads >> (i - 1) & 1 else 3), 0) for i in (1, 2)]
         shown = [0, *(i for i in (1, 2) if heads >> (i - 1) & 1)]
         for which, chosen in enumerate(shown):
-            drawing = [which] if len(shown) > 1 else []
-            assert flipped(scores, rate, Scripted(*cells_of(*coins), *drawing), "s") == chosen
+            drawing = [first_bits(which, len(shown))] if len(shown) > 1 else []
+            assert flipped(scores, rate, Scripted([*cells_of(*coins), *drawing]), "s") == chosen
 
 
 @pytest.mark.parametrize(
@@ -146,22 +115,74 @@ def test_the_larger_noisy_score_wins_the_race(first, second, odd, gap):
     cells = [int(mp.mpf(text) * WHOLE) for text in (first, second)]
     noise = [(-1 if turned else 1) * -mp.log(mp.mpf(cell) / WHOLE) for cell, turned in zip(cells, odd, strict=True)]
     chosen = 0 if noise[0] > noise[1] - mp.mpf(gap.numerator) / gap.denominator else 1
-    source = Scripted(*cells_of(*zip(cells, odd, strict=True)))
+    source = Scripted(cells_of(*zip(cells, odd, strict=True)))
     assert laplace_race(np.array([0.0, -1.0]), gap or Fraction(1, 10**40), source, "s") == chosen
 
 
 def test_a_race_within_one_cell_is_decided_by_further_bits():
     cell = WHOLE // 3
     for more, chosen in (((5, 6), 1), ((6, 5), 0)):  # the second candidate's bits come first
-        further = [word for value in more for word in low_first(value, 2)]
-        source = Scripted(*cells_of((cell, 0), (cell, 0)), *further)
+        source = Scripted([*cells_of((cell, 0), (cell, 0)), *more])
         assert laplace_race(np.zeros(2), Fraction(1), source, "s") == chosen and not source.rest
 
 
 def test_noise_of_any_size_below_takes_part():
-    source = Scripted(*cells_of((0, 1), (WHOLE // 2, 1)))
+    source = Scripted(cells_of((0, 1), (WHOLE // 2, 1)))
     assert laplace_race(np.zeros(2), Fraction(1), source, "s") == 1
-    assert laplace_race(np.zeros(1), Fraction(1), Scripted(*cells_of((0, 1))), "s") == 0
+    assert laplace_race(np.zeros(1), Fraction(1), Scripted(cells_of((0, 1))), "s") == 0
+
+
+# Weights
+
+
+def weighed(counts, powers, source, slack=1e-15):
+    floats = np.array([float(x) for x in powers])
+    around = Bounds(lower=floats * (1 - slack), upper=floats * (1 + slack))
+    return drawn_by_weight(np.array(counts), around, powers.__getitem__, source, "s")
+
+
+def test_a_weight_is_a_number_of_candidates_of_one_level():
+    """Three and two of exponent 0, one of 1/3: every whole number of points leads to the one they belong to."""
+    _, most = exact_choice._table()
+    counts, powers = [3, 1, 2], [Fraction(0), Fraction(1, 3), Fraction(0)]
+    total = 5 * WHOLE + int(most[85])
+    for point, chosen in (
+        (0, 0),
+        (3 * WHOLE - 1, 0),
+        (3 * WHOLE, 2),
+        (5 * WHOLE - 1, 2),
+        (5 * WHOLE, 1),
+        (5 * WHOLE + int(scaled_exp(Fraction(1, 3), 62)) - 2, 1),
+    ):
+        whole = point << (128 - total.bit_length())  # of two words, the low one first
+        source = Scripted([whole & (2**64 - 1), whole >> 64])
+        assert weighed(counts, powers, source) == chosen and not source.rest
+
+
+def test_choices_follow_weights():
+    counts, powers = [1, 10, 400, 2, 7], [Fraction(0), Fraction(3, 2), Fraction(6), Fraction(1, 3), Fraction(2)]
+    weights = np.array(counts) * np.exp([-float(x) for x in powers])
+    for slack in (1e-15, 1e-3):
+        source = KeyedSource(3)
+        found = [weighed(counts, powers, source, slack) for _ in range(1500)]
+        expected = weights / weights.sum() * 1500
+        assert stats.chisquare(np.bincount(found, minlength=5), expected).pvalue > 1e-3
+
+
+def test_enclosures_that_know_nothing_slow_a_choice_down_and_leave_its_law():
+    blind = Bounds(lower=np.zeros(3), upper=np.full(3, np.inf))
+    source = KeyedSource(0)
+    found = [
+        drawn_by_weight(np.array([1, 1, 2]), blind, lambda i: Fraction(i == 0) * 50, source, "s") for _ in range(300)
+    ]
+    assert found.count(0) == 0 and 60 < found.count(1) < 140
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e20, 1e300])
+def test_weights_of_any_exponent_end_in_a_choice(scale):
+    powers, source = [Fraction(scale) * k for k in (2, 0, 0, 3)], KeyedSource(7)
+    found = {weighed([1, 1, 1, 2**52], powers, source) for _ in range(40)}
+    assert found == ({3} if scale < 1 else {1, 2})
 
 
 # Laws

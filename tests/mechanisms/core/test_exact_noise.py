@@ -37,8 +37,7 @@ class Dealt(KeyedSource):
     def words(self, stream, counter, n):
         assert counter % 2 == 0 and n % 2 == 0
         numbers = self.dealt[stream.endswith(" digits")][counter // 2 : (counter + n) // 2]
-        order = (1, 0) if stream.endswith(" digits") else (0, 1)
-        return np.array([one >> (32 * k) & (2**32 - 1) for one in numbers for k in order], dtype=np.uint32)
+        return np.array(numbers, dtype="<u8").view("<u4")
 
 
 def truth(law, ends):

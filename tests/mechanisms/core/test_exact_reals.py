@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechanisms import KeyedSource
-from mechanisms.core.exact_reals import LazyUniform, artanh, circle, floor_of, log_of_two, minus_log, quarter_sine
+from mechanisms.core.exact_reals import (
+    artanh,
+    circle,
+    exp_minus,
+    floor_of,
+    log_of_two,
+    logistic,
+    minus_log,
+    minus_log_of,
+    minus_logit,
+    quarter_sine,
+)
+from mechanisms.core.exact_uniforms import LazyUniform
 
 precisions = st.sampled_from([64, 112, 176, 240, 400])
 
@@ -66,21 +78,66 @@ def test_constants_are_enclosed(precision):
     assert encloses(circle(precision), mp.pi, precision, 64 * precision)
 
 
-def test_more_digits_never_change_those_that_are_known():
-    u = LazyUniform(KeyedSource(0), "digits", 5, 3)
-    seen = [(u.known, u.bits)]
-    for bits in (3, 4, 67, 68, 300):
-        u.to(bits)
-        seen.append((u.known, u.bits))
-        assert u.bits >= bits
-    assert seen[1] == seen[0] and seen[-1][1] > 300
-    assert all(seen[-1][0] >> (seen[-1][1] - bits) == known for known, bits in seen)
+@given(known_uniforms(), precisions)
+def test_minus_logit_encloses_the_logits_of_both_ends(u, precision):
+    if u.known + 1 == 1 << u.bits:
+        return  # asked for more digits, as below
+    found = minus_logit(u, precision)
+    widest = 2**13 + (2 << precision) // u.known + (2 << precision) // ((1 << u.bits) - 1 - u.known)
+    for end in u.ends():
+        value = mp.log((1 - mp.mpf(end.numerator) / end.denominator) / (mp.mpf(end.numerator) / end.denominator))
+        assert encloses(found, value, precision, widest)
 
 
-def test_digits_are_the_words_of_the_stream_in_order():
-    words = KeyedSource(0).words("digits", 0, 4)
-    u = LazyUniform(KeyedSource(0), "digits").to(128)
-    assert u.known == sum(int(word) << (96 - 32 * k) for k, word in enumerate(words))
+@given(st.integers(1, 200), st.data(), precisions)
+def test_minus_log_of_encloses_the_logarithm(bits, data, precision):
+    n = data.draw(st.integers(1, 1 << bits))
+    found = minus_log_of(n, bits, precision)
+    assert encloses(found, -mp.log(mp.mpf(n) / 2**bits), precision, 8 * (bits + 2) * precision) and found[0] >= 0
+
+
+@given(st.fractions(0, 200), st.integers(1, 400))
+def test_the_exponential_is_enclosed_closely(x, bits):
+    low, high = exp_minus(x, bits)
+    assert encloses((low, high), mp.exp(-mp.mpf(x.numerator) / x.denominator), bits, 2)
+
+
+@pytest.mark.parametrize("x", [Fraction(1, 3), Fraction(0.1), Fraction(7, 2**60), Fraction(44), Fraction(1999, 2)])
+@pytest.mark.parametrize("bits", [64, 1000, 4000])
+def test_the_exponential_is_enclosed_at_any_precision(x, bits):
+    with mp.workdps(1500):
+        assert encloses(exp_minus(x, bits), mp.exp(-mp.mpf(x.numerator) / x.denominator), bits, 2)
+
+
+@pytest.mark.parametrize("x", [Fraction(5e-324), Fraction(1, 10**5000), Fraction(1e300), Fraction(10) ** 700])
+def test_exponents_of_any_size_are_enclosed(x):
+    for bits in (0, 1, 62):
+        low, high = exp_minus(x, bits)
+        assert (low, high) == (0, 1) if x > 1 else (1 << bits) - 2 <= low < 1 << bits <= high <= low + 2
+    assert exp_minus(Fraction(0), 64) == (2**64, 2**64)
+
+
+@given(st.floats(0.0, 1500.0), st.sampled_from((1, 2, 6, 10**6, 10**300)), st.sampled_from((1, 64, 128, 200)))
+def test_logistic_probabilities_are_enclosed_closely(exponent, weight, bits):
+    with mp.workdps(1200):
+        odds = weight * mp.exp(-mp.mpf(exponent))
+        assert encloses(logistic(Fraction(exponent), weight, bits), odds / (1 + odds), bits, 2)
+
+
+@pytest.mark.parametrize("exponent", [Fraction(10**9 + 7, 3**40), Fraction(2, 10**80), Fraction(4001, 7)])
+def test_logistic_probabilities_of_any_rational_exponent_are_enclosed(exponent):
+    with mp.workdps(1200):
+        odds = 5 * mp.exp(-mp.mpf(exponent.numerator) / exponent.denominator)
+        for bits in (64, 128, 900):
+            assert encloses(logistic(exponent, 5, bits), odds / (1 + odds), bits, 2)
+
+
+@pytest.mark.parametrize("exponent", [5e-324, 1e-300, 1e-20])
+def test_an_exponent_near_zero_leaves_its_mark_far_behind(exponent):
+    low, high = logistic(Fraction(exponent), 1, 64)
+    assert 2**63 - 1 <= low < 2**63 <= high
+    assert logistic(Fraction(exponent), 1, 1200)[1] < 2**1199
+    assert logistic(Fraction(0), 1, 64) == (2**63, 2**63)
 
 
 @given(st.integers(-(10**30), 10**30), st.fractions(Fraction(1, 10**40), Fraction(10**40 - 1, 10**40)))
@@ -96,3 +153,7 @@ def test_a_uniform_that_begins_with_zeros_is_asked_for_more():
     u = LazyUniform(KeyedSource(1), "digits", 0, 63)
     low, high = minus_log(u, 112)
     assert u.known > 0 and 63 * np.log(2) < low / 2**112 <= high / 2**112
+    for known in (0, 2**63 - 1):
+        u = LazyUniform(KeyedSource(1), "digits", known, 63)
+        low, high = minus_logit(u, 112)
+        assert u.bits > 63 and 63 * np.log(2) < abs(low / 2**112) and abs(high / 2**112) < 100

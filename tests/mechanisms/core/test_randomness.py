@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
-from mechanisms.core.randomness import bernoulli_exp, coins, normals, uniform_integer, uniforms
+from mechanisms.core.randomness import coins, normals, uniforms
 
 KEY = bytes(range(32))
 LEAST_P_VALUE = 1e-4  # keys are fixed: a test that passes once passes always
@@ -211,35 +211,6 @@ def test_any_part_of_the_coins_can_be_had_alone(counter, skip, n):
 def test_coins_of_no_probability_are_refused(probability):
     with pytest.raises(InvalidParameter, match="coins: probability must"):
         coins(KeyedSource(KEY), "coins", 0, 1, probability=probability)
-
-
-@pytest.mark.parametrize("below", [2, 3, 7, 10])
-def test_uniform_integers_are_uniform(below):
-    source = KeyedSource(KEY)
-    drawn = [uniform_integer(source, "integers", below) for _ in range(4_000)]
-    assert stats.chisquare(np.bincount(drawn, minlength=below)).pvalue > LEAST_P_VALUE
-
-
-def test_large_uniform_integers_fill_their_range():
-    source, below = KeyedSource(KEY), 3 * 2**94
-    drawn = np.array([uniform_integer(source, "integers", below) / below for _ in range(2_000)])
-    assert stats.kstest(drawn, "uniform").pvalue > LEAST_P_VALUE
-
-
-@given(st.integers(1, 2**200))
-def test_uniform_integers_stay_below_their_bound(below):
-    assert 0 <= uniform_integer(KeyedSource(KEY), "integers", below) < below
-
-
-@pytest.mark.parametrize("exponent", [Fraction(0), Fraction(1, 3), Fraction(1), Fraction(5, 2), Fraction(0.1)])
-def test_exponential_coins_fall_with_their_probability(exponent):
-    source, n = KeyedSource(KEY), 3_000
-    heads = sum(bernoulli_exp(source, "exp", exponent) for _ in range(n))
-    assert stats.binomtest(heads, n, math.exp(-exponent)).pvalue > LEAST_P_VALUE
-
-
-def test_an_exponential_coin_of_an_enormous_exponent_is_quick_and_false():
-    assert not bernoulli_exp(KeyedSource(KEY), "exp", Fraction(10**300))
 
 
 class Slow(dict):
