@@ -197,8 +197,9 @@ class SparseVectorSession:
 
         Raises:
             BudgetExceeded: if all hits are used up.
-            InvalidParameter: if the value is no finite number; it is not shown.
+            InvalidParameter: if the value is no finite number, which is not shown, or in a forked process.
         """
+        self._randomness.check_process()  # before the lock, which may have been held when the process was forked
         with self._lock:
             return self._answer(value)
 

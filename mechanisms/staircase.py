@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from mechanisms.core import validate
@@ -17,7 +18,7 @@ from mechanisms.core.bounds import Bounds, exp, expm1
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_noise import grid, number, rounded
-from mechanisms.core.exact_reals import Enclosure, floor_of, minus_log, minus_log_of, minus_logit
+from mechanisms.core.exact_reals import Enclosure, floor_of, logistic, minus_log
 from mechanisms.core.exact_uniforms import LazyUniform, uniform_integer
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
@@ -148,18 +149,8 @@ class Staircase(Mechanism):
         return enclose
 
     def _before_the_fall(self, randomness: Source) -> bool:
-        """Return a coin of chance p = γ/(γ + e^−ε (1 − γ)): U < p where log((1 − U)/U) > log((1 − γ)/γ) − ε."""
+        """Return a coin of chance γ/(γ + e^−ε (1 − γ)); behind it the odds are e^−ε (1 − γ)/γ."""
         if self.fraction in (0.0, 1.0):
             return self.fraction == 1.0
-        u, rate = LazyUniform(randomness, "staircase"), Fraction(self.epsilon)
-        share, whole = self.fraction.as_integer_ratio()  # whole is a power of two
-        bits = whole.bit_length() - 1
-
-        def excess(precision: int) -> tuple[Fraction, Fraction]:
-            low, high = minus_logit(u, precision)
-            less, more = minus_log_of(share, bits, precision)
-            least, most = minus_log_of(whole - share, bits, precision)
-            unit = Fraction(1, 1 << precision)
-            return rate + (low - more + least) * unit, rate + (high - less + most) * unit
-
-        return floor_of(excess) >= 0
+        behind = partial(logistic, Fraction(self.epsilon), 1 / Fraction(self.fraction) - 1)
+        return not LazyUniform(randomness, "staircase").is_below(behind)

@@ -43,7 +43,7 @@ def logistic_coins(source: Source, stream: str, n: int, *, exponent: Fraction | 
     >>> int(logistic_coins(KeyedSource(0), "coins", 10_000, exponent=0.0).sum())
     5043
     """
-    probability = partial(logistic, Fraction(exponent), weight)
+    probability = partial(logistic, Fraction(exponent), Fraction(weight))
     low, high = probability(BITS)
     first, width = np.uint64(low), np.uint64(high - low)
     found = np.empty(n, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Real numbers enclosed by integers, as narrowly as it takes: e^−x, logarithms, sines and logistic probabilities.
+"""Real numbers enclosed by integers, as narrowly as it takes: e^−x, logistic probabilities, logarithms and sines.
 
 A real x is enclosed at precision p by integers low and high: low <= 2^p x <= high. Sums are taken of terms rounded down
 to whole numbers, and each function says by how many units that can be off, so that nothing rests on floats.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.exact_uniforms import LazyUniform
 
 FIRST_PRECISION, DIGITS_MORE = 112, 64
@@ -44,7 +45,9 @@ def exp_minus(x: Fraction, bits: int) -> tuple[int, int]:
     >>> low <= 424136118829305329 <= high <= low + 2
     True
     """
-    if x == 0:
+    if x <= 0:
+        if x < 0:
+            raise InvalidParameter("exp_minus: x must be at least 0.")
         return 1 << bits, 1 << bits
     if x > bits:
         return 0, 1  # 2^bits e^−bits < 1
@@ -62,17 +65,18 @@ def exp_minus(x: Fraction, bits: int) -> tuple[int, int]:
     return max(total - error, 0) >> cut, ((total + error) >> cut) + 1
 
 
-def logistic(exponent: Fraction, weight: int, bits: int) -> tuple[int, int]:
-    """Enclose 2^bits p, p = m e^−γ/(1 + m e^−γ), for γ >= 0 and m >= 1, by integers at most 2 apart.
+def logistic(exponent: Fraction, weight: Fraction, bits: int) -> tuple[int, int]:
+    """Enclose 2^bits p, p = m e^−γ/(1 + m e^−γ), for γ >= 0 and m > 0, by integers at most 2 apart.
 
     p rises with e^−γ, with a slope of at most m.
 
-    >>> logistic(Fraction(0), 1, 3), logistic(Fraction(1), 1, 8)  # 1/2 and 1/(1 + e)
+    >>> logistic(Fraction(0), Fraction(1), 3), logistic(Fraction(1), Fraction(1), 8)  # 1/2 and 1/(1 + e)
     ((4, 4), (68, 69))
     """
-    work = bits + weight.bit_length() + 1
-    low, high = (weight * end for end in exp_minus(exponent, work))
-    return (low << bits) // ((1 << work) + low), -((-high << bits) // ((1 << work) + high))
+    work = bits + math.ceil(weight).bit_length() + 1
+    low, high = (weight.numerator * end for end in exp_minus(exponent, work))
+    unit = weight.denominator << work
+    return (low << bits) // (unit + low), -((-high << bits) // (unit + high))
 
 
 def minus_log(u: LazyUniform, precision: int) -> tuple[int, int]:
@@ -82,18 +86,6 @@ def minus_log(u: LazyUniform, precision: int) -> tuple[int, int]:
         u.to(u.bits + 1)
     low, high = minus_log_of(u.known, u.bits, precision)
     return max(low - (1 << precision) // u.known - 1, 0), high
-
-
-def minus_logit(u: LazyUniform, precision: int) -> tuple[int, int]:
-    """Enclose log((1 − U)/U)."""
-    u.to(precision - 64)
-    while u.known in (0, (1 << u.bits) - 1):
-        u.to(u.bits + 1)
-    other = (1 << u.bits) - 1 - u.known
-    low, high = minus_log_of(u.known, u.bits, precision)
-    less, more = minus_log_of(other, u.bits, precision)
-    slack = [(1 << precision) // known + 1 for known in (u.known, other)]
-    return low - slack[0] - more, high - less + slack[1]
 
 
 def minus_log_of(n: int, bits: int, precision: int) -> tuple[int, int]:

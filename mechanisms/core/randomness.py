@@ -57,7 +57,7 @@ class Source(ABC):
             InvalidParameter: if counter or n is negative, or the source is used in a forked process: both would draw
             the same numbers.
         """
-        self._check_process()
+        self.check_process()
         counter = validate.count("Source", "counter", counter)
         n = validate.count("Source", "n", n)
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # costs .05 s to import
@@ -67,7 +67,12 @@ class Source(ABC):
         keystream = cipher.update(bytes(4 * (skip + n)))
         return np.frombuffer(keystream, dtype="<u4")[skip:].astype(np.uint32, copy=False)
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Check that this is the process that made the source, before numbers are used that were drawn earlier.
+
+        Raises:
+            InvalidParameter: if it is another one.
+        """
         if os.getpid() != self._process:
             raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
 
@@ -83,7 +88,7 @@ class Source(ABC):
         Raises:
             InvalidParameter: if n is negative, or the source is used in a forked process.
         """
-        self._check_process()  # before the lock, which may have been held when the process was forked
+        self.check_process()  # before the lock, which may have been held when the process was forked
         if n < 0:
             raise InvalidParameter(f"Source: n must be at least 0, got {n}: words would be handed out again.")
         with self._lock:

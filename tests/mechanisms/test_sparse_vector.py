@@ -4,6 +4,7 @@ import contextlib
 import copy
 import itertools
 import math
+import os
 import pickle
 import threading
 import time
@@ -23,6 +24,7 @@ from mechanisms import (
     KeyedSource,
     PureDP,
     Repeat,
+    SystemSource,
     UnsupportedProcess,
     from_json,
     to_json,
@@ -307,3 +309,14 @@ def test_a_value_that_is_refused_is_refused_whatever_the_noise_before_it():
     mechanism = mechanism_of(hits=1, epsilon=50.0)
     with pytest.raises(InvalidParameter, match="must be a finite number"):
         mechanism.release([99.0, math.nan], sensitivity=1.0, randomness=KeyedSource(0))
+
+
+def test_noise_that_was_drawn_ahead_is_of_no_use_in_another_process(monkeypatch):
+    """Otherwise both copies of a forked session would answer with the same noise."""
+    session = SparseVector(epsilon=1.0, hits=2, adjacency="add_remove").run(0.0, 1.0, SystemSource())
+    for _ in range(8):
+        session.ask(-1e9)
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    with session._lock, pytest.raises(InvalidParameter, match="must stay in the process that made it"):
+        session.ask(-1e9)

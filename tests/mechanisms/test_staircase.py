@@ -156,7 +156,7 @@ def test_steps_and_positions_have_their_probabilities():
     ("epsilon", "fraction"), [(0.9, 0.375), (12.0, 1e-3), (340.0, None), (1e-9, 0.5), (3.0, 0.999)]
 )
 def test_the_fall_is_decided_at_the_digit_where_its_probability_lies(epsilon, fraction):
-    """U just below p = γ/(γ + e^−ε (1 − γ)), to 385 digits, is before the fall, just above it behind."""
+    """U just below e^−ε (1 − γ)/(γ + e^−ε (1 − γ)), to 385 digits, is behind the fall, just above it before."""
     mechanism = Staircase(epsilon=epsilon, fraction=fraction)
 
     class Digits(KeyedSource):
@@ -166,8 +166,9 @@ def test_the_fall_is_decided_at_the_digit_where_its_probability_lies(epsilon, fr
 
     with mp.workprec(1400):
         g = mp.mpf(mechanism.fraction)
-        known = int(mp.floor(g / (g + mp.exp(-mp.mpf(epsilon)) * (1 - g)) * mp.mpf(2) ** 1280))
-    for moved, before in ((-1, True), (1, False)):
+        odds = mp.exp(-mp.mpf(epsilon)) * (1 - g) / g
+        known = int(mp.floor(odds / (1 + odds) * mp.mpf(2) ** 1280))
+    for moved, before in ((-4, False), (4, True)):
         source = Digits(0)
         source.known = known + moved
         assert mechanism._before_the_fall(source) == before
