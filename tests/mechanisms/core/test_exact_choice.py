@@ -121,8 +121,9 @@ def test_the_larger_noisy_score_wins_the_race(first, second, odd, gap):
 
 def test_a_race_within_one_cell_is_decided_by_further_bits():
     cell = WHOLE // 3
-    for more, chosen in (((5, 6), 1), ((6, 5), 0)):  # the second candidate's bits come first
-        source = Scripted([*cells_of((cell, 0), (cell, 0)), *more])
+    """The smaller U is the larger noise −log U, and the smaller noise log U."""
+    for odd, more, chosen in ((0, (5, 6), 1), (0, (6, 5), 0), (1, (5, 6), 0), (1, (6, 5), 1)):  # the second one's first
+        source = Scripted([*cells_of((cell, odd), (cell, odd)), *more])
         assert laplace_race(np.zeros(2), Fraction(1), source, "s") == chosen and not source.rest
 
 
