@@ -170,8 +170,8 @@ class SparseVectorSession:
     """One run: a threshold with its noise, and the hits that are left. `SparseVector.run` makes it.
 
     Asking after the last hit is refused: whatever else is asked needs a run, and a budget, of its own. Threads are
-    answered one after the other. How long an
-    answer takes depends on the noise alone, but for the size of the numbers; no guarantee covers time.
+    answered one after the other. How long an answer takes depends on the noise alone, but for the size of the numbers;
+    no guarantee covers time. Noise is drawn ahead, in numbers that depend on those of questions alone.
     """
 
     __slots__ = ("_grid", "_lock", "_mechanism", "_noise", "_number_scale", "_randomness", "_threshold", "hits_left")
@@ -185,9 +185,9 @@ class SparseVectorSession:
         self._grid = Fraction(2) ** (math.frexp(float(most))[1] - 1 - RESOLUTION)
         movement = math.ceil(most / self._grid)
         moved = movement * mechanism.hits
-        self._noise = _noise(randomness, (moved if mechanism.monotonic else 2 * moved) / second)
+        self._noise = _Noise(randomness, (moved if mechanism.monotonic else 2 * moved) / second)
         self._number_scale = moved / third if third else None
-        self._threshold = self._whole(Fraction(level)) + next(_noise(randomness, movement / first))
+        self._threshold = self._whole(Fraction(level)) + _Noise(randomness, movement / first).draw()
 
     def ask(self, value: float | Fraction) -> Answer:
         """Return whether the query is above: True or False, or, of a mechanism with numbers, its number or None.
@@ -210,11 +210,11 @@ class SparseVectorSession:
                 "under its epsilon. Declare more hits before the run, or pay for another one."
             )
         query = self._whole(_exactly(value))
-        above = query + next(self._noise) >= self._threshold
+        above = query + self._noise.draw() >= self._threshold
         self.hits_left -= above
         if self._number_scale is None:
             return above
-        return self._number(query + next(_noise(self._randomness, self._number_scale))) if above else None
+        return self._number(query + _Noise(self._randomness, self._number_scale).draw()) if above else None
 
     def __reduce__(self) -> NoReturn:
         raise InvalidParameter("SparseVector: a session can't be copied: two would share one threshold and its noise.")
@@ -239,12 +239,19 @@ def _queries(value: Any) -> Iterable[Any]:
     return value if isinstance(value, Iterator) else tuple(_exactly(query) for query in value)
 
 
-def _noise(randomness: Source, scale: Fraction) -> Iterator[int]:
-    """Yield discrete Laplace noise that is drawn ahead, the more, the more was asked for."""
-    size = 1
-    while True:
-        yield from discrete_laplace(randomness, STREAM, scale, size).tolist()
-        size = min(2 * size, AHEAD)
+class _Noise:
+    """Discrete Laplace noise that is drawn ahead, the more, the more was asked for."""
+
+    __slots__ = ("_ahead", "_randomness", "_scale", "_size")
+
+    def __init__(self, randomness: Source, scale: Fraction) -> None:
+        self._randomness, self._scale, self._size, self._ahead = randomness, scale, 1, list[int]()
+
+    def draw(self) -> int:
+        if not self._ahead:
+            self._ahead = discrete_laplace(self._randomness, STREAM, self._scale, self._size).tolist()
+            self._size = min(2 * self._size, AHEAD)
+        return self._ahead.pop()
 
 
 def _exactly(value: Any) -> Fraction:

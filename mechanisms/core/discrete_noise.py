@@ -34,7 +34,7 @@ def discrete_laplace(source: Source, stream: str, scale: Fraction, n: int) -> Ar
     Args:
         source: of the digits.
         stream: its name.
-        scale: > 0; a float is the rational number that it is.
+        scale: > 0, a rational number: of a float, Fraction(scale).
         n: how many.
 
     >>> from mechanisms.core.randomness import KeyedSource
