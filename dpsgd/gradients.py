@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dpsgd.bookkeeping import BookKeeping, linear_chain
+from dpsgd.bookkeeping import BookKeeping
+from dpsgd.chains import rowwise_chain
 from dpsgd.losses import Loss
+from dpsgd.recorded import Recorded, recordable
 from dpsgd.vectorised import Vectorised
 from mechanisms import InvalidParameter
 
@@ -21,7 +23,10 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
 
         Σ_i g_i min(1, max_grad_norm / ‖g_i‖),    g_i = ∇_w loss(model(x_i), y_i)
 
-    Chains of linear layers go by book-keeping, all other models by `torch.func.vmap`; both give the same sums.
+    Where all trainable parameters belong to layers that `dpsgd.layers` covers, the gradients come by book-keeping from
+    one backward pass: of a batch, if the model is a chain of layers of torch that keep examples apart; else of a model
+    that `torch.func.vmap` shows one example at a time. All other models go by `torch.func.grad` of each example. All
+    ways give the same sums.
 
     Args:
         model: its trainable parameters are the w of the formula; ‖·‖ runs over all of them together.
@@ -42,7 +47,8 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
         raise InvalidParameter(
             "gradient_sum: autocast must be off: norms in low precision do not keep the bound max_grad_norm."
         )
-    chain = linear_chain(model, example_dimensions=example_dimensions)
-    if chain is None:
-        return Vectorised(model=model, loss=loss, max_grad_norm=max_grad_norm)
-    return BookKeeping(chain=chain, loss=loss, max_grad_norm=max_grad_norm)
+    chain = rowwise_chain(model, example_dimensions=example_dimensions)
+    if chain is not None:
+        return BookKeeping(chain=chain, loss=loss, max_grad_norm=max_grad_norm)
+    way = Recorded if recordable(model) else Vectorised
+    return way(model=model, loss=loss, max_grad_norm=max_grad_norm)

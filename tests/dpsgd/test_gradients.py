@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn.functional import linear, mse_loss
 
 from dpsgd import gradient_sum, mlp
-from dpsgd.bookkeeping import BookKeeping, linear_chain
+from dpsgd.bookkeeping import BookKeeping
+from dpsgd.chains import rowwise_chain
 from dpsgd.parameters import trainable
+from dpsgd.recorded import Recorded
 from dpsgd.vectorised import Vectorised
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
@@ -52,7 +54,7 @@ def _assert_close(sum_, expected):
 
 
 def _both(model, loss, max_grad_norm):
-    chain = linear_chain(model, example_dimensions=1)
+    chain = rowwise_chain(model, example_dimensions=1)
     assert chain is not None
     return (
         BookKeeping(chain=chain, loss=loss, max_grad_norm=max_grad_norm),
@@ -118,21 +120,21 @@ MODELS = {
     "flattened images": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), IMAGES, BookKeeping),
     "frozen first layer": (_frozen_first_layer, ROWS, BookKeeping),
     "frozen bias": (_frozen_bias, ROWS, Vectorised),
-    "layer used twice": (_used_twice, ROWS, Vectorised),
+    "layer used twice": (_used_twice, ROWS, Recorded),
     "hooked": (_hooked, ROWS, Vectorised),
-    "in place": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)), ROWS, Vectorised),
-    "tied": (Tied, torch.randn(6, 4), Vectorised),
-    "layer norm": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)), ROWS, Vectorised),
+    "in place": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)), ROWS, Recorded),
+    "tied": (Tied, torch.randn(6, 4), Recorded),
+    "layer norm": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)), ROWS, BookKeeping),
     "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 3)), ROWS, Vectorised),
     "convolution": (
         lambda: nn.Sequential(
             nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)
         ),
         IMAGES,
-        Vectorised,
+        BookKeeping,
     ),
-    "embedding": (lambda: nn.Sequential(nn.Embedding(7, 5), nn.Flatten(), nn.Linear(20, 3)), WORDS, Vectorised),
-    "sequences": (lambda: nn.Sequential(nn.Linear(6, 2), nn.Flatten(), nn.Linear(12, 3)), IMAGES[:, 0], Vectorised),
+    "embedding": (lambda: nn.Sequential(nn.Embedding(7, 5), nn.Flatten(), nn.Linear(20, 3)), WORDS, BookKeeping),
+    "sequences": (lambda: nn.Sequential(nn.Linear(6, 2), nn.Flatten(), nn.Linear(12, 3)), IMAGES[:, 0], BookKeeping),
 }
 
 

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from dpsgd import count_parameters, mlp
-from dpsgd.bookkeeping import linear_chain
+from dpsgd.chains import rowwise_chain
 
 
 def test_an_mlp_has_the_widths_asked_for_and_no_activation_at_its_end():
@@ -16,7 +16,7 @@ def test_without_hidden_layers_it_is_linear():
 
 
 def test_it_trains_by_book_keeping():
-    assert linear_chain(mlp(8, (6,), 3), example_dimensions=1) is not None
+    assert rowwise_chain(mlp(8, (6,), 3), example_dimensions=1) is not None
 
 
 def test_parameters_are_counted_once_and_frozen_ones_not_at_all():

@@ -1,0 +1,189 @@
+"""Clipped gradient sums by book-keeping of models whose own code runs between the layers.
+
+`torch.func.vmap` shows the model one example at a time, so that no code of the user's can mix examples, while layers
+compute whole batches; their inputs and outputs are recorded on the way, and the backward pass is an ordinary one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.func import vmap
+
+from dpsgd.bookkeeping import FORMED_ENTRIES, Tape, clipped_sums
+from dpsgd.layers import contributions, covers
+from dpsgd.losses import Loss, per_example
+from dpsgd.parameters import trainable
+from dpsgd.vectorised import Vectorised
+
+# Dimensions that one example has for these, without a batch's.
+OF_ONE_EXAMPLE: dict[type[nn.Module], int] = {nn.Conv1d: 2, nn.Conv2d: 3}
+
+
+def recordable(model: nn.Module) -> bool:
+    """Return whether every trainable parameter belongs to one layer that `dpsgd.layers` covers.
+
+    >>> recordable(nn.TransformerEncoderLayer(4, 2)), recordable(nn.Sequential(nn.Linear(4, 2)))
+    (False, True)
+    """
+    layers = _layers(model)
+    owned = Counter(id(parameter) for layer in layers for parameter in layer.parameters())
+    return bool(layers) and all(map(covers, layers)) and set(owned.values()) == {1}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Recorded:
+    """The clipped gradient sum of a model that is `recordable`.
+
+    A model whose forward pass uses a layer twice, or a layer's parameter outside the layer, is left to `Vectorised`:
+    the first example that comes tells, by the shape of the computation alone.
+    """
+
+    model: nn.Module
+    loss: Loss
+    max_grad_norm: float
+    _examples_at_once: int | None = None
+    _copies: bool = False
+
+    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
+        parameters = list(trainable(self.model).values())
+        total = parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
+        try:
+            size = self._size(features, targets)
+            for some, wanted in zip(torch.split(features, size), torch.split(targets, size), strict=True):
+                if len(some):
+                    total += self._sum_of(some, wanted)
+        except _NotCoveredError:
+            return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
+        return total
+
+    def _size(self, features: Tensor, targets: Tensor) -> int:
+        """Return how many examples' gradients may be formed together, from what one example's ask for."""
+        if self._examples_at_once is None and len(features):
+            self._examples_at_once = 0
+            tape, _ = self._record(features[:1], targets[:1])
+            formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
+            self._examples_at_once = FORMED_ENTRIES // formed + 1 if formed else 2**62
+        if self._examples_at_once == 0:
+            raise _NotCoveredError
+        return self._examples_at_once or 1
+
+    def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
+        tape, losses = self._record(features, targets)
+        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm))
+        by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
+        return torch.cat(
+            [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]
+        )
+
+    @torch.enable_grad()
+    def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
+        tape: list[tuple[nn.Module, Tensor, Tensor]] = []
+        versions: list[int] = []
+        anchors = features.new_zeros(len(features))
+
+        def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
+            def note(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> Tensor:
+                if len(inputs) != 1 or not isinstance(outputs, Tensor):
+                    raise _NotCoveredError
+                taken = inputs[0], outputs, anchor, lambda a, b: tape.append((layer, a, b))
+                tapped: Tensor = _Tap.apply(*taken)  # type: ignore[no-untyped-call]
+                versions.append(tape[-1][2]._version)
+                return tapped.clone() if self._copies else tapped
+
+            with _hooks(_layers(self.model), note):
+                return per_example(self.loss, self.model(features.unsqueeze(0)), target.unsqueeze(0)).squeeze(0)
+
+        losses = vmap(loss_of_one, randomness="different")(features, targets, anchors)
+        if not self._copies and [b._version for _, _, b in tape] != versions:
+            self._copies = True  # what follows a layer writes into its output
+            return self._record(features, targets)
+        _check_uses(tape, losses, list(trainable(self.model).values()))
+        return [(layer, _apart(layer, a), _apart(layer, b)) for layer, a, b in tape], losses
+
+
+class _NotCoveredError(Exception):
+    """The forward pass does what book-keeping would get wrong."""
+
+
+class _Tap(torch.autograd.Function):
+    """Hands on a layer's output, and notes the inputs and outputs of all examples below `vmap`."""
+
+    @staticmethod
+    def forward(inputs: Tensor, outputs: Tensor, anchor: Tensor, note: Callable[[Tensor, Tensor], None]) -> Tensor:
+        raise _NotCoveredError  # only a `vmap` of the model's own, around the layer, leads here
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise _NotCoveredError
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        inputs: Tensor,
+        outputs: Tensor,
+        anchor: Tensor,
+        note: Callable[[Tensor, Tensor], None],
+    ) -> tuple[Tensor, int]:
+        """Note both with the examples first, also where they are the same for all, as positions are."""
+        if in_dims[2] is None:
+            raise _NotCoveredError  # a `vmap` of the model's own
+        a, b = (
+            one.expand(info.batch_size, *one.shape) if dim is None else one.movedim(dim, 0)
+            for one, dim in zip((inputs, outputs), in_dims, strict=False)
+        )
+        note(a.detach(), b)
+        return b, 0
+
+
+@contextlib.contextmanager
+def _hooks(layers: list[nn.Module], note: Callable[[nn.Module, tuple[Any, ...], Any], Tensor]) -> Iterator[None]:
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that hold trainable parameters themselves, each once."""
+    return [module for module in model.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
+
+
+def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Raise unless the losses depend on every parameter through its layer's recorded outputs alone."""
+    uses: Counter[int] = Counter()
+    seen: set[Node] = set()
+    ahead = [losses.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for before, _ in node.next_functions:
+            uses[id(getattr(before, "variable", None))] += 1
+            ahead.append(before)
+    recorded = Counter(id(parameter) for layer, _, b in tape if b.grad_fn in seen for parameter in layer.parameters())
+    twice = len({id(layer) for layer, _, _ in tape}) < len(tape)
+    if twice or any(uses[id(parameter)] != recorded[id(parameter)] for parameter in parameters):
+        raise _NotCoveredError
+
+
+def _apart(layer: nn.Module, entries: Tensor) -> Tensor:
+    """Return (n, 1, …) as (n, …) for layers that need to know which dimension holds the channels."""
+    wanted = OF_ONE_EXAMPLE.get(type(layer))
+    if (wanted is None and type(layer) is not nn.GroupNorm) or (wanted and entries.dim() == wanted + 1):
+        return entries
+    if entries.shape[1] != 1:
+        raise _NotCoveredError  # the model's own code has made a batch of one example
+    return entries.squeeze(1)
