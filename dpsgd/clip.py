@@ -38,10 +38,20 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
 
 
 def weigh(rows: Tensor, factors: Tensor) -> Tensor:
-    """Return factor · row for every row of (n, k), zeros where the factor is 0 whatever the row holds.
+    """Return factor · row for every row of (n, …), zeros where the factor is 0 whatever the row holds.
 
     >>> weigh(torch.tensor([[2.0], [float("nan")]]), torch.tensor([0.5, 0.0]))
     tensor([[1.],
             [0.]])
     """
-    return rows.nan_to_num() * factors.unsqueeze(1)  # 0 · NaN would be NaN
+    weighted = rows * factors.view(-1, *[1] * (rows.dim() - 1))
+    return weighted.index_fill_(0, dropped(factors), 0.0)
+
+
+def dropped(factors: Tensor) -> Tensor:
+    """Return the places where the factor is 0, for those who fill zeros in: 0 · NaN would be NaN.
+
+    >>> dropped(torch.tensor([0.5, 0.0]))
+    tensor([1])
+    """
+    return (factors == 0).nonzero().squeeze(1)

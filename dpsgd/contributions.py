@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpsgd.clip import weigh
+from dpsgd.clip import dropped, weigh
 
-NORM_ENTRIES = 2**16
+NORM_ENTRIES = 2**14
 """Entries cast to float64 at once, about what a core's cache holds."""
 
 
@@ -36,7 +36,10 @@ class Contributions(ABC):
 
     @abstractmethod
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
-        """Return Σ_i factors_i g_i for every parameter, flat; an example whose factor is 0 adds nothing, even a NaN."""
+        """Return Σ_i factors_i g_i for every parameter, flat; an example whose factor is 0 adds nothing, even a NaN.
+
+        To be asked for once, after the norms: entries of examples that add nothing may be overwritten.
+        """
 
     def entries(self) -> int:
         """Return how many entries of formed gradients are held."""
@@ -61,8 +64,8 @@ class Formed(Contributions):
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Return Σ_i factors_i g_i."""
-        dropped = (factors == 0).nonzero().squeeze(1)  # 0 · NaN would be NaN
-        sums = [factors @ piece.index_fill_(0, dropped, 0.0) for piece in self.rows]
+        nothing = dropped(factors)
+        sums = [factors @ piece.index_fill_(0, nothing, 0.0) for piece in self.rows]
         if self.transposed:
             sums[0] = sums[0].view(self.transposed).mT.reshape(-1)
         return sums
@@ -86,9 +89,7 @@ class Single(Contributions):
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Return Σ_i factors_i g_i."""
-        clipped = weigh(self.gradients, factors)
-        weight = (clipped.T @ self.inputs.nan_to_num()).view(-1)  # a NaN here meets a zero, which would not silence it
-        return [weight, clipped.sum(0)] if self.bias else [weight]
+        return _sum_of_products(self.inputs, self.gradients, factors, bias=self.bias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,9 +111,7 @@ class Sequence(Contributions):
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Return Σ_i factors_i g_i."""
-        b = weigh(self.gradients.flatten(start_dim=1), factors).view(-1, self.gradients.shape[2])
-        weight = (b.T @ self.inputs.nan_to_num().flatten(end_dim=1)).view(-1)
-        return [weight, b.sum(0)] if self.bias else [weight]
+        return _sum_of_products(self.inputs, self.gradients, factors, bias=self.bias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,13 +134,25 @@ class Looked(Contributions):
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Return Σ_i factors_i g_i."""
-        rows = weigh(self.rows.flatten(start_dim=1), factors).view(-1, self.rows.shape[2])
+        rows = weigh(self.rows, factors).flatten(end_dim=1)
         table = rows.new_zeros(self.count, rows.shape[1])
         return [table.index_add_(0, self.words.reshape(-1), rows).view(-1)]
+
+
+def _sum_of_products(inputs: Tensor, gradients: Tensor, factors: Tensor, *, bias: bool) -> list[Tensor]:
+    """Return (c b)ᵀ a and, with a bias, Σ c b."""
+    nothing = dropped(factors)
+    # What an example that adds nothing took in could be NaN. Copying only then saves time, and changes no sum.
+    a = inputs.index_fill(0, nothing, 0.0) if len(nothing) else inputs
+    b = weigh(gradients, factors).reshape(-1, gradients.shape[-1])
+    weight = (b.T @ a.reshape(-1, a.shape[-1])).view(-1)
+    return [weight, b.sum(0)] if bias else [weight]
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
     """Return Σ of squares of every row in float64, a cache's worth of rows at a time: torch's own cast is slow."""
     size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
-    norms = torch.cat([torch.linalg.vector_norm(some.double(), dim=1) for some in torch.split(rows, size)])
+    cast = rows.new_empty(min(size, len(rows)), rows.shape[1], dtype=torch.float64)
+    pieces = (cast[: len(some)].copy_(some) for some in torch.split(rows, size))
+    norms = torch.cat([torch.linalg.vector_norm(piece, dim=1) for piece in pieces])
     return norms * norms

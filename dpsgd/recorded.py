@@ -7,6 +7,7 @@ compute whole batches; their inputs and outputs are recorded on the way, and the
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -91,15 +92,15 @@ class Recorded:
         anchors = features.new_zeros(len(features))
 
         def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
-            def note(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> Tensor:
-                if len(inputs) != 1 or not isinstance(outputs, Tensor):
+            def run(layer: nn.Module, *inputs: Any, **others: Any) -> Tensor:
+                if len(inputs) != 1 or others:
                     raise _NotCoveredError
-                taken = inputs[0], outputs, anchor, lambda a, b: tape.append((layer, a, b))
-                tapped: Tensor = _Tap.apply(*taken)  # type: ignore[no-untyped-call]
+                taken = inputs[0], anchor, layer, lambda a, b: tape.append((layer, a, b))
+                outputs: Tensor = _Run.apply(*taken)  # type: ignore[no-untyped-call]
                 versions.append(tape[-1][2]._version)
-                return tapped.clone() if self._copies else tapped
+                return outputs.clone() if self._copies else outputs
 
-            with _hooks(_layers(self.model), note):
+            with _run_by(run, _layers(self.model)):
                 return per_example(self.loss, self.model(features.unsqueeze(0)), target.unsqueeze(0)).squeeze(0)
 
         losses = vmap(loss_of_one, randomness="different")(features, targets, anchors)
@@ -107,18 +108,18 @@ class Recorded:
             self._copies = True  # what follows a layer writes into its output
             return self._record(features, targets)
         _check_uses(tape, losses, list(trainable(self.model).values()))
-        return [(layer, _apart(layer, a), _apart(layer, b)) for layer, a, b in tape], losses
+        return tape, losses
 
 
 class _NotCoveredError(Exception):
     """The forward pass does what book-keeping would get wrong."""
 
 
-class _Tap(torch.autograd.Function):
-    """Hands on a layer's output, and notes the inputs and outputs of all examples below `vmap`."""
+class _Run(torch.autograd.Function):
+    """Runs a layer on all examples below `vmap`, and notes its inputs and outputs there."""
 
     @staticmethod
-    def forward(inputs: Tensor, outputs: Tensor, anchor: Tensor, note: Callable[[Tensor, Tensor], None]) -> Tensor:
+    def forward(inputs: Tensor, anchor: Tensor, layer: nn.Module, note: Callable[[Tensor, Tensor], None]) -> Tensor:
         raise _NotCoveredError  # only a `vmap` of the model's own, around the layer, leads here
 
     @staticmethod
@@ -130,29 +131,31 @@ class _Tap(torch.autograd.Function):
         info: Any,
         in_dims: tuple[int | None, ...],
         inputs: Tensor,
-        outputs: Tensor,
         anchor: Tensor,
+        layer: nn.Module,
         note: Callable[[Tensor, Tensor], None],
     ) -> tuple[Tensor, int]:
-        """Note both with the examples first, also where they are the same for all, as positions are."""
-        if in_dims[2] is None:
+        """Return the outputs with the examples first; inputs are the same for all where they are, say, positions."""
+        if in_dims[1] is None:
             raise _NotCoveredError  # a `vmap` of the model's own
-        a, b = (
-            one.expand(info.batch_size, *one.shape) if dim is None else one.movedim(dim, 0)
-            for one, dim in zip((inputs, outputs), in_dims, strict=False)
-        )
+        batch = info.batch_size
+        a = inputs.expand(batch, *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
+        within = _within(layer, a)
+        a = a.squeeze(1) if within else a
+        b = type(layer).forward(layer, a)
         note(a.detach(), b)
-        return b, 0
+        return b.unsqueeze(1) if within else b, 0
 
 
 @contextlib.contextmanager
-def _hooks(layers: list[nn.Module], note: Callable[[nn.Module, tuple[Any, ...], Any], Tensor]) -> Iterator[None]:
-    handles = [layer.register_forward_hook(note) for layer in layers]
+def _run_by(run: Callable[..., Tensor], layers: list[nn.Module]) -> Iterator[None]:
     try:
+        for layer in layers:
+            vars(layer)["forward"] = functools.partial(run, layer)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for layer in layers:
+            vars(layer).pop("forward", None)
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
@@ -179,11 +182,11 @@ def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> N
         raise _NotCoveredError
 
 
-def _apart(layer: nn.Module, entries: Tensor) -> Tensor:
-    """Return (n, 1, …) as (n, …) for layers that need to know which dimension holds the channels."""
+def _within(layer: nn.Module, inputs: Tensor) -> bool:
+    """Return whether inputs (n, 1, …) must become (n, …), for layers that need to know where the channels are."""
     wanted = OF_ONE_EXAMPLE.get(type(layer))
-    if (wanted is None and type(layer) is not nn.GroupNorm) or (wanted and entries.dim() == wanted + 1):
-        return entries
-    if entries.shape[1] != 1:
+    if (wanted is None and type(layer) is not nn.GroupNorm) or (wanted and inputs.dim() == wanted + 1):
+        return False
+    if inputs.shape[1] != 1:
         raise _NotCoveredError  # the model's own code has made a batch of one example
-    return entries.squeeze(1)
+    return True
