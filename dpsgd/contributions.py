@@ -23,8 +23,8 @@ from torch import Tensor
 
 from dpsgd.clip import dropped, weigh
 
-NORM_ENTRIES = 2**14
-"""Entries cast to float64 at once, about what a core's cache holds."""
+NORM_ENTRIES = 2**16
+"""Entries of which norms are taken at once: torch may copy them to float64 first, which should stay in the cache."""
 
 
 class Contributions(ABC):
@@ -150,9 +150,8 @@ def _sum_of_products(inputs: Tensor, gradients: Tensor, factors: Tensor, *, bias
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
-    """Return Σ of squares of every row in float64, a cache's worth of rows at a time: torch's own cast is slow."""
+    """Return Σ of squares of every row, accumulated in float64."""
     size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
-    cast = rows.new_empty(min(size, len(rows)), rows.shape[1], dtype=torch.float64)
-    pieces = (cast[: len(some)].copy_(some) for some in torch.split(rows, size))
-    norms = torch.cat([torch.linalg.vector_norm(piece, dim=1) for piece in pieces])
+    pieces = (torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size))
+    norms = torch.cat(list(pieces))
     return norms * norms
