@@ -11,12 +11,14 @@ ICML 2023. arXiv:2210.00038.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dpsgd.chains import Chain, trains
+from dpsgd.chains import Chain, dimensions_after, trains
 from dpsgd.clip import clip_factors
 from dpsgd.layers import contributions
 from dpsgd.losses import Loss, per_example
@@ -38,12 +40,12 @@ class BookKeeping:
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
-        layers = [module for module in self.chain if trains(module)]
-        total = zeros(layers)
-        size = examples_at_once(layers, places=features.dim() > 2 and type(self.chain[0]) is not nn.Flatten)
-        for some, wanted in zip(torch.split(features, size), torch.split(targets, size), strict=True):
-            if len(some):
-                total += self._sum_of(some, wanted)
+        total = zeros(
+            [parameter for module in self.chain for parameter in module.parameters() if parameter.requires_grad]
+        )
+        formed = entries_formed(self.chain, example_dimensions=features.dim() - 1)
+        for some, wanted in in_parts(features, targets, entries=formed):
+            total += self._sum_of(some, wanted)
         return total
 
     @torch.enable_grad()
@@ -74,19 +76,34 @@ def clipped_sums(tape: Tape, losses: Tensor, *, max_grad_norm: float) -> list[Te
         return [piece for part in parts for piece in part.weighted_sum(factors)]
 
 
-def zeros(layers: list[nn.Module]) -> Tensor:
-    """Return the gradient of no example, flat."""
-    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+def zeros(parameters: list[nn.Parameter]) -> Tensor:
+    """Return the gradient of no example by the parameters, flat."""
     return parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
 
 
-def examples_at_once(layers: list[nn.Module], *, places: bool) -> int:
-    """Return how many examples' gradients may be formed together.
+def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a batch in parts of about the same size, none of them empty.
 
     Args:
-        layers: with trainable parameters.
-        places: whether a linear layer may be applied at several places of an example, so that it is formed, too.
+        features: (n, …).
+        targets: (n, …).
+        entries: of gradients that are formed for one example.
     """
-    products = (nn.Embedding,) if places else (nn.Embedding, nn.Linear)
-    entries = sum(p.numel() for layer in layers if type(layer) not in products for p in layer.parameters())
-    return FORMED_ENTRIES // entries + 1 if entries else 2**62
+    if len(features):
+        parts = math.ceil(len(features) * entries / FORMED_ENTRIES) or 1
+        size = math.ceil(len(features) / parts)
+        yield from zip(torch.split(features, size), torch.split(targets, size), strict=True)
+
+
+def entries_formed(chain: Chain, *, example_dimensions: int) -> int:
+    """Return how many gradient entries of one example a chain forms, at most.
+
+    >>> entries_formed((nn.Linear(4, 3), nn.LayerNorm(3)), example_dimensions=1)
+    6
+    """
+    entries, dimensions = 0, example_dimensions
+    for module in chain:
+        product = type(module) is nn.Embedding or (type(module) is nn.Linear and dimensions == 1)
+        entries += 0 if product else sum(p.numel() for p in module.parameters() if p.requires_grad)
+        dimensions = dimensions_after(module, dimensions) or 0
+    return entries

@@ -36,7 +36,7 @@ def rowwise_chain(model: nn.Module, *, example_dimensions: int) -> Chain | None:
     """
     chain, dimensions = _unnested(model), example_dimensions
     for module in chain:
-        following = _dimensions_after(module, dimensions)
+        following = dimensions_after(module, dimensions)
         if following is None:
             return None
         dimensions = following
@@ -57,7 +57,7 @@ def _unnested(module: nn.Module) -> Chain:
     return tuple(leaf for child in module for leaf in _unnested(child))
 
 
-def _dimensions_after(module: nn.Module, dimensions: int) -> int | None:
+def dimensions_after(module: nn.Module, dimensions: int) -> int | None:
     """Return the dimensions of an example that leaves the module, None if its rows might not stay apart."""
     kind = type(module)
     if getattr(module, "inplace", False) or getattr(module, "return_indices", False) or "forward" in vars(module):

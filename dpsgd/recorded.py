@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.bookkeeping import FORMED_ENTRIES, Tape, clipped_sums
+from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, zeros
 from dpsgd.layers import contributions, covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
@@ -50,32 +50,29 @@ class Recorded:
     model: nn.Module
     loss: Loss
     max_grad_norm: float
-    _examples_at_once: int | None = None
+    _formed: int | None = None
+    _covers: bool = True
     _copies: bool = False
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
-        parameters = list(trainable(self.model).values())
-        total = parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
+        total = zeros(list(trainable(self.model).values()))
         try:
-            size = self._size(features, targets)
-            for some, wanted in zip(torch.split(features, size), torch.split(targets, size), strict=True):
-                if len(some):
-                    total += self._sum_of(some, wanted)
+            for some, wanted in in_parts(features, targets, entries=self._entries(features[:1], targets[:1])):
+                total += self._sum_of(some, wanted)
         except _NotCoveredError:
+            self._covers = False
             return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
         return total
 
-    def _size(self, features: Tensor, targets: Tensor) -> int:
-        """Return how many examples' gradients may be formed together, from what one example's ask for."""
-        if self._examples_at_once is None and len(features):
-            self._examples_at_once = 0
-            tape, _ = self._record(features[:1], targets[:1])
-            formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
-            self._examples_at_once = FORMED_ENTRIES // formed + 1 if formed else 2**62
-        if self._examples_at_once == 0:
+    def _entries(self, feature: Tensor, target: Tensor) -> int:
+        """Return how many gradient entries are formed for one example, as the first that comes tells."""
+        if not self._covers:
             raise _NotCoveredError
-        return self._examples_at_once or 1
+        if self._formed is None and len(feature):
+            tape, _ = self._record(feature, target)
+            self._formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
+        return self._formed or 0
 
     def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
         tape, losses = self._record(features, targets)
