@@ -96,7 +96,8 @@ class Single(Contributions):
 class Sequence(Contributions):
     """g_i = Σ_t b_it ⊗ a_it of a linear layer with T rows an example, where products of rows cost less than g_i.
 
-    The products are float64: terms of either sign cancel, and a norm estimated too low would break the bound.
+    An example may hold large terms that cancel. What rounding leaves of them in the sum, and the error of products in
+    float64, are at most a share of M_i = Σ_t ‖b_it‖ ‖a_it‖; the norm counts that share, so that the bound holds.
     """
 
     inputs: Tensor
@@ -104,10 +105,15 @@ class Sequence(Contributions):
     bias: bool
 
     def squared_norms(self) -> Tensor:
-        """Return ‖g_i‖²."""
+        """Return (‖g_i‖ + share · M_i)²."""
         a, b = self.inputs.double(), self.gradients.double()
-        products = torch.baddbmm(torch.full((), float(self.bias), device=a.device).double(), a, a.mT)
-        return (products * (b @ b.mT)).sum((1, 2)).clamp_(min=0.0)
+        inner, length = a @ a.mT + float(self.bias), a.shape[1]
+        norms = (inner * (b @ b.mT)).sum((1, 2)).clamp_(min=0.0).sqrt()
+        terms = (torch.linalg.vector_norm(b, dim=2) * inner.diagonal(dim1=1, dim2=2).sqrt()).sum(1)
+        rounding = (length + 2) * torch.finfo(self.inputs.dtype).eps / 2
+        share = rounding + ((a.shape[2] + b.shape[2] + length) * 2.0**-53) ** 0.5
+        squares: Tensor = (norms + share * terms).square()
+        return squares
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Return Σ_i factors_i g_i."""

@@ -12,7 +12,10 @@ from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 TINY_RATE = 1e-30  # leaves float32 weights where they are, so that every step is taken at the same ones
-MODELS = {"book-keeping": lambda: mlp(5, (4,), 3), "vmap": lambda: nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 3))}
+MODELS = {
+    "book-keeping": lambda: mlp(5, (4,), 3),
+    "vmap": lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)),
+}
 
 
 def _data(records, seed=0):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dpsgd import convolutions, layers
+from dpsgd.clip import clip_factors
 from dpsgd.layers import contributions, covers
 
 LAYERS = {
@@ -104,14 +105,22 @@ def test_short_sequences_stay_products_and_long_ones_are_formed():
     assert (inside.entries(), formed.entries()) == (0, 2 * 18)
 
 
-def test_products_of_a_sequence_that_cancels_do_not_lose_the_norm():
-    """Rows that cancel to one part in 2^12: products in float32 would find no norm at all, or a negative square."""
+@pytest.mark.parametrize("left", [2.0**-4, 2.0**-12, 2.0**-20, 0.0])
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_terms_of_a_sequence_that_cancel_do_not_lift_it_above_the_bound(left, scale):
+    """The example's own rounding counts: its terms are up to 10^13 times the bound."""
     torch.manual_seed(0)
-    layer = nn.Linear(40, 50, bias=False)
-    a, b = torch.randn(3, 1, 40).repeat(1, 2, 1), torch.randn(3, 1, 50).repeat(1, 2, 1)
-    b[:, 1] *= -(1 - 2**-12)
-    exact = torch.einsum("ntp,ntd->npd", b.double(), a.double()).flatten(1).norm(dim=1)
-    torch.testing.assert_close(contributions(layer, a, b).squared_norms().sqrt(), exact, rtol=1e-7, atol=0)
+    layer = nn.Linear(40, 50)
+    for _ in range(20):
+        a, b = scale * torch.randn(1, 1, 40).repeat(1, 3, 1), scale * torch.randn(1, 1, 50).repeat(1, 3, 1)
+        b[:, 1] *= -(1 - left) / 3
+        b[:, 2] *= -(1 - left) * 2 / 3
+        taken = contributions(layer, a, b)
+        assert taken.entries() == 0
+        exact = torch.einsum("ntp,ntd->npd", b.double(), a.double()).norm()
+        assert taken.squared_norms().sqrt() >= exact
+        factors = clip_factors(taken.squared_norms().sqrt(), max_grad_norm=1.0, dtype=torch.float32)
+        assert torch.cat(taken.weighted_sum(factors)).double().norm() <= 1.0
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e38])
