@@ -85,7 +85,7 @@ class Recorded:
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
         tape: list[tuple[nn.Module, Tensor, Tensor]] = []
-        versions: list[int] = []
+        versions: list[tuple[int, int]] = []
         anchors = features.new_zeros(len(features))
 
         def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
@@ -94,14 +94,16 @@ class Recorded:
                     raise _NotCoveredError
                 taken = inputs[0], anchor, layer, lambda a, b: tape.append((layer, a, b))
                 outputs: Tensor = _Run.apply(*taken)  # type: ignore[no-untyped-call]
-                versions.append(tape[-1][2]._version)
+                versions.append((tape[-1][1]._version, tape[-1][2]._version))
                 return outputs.clone() if self._copies else outputs
 
             with _run_by(run, _layers(self.model)):
                 return per_example(self.loss, self.model(features.unsqueeze(0)), target.unsqueeze(0)).squeeze(0)
 
         losses = vmap(loss_of_one, randomness="different")(features, targets, anchors)
-        if not self._copies and [b._version for _, _, b in tape] != versions:
+        if [(a._version, b._version) for _, a, b in tape] != versions:
+            if self._copies:
+                raise _NotCoveredError  # inputs are written over after their use
             self._copies = True  # what follows a layer writes into its output
             return self._record(features, targets)
         _check_uses(tape, losses, list(trainable(self.model).values()))

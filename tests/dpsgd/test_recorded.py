@@ -186,6 +186,20 @@ def test_what_book_keeping_would_get_wrong_is_left_to_vmap(name):
     assert all("forward" not in vars(module) for module in model.modules())
 
 
+def test_inputs_written_over_after_their_use_are_refused_as_torch_does():
+    def run(model, rows):
+        hidden = torch.tanh(model.a(rows))
+        out = model.b(hidden)
+        hidden.add_(1.0)
+        return out
+
+    model, targets = Model(run, a=nn.Linear(4, 4), b=nn.Linear(4, 3)), torch.arange(6) % 3
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        _loss(model(ROWS), targets).sum().backward()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        Recorded(model=model, loss=_loss, max_grad_norm=1.0)(ROWS, targets)
+
+
 def test_a_model_that_mixes_examples_has_each_to_itself():
     torch.manual_seed(0)
     model = Model(lambda m, rows: m.b(torch.tanh(m.a(rows) - m.a(rows).mean(0))), a=nn.Linear(4, 4), b=nn.Linear(4, 3))
