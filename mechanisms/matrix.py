@@ -8,7 +8,6 @@ triangular and Toeplitz, c_0, c_1, …, c_{b−1} down its columns; c = (1,) is 
 Private Linear Operators on Adaptive Streams. NeurIPS 2022. arXiv:2202.08312.
 [FHU23] H. Fichtenberger, M. Henzinger, J. Upadhyay. Constant Matters: Fine-grained Error Bound on Differentially
 Private Continual Observation. ICML 2023. arXiv:2202.11205.
-[CSVW22] see `mechanisms.core.exact_noise`.
 [CC23] C. Choquette-Choo et al. (Amplified) Banded Matrix Factorization: A unified approach to private training.
 NeurIPS 2023. arXiv:2306.08153.
 """
@@ -36,15 +35,16 @@ from mechanisms.core.sampling import Poisson
 from mechanisms.core.streams import (
     PrefixSums,
     check_fields,
-    check_sums,
     checked_shape,
     checked_stream,
+    in_unit,
     noise_scale,
     noisy_rows,
     stream_pairs,
 )
 from mechanisms.core.toeplitz import optimised, reciprocal, square_root
 from mechanisms.core.toeplitz import sensitivity as toeplitz_sensitivity
+from mechanisms.core.whole_rows import Step, WholeCoefficients, mixed, step_for, whole_coefficients
 from mechanisms.gaussian import Gaussian
 
 __all__ = ["MatrixMechanism", "optimised", "square_root"]
@@ -139,10 +139,13 @@ class MatrixMechanism(Mechanism):
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> NDArray[np.float64]:
         """Return the T private prefix sums of `value`, in its shape.
 
-        Guarantees: C x is one Gaussian release, and what holds for that holds here, but for the rounding of C x: it is
-        made in float64 before any noise, and may move by more than exact sums do [CSVW22], by up to 2^-52 of the
-        largest term for each of the bands. Where coefficients and rows are whole multiples of public powers of two, and
-        all sums below 2^53 of their product, it is exact.
+        Guarantees: C x is one Gaussian release, and what holds for that holds here, for all finite values: they are
+        rounded to whole steps, the coefficients to w binary digits of the power of two above the largest, w from 30
+        for one band to 20 for a million, and C x is made in integers (see `mechanisms.core.whole_rows`). A step is
+        between 2^-26 and 2^-24 of the sensitivity over √d, d the coordinates of a row. Noise is larger than described,
+        to cover what rounding moves: for coefficients that fall and one participation, by a factor of less than
+        1 + 2^-19 √b. Lower ends are of the process described. Rows saturate, in every coordinate, at
+        2^33 · sensitivity/√d · max |c_m| / Σ |c_m| or more.
 
         Args:
             value: shape (T, …), finite; row t is the sum over records of their contributions to step t.
@@ -150,7 +153,8 @@ class MatrixMechanism(Mechanism):
             randomness: a `SystemSource` for real releases.
 
         Raises:
-            InvalidParameter: if the value is not finite or has not T rows, or the sensitivity is not above 0.
+            InvalidParameter: if the value is not finite or has not T rows, the sensitivity is not above 0, or c_0 is
+                rounded to 0.
             NumericalFailure: if the noise, or a sum, grows beyond floats.
 
         >>> from mechanisms import KeyedSource
@@ -160,17 +164,16 @@ class MatrixMechanism(Mechanism):
         """
         bound = validate.positive("MatrixMechanism", "sensitivity", sensitivity)
         rows = checked_stream("MatrixMechanism", value, self.steps)
-        mixed = np.zeros_like(rows)
-        with np.errstate(over="ignore", invalid="ignore"):  # the release refuses what is not finite
-            for m, c in enumerate(self.coefficients):
-                mixed[m:] += c * rows[: self.steps - m]
-        noisy = noisy_rows(mixed, "MatrixMechanism", self.noise_multiplier, self.sensitivity, bound, randomness)
+        noise_scale("MatrixMechanism", self.noise_multiplier, bound)
+        step, wholes = step_for(bound, rows.shape[1]), self._whole()
+        most = self._bound(step, wholes, rows.shape[1])
+        noisy = noisy_rows("MatrixMechanism", mixed(rows, step, wholes), self.noise_multiplier, most, randomness)
         carried: Carried = ()
         for t in range(self.steps):
-            noisy[t], carried = solve(self.coefficients, noisy[t].copy(), carried)
+            noisy[t], carried = solve(wholes.scaled, noisy[t].copy(), carried)
         with np.errstate(over="ignore", invalid="ignore"):
             sums = np.cumsum(noisy, axis=0)
-        return check_sums("MatrixMechanism", sums).reshape(np.shape(value))
+        return in_unit("MatrixMechanism", sums, step.exponent).reshape(np.shape(value))
 
     def stream(self, shape: Iterable[int], *, sensitivity: float, randomness: Source) -> PrefixSums:
         """Return an accumulator that takes the values one by one, `add`, in memory of b rows.
@@ -229,6 +232,39 @@ class MatrixMechanism(Mechanism):
         while Fraction(ratio) ** 2 * square > Fraction(self.noise_multiplier) ** 2:
             ratio = float(down(ratio))
         return Gaussian(noise_multiplier=ratio)
+
+    def _whole(self) -> WholeCoefficients:
+        """Return the coefficients of a release.
+
+        Raises:
+            InvalidParameter: if the first one is rounded to 0.
+        """
+        found = whole_coefficients(self.coefficients)
+        if not found.values[0]:
+            raise InvalidParameter(
+                "MatrixMechanism: coefficients must start with one that is not rounded to 0, at least "
+                f"{2.0**-found.digits:.3g} of the largest, got {self.coefficients[0]}.\n"
+                "Use coefficients that fall, such as square_root(bands)."
+            )
+        return found
+
+    def _bound(self, step: Step, wholes: WholeCoefficients, coordinates: int) -> float:
+        """Return B, in steps of `mixed`, no smaller than D is, so that no record moves its rows by more than sens · B.
+
+        This holds for the declared pattern and for single columns, full or last, as `amplified` prices them.
+        """
+        bands, rounded = len(self.coefficients), tuple(map(float, wholes.values))
+        cases = [(bands, self.steps, self.participations, self.separation)]
+        cases += [(rows, rows, 1, 1) for rows in (bands, self.steps % bands) if rows]
+        bound = float((step.bound * 2.0**-wholes.exponent).upper)
+        for columns, steps, participations, separation in cases:
+            most, shown = _sensitivity(self.coefficients[:columns], steps, participations, separation)
+            upper = _sensitivity(rounded[:columns], steps, participations, separation)[0].upper
+            reached = sqrt(Bounds.exact(float(coordinates)) * float(min(steps, participations * columns)))
+            moved = Bounds.exact(float(upper)) * step.bound * 2.0**-wholes.digits + reached
+            claimed = float(most.lower if most is shown else most.upper)
+            bound = max(bound, float((moved / claimed).upper))
+        return bound
 
     def _sensitivity(self) -> tuple[Bounds, Bounds]:
         return _sensitivity(self.coefficients, self.steps, self.participations, self.separation)

@@ -15,7 +15,6 @@ Prefix sums are read off by the least-variance estimate from the complete nodes 
 [KMSTTX21] P. Kairouz, B. McMahan, S. Song, O. Thakkar, A. Thakurta, Z. Xu. Practical and Private (Deep) Learning
 without Sampling or Shuffling. ICML 2021. arXiv:2103.00039.
 [Hon15] J. Honaker. Efficient Use of Differentially Private Binary Trees. TPDP 2015.
-[CSVW22] see `mechanisms.core.exact_noise`.
 [DNPR10] C. Dwork, M. Naor, T. Pitassi, G. Rothblum. Differential Privacy under Continual Observation. STOC 2010.
 """
 
@@ -38,14 +37,15 @@ from mechanisms.core.randomness import Source
 from mechanisms.core.streams import (
     PrefixSums,
     check_fields,
-    check_sums,
     checked_shape,
     checked_stream,
+    in_unit,
     noise_scale,
     noisy_rows,
     stream_pairs,
 )
 from mechanisms.core.toeplitz import largest_number
+from mechanisms.core.whole_rows import node_sums, step_for, whole
 
 MOST_STEPS = 2**53
 MOST_SUMS = 100_000  # of the dynamic programme: some tenths of a second
@@ -100,10 +100,11 @@ class Tree(Mechanism):
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> NDArray[np.float64]:
         """Return the T private prefix sums of `value`, in its shape.
 
-        Guarantees: all nodes are one Gaussian release, and what holds for that holds here, if their sums are exact:
-        rows are added in float64 before any noise, and a sum that rounds may move by more than its rows do [CSVW22],
-        by up to 2^-52 of its size at each level. Rows of whole multiples of one public power of two whose sums stay
-        below 2^53 of it have exact sums: round every record's contribution to such, and count that in its bound.
+        Guarantees: all nodes are one Gaussian release, and what holds for that holds here, for all finite values: they
+        are rounded to whole steps and summed exactly (see `mechanisms.core.whole_rows`). A step is between 2^-26 and
+        2^-24 of the sensitivity over √d, d the coordinates of a row; noise is larger than described, by a factor of at
+        most 1 + 2^-24, to cover what rounding moves. Lower ends are of the process described. Nodes saturate at ±2^61
+        steps, at least 2^35 · sensitivity/√d in every coordinate.
 
         Args:
             value: shape (T, …), finite; row t is the sum over records of their contributions to step t.
@@ -120,13 +121,13 @@ class Tree(Mechanism):
         """
         bound = validate.positive("Tree", "sensitivity", sensitivity)
         rows = checked_stream("Tree", value, self.steps)
-        levels = _node_sums(rows)
-        nodes = np.concatenate(levels)
-        noisy = noisy_rows(nodes, "Tree", self.noise_multiplier, self._sensitivity()[0], bound, randomness)
+        noise_scale("Tree", self.noise_multiplier, bound)
+        step = step_for(bound, rows.shape[1])
+        levels = node_sums(whole(rows, step))
+        most = float(step.bound.upper)
+        noisy = noisy_rows("Tree", np.concatenate(levels), self.noise_multiplier, most, randomness)
         ends = np.cumsum([len(level) for level in levels])[:-1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = _prefix_sums(np.split(noisy, ends))
-        return check_sums("Tree", sums).reshape(np.shape(value))
+        return in_unit("Tree", _prefix_sums(np.split(noisy, ends)), step.exponent).reshape(np.shape(value))
 
     def stream(self, shape: Iterable[int], *, sensitivity: float, randomness: Source) -> PrefixSums:
         """Return an accumulator that takes the values one by one, `add`, in memory of log T rows.
@@ -270,16 +271,6 @@ def _front(candidates: list[tuple[int, int]]) -> Front:
         if not kept or total > kept[-1][0]:
             kept.append((total, wait))
     return tuple(kept)
-
-
-def _node_sums(rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return the sums of the complete nodes, level by level."""
-    levels = [rows]
-    with np.errstate(over="ignore", invalid="ignore"):  # the release refuses what is not finite
-        while len(levels[-1]) > 1:
-            pairs = levels[-1][: len(levels[-1]) // 2 * 2]
-            levels.append(pairs[0::2] + pairs[1::2])
-    return levels
 
 
 def _prefix_sums(noisy: list[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -22,7 +22,6 @@ from threading import Lock
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mechanisms.core import validate
 from mechanisms.core.arrays import plain_array
@@ -33,9 +32,9 @@ from mechanisms.core.errors import InvalidParameter, NumericalFailure, Unsupport
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Pairs
 from mechanisms.core.randomness import Source
+from mechanisms.core.whole_rows import Floats, Wholes
 from mechanisms.gaussian import Gaussian, GaussianPair
 
-Floats = NDArray[np.float64]
 SMALLEST_SCALE, LARGEST_SCALE = 1e-290, 1e290
 
 
@@ -135,13 +134,36 @@ def noise_scale(owner: str, noise_multiplier: float, sensitivity: object) -> flo
     return scale
 
 
-def noisy_rows(rows: Floats, owner: str, noise: float, most: Bounds, sensitivity: float, randomness: Source) -> Floats:
-    """Return C x plus white noise of standard deviation `noise` · sensitivity, by one Gaussian release."""
-    noise_scale(owner, noise, sensitivity)
-    move = float((most * sensitivity).upper)
-    ratio = float((Bounds.exact(noise) * sensitivity / move).upper) if noise else 0.0
-    noisy = Gaussian(noise_multiplier=ratio).release(rows, sensitivity=move, randomness=randomness)
+def noisy_rows(owner: str, rows: Wholes, noise: float, bound: float, randomness: Source) -> Floats:
+    """Return C x, in whole steps, plus white noise of standard deviation `noise` · `bound`, by one Gaussian release.
+
+    Args:
+        owner: name of the mechanism.
+        rows: whole numbers of steps, exactly C x.
+        noise: the noise multiplier.
+        bound: in steps; neighbours' `rows` differ by at most sens times that.
+        randomness: the source.
+
+    Raises:
+        InvalidParameter: if the noise would leave the floats, counted in steps.
+    """
+    if noise * bound > LARGEST_SCALE:
+        raise InvalidParameter(
+            f"{owner}: noise_multiplier must be at most {LARGEST_SCALE / bound:.3g} to release, got {noise}: noise "
+            "would leave the floats, counted in steps."
+        )
+    noisy = Gaussian(noise_multiplier=noise).release(rows, sensitivity=bound, randomness=randomness)
     return np.asarray(noisy, dtype=np.float64)
+
+
+def in_unit(owner: str, sums: Floats, exponent: int) -> Floats:
+    """Return private sums that are counted in steps of 2^exponent as floats.
+
+    Raises:
+        NumericalFailure: if they are beyond floats.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return check_sums(owner, np.ldexp(sums, exponent))
 
 
 def check_sums(owner: str, sums: Floats) -> Floats:
@@ -161,8 +183,9 @@ class PrefixSums:
     It keeps the last prefix sum shown and what the noise carries, and nothing of the values but through them. It can't
     be copied, as two would show two streams under one noise; threads are served one after the other.
 
-    Guarantees: noise is float64 from `normals`, row by row from its counters; floating-point output can carry more than
-    the ideal mechanism shows, and the accountants price the ideal one.
+    Guarantees: values are added up in float64, and noise is float64 from `normals`, row by row from its counters.
+    Sums that round may move by more than their terms, and floating-point output can carry more than the ideal mechanism
+    shows, which the accountants price; `release` has neither flaw.
     """
 
     def __init__(

@@ -46,6 +46,12 @@ class Impulses(TreeNoise):
         return np.eye(self.size)[row]
 
 
+def node_matrix_sums(values):
+    """Return the sums of the nodes, level by level."""
+    ends = np.cumsum([len(values) >> level for level in range(len(values).bit_length())])[:-1]
+    return np.split(node_matrix(len(values)) @ values, ends)
+
+
 def noise_map(steps):
     """Return how prefix sums depend on the white noise of the nodes, shape (steps, nodes)."""
     noise, carried, rows = Impulses(size=2 * steps, scale=1.0, stream="tree"), (), []
@@ -179,7 +185,7 @@ def test_batch_and_stream_are_the_same_estimate_of_the_same_nodes(steps):
     noise = tree.noise(3, sensitivity=0.5)
     noisy = [
         level + np.array([noise.node(height, index, source) for index in range(len(level))])
-        for height, level in enumerate(module._node_sums(values))
+        for height, level in enumerate(node_matrix_sums(values))
     ]
     assert shown == pytest.approx(module._prefix_sums(noisy))
 

@@ -15,7 +15,7 @@ from mechanisms import (
     NumericalFailure,
     SystemSource,
 )
-from mechanisms.tree import Tree, _node_sums
+from mechanisms.tree import Tree
 from tests.reference.streams import mechanism
 
 
@@ -90,8 +90,9 @@ def test_a_value_that_does_not_fit_is_refused(build, value, text):
 
 @both
 def test_sums_beyond_floats_are_refused(build):
-    with pytest.raises((InvalidParameter, NumericalFailure), match=r"value must be finite|sum is beyond floats"):
-        build(noise_multiplier=1.0, steps=2).release([1e308, 1e308], sensitivity=1.0, randomness=KeyedSource(0))
+    found = build(noise_multiplier=0.0, steps=2)
+    with pytest.raises(NumericalFailure, match="sum is beyond floats"):
+        found.release([1e308, 1e308], sensitivity=1e308, randomness=KeyedSource(0))
 
 
 @both
@@ -178,14 +179,4 @@ def test_integers_that_floats_would_round_are_refused(build, value):
 @both
 def test_integers_that_floats_hold_are_taken(build):
     noiseless = build(noise_multiplier=0.0, steps=2)
-    assert noiseless.release([2**53, 0], sensitivity=1.0, randomness=KeyedSource(0)).tolist() == [2.0**53, 2.0**53]
-
-
-@pytest.mark.parametrize("steps", [7, 64])
-def test_sums_of_multiples_of_a_power_of_two_move_as_far_as_is_claimed(steps):
-    rng, unit = np.random.default_rng(steps), 2.0**-20
-    rows = rng.integers(-(2**40), 2**40, (steps, 3)) * unit
-    moved = rows.copy()
-    moved[rng.integers(steps)] += [1.0, 0.0, 0.0]
-    apart = [node - other for node, other in zip(_node_sums(moved), _node_sums(rows), strict=True)]
-    assert sum((part**2).sum() for part in apart) <= Tree(noise_multiplier=1.0, steps=steps).squared_sensitivity[0]
+    assert noiseless.release([2**53, 0], sensitivity=2**20, randomness=KeyedSource(0)).tolist() == [2.0**53, 2.0**53]
