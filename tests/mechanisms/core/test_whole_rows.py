@@ -118,12 +118,40 @@ def test_each_column_moves_as_far_as_sampled_rounds_are_told(seed):
     rng = np.random.default_rng(seed)
     bands, full = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     rest = int(rng.integers(bands))
-    coefficients = tuple(float(c) for c in rng.uniform(0.01, 1, bands))
+    coefficients = (float(rng.uniform(1e-4, 1e-2)), *map(float, rng.uniform(0.01, 1, bands - 1)))
     found = mechanism(coefficients, steps=bands * full + rest, noise=SIGMA)
     rows, sensitivity, place = (rest or bands), 0.7, found.steps - (rest or bands)
     value, other = neighbours(rng, sensitivity, (found.steps, 2), [place])
     apart = moves_over_noise(found, value, other, sensitivity)
     assert apart <= squared(coefficients[:rows], rows, [0]) / Fraction(SIGMA) ** 2
+
+
+def test_roundings_that_all_agree_are_covered_and_no_less_would_do():
+    """Rows that cross a half step, and four products that all round upwards, from many starting points."""
+    coefficients, sensitivity = (0.55, 0.53, 0.52, 0.51), 1.0 + 2.0**-40
+    found = mechanism(coefficients, steps=4, noise=SIGMA)
+    step, wholes = step_for(sensitivity, 1), whole_coefficients(coefficients)
+    value = np.zeros((4, 20_000))
+    value[0] = np.ldexp(np.random.default_rng(0).integers(0, 2**28, 20_000) + 0.5 - 2.0**-20, step.exponent)
+    other = value.copy()
+    other[0] += sensitivity
+    assert all(Fraction(b) - Fraction(a) <= Fraction(sensitivity) for a, b in zip(value[0], other[0], strict=True))
+    apart = mixed(other, step, wholes) - mixed(value, step, wholes)
+    most = Fraction(int((apart.astype(object) ** 2).sum(axis=0).max()))
+    bound = before_noise(found, np.zeros((4, 1)), sensitivity)[1] / Fraction(SIGMA) ** 2
+    rows_alone = sum(Fraction(c) ** 2 for c in wholes.scaled) * Fraction(step.bound.upper) ** 2
+    assert rows_alone < most <= squared(coefficients, 4, [0]) * bound
+
+
+@pytest.mark.parametrize("above", [-(2.0**-33), 2.0**-33])
+def test_the_rounding_of_coefficients_is_counted(above):
+    half_up = 0.5 + 2.0**-31 + above  # of 30 digits
+    found = mechanism((half_up,), steps=1, noise=SIGMA)
+    rounded = Fraction(whole_coefficients((half_up,)).scaled[0])
+    assert (rounded > Fraction(half_up)) == (above > 0)
+    needed = max(rounded * (2**24 + 1) + 1, Fraction(half_up) * (2**24 + 1)) / Fraction(half_up)
+    bound = before_noise(found, np.zeros((1, 1)), 1.0)[1] / Fraction(SIGMA) ** 2
+    assert needed**2 <= bound <= needed**2 * (1 + Fraction(1, 2**44))
 
 
 @given(st.floats(5e-324, 1.7e308), st.integers(0, 10**12))
