@@ -8,6 +8,7 @@ triangular and Toeplitz, c_0, c_1, …, c_{b−1} down its columns; c = (1,) is 
 Private Linear Operators on Adaptive Streams. NeurIPS 2022. arXiv:2202.08312.
 [FHU23] H. Fichtenberger, M. Henzinger, J. Upadhyay. Constant Matters: Fine-grained Error Bound on Differentially
 Private Continual Observation. ICML 2023. arXiv:2202.11205.
+[CSVW22] see `mechanisms.core.exact_noise`.
 [CC23] C. Choquette-Choo et al. (Amplified) Banded Matrix Factorization: A unified approach to private training.
 NeurIPS 2023. arXiv:2306.08153.
 """
@@ -148,7 +149,8 @@ class MatrixMechanism(Mechanism):
         2^33 · sensitivity/√d · max |c_m| / Σ |c_m| or more.
 
         Args:
-            value: shape (T, …), finite; row t is the sum over records of their contributions to step t.
+            value: shape (T, …), finite; row t is the sum over records of their contributions to step t. That no record
+                moves the floats in it by more than its bound is for the caller to see to [CSVW22].
             sensitivity: > 0, Euclidean norm of one record's contribution to one step, at most.
             randomness: a `SystemSource` for real releases.
 

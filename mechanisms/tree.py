@@ -15,6 +15,7 @@ Prefix sums are read off by the least-variance estimate from the complete nodes 
 [KMSTTX21] P. Kairouz, B. McMahan, S. Song, O. Thakkar, A. Thakurta, Z. Xu. Practical and Private (Deep) Learning
 without Sampling or Shuffling. ICML 2021. arXiv:2103.00039.
 [Hon15] J. Honaker. Efficient Use of Differentially Private Binary Trees. TPDP 2015.
+[CSVW22] see `mechanisms.core.exact_noise`.
 [DNPR10] C. Dwork, M. Naor, T. Pitassi, G. Rothblum. Differential Privacy under Continual Observation. STOC 2010.
 """
 
@@ -107,7 +108,8 @@ class Tree(Mechanism):
         steps, at least 2^35 · sensitivity/√d in every coordinate.
 
         Args:
-            value: shape (T, …), finite; row t is the sum over records of their contributions to step t.
+            value: shape (T, …), finite; row t is the sum over records of their contributions to step t. That no record
+                moves the floats in it by more than its bound is for the caller to see to [CSVW22].
             sensitivity: > 0, Euclidean norm of one record's contribution to one step, at most.
             randomness: a `SystemSource` for real releases.
 
