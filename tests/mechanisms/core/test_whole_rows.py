@@ -75,15 +75,15 @@ def test_a_large_row_beside_it_does_not_move_a_record_farther(found):
     assert 2 * (1 - Fraction(1, 2**20)) < apart <= 2
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_nodes_of_any_floats_move_as_far_as_is_claimed_at_most(seed):
-    rng = np.random.default_rng(seed)
-    steps, separation, places, sensitivity, shape = drawn(rng, most_steps=12)
-    tree = Tree(noise_multiplier=SIGMA, steps=steps, participations=3, separation=separation)
-    value, other = neighbours(rng, sensitivity, shape, places)
-    claimed = Fraction(int((node_matrix(steps)[:, places].sum(axis=1) ** 2).sum()))
-    assert moves_over_noise(tree, value, other, sensitivity) <= claimed / Fraction(SIGMA) ** 2
-    assert claimed <= tree.squared_sensitivity[0]
+def test_nodes_of_any_floats_move_as_far_as_is_claimed_at_most():
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        steps, separation, places, sensitivity, shape = drawn(rng, most_steps=12)
+        tree = Tree(noise_multiplier=SIGMA, steps=steps, participations=3, separation=separation)
+        value, other = neighbours(rng, sensitivity, shape, places)
+        claimed = Fraction(int((node_matrix(steps)[:, places].sum(axis=1) ** 2).sum()))
+        assert moves_over_noise(tree, value, other, sensitivity) <= claimed / Fraction(SIGMA) ** 2
+        assert claimed <= tree.squared_sensitivity[0]
 
 
 def squared(coefficients, steps, places):
@@ -95,35 +95,35 @@ def squared(coefficients, steps, places):
     return sum(x**2 for x in total)
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_products_of_any_floats_move_as_far_as_is_claimed_at_most(seed):
-    rng = np.random.default_rng(seed)
-    steps, separation, places, sensitivity, shape = drawn(rng, most_steps=9)
-    bands = int(rng.integers(1, steps + 1))
-    drawn_from = (rng.uniform(-1, 1, bands), np.sort(rng.uniform(0, 1, bands))[::-1], np.array(square_root(bands)))
-    coefficients = drawn_from[int(rng.integers(3))] * rng.choice([1.0, 1e-90, 1e90])
-    coefficients = tuple(float(c) for c in coefficients)
-    found = mechanism(coefficients, steps=steps, noise=SIGMA, participations=len(places), separation=separation)
-    value, other = neighbours(rng, sensitivity, shape, places)
-    apart = moves_over_noise(found, value, other, sensitivity) * Fraction(SIGMA) ** 2
-    tidy = all(a >= b for a, b in zip(coefficients, (*coefficients[1:], 0.0), strict=True))
-    falling = tuple(max(map(abs, coefficients[m:])) for m in range(bands))
-    met = len(places) == 1 or bands <= separation or tidy
-    claimed = coefficients if met else falling
-    assert apart <= squared(claimed, steps, range(0, separation * len(places), separation))
+def test_products_of_any_floats_move_as_far_as_is_claimed_at_most():
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        steps, separation, places, sensitivity, shape = drawn(rng, most_steps=9)
+        bands = int(rng.integers(1, steps + 1))
+        drawn_from = (rng.uniform(-1, 1, bands), np.sort(rng.uniform(0, 1, bands))[::-1], np.array(square_root(bands)))
+        coefficients = drawn_from[int(rng.integers(3))] * rng.choice([1.0, 1e-90, 1e90])
+        coefficients = tuple(float(c) for c in coefficients)
+        found = mechanism(coefficients, steps=steps, noise=SIGMA, participations=len(places), separation=separation)
+        value, other = neighbours(rng, sensitivity, shape, places)
+        apart = moves_over_noise(found, value, other, sensitivity) * Fraction(SIGMA) ** 2
+        tidy = all(a >= b for a, b in zip(coefficients, (*coefficients[1:], 0.0), strict=True))
+        falling = tuple(max(map(abs, coefficients[m:])) for m in range(bands))
+        met = len(places) == 1 or bands <= separation or tidy
+        claimed = coefficients if met else falling
+        assert apart <= squared(claimed, steps, range(0, separation * len(places), separation))
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_each_column_moves_as_far_as_sampled_rounds_are_told(seed):
-    rng = np.random.default_rng(seed)
-    bands, full = int(rng.integers(1, 6)), int(rng.integers(1, 4))
-    rest = int(rng.integers(bands))
-    coefficients = (float(rng.uniform(1e-4, 1e-2)), *map(float, rng.uniform(0.01, 1, bands - 1)))
-    found = mechanism(coefficients, steps=bands * full + rest, noise=SIGMA)
-    rows, sensitivity, place = (rest or bands), 0.7, found.steps - (rest or bands)
-    value, other = neighbours(rng, sensitivity, (found.steps, 2), [place])
-    apart = moves_over_noise(found, value, other, sensitivity)
-    assert apart <= squared(coefficients[:rows], rows, [0]) / Fraction(SIGMA) ** 2
+def test_each_column_moves_as_far_as_sampled_rounds_are_told():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        bands, full = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+        rest = int(rng.integers(bands))
+        coefficients = (float(rng.uniform(1e-4, 1e-2)), *map(float, rng.uniform(0.01, 1, bands - 1)))
+        found = mechanism(coefficients, steps=bands * full + rest, noise=SIGMA)
+        rows, sensitivity, place = (rest or bands), 0.7, found.steps - (rest or bands)
+        value, other = neighbours(rng, sensitivity, (found.steps, 2), [place])
+        apart = moves_over_noise(found, value, other, sensitivity)
+        assert apart <= squared(coefficients[:rows], rows, [0]) / Fraction(SIGMA) ** 2
 
 
 def test_roundings_that_all_agree_are_covered_and_no_less_would_do():
