@@ -40,6 +40,7 @@ from mechanisms import (
     TruncatedLaplace,
     UnaryEncoding,
     UserSupplied,
+    VectorMean,
     VectorSum,
     VoteThreshold,
 )
@@ -151,6 +152,9 @@ EXAMPLES: dict[str, Example] = {
         mechanism=UnaryEncoding(epsilon=1.0, categories=3, encoding="optimised"), value=[0, 2, 1], unit=True
     ),
     "user_supplied": Example(mechanism=UserSupplied(p=(3, 1), q=(1, 3), adjacency=ONE, attained=True)),
+    "vector_mean": Example(
+        mechanism=VectorMean(max_norm=3.0, dimensions=2, records=2, noise=GAUSSIAN), value=[[1.0, 2.0], [-4.0, 0.25]]
+    ),
     "vector_sum": Example(
         mechanism=VectorSum(max_norm=3.0, dimensions=2, noise=GAUSSIAN, nan=0.5), value=[[1.0, 2.0], [-4.0, 0.25]]
     ),
