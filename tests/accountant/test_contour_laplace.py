@@ -66,6 +66,7 @@ def test_rows_of_truth_are_answered_and_narrow(name):
     assert epsilon.width <= 1e-10 * epsilon.upper
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("adjacency", [ADD_REMOVE, REPLACE_ONE])
 def test_brackets_meet_those_of_the_grid_and_are_narrower(adjacency):
     rng = np.random.default_rng(3)

@@ -131,6 +131,7 @@ CASES = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", available())
 def test_every_accountant_brackets_the_best_adaptive_adversary(name, case):

@@ -112,6 +112,7 @@ def random_moments(count):
         yield float(10 ** rng.uniform(-8, 1)), float(chance), float(power)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("shift", "chance", "power"), list(random_moments(63)))
 def test_moments_enclose_the_quadrature_narrowly(shift, chance, power):
     found, truth = pair_of(shift).log_mixture_moment(chance, power), moment(shift, chance, power)

@@ -103,6 +103,7 @@ def test_small_compositions_are_enclosed_where_the_line_is_within_budget(row):
     assert found.lower * (1 - 1e-14) <= truth <= found.upper * (1 + 1e-14)
 
 
+@pytest.mark.slow
 def test_most_small_compositions_have_an_answer():
     """So that the test above can't pass by refusals alone."""
     answered = 0

@@ -118,6 +118,7 @@ KOSKELA = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("entry", KOSKELA, ids=str)
 def test_koskela_et_al_are_reproduced_where_their_window_is_wide_enough(entry):
     of = dict(entry.params)

@@ -109,6 +109,7 @@ def two_epochs(sigma, epsilon):
     return float(np.sum(np.multiply.outer(mass[some], mass[some]) * np.maximum(product - math.exp(epsilon), 0.0)))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("sigma", "epsilon"), [(1.0, 0.5), (0.7, 1.5)])
 def test_two_epochs_of_two_steps_are_what_quadrature_says(sigma, epsilon):
     truth = two_epochs(sigma, epsilon)

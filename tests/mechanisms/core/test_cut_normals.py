@@ -87,6 +87,7 @@ def test_the_probability_left_out_is_bounded_and_not_by_much():
     assert pairs(1.0, 0.1, 9.0, reverse=True).log_lost()[0] == -math.inf  # the reversed pair is whole
 
 
+@pytest.mark.slow
 def test_what_is_planned_is_about_the_moment_of_what_is_left():
     powers = np.array([3.0, 30.0, 300.0])
     for mu, q, last in ((0.3, 1e-4, 10.0), (1.0, 1e-5, 9.0)):

@@ -184,7 +184,7 @@ def test_a_batch_of_a_batch_is_witnessed_by_the_product_of_their_shares():
     assert pairs["replace"].delta(Bounds.exact(0.1)).upper >= pairs["witness"].delta(Bounds.exact(0.1)).lower > 0
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("adjacency", [ADD_REMOVE, REPLACE_ONE])
 def test_a_batch_around_a_poisson_sample_shows_no_less_than_its_lower_end(adjacency):
     """Opposite records attain the Poisson pair where others contribute nothing, not where they hold what x' does.

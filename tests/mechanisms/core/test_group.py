@@ -85,6 +85,7 @@ def test_groups_of_guarantees_follow_group_privacy():
     assert found.lower == 0.0 and found.upper == pytest.approx(1.5, rel=1e-3)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("adjacency", ["add_remove", "replace_one"])
 def test_groups_of_sampled_laplace_steps_have_an_upper_end_that_grows(adjacency):
     step = Sampled(Laplace(noise_multiplier=2.0), Poisson(probability=0.25))

@@ -71,6 +71,7 @@ def test_the_rest_of_q_is_what_the_loss_bound_leaves(law, shift, offset):
     assert holds(pair.reverse().delta(Bounds.exact(0.0)), rest) and pair.reverse().reverse() == pair
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("power", [1.5, 3.0])
 @cases
 def test_moments_are_those_of_the_loss(law, shift, offset, power):

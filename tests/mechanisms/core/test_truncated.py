@@ -81,6 +81,7 @@ def test_no_neighbours_of_a_gaussian_step_show_more_than_the_pair(adjacency, rec
         assert (lower <= worst + 1e-6).all()  # sums err by about h²/8 where p crosses a multiple of q
 
 
+@pytest.mark.slow
 def test_the_bound_is_sharper_than_adding_the_chance_of_a_cut_to_delta():
     """Chua et al., NeurIPS 2024, add T (1 + e^ε) P(c >= B) to the δ of Poisson samples."""
     run, plain = Repeat(sampled(0.01, 130, 10_000), 50), Repeat(Sampled(G, Poisson(probability=0.01)), 50)
