@@ -92,6 +92,9 @@ def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tup
     if len(features):
         parts = math.ceil(len(features) * entries / FORMED_ENTRIES) or 1
         size = math.ceil(len(features) / parts)
+        if parts == 1:
+            yield features, targets
+            return
         yield from zip(torch.split(features, size), torch.split(targets, size), strict=True)
 
 

@@ -44,14 +44,5 @@ def weigh(rows: Tensor, factors: Tensor) -> Tensor:
     tensor([[1.],
             [0.]])
     """
-    weighted = rows * factors.view(-1, *[1] * (rows.dim() - 1))
-    return weighted.index_fill_(0, dropped(factors), 0.0)
-
-
-def dropped(factors: Tensor) -> Tensor:
-    """Return the places where the factor is 0, for those who fill zeros in: 0 · NaN would be NaN.
-
-    >>> dropped(torch.tensor([0.5, 0.0]))
-    tensor([1])
-    """
-    return (factors == 0).nonzero().squeeze(1)
+    finite = rows.nan_to_num()  # 0 · NaN would be NaN; what is weighted by more than 0 holds none
+    return finite * factors.view(-1, *[1] * (rows.dim() - 1))

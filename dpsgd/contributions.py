@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpsgd.clip import dropped, weigh
+from dpsgd.clip import weigh
 
 NORM_ENTRIES = 2**16
 """Entries of which norms are taken at once: torch may copy them to float64 first, which should stay in the cache."""
@@ -64,8 +64,7 @@ class Formed(Contributions):
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Return Σ_i factors_i g_i."""
-        nothing = dropped(factors)
-        sums = [factors @ piece.index_fill_(0, nothing, 0.0) for piece in self.rows]
+        sums = [factors @ piece.nan_to_num_() for piece in self.rows]  # 0 · NaN would be NaN
         if self.transposed:
             sums[0] = sums[0].view(self.transposed).mT.reshape(-1)
         return sums
@@ -147,9 +146,7 @@ class Looked(Contributions):
 
 def _sum_of_products(inputs: Tensor, gradients: Tensor, factors: Tensor, *, bias: bool) -> list[Tensor]:
     """Return (c b)ᵀ a and, with a bias, Σ c b."""
-    nothing = dropped(factors)
-    # What an example that adds nothing took in could be NaN. Copying only then saves time, and changes no sum.
-    a = inputs.index_fill(0, nothing, 0.0) if len(nothing) else inputs
+    a = inputs.nan_to_num()  # what an example that adds nothing took in could be NaN, which zeros would not silence
     b = weigh(gradients, factors).reshape(-1, gradients.shape[-1])
     weight = (b.T @ a.reshape(-1, a.shape[-1])).view(-1)
     return [weight, b.sum(0)] if bias else [weight]
@@ -158,6 +155,9 @@ def _sum_of_products(inputs: Tensor, gradients: Tensor, factors: Tensor, *, bias
 def _squared_norms(rows: Tensor) -> Tensor:
     """Return Σ of squares of every row, accumulated in float64."""
     size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
+    if len(rows) <= size:
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+        return norms * norms
     pieces = (torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size))
     norms = torch.cat(list(pieces))
     return norms * norms
