@@ -22,8 +22,8 @@ from mechanisms.core.exact_uniforms import LazyUniform, uniform_integer
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.public_mixture import PublicMixture
-from mechanisms.core.ramp_pair import RampPair
 from mechanisms.core.randomness import Source
+from mechanisms.core.range_pair import RangePair
 from mechanisms.laplace import LaplacePair
 
 LEAST_SHIFT = 1e-300  # losses below which what is left of two noises that hardly overlap is not looked at
@@ -114,11 +114,11 @@ class TruncatedLaplace(Mechanism):
             return DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=seen)
         if moved > self.bound:
             weight = (density * exp(room) * -expm1(-left)).clip(0.0, 1.0)
-            ramp = RampPair(shift=left, attained=True)
+            ramp = RangePair(reach=left, attained=True)
             return PublicMixture(parts=((ramp, weight),), lost=(1.0 - weight).clip(0.0, 1.0), attained=True)
         lost = (density * exp(-room) * -expm1(-shift)).clip(0.0, 1.0)
         whole = (2.0 * density * -expm1(-room)).clip(0.0, 1.0)
-        parts = ((LaplacePair(shift=shift, attained=True), whole), (RampPair(shift=shift, attained=True), lost))
+        parts = ((LaplacePair(shift=shift, attained=True), whole), (RangePair(reach=shift, attained=True), lost))
         return PublicMixture(parts=parts, lost=lost, attained=True)
 
     def _scaled(self, length: Fraction) -> Bounds:

@@ -105,15 +105,24 @@ class RangePair(DominatingPair):
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:
         """log ∫ (1 − p + p e^l)^t e^{−(η + l)/2}/(2 (1 − e^{−η})) dl; at p = 1 that of sinh(a η)/(2 a sinh(η/2)).
 
-        Here a = t − 1/2.
+        Here a = t − 1/2. As r^t is convex in r for t > 1 and t < 0, E r = 1 and |L| <= η, it lies in
+        [0, max(t − 1, −t) η] there, and for other t, where r^t is concave, in [−min(t, 1 − t) η, 0].
         """
         if power in (0.0, 1.0):
             return Bounds.exact(0.0)
-        if probability == 1.0:
-            return log_mean_growth(self.reach, power)
+        t, within = Bounds.exact(power), 0 < power < 1
+        slopes = (t, 1.0 - t) if within else (t - 1.0, -t)
+        most = sorted(float((slope * self.reach).upper) for slope in slopes)
+        found = log_mean_growth(self.reach, power) if probability == 1.0 else self._sampled(probability, power)
+        return found.clip(-most[0], 0.0) if within else found.clip(0.0, most[1])
+
+    def _sampled(self, probability: float, power: float) -> Bounds:
+        """Enclose the moment for p < 1 by those of both ends of η.
+
+        A larger range allows all that a smaller one does, so that the moment rises with it, or falls in (0, 1).
+        """
         reaches = {self.reach.lower, self.reach.upper}
         ends = [log_mixture_moment(float(s), probability, power, atoms=False) for s in reaches]
-        # A larger range allows all that a smaller one does, so that the moment rises with it, or falls in (0, 1).
         return Bounds(lower=min(end.lower for end in ends), upper=max(end.upper for end in ends))
 
     def cumulants(self, powers: Array) -> tuple[Array, Array, Array]:
