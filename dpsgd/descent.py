@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from dpsgd.batches import Rows, check_records, drawn_rows
+from dpsgd.batches import check_records, drawn_rows
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
-from dpsgd.gradients import GradientSum, gradient_sum
+from dpsgd.gradients import gradient_sum
 from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
-from dpsgd.noise import noise_of_each_step
+from dpsgd.noise import Noise
 from dpsgd.parameters import assign, check_flat, flatten, trainable
+from dpsgd.population import Population, of_records, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
 from dpsgd.runs import begin_run
 from mechanisms import Source
@@ -79,58 +79,25 @@ def steps(
     check_flat(parameters)
     dimensions = dataset.features.dim() - 1
     clipped_sum = gradient_sum(model, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
-    population = _real(dataset, clipped_sum)
+    population = of_records(dataset, clipped_sum)
     if prescribed is not None:
         check_independent(config.sampling)
         like = flatten(parameters.values())
-        population = _with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
+        population = with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
     return _descend(list(parameters.values()), population, config, randomness)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Population:
-    """All that may be sampled: how many records, and the sum of the clipped gradients of some rows, each as often."""
-
-    records: int
-    clipped_sum: Callable[[Rows], Tensor]
-
-
 def _descend(
-    parameters: list[nn.Parameter], population: _Population, config: DPSGD, randomness: Source
+    parameters: list[nn.Parameter], population: Population, config: DPSGD, randomness: Source
 ) -> Iterator[Release]:
     weights = flatten(parameters)
     assign(weights, parameters)  # from here on the parameters are views of the weights
     run = begin_run(randomness)
-    scale = config.noise_multiplier * config.max_grad_norm
-    noises = noise_of_each_step(randomness, run=run, steps=config.steps, scale=scale, like=weights)
-    rows = drawn_rows(randomness, config, run=run, records=population.records)
-    for step, noise in enumerate(noises):
-        noisy_sum = population.clipped_sum(rows(step)) + noise
+    rows = drawn_rows(randomness, config, run=run, records=population.units)
+    noise = Noise(source=randomness, run=run, steps=config.steps, like=weights)
+    for step in range(config.steps):
+        noisy_sum = population.clipped_sum(rows(step))
+        noise.add_to(noisy_sum, step=step, scale=config.noise_multiplier * config.max_grad_norm)
         release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
         weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)
         yield release
-
-
-def _real(dataset: Dataset, clipped_sum: GradientSum) -> _Population:
-    def sum_of(rows: Rows) -> Tensor:
-        taken = torch.from_numpy(rows).to(dataset.features.device)
-        return clipped_sum(dataset.features.index_select(0, taken), dataset.targets.index_select(0, taken))
-
-    return _Population(records=len(dataset), clipped_sum=sum_of)
-
-
-def _with_prescribed(
-    real: _Population, prescribed: PrescribedGradients, *, max_grad_norm: float, like: Tensor
-) -> _Population:
-    """Return the real records followed by the prescribed ones, whose parts are drawn whether included or not."""
-    prescribed.check_dimension(len(like))
-    coordinates = prescribed.coordinates.to(like.device)
-    contributions = prescribed.contributions(max_grad_norm=max_grad_norm, dtype=like.dtype).to(like.device)
-
-    def sum_of(rows: Rows) -> Tensor:
-        drawn = torch.zeros(len(prescribed), dtype=torch.bool)
-        drawn[torch.from_numpy(rows[rows >= real.records] - real.records)] = True
-        total = real.clipped_sum(rows[rows < real.records])
-        return total.index_add_(0, coordinates, torch.where(drawn.to(like.device), contributions, 0.0))
-
-    return _Population(records=real.records + len(prescribed), clipped_sum=sum_of)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dpsgd import gradient_sum
-from dpsgd.noise import gaussian_noise
+from dpsgd.noise import Noise
 from dpsgd.parameters import assign, flatten, trainable
 from mechanisms import SystemSource
 
 RECORDS = 1024
+MOST_STEPS = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +111,15 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
 def private_step(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> Callable[[Tensor, int], None]:
     """Return the function that takes a private step on the rows given."""
     parameters = list(trainable(model).values())
-    weights, source = flatten(parameters), SystemSource()
+    weights = flatten(parameters)
     assign(weights, parameters)
+    noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
     clipped = gradient_sum(model, example_dimensions=len(case.shape), loss=loss, max_grad_norm=1.0)
 
     def step(rows: Tensor, turn: int) -> None:
         total = clipped(features.index_select(0, rows), targets.index_select(0, rows))
-        noise = gaussian_noise(source, run=0, steps=range(turn, turn + 1), scale=1.0, like=weights)
-        weights.sub_(total + noise[0], alpha=0.1 / case.batch)
+        noise.add_to(total, step=turn, scale=1.0)
+        weights.sub_(total, alpha=0.1 / case.batch)
 
     return step
 
@@ -139,11 +141,12 @@ def measure(case: Case, *, rounds: int) -> dict[str, float]:
     torch.manual_seed(0)
     model, (features, targets) = case.make(), case.data()
     private = copy.deepcopy(model)
-    like, source = flatten(private.parameters()), SystemSource()
+    like = flatten(private.parameters())
+    noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=like)
     contestants: dict[str, Callable[[Tensor, int], object]] = {
         "plain": plain_step(features, targets, model),
         "private": private_step(case, features, targets, private),
-        "noise": lambda _, turn: gaussian_noise(source, run=0, steps=range(turn, turn + 1), scale=1.0, like=like),
+        "noise": lambda _, turn: noise.add_to(like, step=turn, scale=1.0),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + 2):

@@ -3,20 +3,30 @@ import pytest
 import torch
 from scipy import stats
 
-from dpsgd.noise import gaussian_noise, noise_of_each_step
+from dpsgd.noise import Noise
 from dpsgd.runs import begin_run
 from mechanisms import KeyedSource
 
 STEPS, DIMENSION, SCALE = 400, 51, 3.0
 
 
-def _noise(key="tests of noise", **changes):
-    given = {"run": 0, "steps": range(STEPS), "scale": SCALE, "like": torch.zeros(DIMENSION)} | changes
-    return gaussian_noise(KeyedSource(key), **given)
+def _noise(key="tests of noise", *, source=None, run=0, dimension=DIMENSION, dtype=torch.float32):
+    return Noise(source=source or KeyedSource(key), run=run, steps=STEPS, like=torch.zeros(dimension, dtype=dtype))
+
+
+def _of(noise, step):
+    total = torch.zeros_like(noise.like)
+    noise.add_to(total, step=step, scale=SCALE)
+    return total
+
+
+def _standard():
+    noise = _noise()
+    return torch.stack([_of(noise, step) for step in range(STEPS)]).double().numpy() / SCALE
 
 
 def test_noise_has_mean_zero_and_the_variance_asked_for():
-    z = _noise().double().numpy().ravel() / SCALE
+    z = _standard().ravel()
     assert abs(z.mean()) * np.sqrt(z.size) < 4
     assert abs(z.var() - 1) / np.sqrt(2 / z.size) < 4
     assert stats.kstest(z, "norm").pvalue > 1e-4
@@ -24,33 +34,33 @@ def test_noise_has_mean_zero_and_the_variance_asked_for():
 
 @pytest.mark.parametrize("lag", [(1, 0), (0, 1), (0, 2), (1, 1)])
 def test_noise_of_different_steps_and_coordinates_is_uncorrelated(lag):
-    z = _noise().double().numpy() / SCALE
+    z = _standard()
     product = z[lag[0] :, lag[1] :] * z[: STEPS - lag[0], : DIMENSION - lag[1]]
     assert abs(product.mean()) * np.sqrt(product.size) < 4
 
 
-@pytest.mark.parametrize("dimension", [1, 2, 5, 8])
+@pytest.mark.parametrize("dimension", [1, 2, 5, 8, 3000, 10_001])
 def test_a_steps_noise_is_the_same_alone_and_among_others(dimension):
-    like = torch.zeros(dimension)
-    together = _noise(like=like)
-    for step in (0, 1, 37, STEPS - 1):
-        assert torch.equal(_noise(like=like, steps=range(step, step + 1))[0], together[step])
+    noise = _noise(dimension=dimension)
+    together = {step: _of(noise, step) for step in range(38)}
+    for step in (37, 0, 1):
+        assert torch.equal(_of(noise, step), together[step])
+        assert torch.equal(_of(_noise(dimension=dimension), step), together[step])
 
 
-@pytest.mark.parametrize("dimension", [1, 3, 3000, 10_001])
-def test_noise_step_by_step_is_the_noise_of_the_steps(dimension):
-    like = torch.zeros(dimension)
-    one_by_one = noise_of_each_step(KeyedSource("tests of noise"), run=0, steps=7, scale=SCALE, like=like)
-    assert torch.equal(torch.stack(list(one_by_one)), _noise(like=like, steps=range(7)))
+def test_noise_is_added_to_what_is_there():
+    noise, total = _noise(), torch.ones(DIMENSION)
+    noise.add_to(total, step=0, scale=SCALE)
+    torch.testing.assert_close(total, 1 + _of(_noise(), 0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_noise_has_the_dtype_of_the_weights(dtype):
-    assert _noise(like=torch.zeros(3, dtype=dtype)).dtype == dtype
+    assert _of(_noise(dtype=dtype), 0).dtype == dtype
 
 
 def test_another_key_or_run_gives_other_noise():
     source = KeyedSource("tests of noise")
     first, second = begin_run(source), begin_run(source)
-    assert not torch.isclose(_noise(run=first), _noise(run=second)).any()
-    assert not torch.isclose(_noise(), _noise(key="another")).any()
+    assert not torch.isclose(_of(_noise(source=source, run=first), 0), _of(_noise(source=source, run=second), 0)).any()
+    assert not torch.isclose(_of(_noise(), 0), _of(_noise(key="another"), 0)).any()
