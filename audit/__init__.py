@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from audit.harness import audit
     from audit.report import AccountantAnswer, AuditReport
     from audit.runs import observe_independent_runs, observe_one_run
-    from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Threshold
+    from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
     from audit.trainers import dpsgd_trainer
 
 _HOMES = {
@@ -36,6 +36,7 @@ _HOMES = {
     "Public": "attack",
     "Scores": "scores",
     "SignedCoordinates": "canaries",
+    "Stream": "scores",
     "Threshold": "scores",
     "Trainer": "attack",
     "TrainerTask": "attack",
@@ -62,6 +63,7 @@ __all__ = [
     "Public",
     "Scores",
     "SignedCoordinates",
+    "Stream",
     "Threshold",
     "Trainer",
     "TrainerTask",

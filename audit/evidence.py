@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from audit.scores import Design, LabelledScores
 from mechanisms.core import validate
 from mechanisms.core.discover import implementations
@@ -62,7 +65,7 @@ class Estimator(ABC):
 
     __slots__ = ()
 
-    design: ClassVar[type[Design]]
+    designs: ClassVar[tuple[type[Design], ...]]
     guarantee: ClassVar[Guarantee]
 
     @property
@@ -81,6 +84,20 @@ class Estimator(ABC):
             confidence: in (0, 1).
         """
 
+    @abstractmethod
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted: the test that `epsilon` inverts.
+
+        Args:
+            data: as in `epsilon`, and so the rest.
+            epsilon: >= 0, of any shape, which is the result's.
+            process: as there.
+            delta: as there.
+            confidence: as there.
+        """
+
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the largest ε that these numbers of canaries and guesses could show, infinite where none is known."""
         return math.inf
@@ -94,9 +111,10 @@ class Estimator(ABC):
             InvalidParameter: if the scores came about by another design, or δ or the confidence breaks its rule.
         """
         check_level(self.name, delta=delta, confidence=confidence)
-        if not isinstance(data.scores.design, self.design):
+        if not isinstance(data.scores.design, self.designs):
+            wanted = " or ".join(design.__name__ for design in self.designs)
             raise InvalidParameter(
-                f"{self.name}: design must be {self.design.__name__}, got {data.scores.design!r}.\n"
+                f"{self.name}: design must be {wanted}, got {data.scores.design!r}.\n"
                 "Its guarantee holds for no other design: choose an estimator made for this one."
             )
         return LowerBound(

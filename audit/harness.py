@@ -118,10 +118,10 @@ def _described(claim: Process) -> SampledGaussianRun:
 def _named(role: str, name: str, guarantee: str) -> Estimator:
     kinds = estimators()
     kind = kinds[validate.choice("audit", role, name, tuple(kinds))]
-    if kind.guarantee != guarantee or kind.design is not OneRun:
+    if kind.guarantee != guarantee or OneRun not in kind.designs:
         raise InvalidParameter(
             f"audit: {role} must be a {guarantee} estimator for OneRun, got {name!r}: "
-            f"{kind.guarantee}, for {kind.design.__name__}."
+            f"{kind.guarantee}, for {' or '.join(design.__name__ for design in kind.designs)}."
         )
     return kind()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from audit.evidence import LowerBound
 from audit.report import AuditReport
-from audit.scores import IndependentRuns, OneRun
+from audit.scores import IndependentRuns, OneRun, Stream
 from mechanisms.core.command_line import at_least, at_most, outward
 
 DIGITS = 5  # of every ε that is shown, rounded outward
@@ -132,4 +132,6 @@ def _design(bound: LowerBound) -> str:
         return f"one run, {bound.design.canaries:,} canaries"
     if isinstance(bound.design, IndependentRuns):
         return f"{bound.design.runs:,} independent runs"
+    if isinstance(bound.design, Stream):
+        return f"a stream of {bound.design.looks:,} scores"
     return repr(bound.design)

@@ -74,6 +74,28 @@ class IndependentRuns(Design):
         return self.runs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream(Design):
+    """Scores that come one after the other, each with a fair coin of its own, looked at as often as one likes.
+
+    Args:
+        looks: number of scores so far, >= 1.
+
+    >>> Stream(looks=100)
+    Stream(looks=100)
+    """
+
+    looks: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "looks", validate.count("Stream", "looks", self.looks, least=1))
+
+    @property
+    def size(self) -> int:
+        """The number of scores so far."""
+        return self.looks
+
+
 class GuessingRule(ABC):
     """How guesses are read off scores. A rule is fixed before the run: one chosen after it proves nothing."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from accountant import Claim, ErrorLine
 from audit.evidence import LowerBound
 from audit.report import AccountantAnswer, AuditReport
-from audit.scores import IndependentRuns, OneRun
+from audit.scores import IndependentRuns, OneRun, Stream
 from mechanisms import Adjacency, InvalidParameter, Process
 from mechanisms import __version__ as library
 from mechanisms import from_json as process_from_json
@@ -23,7 +23,7 @@ from mechanisms import to_json as process_to_json
 SCHEMA = "dp-calipers/report/1"
 KINDS = {
     kind.__name__: kind
-    for kind in (AuditReport, AccountantAnswer, Claim, ErrorLine, LowerBound, OneRun, IndependentRuns)
+    for kind in (AuditReport, AccountantAnswer, Claim, ErrorLine, LowerBound, OneRun, IndependentRuns, Stream)
 }
 
 

@@ -24,7 +24,7 @@ from scipy import special
 
 from audit.described import SampledGaussianRun
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import LabelledScores, OneRun
+from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.process import Process
 
@@ -116,7 +116,7 @@ class AccountantInversion(Estimator):
     'parametric'
     """
 
-    design: ClassVar[type[OneRun]] = OneRun
+    designs: ClassVar[tuple[type[Design], ...]] = (OneRun,)
     guarantee: ClassVar[Guarantee] = "parametric"
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
@@ -142,6 +142,14 @@ class AccountantInversion(Estimator):
 
         noisiest = dataclasses.replace(run, noise_multiplier=noise_multiplier).process()
         return float(epsilon_bounds(noisiest, delta=delta, adjacency="add_remove").lower)
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether every noise whose certified ε may be at most this one is refuted."""
+        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
+        refuted: NDArray[np.bool_] = np.asarray(epsilon, dtype=np.float64) < found
+        return refuted
 
 
 def _contrast(gap: float, deviation: float, included: int, excluded: int) -> float:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import IndependentRuns, LabelledScores
+from audit.scores import Design, IndependentRuns, LabelledScores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
@@ -102,17 +102,24 @@ class ClopperPearson(Estimator):
     'clopper_pearson'
     """
 
-    design: ClassVar[type[IndependentRuns]] = IndependentRuns
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
     guarantee: ClassVar[Guarantee] = "frequentist"
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound; the process plays no part. A run that the rule does not guess counts as called out."""
-        called_in = data.scores.guesses == 1
-        return lower_bound_from_counts(
-            true_positives=int(np.count_nonzero(called_in & data.membership)),
-            false_negatives=int(np.count_nonzero(~called_in & data.membership)),
-            false_positives=int(np.count_nonzero(called_in & ~data.membership)),
-            true_negatives=int(np.count_nonzero(~called_in & ~data.membership)),
+        return lower_bound_from_counts(**_counts(data), delta=delta, confidence=confidence)
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
+        counts = _counts(data)
+        return rejects(
+            false_negatives=counts["false_negatives"],
+            included=len(data.included),
+            false_positives=counts["false_positives"],
+            excluded=len(data.excluded),
+            epsilon=epsilon,
             delta=delta,
             confidence=confidence,
         )
@@ -127,6 +134,17 @@ class ClopperPearson(Estimator):
             delta=delta,
             confidence=confidence,
         )
+
+
+def _counts(data: LabelledScores) -> dict[str, int]:
+    """Return the four counts by their names, a run that is not guessed counting as called out."""
+    called_in = data.scores.guesses == 1
+    return {
+        "true_positives": int(np.count_nonzero(called_in & data.membership)),
+        "false_negatives": int(np.count_nonzero(~called_in & data.membership)),
+        "false_positives": int(np.count_nonzero(called_in & ~data.membership)),
+        "true_negatives": int(np.count_nonzero(~called_in & ~data.membership)),
+    }
 
 
 def _positives(called: object, missed: object) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import LabelledScores, OneRun
+from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
@@ -102,7 +102,7 @@ class OneRunBound(Estimator):
     'one_run'
     """
 
-    design: ClassVar[type[OneRun]] = OneRun
+    designs: ClassVar[tuple[type[Design], ...]] = (OneRun,)
     guarantee: ClassVar[Guarantee] = "frequentist"
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
@@ -111,6 +111,19 @@ class OneRunBound(Estimator):
             canaries=data.scores.design.size,
             guesses=data.guessed,
             correct=data.correct,
+            delta=delta,
+            confidence=confidence,
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
+        return rejects(
+            canaries=data.scores.design.size,
+            guesses=data.guessed,
+            correct=data.correct,
+            epsilon=epsilon,
             delta=delta,
             confidence=confidence,
         )
