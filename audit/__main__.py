@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audit.files import check_writable
 from audit.report import AuditReport
 from audit.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
 from mechanisms.core import command_line
+from mechanisms.core.files import check_writable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 log = Console(stderr=True, highlight=False)
@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Train privately with canaries inside, audit the run, print and write the report."""
     started = time.perf_counter()
-    check_writable(out)
+    check_writable("audit", out)
     import torch
 
     from audit import demo

@@ -123,7 +123,7 @@ class AuditReport:
             InvalidParameter: if the ending is none of the three.
             OSError: if the file cannot be written.
         """
-        from audit.files import write_atomically
+        from mechanisms.core.files import write_atomically
 
         ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, (".html", ".json", ".png"))
         if ending == ".json":

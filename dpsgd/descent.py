@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from dpsgd.batches import check_records, drawn_rows
+from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
+from dpsgd.course import Course, Parts, set_out
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum
 from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
 from dpsgd.noise import Noise
 from dpsgd.parameters import assign, check_flat, flatten, trainable
+from dpsgd.parts import Generators, Weights
 from dpsgd.population import Population, of_records, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
-from dpsgd.runs import begin_run
 from mechanisms import Source
 
 
@@ -44,6 +46,7 @@ def steps(
     loss: Loss,
     randomness: Source,
     prescribed: PrescribedGradients | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Release]:
     """Return an iterator that takes one step of `config` on `model`, in place, for every release it yields.
 
@@ -56,10 +59,11 @@ def steps(
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
         prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
+        checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
 
-    Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`, where the number
-    of records is declared for neighbours of the same number. Step and noise depend on the records through the clipped
-    sums alone: an empty sample gives noise like any other.
+    Guarantees: the releases taken so far, those before a checkpoint among them, have the guarantee of
+    `config.process_after(their number)`, where the number of records is declared for neighbours of the same number.
+    Step and noise depend on the records through the clipped sums alone: an empty sample gives noise like any other.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.
@@ -73,6 +77,27 @@ def steps(
     >>> [step.noisy_sum for step in steps(line, data, config, loss=lambda o, t: o[:, 0] / 2, randomness=KeyedSource(0))]
     [tensor([1.])]
     """
+    _, releases = begun(
+        model, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed, checkpoint=checkpoint
+    )
+    return releases
+
+
+def begun(
+    model: nn.Module,
+    dataset: Dataset,
+    config: DPSGD,
+    *,
+    loss: Loss,
+    randomness: Source,
+    prescribed: PrescribedGradients | None,
+    checkpoint: Checkpoint | None,
+) -> tuple[Course, Iterator[Release]]:
+    """Return the course of the run and the iterator of `steps`, whose arguments these are.
+
+    Raises:
+        InvalidParameter: as `steps`.
+    """
     check_records(config, len(dataset))
     parameters = trainable(model)
     check_private(model)
@@ -84,20 +109,26 @@ def steps(
         check_independent(config.sampling)
         like = flatten(parameters.values())
         population = with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
-    return _descend(list(parameters.values()), population, config, randomness)
+    course = set_out(checkpoint, randomness, config=config, model=model)
+    return course, _descend(list(parameters.values()), course.ranks.share(population), config, course)
 
 
 def _descend(
-    parameters: list[nn.Parameter], population: Population, config: DPSGD, randomness: Source
+    parameters: list[nn.Parameter], population: Population, config: DPSGD, course: Course
 ) -> Iterator[Release]:
     weights = flatten(parameters)
     assign(weights, parameters)  # from here on the parameters are views of the weights
-    run = begin_run(randomness)
-    rows = drawn_rows(randomness, config, run=run, records=population.units)
-    noise = Noise(source=randomness, run=run, steps=config.steps, like=weights)
-    for step in range(config.steps):
+    rows = drawn_rows(course.source, config, run=course.run, records=population.units)
+    noise = Noise(source=course.source, run=course.run, steps=config.steps, like=weights)
+    course.ranks.agree(weights)
+    parts: Parts = {"weights": Weights(flat=weights), "generators": Generators(device=weights.device)}
+    course.begin(parts)
+    for step in range(course.start, config.steps):
         noisy_sum = population.clipped_sum(rows(step))
         noise.add_to(noisy_sum, step=step, scale=config.noise_multiplier * config.max_grad_norm)
+        course.ranks.agree(noisy_sum)
         release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
         weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)
         yield release
+        course.after(step + 1, parts)
+    course.end()

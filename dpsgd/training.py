@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
-from dpsgd.descent import Release, steps
+from dpsgd.descent import Release, begun
 from dpsgd.losses import Loss
 from dpsgd.prescribed import PrescribedGradients
 from dpsgd.schemes import check_neighbours
@@ -57,6 +58,7 @@ def train(
     initialisation_seed: int | None = None,
     prescribed: PrescribedGradients | None = None,
     observer: Callable[[Release], None] | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> TrainResult:
     """Return a copy of `model` trained by `config` on `dataset`, and the process that this was.
@@ -70,6 +72,8 @@ def train(
         initialisation_seed: of fresh weights for every layer; None keeps the weights of `model`.
         prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
         observer: is shown every release; whoever reads them is the adversary that the accountants assume.
+        checkpoint: where the run is kept: a call that finds it there goes on from it, and one that finds it complete
+            takes no step. With torch.distributed initialised every rank makes the same call, see `dpsgd.ranks`.
         progress: whether to show the number of steps done on stderr.
 
     Guarantees: `result.process` describes exactly what ran. The same model, data, seed and key give the same weights,
@@ -88,10 +92,12 @@ def train(
     3
     """
     trained = _initialised(model, initialisation_seed).train()
-    releases = steps(trained, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed)
-    executed = 0
-    for release in _shown(releases, config.steps) if progress else releases:
-        executed += 1
+    course, releases = begun(
+        trained, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed, checkpoint=checkpoint
+    )
+    executed = course.start
+    for release in _shown(releases, course.start, config.steps) if progress else releases:
+        executed = release.step + 1
         if observer is not None:
             observer(release)
     return TrainResult(model=trained, process=config.process_after(executed), reproducible=randomness.reproducible)
@@ -116,8 +122,9 @@ def _initialised(model: nn.Module, seed: int | None) -> nn.Module:
     return fresh
 
 
-def _shown(releases: Iterable[Release], total: int) -> Iterator[Release]:
+def _shown(releases: Iterable[Release], done: int, total: int) -> Iterator[Release]:
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(releases, description="private steps", total=total, console=Console(stderr=True))
+    console = Console(stderr=True)
+    yield from track(releases, description="private steps", total=total, completed=done, console=console)

@@ -76,6 +76,16 @@ class Source(ABC):
         if os.getpid() != self._process:
             raise InvalidParameter(f"{type(self).__name__}: {ONE_PROCESS}")
 
+    def fingerprint(self) -> str:
+        """Return 64 hexadecimal digits that tell this key from others: words of a stream that nothing else uses.
+
+        Of a key drawn at random they show nothing; a key that can be guessed can be recognised by them.
+
+        >>> KeyedSource(7).fingerprint() == KeyedSource(7).fingerprint() != KeyedSource(8).fingerprint()
+        True
+        """
+        return self.words("fingerprint", 0, 8).astype("<u4").tobytes().hex()
+
     def _stream_key(self, stream: str) -> bytes:
         if stream not in self._stream_keys:
             key = hashlib.blake2b(stream.encode(), key=self._key, digest_size=16, person=b"dp-calipers").digest()
@@ -145,6 +155,40 @@ class KeyedSource(Source):
 
     def __repr__(self) -> str:
         return "KeyedSource(<key>)"
+
+
+class SecretSource(Source):
+    """Streams under a key of the operating system's that several processes hold: ranks of a run, or its later parts.
+
+    Whoever has the key can take the noise away. The trainer makes these, keeps the key in a file that its owner alone
+    can read and removes that when the run is complete; for keys that come from anywhere else there is `KeyedSource`.
+
+    Args:
+        key: 32 bytes from `SecretSource.new_key`.
+
+    >>> SecretSource(SecretSource.new_key()).reproducible
+    False
+    """
+
+    BYTES = 32
+
+    def __init__(self, key: bytes) -> None:
+        if not isinstance(key, bytes) or len(key) != self.BYTES:
+            raise InvalidParameter(f"SecretSource: key must be {self.BYTES} bytes from SecretSource.new_key().")
+        super().__init__(key)
+
+    @classmethod
+    def new_key(cls) -> bytes:
+        """Return a key that was never used."""
+        return secrets.token_bytes(cls.BYTES)
+
+    @property
+    def reproducible(self) -> bool:
+        """False: only the processes of the run know the key."""
+        return False
+
+    def __repr__(self) -> str:
+        return "SecretSource(<key>)"
 
 
 def uniforms(words: Words) -> NDArray[np.float64]:

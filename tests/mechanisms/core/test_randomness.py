@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
-from mechanisms.core.randomness import coins, normals, uniforms
+from mechanisms.core.randomness import SecretSource, coins, normals, uniforms
 
 KEY = bytes(range(32))
 LEAST_P_VALUE = 1e-4  # keys are fixed: a test that passes once passes always
@@ -83,11 +83,33 @@ def test_two_system_sources_share_nothing():
 
 
 def test_only_a_keyed_source_is_reproducible():
-    assert KeyedSource(KEY).reproducible and not SystemSource().reproducible
+    assert KeyedSource(KEY).reproducible and not SystemSource().reproducible and not SecretSource(KEY).reproducible
 
 
 def test_no_source_shows_its_key():
     assert KEY.hex() not in repr(KeyedSource(KEY)) and repr(SystemSource()) == "SystemSource()"
+    assert repr(SecretSource(KEY)) == "SecretSource(<key>)" and KEY.hex() not in SecretSource(KEY).fingerprint()
+
+
+def test_a_secret_key_gives_every_process_the_same_words():
+    key = SecretSource.new_key()
+    assert (SecretSource(key).words("noise", 3, 9) == SecretSource(key).words("noise", 3, 9)).all()
+    assert (SecretSource(KEY).words("noise", 3, 9) == KeyedSource(KEY).words("noise", 3, 9)).all()
+    assert len({SecretSource.new_key() for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize("key", [b"k" * 31, b"k" * 33, "k" * 32, 7, None])
+def test_what_is_no_secret_key_is_refused_and_not_shown(key):
+    with pytest.raises(InvalidParameter, match=r"key must be 32 bytes from SecretSource\.new_key\(\)\.$"):
+        SecretSource(key)
+
+
+def test_a_fingerprint_tells_keys_apart_and_takes_nothing_from_the_streams():
+    source = KeyedSource(KEY)
+    before = source.words("noise", 0, 4), source.reserve("runs", 1)
+    assert source.fingerprint() == SecretSource(KEY).fingerprint() != KeyedSource(KEY + KEY).fingerprint()
+    assert (source.words("noise", 0, 4) == before[0]).all() and source.reserve("runs", 1) == before[1] + 1
+    assert len(bytes.fromhex(source.fingerprint())) == 32
 
 
 @pytest.mark.parametrize("key", [b"short", bytes(65), 1.5, None, True, [1]])

@@ -6,11 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from mechanisms import InvalidParameter
+from mechanisms.core.errors import InvalidParameter
+
+OWNER_ONLY, EVERYONE = 0o600, 0o644
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int = EVERYONE) -> None:
     """Write `content` to `path` so that no reader, and no crash, ever sees a part of it.
+
+    Args:
+        path: what stood there stays until the new content is on the disk.
+        content: all of it.
+        mode: who may read it, EVERYONE or OWNER_ONLY; nobody else can at any moment in between.
 
     Raises:
         OSError: if the directory is missing or not writable; nothing is left behind.
@@ -21,14 +28,26 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+    sync_directory(path.parent)
 
 
-def check_writable(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have names that were made, replaced or removed in `directory` outlast a loss of power."""
+    if os.name == "nt":  # directories cannot be opened there, and need not be
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def check_writable(owner: str, directory: Path) -> None:
     """Refuse a directory in which, or in the place of which, nothing could be written; nothing is left behind.
 
     Raises:
@@ -42,5 +61,5 @@ def check_writable(directory: Path) -> None:
             return
     except OSError as error:
         raise InvalidParameter(
-            f"audit: the output directory must be writable, got {directory}: {error.strerror or error}."
+            f"{owner}: the output directory must be writable, got {directory}: {error.strerror or error}."
         ) from None

@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
-from audit.files import check_writable, write_atomically
 from mechanisms import InvalidParameter
+from mechanisms.core.files import OWNER_ONLY, check_writable, write_atomically
 
 
 def test_a_file_is_written_whole(tmp_path):
@@ -25,13 +27,26 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_can_be_made_is_accepted_and_not_made(tmp_path):
-    check_writable(tmp_path / "new" / "deeper")
+    check_writable("audit", tmp_path / "new" / "deeper")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_inside_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidParameter, match=r"the output directory must be writable, got .*file"):
-        check_writable(tmp_path / "file" / "inside")
+        check_writable("audit", tmp_path / "file" / "inside")
     with pytest.raises(InvalidParameter, match="the output directory must be writable"):
-        check_writable(tmp_path / "file")
+        check_writable("audit", tmp_path / "file")
+
+
+def test_what_is_for_its_owner_is_nobody_elses_at_any_moment(tmp_path, monkeypatch):
+    modes = []
+    replace = os.replace
+
+    def watched(source, target):
+        modes.append(os.stat(source).st_mode & 0o777)
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", watched)
+    write_atomically(tmp_path / "a.key", b"secret", mode=OWNER_ONLY)
+    assert modes == [0o600] and (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600

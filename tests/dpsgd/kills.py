@@ -1,0 +1,148 @@
+"""A run that is killed again and again with no warning, in forked processes: one import of torch serves them all.
+
+`python -m tests.dpsgd.kills FOLDER KILLS` leaves FOLDER/whole, of a run in one piece, and FOLDER/killed, of the same in
+pieces: the weights at the end in `weights`, and in `shown` a line for every release, its step and a digest.
+"""
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dpsgd import DPSGD, Dataset, train
+from dpsgd.checkpoint import Checkpoint
+from dpsgd.parameters import flatten
+from mechanisms import BallsInBins, SystemSource
+
+STEPS = 120
+CONFIG = DPSGD(
+    noise_multiplier=1.0,
+    max_grad_norm=1.0,
+    sampling=BallsInBins(),
+    expected_batch_size=4,
+    steps=STEPS,
+    learning_rate=0.5,
+    steps_per_epoch=4,
+)
+DATA = Dataset(features=torch.linspace(-1, 1, 80).reshape(16, 5), targets=torch.arange(16) % 3)
+WRITES = 2  # of the key and of the file before the first step
+
+
+def train_in(folder, *, observer):
+    """Train where the run is kept in `folder`; Dropout draws from torch's own generator."""
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
+    with (folder / "shown").open("a") as shown:
+
+        def seen(release):
+            digest = hashlib.sha256(release.noisy_sum.numpy().tobytes() + release.weights_before.numpy().tobytes())
+            print(release.step, digest.hexdigest(), file=shown, flush=True)
+            observer(release)
+
+        result = train(
+            model,
+            DATA,
+            CONFIG,
+            loss=nn.CrossEntropyLoss(reduction="none"),
+            randomness=SystemSource(),
+            initialisation_seed=0,
+            checkpoint=Checkpoint(path=folder / "run.safetensors", every=4),
+            observer=seen,
+        )
+    assert result.process == CONFIG.process() and not result.reproducible
+    (folder / "weights").write_bytes(flatten(result.model.parameters()).numpy().tobytes())
+
+
+def forked(work, pipe):
+    """Do `work` in a forked process, which has no other end than 0, or 1 after an error, or being killed."""
+    child = os.fork()
+    if child == 0:
+        os.close(pipe[0])
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(pipe[1])
+    return child
+
+
+def in_one_piece(folder):
+    """Train to the end and fail if that fails."""
+    pipe = os.pipe()
+    child = forked(lambda: train_in(folder, observer=lambda release: None), pipe)
+    os.close(pipe[0])
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def killed_after(folder, step, seconds):
+    """Train until so many seconds after a step was shown, wherever that is; return whether that came before the end."""
+    pipe = os.pipe()
+
+    def told(release):
+        if release.step >= step:
+            os.write(pipe[1], b"x")
+
+    child = forked(lambda: train_in(folder, observer=told), pipe)
+    os.read(pipe[0], 1)  # or the end of what a child that has ended could still say
+    time.sleep(seconds)
+    os.close(pipe[0])
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def killed_before_a_replacement(folder, number):
+    """Train until a file is written whole under its other name, the number-th one of this process."""
+    pipe, calls = os.pipe(), []
+    replace = os.replace
+
+    def dying(*names):
+        calls.append(names)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*names)
+
+    def work():
+        os.replace = dying
+        train_in(folder, observer=lambda release: None)
+
+    child = forked(work, pipe)
+    os.close(pipe[0])
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def main(folder, kills):
+    """Begin one run, copy it, finish one copy in one piece and the other in so many more than one."""
+    torch.set_num_threads(1)  # a process with threads cannot be forked
+    killed, whole, warm = folder / "killed", folder / "whole", folder / "warm"
+    warm.mkdir()
+    train_in(warm, observer=lambda release: None)  # what is imported on first use is there for all that follows
+    killed.mkdir()
+    for number in range(1, WRITES + 1):  # nothing was shown: each new beginning has a key of its own
+        killed_before_a_replacement(killed, number)
+        assert not (killed / "run.safetensors").exists() and not (killed / "shown").read_text()
+    assert killed_after(killed, 0, 0.0)
+    shutil.copytree(killed, whole)
+    in_one_piece(whole)
+    moments, died = random.Random(0), 0
+    for kill in range(kills):
+        if kill % 4 == 3:
+            killed_before_a_replacement(killed, 1)
+            died += 1
+        else:
+            died += killed_after(killed, 100 * kill // kills, moments.uniform(0, 0.004))
+    in_one_piece(killed)
+    print(died)
+
+
+if __name__ == "__main__":
+    with contextlib.chdir(sys.argv[1]):
+        main(Path.cwd(), int(sys.argv[2]))

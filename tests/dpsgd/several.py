@@ -1,0 +1,129 @@
+"""Runs by several ranks in forked processes: one import of torch serves them all.
+
+`python -m tests.dpsgd.several FOLDER` leaves the weights of every run and rank, and what it showed, in FOLDER.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import distributed, nn
+
+from dpsgd import Dataset, PrescribedGradients, mlp, train
+from dpsgd.checkpoint import Checkpoint
+from dpsgd.parameters import flatten
+from mechanisms import InvalidParameter, KeyedSource, SystemSource
+from tests.dpsgd.schemes import EVERY_SCHEME
+
+RECORDS = 7
+CONFIG = EVERY_SCHEME["Poisson"]
+CANARIES = PrescribedGradients(
+    coordinates=torch.tensor([7, 2]), values=torch.tensor([0.4, -2.0]), included=torch.tensor([True, True])
+)
+
+
+class Stop(Exception):
+    """Ends a run before its end."""
+
+
+def run(name, config=CONFIG, *, randomness=None, stop=None, seed=0, **options):
+    """Train, and keep weights and releases in a file of the rank's."""
+    generator = torch.Generator().manual_seed(3)
+    data = Dataset(
+        features=3 * torch.randn(RECORDS, 5, generator=generator),
+        targets=torch.randint(3, (RECORDS,), generator=generator),
+    )
+    shown = []
+
+    def seen(release):
+        if release.step == stop:
+            raise Stop
+        shown.append(release.noisy_sum)
+
+    rank = distributed.get_rank() if distributed.is_initialized() else "alone"
+    with contextlib.suppress(Stop):
+        trained = train(
+            mlp(5, (4,), 3),
+            data,
+            config,
+            loss=nn.CrossEntropyLoss(reduction="none"),
+            randomness=randomness or KeyedSource("tests of ranks"),
+            initialisation_seed=seed,
+            observer=seen,
+            **options,
+        )
+        assert trained.process == config.process()
+        weights = flatten(trained.model.parameters())
+        save_file({"weights": weights, "shown": torch.stack(shown)}, f"{name} {rank}")
+
+
+def refused(name, text, **options):
+    """Check that every rank refuses a run that is not the same on all."""
+    try:
+        run(name, **options)
+    except InvalidParameter as error:
+        assert text in str(error)
+    else:
+        raise AssertionError(name)
+
+
+def together(rank):
+    """Run all that two ranks do."""
+    torch.manual_seed(rank)  # their own weights differ
+    for name, config in EVERY_SCHEME.items():
+        run(name, config)
+    run("canaries", prescribed=CANARIES)
+    run("secret", randomness=SystemSource())
+    run("unseeded", seed=None)
+    run("given up together", stop=5, checkpoint=Checkpoint(path="together.safetensors", every=2))
+    run("given up alone", checkpoint=Checkpoint(path="alone.safetensors", every=2))
+    run("secret and kept", randomness=SystemSource(), checkpoint=Checkpoint(path="secret.safetensors", every=5))
+    assert not Path("secret.safetensors.key").exists() or rank == 1
+    refused("keys", "key and number of runs must be the same", randomness=KeyedSource(rank))
+    other = EVERY_SCHEME["BallsInBins" if rank else "Poisson"]
+    refused("configurations", "configuration, key and number of runs must be the same", config=other)
+
+
+def alone():
+    """Run what one process does before two do, to compare."""
+    for name, config in EVERY_SCHEME.items():
+        run(name, config)
+    run("canaries", prescribed=CANARIES)
+    run("given up alone", stop=5, checkpoint=Checkpoint(path="alone.safetensors", every=2))
+
+
+def forked(work):
+    """Return a forked process that does `work`."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def ranked(rank, count=2):
+    """Join the group and work."""
+    distributed.init_process_group("gloo", init_method=f"file://{Path.cwd()}/meeting", rank=rank, world_size=count)
+    together(rank)
+    distributed.destroy_process_group()
+
+
+def main():
+    """Run alone, with two ranks, and alone what two ranks gave up."""
+    torch.set_num_threads(1)
+    alone()
+    children = [forked(lambda rank=rank: ranked(rank)) for rank in range(2)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    run("given up together", checkpoint=Checkpoint(path="together.safetensors", every=2))
+
+
+if __name__ == "__main__":
+    with contextlib.chdir(sys.argv[1]):
+        main()

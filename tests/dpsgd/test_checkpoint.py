@@ -1,0 +1,345 @@
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from dpsgd import Dataset, PrescribedGradients, mlp, steps, train
+from dpsgd import course as courses
+from dpsgd.checkpoint import Checkpoint
+from dpsgd.parameters import flatten
+from dpsgd.runs import RUN, begin_run, resume_run
+from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
+from mechanisms.core.randomness import SecretSource
+from tests.conftest import ROOT
+from tests.dpsgd.schemes import EVERY_SCHEME
+
+CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
+DATA = Dataset(features=torch.linspace(-3, 3, 35).reshape(7, 5), targets=torch.arange(7) % 3)
+CONFIG = EVERY_SCHEME["Poisson"]
+MODELS = {
+    "book-keeping": lambda: mlp(5, (4,), 3),
+    "Dropout": lambda: nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3)),
+    "vmap": lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)),
+}
+
+
+class Stop(Exception):
+    """Ends a run in the middle."""
+
+
+def _train(path=None, config=CONFIG, *, model=None, every=1, stop=None, shown=None, randomness=None, **options):
+    def seen(release):
+        if shown is not None:
+            shown.append((release.step, release.weights_before, release.noisy_sum))
+        if release.step == stop:
+            raise Stop
+
+    checkpoint = None if path is None else Checkpoint(path=path, every=every)
+    return train(
+        model or MODELS["book-keeping"](),
+        DATA,
+        config,
+        loss=CROSS_ENTROPY,
+        randomness=randomness or KeyedSource("tests of checkpoints"),
+        initialisation_seed=0,
+        checkpoint=checkpoint,
+        observer=seen,
+        **options,
+    )
+
+
+def _stopped(path, *, at=5, **options):
+    with pytest.raises(Stop):
+        _train(path, stop=at, **options)
+
+
+def _weights(result):
+    return flatten(result.model.parameters())
+
+
+def _same(some, others):
+    return [step for step, *_ in some] == [step for step, *_ in others] and all(
+        torch.equal(a, b)
+        for one, other in zip(some, others, strict=True)
+        for a, b in zip(one[1:], other[1:], strict=True)
+    )
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_ends_at_the_same_weights_and_shows_nothing_new(kills, tmp_path):
+    command = [sys.executable, "-m", "tests.dpsgd.kills", str(tmp_path), str(kills)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= kills - 1  # one at most came after the end
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert (killed / "weights").read_bytes() == (whole / "weights").read_bytes()
+    lines = (killed / "shown").read_text().splitlines()
+    assert len(lines) > len(set(lines)) == 120  # some steps were taken twice, and none was another the second time
+    assert set(lines) == set((whole / "shown").read_text().splitlines())
+    assert {path.name for path in killed.iterdir()} == {"run.safetensors", "shown", "weights"}
+
+
+@pytest.mark.parametrize("name", EVERY_SCHEME)
+def test_a_run_resumed_at_any_step_shows_what_it_would_have_shown(name, tmp_path):
+    config, whole = EVERY_SCHEME[name], []
+    expected = _train(config=config, shown=whole)
+    for stop in range(0, config.steps, 1 if name == "Poisson" else 5):
+        shown = []
+        _stopped(tmp_path / f"{stop}", config=config, at=stop, every=3)
+        result = _train(tmp_path / f"{stop}", config, every=3, shown=shown)
+        assert torch.equal(_weights(result), _weights(expected)) and result.process == config.process()
+        assert _same(shown, whole[stop - stop % 3 :])
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_models_of_every_way_resume(make, tmp_path):
+    torch.manual_seed(1)
+    expected = _weights(_train(model=make()))
+    torch.manual_seed(1)
+    _stopped(tmp_path / "run", model=make())
+    torch.manual_seed(2)  # another process stands elsewhere
+    assert torch.equal(_weights(_train(tmp_path / "run", model=make())), expected)
+
+
+def test_prescribed_gradients_resume(tmp_path):
+    canaries = PrescribedGradients(
+        coordinates=torch.tensor([7, 2]), values=torch.tensor([0.4, -2.0]), included=torch.tensor([True, True])
+    )
+    expected = _weights(_train(prescribed=canaries))
+    _stopped(tmp_path / "run", prescribed=canaries)
+    assert torch.equal(_weights(_train(tmp_path / "run", prescribed=canaries)), expected)
+    assert not torch.equal(_weights(_train(tmp_path / "other")), expected)
+
+
+def test_a_run_with_a_checkpoint_is_the_run_without(tmp_path):
+    assert torch.equal(_weights(_train(tmp_path / "run")), _weights(_train()))
+
+
+def test_a_complete_run_is_only_read(tmp_path):
+    first, shown = _train(tmp_path / "run", randomness=SystemSource()), []
+    again = _train(tmp_path / "run", shown=shown, randomness=SystemSource())
+    assert not shown and torch.equal(_weights(first), _weights(again))
+    assert again.process == CONFIG.process() and not again.reproducible
+
+
+def test_steps_go_on_where_they_were(tmp_path):
+    def some(number):
+        releases = steps(
+            MODELS["book-keeping"](),
+            DATA,
+            CONFIG,
+            loss=CROSS_ENTROPY,
+            randomness=KeyedSource(0),
+            checkpoint=Checkpoint(path=tmp_path / "run", every=1),
+        )
+        return [next(releases).step for _ in range(number)]
+
+    assert some(4) == [0, 1, 2, 3]
+    assert some(2) == [3, 4]  # what was shown last was shown before it was kept
+
+
+def test_the_secret_key_is_its_owners_alone_apart_from_the_weights_and_gone_after_the_last_step(tmp_path):
+    path, key = tmp_path / "run", tmp_path / "run.key"
+    _stopped(path, randomness=SystemSource())
+    assert key.stat().st_mode & 0o777 == 0o600
+    secret = key.read_bytes()
+    assert secret not in path.read_bytes() and secret.hex().encode() not in path.read_bytes()
+    _train(path, randomness=SystemSource())
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_numbers_of_a_secret_run_come_from_its_key_and_no_other(tmp_path):
+    shown, again = [], []
+    _stopped(tmp_path / "run", randomness=SystemSource(), shown=shown)
+    key = (tmp_path / "run.key").read_bytes()
+    _train(randomness=SecretSource(key), shown=again)
+    assert _same(shown, again[:6])
+    _stopped(tmp_path / "other", randomness=SystemSource(), shown=again)
+    assert not torch.isclose(again[-1][2], shown[-1][2]).any() and (tmp_path / "other.key").read_bytes() != key
+
+
+def test_a_run_that_begins_takes_no_key_that_lies_about(tmp_path):
+    _stopped(tmp_path / "run", randomness=SystemSource())
+    key = (tmp_path / "run.key").read_bytes()
+    (tmp_path / "run").unlink()
+    _stopped(tmp_path / "run", randomness=SystemSource())
+    assert (tmp_path / "run.key").read_bytes() != key
+
+
+def test_a_run_with_a_key_that_was_given_keeps_none(tmp_path):
+    _stopped(tmp_path / "run")
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_several_runs_of_one_source_resume_each_at_its_own_place(tmp_path):
+    def both(stop=None):
+        source, shown = KeyedSource(0), []
+        try:
+            for name in ("a", "b"):
+                _train(tmp_path / name, randomness=source, shown=shown, stop=stop if name == "b" else None)
+        except Stop:
+            return shown
+        return [_weights(_train(tmp_path / name, randomness=KeyedSource(0))) for name in ("a", "b")]
+
+    both(stop=4)
+    resumed = both()
+    source = KeyedSource(0)
+    assert all(torch.equal(w, _weights(_train(randomness=source))) for w in resumed)
+    alone = _weights(_train(tmp_path / "b", randomness=KeyedSource(0)))
+    assert torch.equal(alone, resumed[1])
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_resumed_run_is_not_handed_out_again(number):
+    source = KeyedSource(0)
+    assert resume_run(source, number) == number * RUN and begin_run(source) == (number + 1) * RUN
+    assert resume_run(source, number) == number * RUN and begin_run(source) == (number + 3) * RUN
+
+
+FROZEN = MODELS["book-keeping"]()
+FROZEN[0].weight.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"config": dataclasses.replace(CONFIG, learning_rate=0.2)}, "learning_rate must be 0.1, as it was"),
+        ({"config": dataclasses.replace(CONFIG, steps=13)}, "steps must be 12, as it was"),
+        ({"config": dataclasses.replace(CONFIG, sampling=Poisson(probability=0.4))}, "sampling must be Poisson"),
+        ({"config": dataclasses.replace(CONFIG, noise_multiplier=2)}, "noise_multiplier must be 1.0, as it was"),
+        (
+            {"model": mlp(5, (6,), 3)},
+            r"must have Linear\(in_features=5, out_features=4, bias=True\) at '0', got Linear",
+        ),
+        ({"model": nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))}, r"Tanh\(\) at '1', got ReLU\(\)"),
+        ({"model": nn.Sequential(nn.Linear(5, 3))}, "at '0', got Linear"),
+        ({"model": MODELS["book-keeping"]().double()}, r"torch.float32 \(4, 5\) at '0.weight', got torch.float64"),
+        ({"model": FROZEN}, r"torch.float32 \(4, 5\) at '0.weight', got torch.float32 \(4, 5\) fixed"),
+        ({"randomness": KeyedSource("another")}, "the key must be the one that the run was begun with"),
+        ({"randomness": SystemSource()}, r"randomness must be a source with the key .*, got SystemSource\(\)"),
+    ],
+)
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_checkpoint_of_another_run_is_refused_by_name(changes, text, complete, tmp_path):
+    _train(tmp_path / "run") if complete else _stopped(tmp_path / "run")
+    with pytest.raises(InvalidParameter, match=f"^Checkpoint: .*{text}"):
+        _train(tmp_path / "run", **changes)
+
+
+def test_fixed_values_are_part_of_the_model(tmp_path):
+    def half_frozen(value):
+        model = MODELS["book-keeping"]()
+        model.requires_grad_(False)[2].requires_grad_(True)
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, value)
+        return train(
+            model,
+            DATA,
+            CONFIG,
+            loss=CROSS_ENTROPY,
+            randomness=KeyedSource(0),
+            checkpoint=Checkpoint(path=tmp_path / "run"),
+        )
+
+    half_frozen(1.0), half_frozen(1.0)
+    with pytest.raises(InvalidParameter, match=r"at '0.weight', got torch.float32 \(4, 5\) fixed"):
+        half_frozen(2.0)
+
+
+def _with_key(path, content, mode=0o600):
+    key = path.with_name("run.key")
+    key.unlink()
+    if content is not None:
+        key.write_bytes(content)
+        key.chmod(mode)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "text"),
+    [
+        (None, 0o600, "run.key must hold the key of the run in .*run, and is not there"),
+        (b"k" * 31, 0o600, "run.key must hold a key as it was written, and is damaged"),
+        (b"k" * 32, 0o600, "the key must be the one that the run was begun with"),
+        (b"k" * 32, 0o640, "run.key must be readable by its owner alone"),
+        (b"k" * 32, 0o604, "run.key must be readable by its owner alone"),
+    ],
+)
+def test_a_run_without_its_own_secret_key_is_refused_by_name(content, mode, text, tmp_path):
+    _stopped(tmp_path / "run", randomness=SystemSource())
+    _with_key(tmp_path / "run", content, mode)
+    with pytest.raises(InvalidParameter, match=text) as refusal:
+        _train(tmp_path / "run", randomness=SystemSource())
+    assert "kkk" not in str(refusal.value)
+
+
+def test_a_secret_run_is_not_resumed_with_a_key_that_is_given(tmp_path):
+    _stopped(tmp_path / "run", randomness=SystemSource())
+    with pytest.raises(InvalidParameter, match="randomness must be a SystemSource, as when the run was begun"):
+        _train(tmp_path / "run")
+
+
+def test_a_run_of_another_version_is_refused_until_it_is_complete(tmp_path, monkeypatch):
+    _stopped(tmp_path / "run")
+    _train(tmp_path / "complete")
+    monkeypatch.setattr(courses, "__version__", "99.0")
+    with pytest.raises(InvalidParameter, match=r"the library must be version .*, which began the run, got 99\.0"):
+        _train(tmp_path / "run")
+    _train(tmp_path / "complete")
+
+
+def test_a_run_of_other_parts_is_refused(tmp_path):
+    _stopped(tmp_path / "run")
+    course = courses.set_out(
+        Checkpoint(path=tmp_path / "run"),
+        KeyedSource("tests of checkpoints"),
+        config=CONFIG,
+        model=MODELS["book-keeping"](),
+    )
+    with pytest.raises(
+        InvalidParameter, match=r"must hold the states of \['momentum'\], .*\['generators', 'weights'\]"
+    ):
+        course.begin({"momentum": None})
+
+
+def test_a_source_whose_key_cannot_last_is_refused(tmp_path):
+    with pytest.raises(InvalidParameter, match=r"randomness must be a SystemSource .*, got SecretSource\(<key>\)"):
+        _train(tmp_path / "run", randomness=SecretSource(SecretSource.new_key()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_file_is_damaged_and_begins_no_new_run(tmp_path):
+    (tmp_path / "run").write_bytes(b"")
+    with pytest.raises(InvalidParameter, match=r"run must be as it was written, but it is empty"):
+        _train(tmp_path / "run")
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    (tmp_path / ".run.abc").write_bytes(b"half")
+    (tmp_path / ".run.key.abc").write_bytes(b"half a key")
+    _train(tmp_path / "run")
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"path": 3}, "Checkpoint: path must be a path, got 3"),
+        ({"path": "a", "every": 0}, "Checkpoint: every must be at least 1, got 0"),
+        ({"path": "a", "every": 1.5}, "Checkpoint: every must be a whole number, got 1.5"),
+    ],
+)
+def test_bad_places_are_refused(fields, text):
+    with pytest.raises(InvalidParameter, match=text):
+        Checkpoint(**fields)
+
+
+def test_a_missing_folder_is_refused_before_anything_is_drawn(tmp_path):
+    source = KeyedSource(0)
+    with pytest.raises(InvalidParameter, match=r"the folder of path must exist, got .*nowhere"):
+        _train(tmp_path / "nowhere" / "run", randomness=source)
+    assert source.reserve("runs", 0) == 0
