@@ -17,7 +17,7 @@ from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
 from dpsgd.noise import Noise
 from dpsgd.parameters import assign, check_flat, flatten, trainable
-from dpsgd.parts import Generators, Weights
+from dpsgd.parts import LayerDraws, Weights
 from dpsgd.population import Population, of_records, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
 from mechanisms import Source
@@ -121,10 +121,12 @@ def _descend(
     rows = drawn_rows(course.source, config, run=course.run, records=population.units)
     noise = Noise(source=course.source, run=course.run, steps=config.steps, like=weights)
     course.ranks.agree(weights)
-    parts: Parts = {"weights": Weights(flat=weights), "generators": Generators(device=weights.device)}
+    draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks)
+    parts: Parts = {"weights": Weights(flat=weights), "layers": draws}
     course.begin(parts)
     for step in range(course.start, config.steps):
-        noisy_sum = population.clipped_sum(rows(step))
+        with draws.of(step):
+            noisy_sum = population.clipped_sum(rows(step))
         noise.add_to(noisy_sum, step=step, scale=config.noise_multiplier * config.max_grad_norm)
         course.ranks.agree(noisy_sum)
         release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)

@@ -10,7 +10,9 @@ encrypts them. The network between the ranks must be one that nobody else can re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor, distributed
 from dpsgd.batches import Rows
 from dpsgd.population import Population
 from mechanisms import InvalidParameter
+from mechanisms.core import validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +104,35 @@ class Ranks:
         distributed.all_gather(all_, own)
         if any(not torch.equal(other, own) for other in all_):
             raise InvalidParameter(f"train: {what} must be the same on every rank, and is not.")
+
+
+@contextlib.contextmanager
+def joined(kind: str) -> Iterator[torch.device]:
+    """Return a context in which processes that torchrun started are ranks of one group, and the device of this one.
+
+    Args:
+        kind: "cpu", whose ranks talk by gloo, or "cuda", one device for each rank of a machine, by nccl.
+
+    Raises:
+        InvalidParameter: if there is no such device.
+
+    >>> with joined("cpu") as device:
+    ...     Ranks.present(device=device).count
+    1
+    """
+    kind = validate.choice("train", "device", kind, ("cpu", "cuda"))
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InvalidParameter("train: device must be 'cpu' where torch finds no CUDA, got 'cuda'.")
+    launched = distributed.is_available() and distributed.is_torchelastic_launched()
+    device = torch.device("cpu")
+    if kind == "cuda":
+        device = torch.device("cuda", distributed.get_node_local_rank() if launched else 0)
+        torch.cuda.set_device(device)
+    if not launched:
+        yield device
+        return
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()

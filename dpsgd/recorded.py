@@ -70,7 +70,9 @@ class Recorded:
         if not self._covers:
             raise _NotCoveredError
         if self._formed is None and len(feature):
-            tape, _ = self._record(feature, target)
+            # Beside the run: a resumed one looks again, and its layers must draw no further for that.
+            with torch.random.fork_rng([feature.device] if feature.is_cuda else []):
+                tape, _ = self._record(feature, target)
             self._formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
         return self._formed or 0
 

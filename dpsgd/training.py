@@ -77,7 +77,8 @@ def train(
         progress: whether to show the number of steps done on stderr.
 
     Guarantees: `result.process` describes exactly what ran. The same model, data, seed and key give the same weights,
-    bit for bit, on one machine; layers that draw numbers of their own (Dropout) take them from torch's generator.
+    bit for bit, on one machine, also where layers draw from torch's generators (Dropout): those are seeded anew in
+    every step, from the key, and are afterwards as they were.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.

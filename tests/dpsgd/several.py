@@ -29,7 +29,12 @@ class Stop(Exception):
     """Ends a run before its end."""
 
 
-def run(name, config=CONFIG, *, randomness=None, stop=None, seed=0, **options):
+def masked():
+    """Return a model whose layers draw numbers of their own."""
+    return nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+
+
+def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, **options):
     """Train, and keep weights and releases in a file of the rank's."""
     generator = torch.Generator().manual_seed(3)
     data = Dataset(
@@ -46,7 +51,7 @@ def run(name, config=CONFIG, *, randomness=None, stop=None, seed=0, **options):
     rank = distributed.get_rank() if distributed.is_initialized() else "alone"
     with contextlib.suppress(Stop):
         trained = train(
-            mlp(5, (4,), 3),
+            model or mlp(5, (4,), 3),
             data,
             config,
             loss=nn.CrossEntropyLoss(reduction="none"),
@@ -82,6 +87,11 @@ def together(rank):
     run("given up alone", checkpoint=Checkpoint(path="alone.safetensors", every=2))
     run("secret and kept", randomness=SystemSource(), checkpoint=Checkpoint(path="secret.safetensors", every=5))
     assert not Path("secret.safetensors.key").exists() or rank == 1
+    run("masks", model=masked())
+    run("masks given up", model=masked(), stop=5, checkpoint=Checkpoint(path="masks.safetensors", every=3))
+    run("masks resumed", model=masked(), checkpoint=Checkpoint(path="masks.safetensors", every=3))
+    run("masks left", model=masked(), stop=5, checkpoint=Checkpoint(path="left.safetensors", every=3))
+    run("masks not begun", model=masked(), stop=0, checkpoint=Checkpoint(path="begun.safetensors"))
     refused("keys", "key and number of runs must be the same", randomness=KeyedSource(rank))
     other = EVERY_SCHEME["BallsInBins" if rank else "Poisson"]
     refused("configurations", "configuration, key and number of runs must be the same", config=other)
@@ -122,6 +132,9 @@ def main():
     children = [forked(lambda rank=rank: ranked(rank)) for rank in range(2)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     run("given up together", checkpoint=Checkpoint(path="together.safetensors", every=2))
+    run("masks not begun", model=masked(), checkpoint=Checkpoint(path="begun.safetensors"))
+    left = Checkpoint(path="left.safetensors", every=3)
+    refused("masks left", "there must be 2 ranks, as when the run was begun, got 1", model=masked(), checkpoint=left)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,23 @@ from tests.dpsgd.schemes import EVERY_SCHEME
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 DATA = Dataset(features=torch.linspace(-3, 3, 35).reshape(7, 5), targets=torch.arange(7) % 3)
 CONFIG = EVERY_SCHEME["Poisson"]
+
+
+class Branched(nn.Module):
+    """No chain of layers, with masks that are drawn and outputs that are written over."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.masked = nn.Linear(5, 4), nn.Linear(4, 3), nn.Dropout(0.5)
+
+    def forward(self, rows):
+        return self.second(self.masked(nn.functional.relu(self.first(rows), inplace=True)))
+
+
 MODELS = {
     "book-keeping": lambda: mlp(5, (4,), 3),
     "Dropout": lambda: nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3)),
+    "recorded": Branched,
     "vmap": lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)),
 }
 
@@ -100,9 +114,9 @@ def test_a_run_resumed_at_any_step_shows_what_it_would_have_shown(name, tmp_path
 def test_models_of_every_way_resume(make, tmp_path):
     torch.manual_seed(1)
     expected = _weights(_train(model=make()))
-    torch.manual_seed(1)
+    torch.manual_seed(2)  # no part of the key
     _stopped(tmp_path / "run", model=make())
-    torch.manual_seed(2)  # another process stands elsewhere
+    torch.manual_seed(3)
     assert torch.equal(_weights(_train(tmp_path / "run", model=make())), expected)
 
 
@@ -169,6 +183,13 @@ def test_a_run_that_begins_takes_no_key_that_lies_about(tmp_path):
     (tmp_path / "run").unlink()
     _stopped(tmp_path / "run", randomness=SystemSource())
     assert (tmp_path / "run.key").read_bytes() != key
+
+
+def test_a_key_that_outlived_the_last_step_is_removed(tmp_path):
+    _train(tmp_path / "run", randomness=SystemSource())
+    (tmp_path / "run.key").write_bytes(b"k" * 32)
+    _train(tmp_path / "run", randomness=SystemSource())
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_with_a_key_that_was_given_keeps_none(tmp_path):
@@ -300,9 +321,7 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         config=CONFIG,
         model=MODELS["book-keeping"](),
     )
-    with pytest.raises(
-        InvalidParameter, match=r"must hold the states of \['momentum'\], .*\['generators', 'weights'\]"
-    ):
+    with pytest.raises(InvalidParameter, match=r"must hold the states of \['momentum'\], .*\['layers', 'weights'\]"):
         course.begin({"momentum": None})
 
 

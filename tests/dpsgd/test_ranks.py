@@ -57,6 +57,13 @@ def test_a_run_goes_on_with_another_number_of_ranks(runs, name, rank):
     assert len(rest["shown"]) == 8  # of 12, the first four of them kept
 
 
+def test_layers_that_draw_resume_on_as_many_ranks_bit_for_bit(runs):
+    for rank in range(2):
+        whole, resumed = _left(runs, "masks", rank), _left(runs, "masks resumed", rank)
+        assert torch.equal(resumed["weights"], whole["weights"])
+        assert torch.equal(resumed["shown"], whole["shown"][3:])
+
+
 def test_a_process_of_torchrun_without_a_group_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
     with pytest.raises(InvalidParameter, match=r"the process group must be initialised(.|\n)*init_process_group"):

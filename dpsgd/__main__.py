@@ -1,0 +1,113 @@
+"""The command line: `python -m dpsgd train` trains privately on a public dataset, by one process or under torchrun.
+
+Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 4 numerical failure; 130 interrupted. Errors are one
+line on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpsgd.config import DPSGD
+from mechanisms import InvalidParameter, KeyedSource, SystemSource
+from mechanisms.core import command_line, validate
+from mechanisms.core.files import check_writable
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@app.callback()
+def main() -> None:
+    """Train models with differential privacy."""
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help="digits, fashion_mnist or mnist.")] = "digits",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, else $DPCALIPERS_DATA.")] = None,
+    model: Annotated[str, typer.Option(help="linear or mlp.")] = "mlp",
+    hidden: Annotated[int, typer.Option(help="Width of the hidden layer of mlp.")] = 64,
+    epsilon: Annotated[float | None, typer.Option(help="Privacy budget ε; 3 unless given.")] = None,
+    delta: Annotated[float, typer.Option(help="δ of the budget and of the ε reported.")] = 1e-5,
+    steps: Annotated[int | None, typer.Option(help="Number of steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Instead: passes in expectation; 20 unless given.")] = None,
+    expected_batch_size: Annotated[float | None, typer.Option(help="Of Poisson samples; 256 unless given.")] = None,
+    max_grad_norm: Annotated[float | None, typer.Option(help="Clipping norm; 1 unless given.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="2 unless given.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.json, instead of budget, steps and rates.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the run reproducible, and so not private.")] = None,
+    out: Annotated[Path, typer.Option(help="Where weights.safetensors and config.json go.")] = Path("trained"),
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps from one checkpoint to the next.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train a model privately, print its ε and its accuracy on public test records, and write its weights."""
+    own = {
+        "epsilon": epsilon,
+        "steps": steps,
+        "epochs": epochs,
+        "expected_batch_size": expected_batch_size,
+        "max_grad_norm": max_grad_norm,
+        "learning_rate": learning_rate,
+    }
+    _check_out(out, resume)
+    settings = _settings(config, own, data=data, delta=delta)
+    seed = None if seed is None else validate.count("train", "seed", seed)
+    import torch
+
+    from dpsgd import job
+    from dpsgd.checkpoint import Checkpoint
+    from dpsgd.datasets import load
+
+    network = job.model_of(model, data=data, hidden=hidden)
+    records, public = load(data, directory=data_dir)
+    checkpoint = None
+    if resume or checkpoint_every is not None:
+        checkpoint = Checkpoint(path=out / CHECKPOINT, every=100 if checkpoint_every is None else checkpoint_every)
+    torch.set_num_threads(1)  # sums would depend on their number, and a run is to end the same wherever it is resumed
+    found = job.run(
+        network,
+        records,
+        public,
+        settings,
+        randomness=SystemSource() if seed is None else KeyedSource(seed),
+        initialisation_seed=seed or 0,
+        checkpoint=checkpoint,
+        device=device,
+        out=out,
+    )
+    if found is not None:
+        spent = command_line.at_most(found.result.epsilon(delta=delta))
+        print(f"ε           at most {spent} at δ = {delta:g}, add_remove neighbours")
+        print(f"accuracy    {found.accuracy:.4f} on public test records")
+        print(f"randomness  {job.stamp(found.result)}")
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    check_writable("train", out)
+    if (out / CHECKPOINT).exists() and not resume:
+        raise InvalidParameter(
+            f"train: --resume must be given to go on from the checkpoint in {out}; without it name another --out."
+        )
+
+
+def _settings(path: Path | None, own: dict[str, Any], *, data: str, delta: float) -> DPSGD:
+    """Return the configuration in the file or, without one, the one calibrated for what was asked."""
+    given = {name: value for name, value in own.items() if value is not None}
+    if path is not None:
+        if given:
+            raise InvalidParameter(f"train: with --config {', '.join(given)} must be left out: the file says it.")
+        return DPSGD.from_json(path.read_text(encoding="utf-8"))
+    from dpsgd import job
+
+    defaults = {"epsilon": 3.0, "expected_batch_size": 256, "max_grad_norm": 1.0, "learning_rate": 2.0}
+    return job.for_data(data, delta=delta, **{"steps": None, "epochs": None, **defaults, **given})
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(app))
