@@ -21,7 +21,7 @@ class Correlated:
     another step than the next takes all rows before it anew, which is what a run that goes on after a stop does once.
 
     Args:
-        rows: from the law's own mechanism, on the run's part of the stream "noise".
+        rows: from the law's own mechanism, on the run's part of the stream "noise rows".
         source: where white noise comes from.
 
     Guarantees: made in float64 and rounded to the dtype of the sums; see `mechanisms.core.randomness.normals` for what
@@ -68,8 +68,8 @@ def correlated(config: DPSGD, law: MatrixGaussian | TreeGaussian, *, source: Sou
     mechanism = law.mechanism(
         noise_multiplier=config.noise_multiplier, steps=config.steps, steps_per_epoch=config.steps_per_epoch
     )
-    # The mechanism's own stream is handed out by its `stream`: one source may serve that and a run.
-    rows = replace(mechanism.noise(size, sensitivity=config.max_grad_norm, start=run), stream="noise")
+    # A stream that neither the mechanism's `stream` nor runs of other laws draw from: one source may serve them all.
+    rows = replace(mechanism.noise(size, sensitivity=config.max_grad_norm, start=run), stream="noise rows")
     return Correlated(rows=rows, source=source)
 
 

@@ -21,7 +21,7 @@ from mechanisms.core import validate
 from mechanisms.core.process import Process
 
 FINEST = 2**30
-"""Resolutions: whole sums of up to 2^33 records stay within 64 bits."""
+"""Divisions: whole sums of up to 2^33 records stay within 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +50,25 @@ class IndependentGaussian(NoiseLaw):
 class RoundedGaussian(NoiseLaw):
     """Gaussian noise, exactly, on exact sums: what is shown is a rounding of a real-valued Gaussian release.
 
-    Each record's clipped gradient is rounded towards zero to whole multiples of max_grad_norm / `resolution`, so that
+    Each record's clipped gradient is rounded towards zero to whole multiples of max_grad_norm / `divisions`, so that
     its norm never rises; these are summed in integers, and `mechanisms.Gaussian.release` adds the noise. The price is
     that of independent Gaussian noise, floating-point attacks included [Mir12, CSVW22]. It takes a backward pass for
     each record, alone, as in a batch the bits of one record's gradient may depend on the others.
 
     Args:
-        resolution: whole multiples that max_grad_norm holds, in [1, 2^30].
+        divisions: how many steps of the grid max_grad_norm is, in [1, 2^30].
 
     Raises:
-        InvalidParameter: if the resolution lies elsewhere.
+        InvalidParameter: if the divisions lie elsewhere.
 
     >>> RoundedGaussian()
-    RoundedGaussian(resolution=16777216)
+    RoundedGaussian(divisions=16777216)
     """
 
-    resolution: int = 2**24
+    divisions: int = 2**24
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resolution", _resolution(self))
+        object.__setattr__(self, "divisions", _divisions(self))
 
     def check(self, sampling: Scheme, steps: int) -> None:
         """Refuse CyclicPoisson, in which nothing is gained."""
@@ -87,7 +87,7 @@ class RoundedGaussian(NoiseLaw):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatticeGaussian(NoiseLaw):
-    """Discrete Gaussian noise on exact sums: whole multiples of max_grad_norm / `resolution`, as for RoundedGaussian.
+    """Discrete Gaussian noise on exact sums: whole multiples of max_grad_norm / `divisions`, as for RoundedGaussian.
 
     Its Rényi divergences are at most those of Gaussian noise of the same multiplier, in any number of dimensions
     [CKS20], and no more is known of it: it costs more than RoundedGaussian, and is sampled less. Use it where the
@@ -95,22 +95,22 @@ class LatticeGaussian(NoiseLaw):
 
     Args:
         dimension: number of trainable parameters, `dpsgd.count_parameters(model)`.
-        resolution: as for RoundedGaussian, and the sensitivity of the sums.
+        divisions: as for RoundedGaussian, and the sensitivity of the sums.
 
     Raises:
         InvalidParameter: if a value breaks its rule.
 
-    >>> LatticeGaussian(dimension=7210, resolution=1024)
-    LatticeGaussian(dimension=7210, resolution=1024)
+    >>> LatticeGaussian(dimension=7210, divisions=1024)
+    LatticeGaussian(dimension=7210, divisions=1024)
     """
 
     dimension: int
-    resolution: int = 2**24
+    divisions: int = 2**24
 
     def __post_init__(self) -> None:
         dimension = validate.count("LatticeGaussian", "dimension", self.dimension, least=1)
         object.__setattr__(self, "dimension", dimension)
-        object.__setattr__(self, "resolution", _resolution(self))
+        object.__setattr__(self, "divisions", _divisions(self))
 
     def check(self, sampling: Scheme, steps: int) -> None:
         """Refuse all but full batches and FixedSize."""
@@ -125,9 +125,7 @@ class LatticeGaussian(NoiseLaw):
 
     def mechanism(self, noise_multiplier: float) -> DiscreteGaussian:
         """Return one step."""
-        return DiscreteGaussian(
-            noise_multiplier=noise_multiplier, sensitivity=self.resolution, dimension=self.dimension
-        )
+        return DiscreteGaussian(noise_multiplier=noise_multiplier, sensitivity=self.divisions, dimension=self.dimension)
 
     def described(
         self, *, noise_multiplier: float, sampling: Scheme, executed: int, steps_per_epoch: int | None
@@ -145,11 +143,11 @@ def _independent(noise_multiplier: float, sampling: Scheme, executed: int, steps
     )
 
 
-def _resolution(law: RoundedGaussian | LatticeGaussian) -> int:
+def _divisions(law: RoundedGaussian | LatticeGaussian) -> int:
     owner = type(law).__name__
-    found = validate.count(owner, "resolution", law.resolution, least=1)
+    found = validate.count(owner, "divisions", law.divisions, least=1)
     if found > FINEST:
-        raise InvalidParameter(f"{owner}: resolution must be at most 2^30, got {found}: sums would leave 64 bits.")
+        raise InvalidParameter(f"{owner}: divisions must be at most 2^30, got {found}: sums would leave 64 bits.")
     return found
 
 

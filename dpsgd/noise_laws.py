@@ -1,11 +1,11 @@
 """The laws of noise of a training run: what is added to the clipped sums, how that is described, what it goes with.
 
-With S_t the clipped sum of step t, C = max_grad_norm, σ = noise_multiplier and z_t independent N(0, (σC)² I):
+With S_t the clipped sum of step t, B = max_grad_norm, σ = noise_multiplier and z_t independent N(0, (σB)² I):
 
     | law | shown in step t | described as | sampling |
     |---|---|---|---|
     | IndependentGaussian | S_t + z_t | Gaussian | all but CyclicPoisson |
-    | RoundedGaussian | S_t in whole multiples of C/resolution, plus z_t, rounded | Gaussian | all but CyclicPoisson |
+    | RoundedGaussian | S_t in whole multiples of B/divisions, plus z_t, rounded | Gaussian | all but CyclicPoisson |
     | LatticeGaussian | S_t as before, plus discrete noise | DiscreteGaussian | full batch, FixedSize |
     | MatrixGaussian | S_t + (C^{-1} z)_t, C a banded Toeplitz matrix | MatrixMechanism | Cyclic, CyclicPoisson |
     | TreeGaussian | S_t + what step t changes in the noise of a tree's prefix sums | Tree | Cyclic |

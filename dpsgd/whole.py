@@ -1,19 +1,20 @@
 """Clipped sums in whole numbers, and noise that is exact: what RoundedGaussian and LatticeGaussian run.
 
-**Sums.** With C = max_grad_norm and R = resolution, a record whose clipped gradient is g contributes
+**Sums.** With C = max_grad_norm and D = divisions, a record whose clipped gradient is g contributes
 
-    k = trunc(g · R/C · min(1, R (1 − 2^-24) / ‖g · R/C‖)),        ‖k‖ <= R,
+    k = trunc(g · D/C · min(1, D (1 − 2^-24) / ‖g · D/C‖)),        ‖k‖ <= D,
 
 coordinate by coordinate towards zero, so that norms only fall: no √d is added to the sensitivity, as it would be if the
 sum were rounded, and it may be in effect. The norm is taken in float64, where d squares err by at most d · 2^-53 of
-their sum: ‖k‖ <= R holds of the whole numbers k, up to d = 2^28, whatever arithmetic has made of g; the factor is 1 for
-every g that `dpsgd.clip` has clipped. What is not finite counts as 0. Whole numbers are added up exactly.
+their sum: ‖k‖ <= D holds of the whole numbers k, up to d = 2^28, whatever arithmetic has made of g; the factor is 1 for
+every g that `dpsgd.clip` has clipped. A coordinate that is NaN counts as 0, and all do where one is infinite, as the
+norm is then. Whole numbers are added up exactly.
 
 **A pass for each record.** In a batch the kernels that are chosen depend on its size, and with them the last bits of
 each gradient: one record more might move the contributions of all others. Alone, each is a function of the record and
-the weights. Truncation moves a sum of n records by at most n C/R in a coordinate, towards zero.
+the weights. Truncation moves a sum of n records by at most n C/D in a coordinate, towards zero.
 
-**Noise.** `release` of the mechanism that describes a step takes whole numbers of sensitivity R. It draws from a part
+**Noise.** `release` of the mechanism that describes a step takes whole numbers of sensitivity D. It draws from a part
 of the source's streams that begins at a place of the step's own, so that any step's noise can be had alone.
 """
 
@@ -39,16 +40,16 @@ STEP = 2**40
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WholeSum:
-    """The sum of clipped gradients in whole multiples of max_grad_norm / resolution, int64, shape (d,).
+    """The sum of clipped gradients in whole multiples of max_grad_norm / divisions, int64, shape (d,).
 
-    >>> halves = WholeSum(clipped_sum=lambda features, _: features.sum(0), max_grad_norm=1.0, resolution=10)
+    >>> halves = WholeSum(clipped_sum=lambda features, _: features.sum(0), max_grad_norm=1.0, divisions=10)
     >>> halves(torch.tensor([[0.55, 0.0], [-0.55, 3.0]]), torch.zeros(2))
     tensor([4, 9])
     """
 
     clipped_sum: GradientSum
     max_grad_norm: float
-    resolution: int
+    divisions: int
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return the sum over a batch."""
@@ -58,21 +59,19 @@ class WholeSum:
         return total
 
     def _whole(self, gradient: Tensor) -> Tensor:
-        scaled = (gradient.double() * (self.resolution / self.max_grad_norm)).nan_to_num(
-            nan=0.0, posinf=0.0, neginf=0.0
-        )
-        factor = (self.resolution * (1.0 - SLACK) / scaled.norm()).clamp(max=1.0)
+        scaled = (gradient.double() * (self.divisions / self.max_grad_norm)).nan_to_num_(nan=0.0)
+        factor = (self.divisions * (1.0 - SLACK) / scaled.norm()).clamp(max=1.0)
         return scaled.mul_(factor).trunc_().long()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Released:
-    """The noisy sum of every step: `mechanism`'s release of a whole sum, times max_grad_norm / resolution.
+    """The noisy sum of every step: `mechanism`'s release of a whole sum, times max_grad_norm / divisions.
 
     Args:
         mechanism: of one step, for whole numbers.
         max_grad_norm: that of the run.
-        resolution: sensitivity of whole sums.
+        divisions: sensitivity of whole sums.
         source: where the noise comes from, its streams "noise …".
         run: where the run begins, see `dpsgd.runs`.
         like: any tensor of the dtype and device of noisy sums.
@@ -80,7 +79,7 @@ class Released:
 
     mechanism: Gaussian | DiscreteGaussian
     max_grad_norm: float
-    resolution: int
+    divisions: int
     source: Source
     run: int
     like: Tensor
@@ -98,9 +97,9 @@ class Released:
         """
         check_scale(type(self).__name__, scale, self.mechanism.noise_multiplier * self.max_grad_norm)
         place = Place(self.source, "noise", self.run + step * STEP)
-        shown = self.mechanism.release(total.cpu().numpy(), sensitivity=self.resolution, randomness=place)
+        shown = self.mechanism.release(total.cpu().numpy(), sensitivity=self.divisions, randomness=place)
         noisy = torch.from_numpy(np.asarray(shown, dtype=np.float64))
-        return (noisy * (self.max_grad_norm / self.resolution)).to(self.like)
+        return (noisy * (self.max_grad_norm / self.divisions)).to(self.like)
 
 
 class Place(Source):
@@ -127,8 +126,8 @@ class Place(Source):
 def summed(config: DPSGD, clipped_sum: GradientSum) -> GradientSum:
     """Return the sum that the noise of `config` is added to: in whole numbers where that asks for them."""
     if isinstance(config.noise, (RoundedGaussian, LatticeGaussian)):
-        resolution = config.noise.resolution
-        return WholeSum(clipped_sum=clipped_sum, max_grad_norm=config.max_grad_norm, resolution=resolution)
+        divisions = config.noise.divisions
+        return WholeSum(clipped_sum=clipped_sum, max_grad_norm=config.max_grad_norm, divisions=divisions)
     return clipped_sum
 
 
@@ -139,7 +138,7 @@ def released(
     return Released(
         mechanism=law.mechanism(config.noise_multiplier),
         max_grad_norm=config.max_grad_norm,
-        resolution=law.resolution,
+        divisions=law.divisions,
         source=source,
         run=run,
         like=like,

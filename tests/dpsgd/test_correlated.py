@@ -9,6 +9,7 @@ from dpsgd import Dataset, steps
 from dpsgd.correlated import correlated
 from dpsgd.cyclic import Cyclic, CyclicPoisson
 from dpsgd.noise_laws import IndependentGaussian, MatrixGaussian, TreeGaussian
+from dpsgd.noising import noising
 from dpsgd.training import train
 from mechanisms import InvalidParameter, KeyedSource
 from mechanisms.matrix import square_root
@@ -100,12 +101,14 @@ def test_another_key_or_run_gives_other_noise(name):
     assert not np.isclose(first, other).any() and not np.isclose(first, later).any()
 
 
-def test_a_run_shares_no_noise_with_a_stream_of_the_same_source():
-    source, law = KeyedSource("shared"), MatrixGaussian(coefficients=(1.0,))
+def test_a_run_shares_no_noise_with_a_stream_or_another_law_of_the_same_source():
+    source, law, none = KeyedSource("shared"), MatrixGaussian(coefficients=(1.0,)), torch.zeros(7, dtype=torch.float64)
     config = _config(law)
-    shown = config.process().stream((7,), sensitivity=2.0, randomness=source).add(np.zeros(7))
-    row = correlated(config, law, source=source, run=0, size=7)(torch.zeros(7, dtype=torch.float64), step=0, scale=3.0)
-    assert not np.isclose(shown, row.numpy()).any()
+    stream = config.process().stream((7,), sensitivity=2.0, randomness=source).add(np.zeros(7))
+    laws = (law, IndependentGaussian(), TreeGaussian())
+    plain = [noising(_config(one), source=source, run=0, like=none)(none.clone(), step=0, scale=3.0) for one in laws]
+    assert not np.isclose(stream, plain[0].numpy()).any() and not torch.isclose(plain[0], plain[1]).any()
+    assert torch.equal(plain[0], plain[2])  # the first leaf: two laws of one run never meet
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

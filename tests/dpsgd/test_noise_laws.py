@@ -3,6 +3,7 @@ import json
 import math
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -42,9 +43,9 @@ REDRAWN = [
 ]
 EVERY_LAW = {
     "IndependentGaussian": config_of(Cyclic(), steps_per_epoch=3),
-    "RoundedGaussian": config_of(Poisson(probability=0.3), noise=RoundedGaussian(resolution=1000)),
+    "RoundedGaussian": config_of(Poisson(probability=0.3), noise=RoundedGaussian(divisions=1000)),
     "RoundedGaussian, Cyclic": config_of(Cyclic(), steps_per_epoch=3, noise=RoundedGaussian()),
-    "LatticeGaussian": config_of(FULL, noise=LatticeGaussian(dimension=7, resolution=50)),
+    "LatticeGaussian": config_of(FULL, noise=LatticeGaussian(dimension=7, divisions=50)),
     "LatticeGaussian, FixedSize": config_of(FIXED, noise=LatticeGaussian(dimension=7)),
     "MatrixGaussian": config_of(Cyclic(), steps_per_epoch=3, noise=BANDS),
     "MatrixGaussian, CyclicPoisson": config_of(GROUPS, noise=BANDS),
@@ -100,13 +101,13 @@ def test_what_is_no_law_is_refused_by_name(config, noise):
         (lambda: MatrixGaussian(coefficients=(0.0, 1.0)), "coefficients must start with one of size at least"),
         (lambda: MatrixGaussian(coefficients=(1.0, math.nan)), "coefficients must be a number, got nan"),
         (lambda: MatrixGaussian(coefficients=1.0), "MatrixGaussian: coefficients must be a sequence, got 1.0"),
-        (lambda: RoundedGaussian(resolution=0), "RoundedGaussian: resolution must be at least 1, got 0"),
+        (lambda: RoundedGaussian(divisions=0), "RoundedGaussian: divisions must be at least 1, got 0"),
         (
-            lambda: RoundedGaussian(resolution=2**31),
-            r"RoundedGaussian: resolution must be at most 2\^30, got 2147483648",
+            lambda: RoundedGaussian(divisions=2**31),
+            r"RoundedGaussian: divisions must be at most 2\^30, got 2147483648",
         ),
         (lambda: LatticeGaussian(dimension=0), "LatticeGaussian: dimension must be at least 1, got 0"),
-        (lambda: LatticeGaussian(dimension=2, resolution=0.5), "resolution must be a whole number, got 0.5"),
+        (lambda: LatticeGaussian(dimension=2, divisions=0.5), "divisions must be a whole number, got 0.5"),
     ],
 )
 def test_a_law_of_bad_values_is_refused(make, text):
@@ -173,6 +174,18 @@ def test_fixed_batches_are_described_by_their_pattern_step_by_step(executed, pat
     assert matrix == MatrixMechanism(coefficients=BANDS.coefficients[:executed], **fields)
     assert tree == Tree(**fields)
     assert plain == MatrixMechanism(coefficients=(1.0,), **fields)
+
+
+@pytest.mark.parametrize(
+    "noise", [IndependentGaussian(), BANDS, MatrixGaussian(coefficients=(1.0, -2.0)), TreeGaussian()]
+)
+def test_a_longer_run_never_costs_less(noise):
+    from accountant import compute_epsilon
+
+    config = config_of(Cyclic(), steps=17, steps_per_epoch=4, noise=noise)
+    costs = [compute_epsilon(config.process_after(n), delta=1e-5, adjacency="zero_out") for n in range(18)]
+    assert costs[0] == 0.0 < costs[1] and all(b >= a * (1 - 1e-9) for a, b in pairwise(costs))
+    assert costs[17] > costs[1]
 
 
 @pytest.mark.parametrize("config", EVERY_LAW.values(), ids=EVERY_LAW)

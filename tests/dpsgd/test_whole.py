@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
@@ -36,28 +36,29 @@ def _data(records):
     return Dataset(features=features, targets=torch.randint(3, (records,), generator=generator))
 
 
-def _sum_of(make, *, bound=0.7, resolution=2**24):
+def _sum_of(make, *, bound=0.7, divisions=2**24):
     clipped = gradient_sum(_fresh(make), example_dimensions=1, loss=CROSS_ENTROPY, max_grad_norm=bound)
-    return clipped, WholeSum(clipped_sum=clipped, max_grad_norm=bound, resolution=resolution)
+    return clipped, WholeSum(clipped_sum=clipped, max_grad_norm=bound, divisions=divisions)
 
 
-def _norm_is_at_most(whole, resolution):
-    return sum(int(k) ** 2 for k in whole) <= resolution**2  # in Python's integers
+def _norm_is_at_most(whole, divisions):
+    return sum(int(k) ** 2 for k in whole) <= divisions**2  # in Python's integers
 
 
 @settings(deadline=None)
+@example(rows=[[3.0, 0.0, 0.0]], bound=1.0, divisions=2**30)  # as close to the bound as whole numbers come
 @given(
     rows=st.lists(st.lists(floats, min_size=3, max_size=3), max_size=4),
     bound=st.floats(1e-30, 1e30),
-    resolution=st.integers(1, 2**30),
+    divisions=st.integers(1, 2**30),
 )
-def test_whatever_arithmetic_gives_no_record_moves_the_sum_by_more_than_the_resolution(rows, bound, resolution):
+def test_whatever_arithmetic_gives_no_record_moves_the_sum_by_more_than_the_divisions(rows, bound, divisions):
     """Of a sum of gradients that were never clipped, or are not finite."""
-    whole = WholeSum(clipped_sum=lambda features, _: features.sum(0), max_grad_norm=bound, resolution=resolution)
+    whole = WholeSum(clipped_sum=lambda features, _: features.sum(0), max_grad_norm=bound, divisions=divisions)
     features = torch.tensor(rows, dtype=torch.float32).view(-1, 3)
     targets = torch.zeros(len(features))
     alone = [whole(features[i : i + 1], targets[i : i + 1]) for i in range(len(features))]
-    assert all(_norm_is_at_most(one, resolution) for one in alone)
+    assert all(_norm_is_at_most(one, divisions) for one in alone)
     total = whole(features, targets)
     assert total.dtype == torch.int64 and torch.equal(total, sum(alone, torch.zeros(3, dtype=torch.int64)))
 
@@ -76,17 +77,17 @@ def test_one_record_more_adds_its_own_whole_numbers_and_moves_no_others(make):
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("resolution", [2**10, 10**6, 2**24])
-def test_rounding_moves_a_sum_by_one_whole_number_a_record_at_most(make, resolution):
-    clipped, whole = _sum_of(make, resolution=resolution)
+@pytest.mark.parametrize("divisions", [2**10, 10**6, 2**24])
+def test_rounding_moves_a_sum_by_one_whole_number_a_record_at_most(make, divisions):
+    clipped, whole = _sum_of(make, divisions=divisions)
     data = _data(9)
-    exact = clipped(data.features, data.targets).double() / 0.7 * resolution
+    exact = clipped(data.features, data.targets).double() / 0.7 * divisions
     error = (whole(data.features, data.targets) - exact).abs().max()
-    assert error <= 9 + 9 * resolution * 2.0**-21  # float32 sums err by the last term
+    assert error <= 9 + 9 * divisions * 2.0**-21  # float32 sums err by the last term
 
 
 def test_rounding_goes_towards_zero():
-    whole = WholeSum(clipped_sum=lambda features, _: features.sum(0), max_grad_norm=1.0, resolution=10)
+    whole = WholeSum(clipped_sum=lambda features, _: features.sum(0), max_grad_norm=1.0, divisions=10)
     assert whole(torch.tensor([[0.19, -0.19, 0.95]]), torch.zeros(1)).tolist() == [1, -1, 9]
 
 
@@ -105,7 +106,7 @@ def test_rounded_noise_is_gaussian_of_the_deviation_asked_for():
 
 
 def test_lattice_noise_follows_the_discrete_gaussian_law():
-    k = _noise_of(LatticeGaussian(dimension=2000, resolution=2), size=2000, copies=5).ravel()  # multiples of 1, σ = 3
+    k = _noise_of(LatticeGaussian(dimension=2000, divisions=2), size=2000, copies=5).ravel()  # multiples of 1, σ = 3
     assert np.array_equal(k, k.round())
     values = np.arange(-9, 10)
     masses = np.exp(-(values**2) / 18.0)
@@ -154,7 +155,7 @@ def _exact(sampling, law, **changes):
     return config_of(sampling, noise=law, learning_rate=TINY_RATE, max_grad_norm=0.7, steps=4, **changes)
 
 
-LATTICE = LatticeGaussian(dimension=count_parameters(_fresh()), resolution=2**12)
+LATTICE = LatticeGaussian(dimension=count_parameters(_fresh()), divisions=2**12)
 EXACT = {
     "rounded": _exact(Poisson(probability=0.5), RoundedGaussian()),
     "lattice": _exact(FULL, LATTICE),
@@ -166,10 +167,10 @@ EXACT = {
 def test_without_noise_it_is_plain_training_up_to_the_rounding(name):
     quiet = dataclasses.replace(EXACT[name], noise_multiplier=0.0)
     plain = dataclasses.replace(quiet, noise=IndependentGaussian())
-    assert quiet.noise.resolution >= 2**12
+    assert quiet.noise.divisions >= 2**12
     found, expected = _run(_data(9), quiet), _run(_data(9), plain)
     assert found.dtype == torch.float32
-    assert (found - expected).abs().max() <= 9 * 0.7 / quiet.noise.resolution + 1e-5
+    assert (found - expected).abs().max() <= 9 * 0.7 / quiet.noise.divisions + 1e-5
 
 
 @pytest.mark.parametrize("name", EXACT)
