@@ -45,7 +45,8 @@ class DPSGD:
 
     Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
     Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
-    number is public then, and neighbours have the same: "replace_one" or "zero_out".
+    number is public then, and neighbours have the same: "replace_one" or "zero_out". So they do with Cyclic, where any
+    number will do.
 
     Raises:
         InvalidParameter: if a value breaks its rule; the message names it.
