@@ -41,8 +41,8 @@ class CyclicPoisson:
 
     Every record's group is drawn once for the run, uniformly and independently of all others. No two steps of a record
     lie less than `groups` apart, whatever is drawn: so banded noise of as many bands is amplified as if it were not
-    correlated. The price is that of a record of the first group, which is exposed the most; lower ends are that
-    record's too, while no one is told a record's group.
+    correlated. The price is that of a record of the first group, which is exposed the most. Lower ends are that
+    record's too, for whoever has been told the groups: while they stay hidden, the run shows less.
 
     Args:
         probability: of each record being in the batch of a step, over all groups, in [0, 1/groups].
