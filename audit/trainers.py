@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
 from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
+from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
 from dpsgd.parameters import assign, trainable
 from mechanisms import InvalidParameter, Poisson
@@ -28,7 +29,7 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
         loss: one loss for each example.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones.
+        InvalidParameter: if samples are not Poisson ones, or noise is not independent floats.
     """
     sample_rate(config)
     initial = copy.deepcopy(model.state_dict())
@@ -59,7 +60,7 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
         loss: one loss for each example.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones.
+        InvalidParameter: if samples are not Poisson ones, or noise is not independent floats.
     """
     rate = sample_rate(config)
     twin = copy.deepcopy(model)
@@ -82,13 +83,18 @@ def sample_rate(config: DPSGD) -> float:
     """Return the probability with which a record takes part in a step.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones.
+        InvalidParameter: if samples are not Poisson ones, or noise is not independent floats.
 
     >>> config = DPSGD(noise_multiplier=1.0, max_grad_norm=1.0, sampling=Poisson(probability=0.01),
     ...                expected_batch_size=600, steps=100, learning_rate=0.5)
     >>> sample_rate(config)
     0.01
     """
+    if not isinstance(config.noise, IndependentGaussian):
+        raise InvalidParameter(
+            f"audit: noise must be IndependentGaussian(), got {config.noise!r}: scores assume that every step's noise "
+            "is drawn anew, on float sums; nothing else is audited yet."
+        )
     if isinstance(config.sampling, Poisson):
         return config.sampling.probability
     raise InvalidParameter(

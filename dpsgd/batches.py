@@ -6,9 +6,10 @@
 - Uniform subsets and orders are those of independent random keys. Where two of the keys that decide are equal, all are
   drawn again: the records are exchangeable in that event, so that given its opposite the law is uniform, exactly.
 
-**Neighbours.** Record i's coin, key and bin are the same however many records follow it. One record more changes no
-other's part under Poisson sampling and balls in bins, and in a cut sample takes the place of one other at most, but for
-keys drawn again, about once in 2^64 pairs of records. In fixed-size batches and shuffles the number is part of the law.
+**Neighbours.** Record i's coin, key, bin and group are the same however many records follow it. One record more changes
+no other's part under Poisson sampling, also within groups, and balls in bins, and in a cut sample takes the place of
+one other at most, but for keys drawn again, about once in 2^64 pairs of records. In fixed-size batches and shuffles the
+number is part of the law.
 
 How long redrawing takes depends on the keys alone.
 """
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsgd.config import DPSGD
+from dpsgd.cyclic import Cyclic, CyclicPoisson
 from mechanisms import (
     BallsInBins,
     FixedSize,
@@ -45,7 +47,7 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
     """Return the function from the number of a step to the rows that take part in it: increasing, one for each time.
 
     Args:
-        source: where the draws come from, its streams "sampling", "sampling ties", "sampling keys", "sampling places".
+        source: where the draws come from, its streams "sampling" and "sampling ties", "… keys", "… places", "… groups".
         config: its scheme.
         run: where the run begins, see `dpsgd.runs`.
         records: their number.
@@ -75,6 +77,10 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
             return _order(source, at(epoch), records)
         return _uniform(source, "sampling places", at(epoch), records, below=per_epoch)
 
+    @lru_cache(maxsize=1)
+    def groups(number: int) -> Rows:
+        return _uniform(source, "sampling groups", run, records, below=number)
+
     def rows(step: int) -> Rows:
         epoch, place = divmod(step, per_epoch)
         match sampling:
@@ -92,6 +98,11 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
                 return np.sort(spread(epoch)[place * size : (place + 1) * size])
             case BallsInBins():
                 return np.flatnonzero(spread(epoch) == place)
+            case Cyclic():
+                return np.arange(place, records, per_epoch)
+            case CyclicPoisson(groups=number):
+                mask = poisson_mask(source, sampling.within, run=run, step=step, records=records)
+                return np.flatnonzero(mask & (groups(number) == step % number))
 
     return rows
 

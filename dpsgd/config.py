@@ -6,9 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from dpsgd import schemes
+from dpsgd import noise_laws, schemes
+from dpsgd.independent_laws import IndependentGaussian, RoundedGaussian
+from dpsgd.noise_laws import INDEPENDENT, Noise
 from dpsgd.schemes import Scheme
-from mechanisms import Gaussian, InvalidParameter, Poisson, Process, __version__
+from mechanisms import InvalidParameter, Poisson, Process, __version__
 from mechanisms.core import validate
 
 SCHEMA = "dp-calipers/config/1"
@@ -37,11 +39,14 @@ class DPSGD:
             the size of batches it must be that; batches of Shuffled hold just as many, a whole number.
         steps: number of steps, >= 1; with an epoch, a multiple of its steps.
         learning_rate: > 0, in units of weight per unit of averaged gradient.
-        steps_per_epoch: of Shuffled and BallsInBins, >= 1 and public; None for all others.
+        steps_per_epoch: of Shuffled, BallsInBins and Cyclic, >= 1 and public; None for all others.
+        noise: the law of the noise, which the formula shows for IndependentGaussian; the others are RoundedGaussian,
+            LatticeGaussian, MatrixGaussian, TreeGaussian: see `dpsgd.noise_laws` for what each goes with.
 
     Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
     Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
-    number is public then, and neighbours have the same: "replace_one" or "zero_out".
+    number is public then, and neighbours have the same: "replace_one" or "zero_out". So they do with Cyclic, where any
+    number will do.
 
     Raises:
         InvalidParameter: if a value breaks its rule; the message names it.
@@ -62,6 +67,7 @@ class DPSGD:
     steps: int
     learning_rate: float
     steps_per_epoch: int | None = field(default=None, metadata={"added_later": True})  # old files lack it
+    noise: Noise = field(default=INDEPENDENT, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         checked = {
@@ -73,12 +79,15 @@ class DPSGD:
             ),
             "steps": validate.count("DPSGD", "steps", self.steps, least=1),
             "learning_rate": validate.positive("DPSGD", "learning_rate", self.learning_rate),
+            "noise": noise_laws.checked_noise(self.noise),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         per_epoch = schemes.checked_epoch(self.sampling, self.steps, self.steps_per_epoch)
         object.__setattr__(self, "steps_per_epoch", per_epoch)
         schemes.check_batch_size(self.sampling, self.expected_batch_size)
+        self.noise.check(self.sampling, self.steps)
+        self.process()  # what can't be described can't be run
 
     @classmethod
     def for_budget(
@@ -92,6 +101,7 @@ class DPSGD:
         steps: int,
         learning_rate: float,
         steps_per_epoch: int | None = None,
+        noise: Noise = INDEPENDENT,
         adjacency: str = "add_remove",
     ) -> DPSGD:
         """Return the configuration with the least noise whose certified ε is at most `epsilon` at `delta`.
@@ -108,6 +118,7 @@ class DPSGD:
             steps: as in the class.
             learning_rate: as in the class.
             steps_per_epoch: as in the class.
+            noise: as in the class.
             adjacency: which datasets are neighbours; "add_remove" unless another is named.
 
         Raises:
@@ -123,6 +134,7 @@ class DPSGD:
             steps=steps,
             learning_rate=learning_rate,
             steps_per_epoch=steps_per_epoch,
+            noise=noise,
         )
         return dataclasses.replace(
             without_noise, noise_multiplier=without_noise._least_noise(epsilon, delta, adjacency)
@@ -133,7 +145,7 @@ class DPSGD:
         from dpsgd.calibration import least_noise
 
         schemes.check_neighbours("for_budget", self.process(), adjacency)
-        if isinstance(self.sampling, Poisson):
+        if isinstance(self.sampling, Poisson) and isinstance(self.noise, (IndependentGaussian, RoundedGaussian)):
             return calibrate_noise_multiplier(
                 target_epsilon=epsilon,
                 delta=delta,
@@ -156,7 +168,8 @@ class DPSGD:
         """Return the description of the first `executed` steps, 0 <= executed <= steps.
 
         With Shuffled and BallsInBins an epoch that has begun counts as a whole one. Its first steps are a part of what
-        the whole shows, so that upper ends hold for them; lower ends are those of the whole.
+        the whole shows, so that upper ends hold for them; lower ends are those of the whole. So does the first round of
+        CyclicPoisson's groups.
 
         Raises:
             InvalidParameter: if the run has no such number of steps.
@@ -164,8 +177,12 @@ class DPSGD:
         executed = validate.count("DPSGD", "executed", executed)
         if executed > self.steps:
             raise InvalidParameter(f"DPSGD: executed must be at most steps = {self.steps}, got {executed}.")
-        step = Gaussian(noise_multiplier=self.noise_multiplier)
-        return schemes.described(step, self.sampling, executed, self.steps_per_epoch)
+        return self.noise.described(
+            noise_multiplier=self.noise_multiplier,
+            sampling=self.sampling,
+            executed=executed,
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
     def to_json(self) -> str:
         """Return the configuration as JSON text; floats come back bit for bit.
@@ -176,7 +193,7 @@ class DPSGD:
         True
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["sampling"] = schemes.to_fields(self.sampling)
+        fields |= {"sampling": schemes.to_fields(self.sampling), "noise": schemes.to_fields(self.noise)}
         return json.dumps({"schema": SCHEMA, "library": __version__, "config": fields}, allow_nan=False)
 
     @classmethod
@@ -194,4 +211,7 @@ class DPSGD:
         if schema != SCHEMA:
             raise InvalidParameter(f"DPSGD: schema must be {SCHEMA!r}, got {schema!r}.")
         fields = schemes.exactly(document.get("config"), cls, "config")
-        return cls(**{**fields, "sampling": schemes.from_fields(fields["sampling"])})
+        fields = {**fields, "sampling": schemes.from_fields(fields["sampling"])}
+        if "noise" in fields:
+            fields["noise"] = noise_laws.from_fields(fields["noise"])
+        return cls(**fields)

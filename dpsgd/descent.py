@@ -15,11 +15,12 @@ from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum
 from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
-from dpsgd.noise import Noise
+from dpsgd.noising import check_noise, noising
 from dpsgd.parameters import assign, check_flat, flatten, trainable
 from dpsgd.parts import LayerDraws, Weights
 from dpsgd.population import Population, of_records, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
+from dpsgd.whole import summed
 from mechanisms import Source
 
 
@@ -30,7 +31,8 @@ class Release:
     Args:
         step: number of the step, from 0.
         weights_before: the flat weights at which gradients were taken, shape (d,).
-        noisy_sum: Σ clipped gradients of the records drawn + N(0, σ² C² I), before any division, shape (d,).
+        noisy_sum: Σ clipped gradients of the records drawn + noise, before any division, shape (d,); the noise is
+            N(0, σ² C² I) unless `config.noise` names another law.
     """
 
     step: int
@@ -104,7 +106,8 @@ def begun(
     check_flat(parameters)
     dimensions = dataset.features.dim() - 1
     clipped_sum = gradient_sum(model, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
-    population = of_records(dataset, clipped_sum)
+    check_noise(config, dimension=len(flatten(parameters.values())), prescribed=prescribed)
+    population = of_records(dataset, summed(config, clipped_sum))
     if prescribed is not None:
         check_independent(config.sampling)
         like = flatten(parameters.values())
@@ -119,15 +122,16 @@ def _descend(
     weights = flatten(parameters)
     assign(weights, parameters)  # from here on the parameters are views of the weights
     rows = drawn_rows(course.source, config, run=course.run, records=population.units)
-    noise = Noise(source=course.source, run=course.run, steps=config.steps, like=weights)
+    noisy = noising(config, source=course.source, run=course.run, like=weights)
+    scale = config.noise_multiplier * config.max_grad_norm
     course.ranks.agree(weights)
     draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks)
     parts: Parts = {"weights": Weights(flat=weights), "layers": draws}
     course.begin(parts)
     for step in range(course.start, config.steps):
         with draws.of(step):
-            noisy_sum = population.clipped_sum(rows(step))
-        noise.add_to(noisy_sum, step=step, scale=config.noise_multiplier * config.max_grad_norm)
+            clipped_sum = population.clipped_sum(rows(step))
+        noisy_sum = noisy(clipped_sum, step=step, scale=scale)
         course.ranks.agree(noisy_sum)
         release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
         weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)

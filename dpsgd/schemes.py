@@ -2,6 +2,7 @@
 
 Poisson, cut Poisson and fixed-size samples are drawn anew in every step. Shuffled batches and balls in bins spread the
 records over the steps of an epoch, so that each takes part in at most one of these; epochs are drawn independently.
+For Cyclic and CyclicPoisson see `dpsgd.cyclic`; `dpsgd.noise_laws` describes them, which noise goes with what.
 
 Where the number of records is part of the law (fixed-size batches, cut samples that count them, shuffles), a run on
 any other number is refused, which shows it: neighbours then have the same number of records, replaced or zeroed out.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args
 
+from dpsgd.cyclic import Cyclic, CyclicPoisson
 from mechanisms import (
     BallsInBins,
     FixedSize,
@@ -29,7 +31,7 @@ from mechanisms.core.counting import drawing
 from mechanisms.core.process import Allocated
 from mechanisms.core.sampling import Allocation
 
-Scheme = Poisson | TruncatedPoisson | FixedSize | WithReplacement | Shuffled | BallsInBins
+Scheme = Poisson | TruncatedPoisson | FixedSize | WithReplacement | Shuffled | BallsInBins | Cyclic | CyclicPoisson
 SCHEMES = {kind.__name__: kind for kind in get_args(Scheme)}
 MOST_STEPS = 2**40
 """Of a run, and so of an epoch: see `dpsgd.runs`."""
@@ -56,11 +58,11 @@ def checked_epoch(sampling: Scheme, steps: int, steps_per_epoch: object) -> int 
     Raises:
         InvalidParameter: if it is missing or idle, beyond 2^40, or the run is not made of whole epochs.
     """
-    if not isinstance(sampling, Allocation):
+    if not isinstance(sampling, (Allocation, Cyclic)):
         if steps_per_epoch is not None:
             raise InvalidParameter(
                 f"DPSGD: steps_per_epoch must be None for {sampling!r}, which is drawn anew in every step, "
-                f"got {steps_per_epoch!r}.\nSchemes that span an epoch are Shuffled() and BallsInBins()."
+                f"got {steps_per_epoch!r}.\nSchemes that span an epoch are Shuffled(), BallsInBins() and Cyclic()."
             )
         return None
     if steps_per_epoch is None:
@@ -71,7 +73,7 @@ def checked_epoch(sampling: Scheme, steps: int, steps_per_epoch: object) -> int 
     found = validate.count("DPSGD", "steps_per_epoch", steps_per_epoch, least=1)
     if found > MOST_STEPS:
         raise InvalidParameter(f"DPSGD: steps_per_epoch must be at most 2^40, got {found}.")
-    if steps % found:
+    if steps % found and isinstance(sampling, Allocation):
         raise InvalidParameter(
             f"DPSGD: steps must be a multiple of steps_per_epoch, got {steps} and {found}: an epoch is described as "
             f"a whole.\nUse steps={max(1, steps // found) * found}."
@@ -106,6 +108,7 @@ def described(step: Process, sampling: Scheme, executed: int, steps_per_epoch: i
     if isinstance(sampling, (Shuffled, BallsInBins)):
         assert steps_per_epoch is not None
         return Repeat(Allocated(Repeat(step, steps_per_epoch), sampling), -(-executed // steps_per_epoch))
+    assert not isinstance(sampling, (Cyclic, CyclicPoisson)), "described by their noise, see dpsgd.noise_laws"
     return Repeat(Sampled(step, sampling), executed)
 
 
@@ -124,8 +127,8 @@ def check_neighbours(owner: str, process: Process, adjacency: str) -> None:
             )
 
 
-def to_fields(sampling: Scheme) -> dict[str, Any]:
-    """Return the scheme as a JSON object.
+def to_fields(sampling: Any) -> dict[str, Any]:
+    """Return the scheme, or another value of a configuration, as a JSON object.
 
     >>> to_fields(FixedSize(batch_size=2, records=5))
     {'type': 'FixedSize', 'batch_size': 2, 'records': 5}

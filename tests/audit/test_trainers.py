@@ -8,6 +8,8 @@ torch = pytest.importorskip("torch")
 from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # noqa: E402
 from audit.trainers import expected_clipped_sum  # noqa: E402
 from dpsgd import DPSGD, Dataset, count_parameters, mlp  # noqa: E402
+from dpsgd.cyclic import Cyclic, CyclicPoisson  # noqa: E402
+from dpsgd.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
@@ -66,6 +68,23 @@ def test_only_poisson_samples_are_audited(small, sampling):
     for adapter in (dpsgd_trainer, expected_clipped_sum):
         with pytest.raises(InvalidParameter, match=r"audit: sampling must be Poisson\(probability=\.\.\.\), got"):
             adapter(model, data, other, loss=LOSS)
+
+
+@pytest.mark.parametrize(
+    ("noise", "changes"),
+    [
+        (RoundedGaussian(), {}),
+        (MatrixGaussian(coefficients=(1.0, 0.5)), {"sampling": CyclicPoisson(probability=0.1, groups=2)}),
+        (TreeGaussian(), {"sampling": Cyclic(), "steps_per_epoch": 2}),
+    ],
+)
+def test_only_independent_noise_is_audited(small, noise, changes):
+    model, data, config = small
+    other = dataclasses.replace(config, noise=noise, **changes)
+    for adapter in (dpsgd_trainer, expected_clipped_sum):
+        with pytest.raises(InvalidParameter, match=r"audit: noise must be IndependentGaussian\(\), got") as refusal:
+            adapter(model, data, other, loss=LOSS)
+        assert repr(noise) in str(refusal.value)
 
 
 def test_asking_for_the_expectation_leaves_the_model_alone(small):
