@@ -36,7 +36,7 @@ from mechanisms import Source
 
 Array = NDArray[Any]
 
-BLOCK = 2**14
+BLOCK = 2**15
 """Coordinates made at once, the first half by cosines, the other by sines, which are whole runs of memory. It is a part
 of the definition of the noise, and small enough that a block's buffers stay in the cache."""
 ALIGNED = 4
@@ -67,10 +67,9 @@ class BoxMuller:
         self._bits = WIDTHS[dtype]
         self._per_word = self._bits // 32
         self.width = -(-dimension // ALIGNED) * ALIGNED
-        size = min(BLOCK, self.width)
-        self._reader = source.reader(f"noise {dtype}", most=size * self._per_word)
-        self._radius, self._angle = np.empty(size // 2, dtype=dtype), np.empty(size // 2, dtype=dtype)
-        self._values = np.empty(size, dtype=dtype)
+        self._reader = source.reader(f"noise {dtype}", most=min(BLOCK, self.width) * self._per_word)
+        self._radius, self._angle = (np.empty(min(BLOCK, self.width) // 2, dtype=dtype) for _ in range(2))
+        self._values = np.empty(min(BLOCK, self.width), dtype=dtype)
         number = self._radius.dtype.type
         self._unit, self._minus_two = number(2.0**-self._bits), number(-2.0)
         self._turn = number(2.0 * math.pi * 2.0**-self._bits)

@@ -21,6 +21,7 @@ from mechanisms.core.errors import InvalidParameter
 
 Words = NDArray[np.uint32]
 WORDS_PER_BLOCK = 4
+FEW_BLOCKS = 16  # up to here it is quicker to encrypt their numbers than to make a cipher that counts
 NORMALS_AT_ONCE = 8192  # larger buffers cost a page fault a page
 ONE_PROCESS = (
     "a source must stay in the process that made it: copies would draw the same numbers. "
@@ -39,6 +40,7 @@ class Source(ABC):
         self._key = key
         self._taken: dict[str, int] = {}
         self._stream_keys: dict[str, bytes] = {}
+        self._block_ciphers: dict[str, Any] = {}
         self._process = os.getpid()
         self._lock = threading.Lock()
 
@@ -60,7 +62,14 @@ class Source(ABC):
         self.check_process()
         counter = validate.count("Source", "counter", counter)
         n = validate.count("Source", "n", n)
-        keystream = _cipher(self._stream_key(stream), counter).update(bytes(4 * n))
+        block, skip = divmod(counter, WORDS_PER_BLOCK)
+        blocks = -(-(skip + n) // WORDS_PER_BLOCK)
+        if blocks <= FEW_BLOCKS:
+            numbers = b"".join(number.to_bytes(16, "big") for number in range(block, block + blocks))
+            with self._lock:  # a cipher serves one thread at a time
+                keystream = self._block_cipher(stream).update(numbers)[4 * skip : 4 * (skip + n)]
+        else:
+            keystream = _counter_cipher(self._stream_key(stream), counter).update(bytes(4 * n))
         return np.frombuffer(keystream, dtype="<u4").astype(np.uint32, copy=False)
 
     def reader(self, stream: str, *, most: int) -> Reader:
@@ -81,6 +90,14 @@ class Source(ABC):
             key = hashlib.blake2b(stream.encode(), key=self._key, digest_size=16, person=b"dp-calipers").digest()
             self._stream_keys[stream] = key
         return self._stream_keys[stream]
+
+    def _block_cipher(self, stream: str) -> Any:
+        if stream not in self._block_ciphers:
+            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # costs .05 s to import
+
+            cipher = Cipher(algorithms.AES(self._stream_key(stream)), modes.ECB()).encryptor()  # of counters alone
+            self._block_ciphers[stream] = cipher
+        return self._block_ciphers[stream]
 
     def reserve(self, stream: str, n: int) -> int:
         """Return the counter of the next `n` words of `stream`; no thread is ever handed out the same ones again.
@@ -123,7 +140,7 @@ class Reader:
         """
         self._source.check_process()
         if counter != self._next:
-            self._cipher = _cipher(self._key, counter)
+            self._cipher = _counter_cipher(self._key, counter)
             self._next = counter
 
     def read(self, n: int) -> Words:
@@ -184,9 +201,9 @@ class KeyedSource(Source):
         return "KeyedSource(<key>)"
 
 
-def _cipher(key: bytes, counter: int) -> Any:
+def _counter_cipher(key: bytes, counter: int) -> Any:
     """Return what encrypts zeros to the words number `counter` on."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes  # costs .05 s to import
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     block, skip = divmod(counter, WORDS_PER_BLOCK)
     cipher = Cipher(algorithms.AES(key), modes.CTR(block.to_bytes(16, "big"))).encryptor()
