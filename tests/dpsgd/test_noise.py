@@ -1,5 +1,6 @@
 """Noise of steps: its law by χ² and Kolmogorov–Smirnov at fixed keys, and that every part of it can be had alone."""
 
+import itertools
 import math
 
 import numpy as np
@@ -132,15 +133,43 @@ def test_any_range_of_coordinates_has_the_noise_of_the_whole(dimension, dtype):
         assert torch.equal(_of(_noise(dimension=dimension, dtype=dtype), 2, part=part), whole[part])
 
 
-def test_no_word_makes_two_coordinates_noise():
-    """Steps, runs and dtypes: were a word used twice, the values of its pairs would be equal, up to rounding."""
-    source, seen = KeyedSource("tests of noise"), []
+class Watched(KeyedSource):
+    """A source that keeps which words of which stream are read."""
+
+    def __init__(self, key):
+        super().__init__(key)
+        self.read = []
+
+    def reader(self, stream, *, most):
+        reader, at = super().reader(stream, most=most), 0
+        seek, read = reader.seek, reader.read
+
+        def watched_seek(counter):
+            nonlocal at
+            at = counter
+            seek(counter)
+
+        def watched_read(n):
+            nonlocal at
+            self.read.append((stream, at, at := at + n))
+            return read(n)
+
+        reader.seek, reader.read = watched_seek, watched_read
+        return reader
+
+
+@pytest.mark.parametrize("dimension", [1, 6, BLOCK + 7])
+def test_no_word_makes_the_noise_of_two_steps_or_runs_or_dtypes(dimension):
+    source = Watched("tests of noise")
     for dtype in DTYPES:
         for run in (0, RUN, 2 * RUN):
-            noise = _noise(source=source, run=run, dimension=6, dtype=dtype)
-            seen += [_of(noise, step).double() for step in (0, 1, 2, STEPS - 1)]
-    values = torch.cat(seen).abs().sort().values
-    assert (values.diff() > 1e-6).all()
+            noise = _noise(source=source, run=run, dimension=dimension, dtype=dtype)
+            for step in (0, 1, 2, STEPS - 1):
+                _of(noise, step)
+    ranges = sorted(source.read)
+    assert len(ranges) == 24 * math.ceil(dimension / BLOCK)
+    for (stream, _, stop), (other, start, _) in itertools.pairwise(ranges):
+        assert stream != other or stop <= start
 
 
 def test_noise_is_added_to_what_is_there():
@@ -156,6 +185,11 @@ def test_noise_is_added_to_a_view_and_to_nothing_beside_it():
     wide = torch.zeros(DIMENSION, 2)
     noise.add_to(wide[:, 1], step=0, scale=SCALE)
     assert torch.equal(wide[:, 1], _of(noise, 0)) and not wide[:, 0].any()
+
+
+def test_noise_for_another_device_is_made_here_and_sent_there():
+    noise = Noise(source=KeyedSource(0), run=0, steps=1, like=torch.zeros(DIMENSION, device="meta"))
+    noise.add_to(torch.zeros(DIMENSION, device="meta"), step=0, scale=SCALE)
 
 
 def test_scale_zero_adds_nothing():
