@@ -11,13 +11,14 @@ is assumed that they are off by at most 4 ulp: by 8 u relative, and by 4 u where
     1.01 (1/w + 1.01 u)/r + 5.1 u r. Here r lies between 2^((k − b + 1)/2) and √(2 k log 2); the first term is largest
     where r is: 3.3e-6 (3.6e-11 for float64), or where r is smallest: 1.2e-5 (5.3e-12).
 2.  Rare words, all others. U is known to b + 64 digits and the radius made in float64, then rounded: off by at most
-    1.01 · 2^−(k + 1)/r + 1.1 u r, r <= 10.6 (11.6), unless these digits spell a number below 2^k, which has probability
+    1.01 · 2^−(k + 1)/r + 4 u r, r <= 10.6 (11.6), unless these digits spell a number below 2^k, which has probability
     2^−(b + 64 − k). Near U = 1 the digits that are left open move it by at most √(2 · 2^−(b + 64)).
 3.  Angle: s, 2π 2^−b and their product are rounded, so that it is off by at most 3.01 u π + 2π 2^−b, and its cosine
     and sine, with the 4 u of these functions, by at most 13.6 u.
-4.  The scale, its product with the radius and that with the cosine are rounded: 3.01 u r.
+4.  The scale, its product with the radius and that with the cosine are rounded: 3.01 u r, and 2 u more where products
+    are below the normal floats, rounded or flushed to 0, as the scale is at least 1/u times the least of these.
 
-In sum, for float32: 9.5e-6 where r is largest in 1, 1.2e-5 where it is smallest, and 1.2e-5 at r = 10.6 in 2: below
+In sum, for float32: 9.6e-6 where r is largest in 1, 1.2e-5 where it is smallest, and 1.4e-5 at r = 10.6 in 2: below
 2^−16 everywhere. For float64: below 2^−34. These are the figures of `dpsgd.resolution`; tests hold the computation and
 numpy's functions against exact values.
 
@@ -80,7 +81,7 @@ class BoxMuller:
         Args:
             total: of the dtype, with start + n <= dimension.
             position: where the coordinates begin in the stream, a multiple of 4; two that are `width` apart share none.
-            scale: a normal number of the dtype, far from its largest.
+            scale: in the range that `dpsgd.noise` asks for.
             start: the first coordinate that `total` holds.
         """
         stop, first = start + len(total), start - start % BLOCK

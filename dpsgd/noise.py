@@ -13,7 +13,7 @@ from dpsgd.resolution import RESOLUTIONS, NoiseResolution
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
 
-LARGEST_SHARE = 2.0**-4  # of the largest float that a scale may be, so that no noise overflows
+LARGEST_SHARE = 2.0**-4  # of the largest float that a scale may be: no noise overflows
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -90,7 +90,7 @@ class Noise:
     def _checked(self, scale: float) -> float:
         scale = validate.non_negative("Noise", "scale", scale)
         limits = np.finfo(self.resolution.dtype)
-        least, most = float(limits.smallest_normal), LARGEST_SHARE * float(limits.max)
+        least, most = float(limits.smallest_normal) / float(limits.epsneg), LARGEST_SHARE * float(limits.max)
         if scale and not least <= scale <= most:
             raise InvalidParameter(
                 f"Noise: scale must be 0 or lie in [{least:.2g}, {most:.2g}] for {self.like.dtype}, got {scale}.\n"
