@@ -137,7 +137,7 @@ def plain_step(features: Tensor, targets: Tensor, model: nn.Module) -> Callable[
 
 
 def measure(case: Case, *, rounds: int) -> dict[str, float]:
-    """Return the medians of the milliseconds of the steps, and of the private one's noise."""
+    """Return the medians of the milliseconds of the steps and of the private one's noise, and the coordinates."""
     torch.manual_seed(0)
     model, (features, targets) = case.make(), case.data()
     private = copy.deepcopy(model)
@@ -155,19 +155,18 @@ def measure(case: Case, *, rounds: int) -> dict[str, float]:
             start = time.process_time()
             step(rows, turn)
             seconds[name].append(time.process_time() - start)
-    return {name: 1e3 * statistics.median(taken[2:]) for name, taken in seconds.items()}
+    return {"coordinates": len(like)} | {name: 1e3 * statistics.median(taken[2:]) for name, taken in seconds.items()}
 
 
 def main(rounds: int) -> None:
     """Print one line a case."""
     torch.set_num_threads(1)
-    print(f"{'case':40} {'plain ms':>9} {'private':>9} {'of it noise':>12} {'ratio':>6} {'bar':>5}")
+    print(f"{'case':40} {'plain ms':>9} {'private':>9} {'of it noise':>12} {'ns each':>8} {'ratio':>6} {'bar':>5}")
     for name, case in CASES.items():
         taken = measure(case, rounds=rounds)
-        ratio = taken["private"] / taken["plain"]
-        print(
-            f"{name:40} {taken['plain']:9.2f} {taken['private']:9.2f} {taken['noise']:12.2f} {ratio:6.2f} {case.bar:5}"
-        )
+        ratio, each = taken["private"] / taken["plain"], 1e6 * taken["noise"] / taken["coordinates"]
+        milliseconds = f"{taken['plain']:9.2f} {taken['private']:9.2f} {taken['noise']:12.2f}"
+        print(f"{name:40} {milliseconds} {each:8.2f} {ratio:6.2f} {case.bar:5}")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,49 @@ def test_counters_far_beyond_a_machine_word_are_reached(counter):
     assert (source.words("noise", counter, 8)[3:] == source.words("noise", counter + 3, 5)).all()
 
 
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2**90), st.integers(0, 80)), min_size=1, max_size=8))
+def test_a_reader_gives_the_words_of_the_stream(requests):
+    source, at = KeyedSource(KEY), 0
+    reader = source.reader("noise", most=80)
+    for goes_on, counter, n in requests:
+        at = at if goes_on else counter
+        reader.seek(at)
+        assert reader.read(n).tolist() == source.words("noise", at, n).tolist()
+        at += n
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3])
+def test_few_words_and_many_are_those_of_one_stream(skip):
+    source = KeyedSource(KEY)
+    whole = np.concatenate([source.words("noise", 2**70 + skip + k, 1) for k in range(100)])
+    for n in (0, 1, 59, 60, 61, 62, 63, 64, 65, 100):
+        assert (source.words("noise", 2**70 + skip, n) == whole[:n]).all()
+
+
+def test_threads_read_the_same_words():
+    source, found = KeyedSource(KEY), []
+
+    def read():
+        for _ in range(300):
+            found.append(source.words("noise", 5, 8).tobytes())
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 1200 and len(set(found)) == 1
+
+
+def test_a_reader_is_refused_in_a_forked_process():
+    source = KeyedSource(KEY)
+    reader = source.reader("noise", most=4)
+    reader.seek(0)
+    source._process -= 1
+    with pytest.raises(InvalidParameter, match="must stay in the process that made it"):
+        reader.seek(0)
+
+
 @given(streams, streams)
 def test_streams_of_different_names_differ(one, other):
     same = (KeyedSource(KEY).words(one, 0, 4) == KeyedSource(KEY).words(other, 0, 4)).all()
