@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from dpsgd.batches import check_records, drawn_rows
 from dpsgd.config import DPSGD
@@ -18,6 +19,7 @@ from dpsgd.parameters import assign, check_flat, flatten, trainable
 from dpsgd.population import Population, of_records, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
 from dpsgd.runs import begin_run
+from dpsgd.updates import MakeOptimizer, Schedule, made_optimizer, updates_of
 from mechanisms import Source
 
 
@@ -44,6 +46,8 @@ def steps(
     loss: Loss,
     randomness: Source,
     prescribed: PrescribedGradients | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
 ) -> Iterator[Release]:
     """Return an iterator that takes one step of `config` on `model`, in place, for every release it yields.
 
@@ -56,6 +60,9 @@ def steps(
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
         prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
+        optimizer: (trainable parameters, config) -> an optimiser of torch that takes noisy_sum / expected_batch_size
+            for the gradient; None for the steps above.
+        schedule: number of the step -> factor of the learning rate, a public function; None for 1.
 
     Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`, where the number
     of records is declared for neighbours of the same number. Step and noise depend on the records through the clipped
@@ -84,14 +91,21 @@ def steps(
         check_independent(config.sampling)
         like = flatten(parameters.values())
         population = with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
-    return _descend(list(parameters.values()), population, config, randomness)
+    made = made_optimizer(optimizer, list(parameters.values()), config)
+    return _descend(list(parameters.values()), population, config, randomness, made, schedule)
 
 
 def _descend(
-    parameters: list[nn.Parameter], population: Population, config: DPSGD, randomness: Source
+    parameters: list[nn.Parameter],
+    population: Population,
+    config: DPSGD,
+    randomness: Source,
+    optimizer: Optimizer | None,
+    schedule: Schedule | None,
 ) -> Iterator[Release]:
     weights = flatten(parameters)
     assign(weights, parameters)  # from here on the parameters are views of the weights
+    updates = updates_of(weights, parameters, config, optimizer=optimizer, schedule=schedule)
     run = begin_run(randomness)
     rows = drawn_rows(randomness, config, run=run, records=population.units)
     noise = Noise(source=randomness, run=run, steps=config.steps, like=weights)
@@ -99,5 +113,5 @@ def _descend(
         noisy_sum = population.clipped_sum(rows(step))
         noise.add_to(noisy_sum, step=step, scale=config.noise_multiplier * config.max_grad_norm)
         release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
-        weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)
+        updates.apply(noisy_sum, step=step)
         yield release
