@@ -6,9 +6,26 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, mlp, steps
+from dpsgd.optimizers import DPAdam
 from dpsgd.parameters import assign, flatten, trainable
 from dpsgd.updates import made_optimizer, updates_of
 from mechanisms import InvalidParameter, KeyedSource
+
+
+class _Counting(torch.optim.SGD):
+    """Steps that shrink by a count that the group keeps, as optimisers without a schedule do."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr=lr)
+        self.param_groups[0]["count"] = 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["count"] += 1
+            for parameter in group["params"]:
+                parameter.sub_(parameter.grad, alpha=group["lr"] / group["count"])
+
 
 OPTIMIZERS = {
     "SGD": lambda parameters, config: torch.optim.SGD(parameters, lr=config.learning_rate),
@@ -22,6 +39,8 @@ OPTIMIZERS = {
     "Adagrad": lambda parameters, config: torch.optim.Adagrad(parameters, lr=config.learning_rate, lr_decay=0.1),
     "Adafactor": lambda parameters, config: torch.optim.Adafactor(parameters, lr=config.learning_rate),
     "ASGD": lambda parameters, config: torch.optim.ASGD(parameters, lr=config.learning_rate),
+    "DPAdam": DPAdam,
+    "one that counts": lambda parameters, config: _Counting(parameters, lr=config.learning_rate),
     "two groups": lambda parameters, config: torch.optim.Adam(
         [{"params": parameters[:1], "lr": 0.01}, {"params": parameters[1:]}], lr=config.learning_rate
     ),
