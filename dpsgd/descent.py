@@ -64,8 +64,9 @@ def steps(
             for the gradient; None for the steps above.
         schedule: number of the step -> factor of the learning rate, a public function; None for 1.
 
-    Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`, where the number
-    of records is declared for neighbours of the same number. Step and noise depend on the records through the clipped
+    Guarantees: the first n releases have the guarantee of `config.process_after(n)`, for an n fixed before the run; if
+    what was released decides how many are taken, these have that of `config.process()`. Where the number of records is
+    declared, this is about neighbours of the same number. Step and noise depend on the records through the clipped
     sums alone: an empty sample gives noise like any other.
 
     Raises:
