@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from dpsgd.averaging import Average, RunningAverage
+from dpsgd.budget import Budget
+from dpsgd.callbacks import Callback, asked_to_stop
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
-from dpsgd.descent import Release, steps
+from dpsgd.descent import steps
+from dpsgd.logs import Log
 from dpsgd.losses import Loss
+from dpsgd.meter import Meter
+from dpsgd.parameters import trainable
 from dpsgd.prescribed import PrescribedGradients
+from dpsgd.reporting import Reporting
 from dpsgd.schemes import check_neighbours
+from dpsgd.updates import MakeOptimizer, Schedule
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
 
@@ -25,16 +34,22 @@ class TrainResult:
 
     Args:
         model: the trained model; a model trained on real records may leave only under the ε below.
-        process: of the steps executed.
+        process: of the steps planned, those of the configuration that the budget allows. All were executed, unless a
+            callback stopped the run earlier by what it saw: then this is still what holds, see `dpsgd.callbacks`.
         reproducible: whether the noise was made with a key that others may know: then the model is not private.
+        executed: number of steps taken.
+        averaged_model: the model of the averaged weights, private to the same ε; None without an average, or if the
+            run stopped before its first step.
     """
 
     model: nn.Module
     process: Process
     reproducible: bool
+    executed: int
+    averaged_model: nn.Module | None = None
 
     def epsilon(self, *, delta: float, adjacency: str = "add_remove") -> float:
-        """Return the certified ε of the steps executed, at `delta` in [0, 1], for the `adjacency` named.
+        """Return the certified ε of the process, at `delta` in [0, 1], for the `adjacency` named.
 
         Raises:
             InvalidParameter: if delta or adjacency is out of range, or the run would have been refused for another
@@ -56,7 +71,13 @@ def train(
     randomness: Source,
     initialisation_seed: int | None = None,
     prescribed: PrescribedGradients | None = None,
-    observer: Callable[[Release], None] | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
+    average: Average | None = None,
+    budget: Budget | None = None,
+    callbacks: Sequence[Callback] = (),
+    logs: Sequence[Log] = (),
+    meter: Meter | None = None,
     progress: bool = False,
 ) -> TrainResult:
     """Return a copy of `model` trained by `config` on `dataset`, and the process that this was.
@@ -69,14 +90,26 @@ def train(
         randomness: of samples and noise: a `SystemSource` for anything that matters.
         initialisation_seed: of fresh weights for every layer; None keeps the weights of `model`.
         prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
-        observer: is shown every release; whoever reads them is the adversary that the accountants assume.
+        optimizer: (trainable parameters, config) -> an optimiser of torch that takes noisy_sum / expected_batch_size
+            for the gradient, such as `DPAdam`; None for the plain steps of `DPSGD`.
+        schedule: number of the step -> factor of the learning rate, a public function such as `Cosine`; None for 1.
+        average: which average of the weights to return beside the last ones.
+        budget: the run ends before the first step that would exceed it; None to take all of `config.steps`.
+        callbacks: are shown every release; whoever reads them is the adversary that the accountants assume. One that
+            answers `STOP` ends the run, which still costs what all its steps would have.
+        logs: are written a row for every step.
+        meter: when progress bar and logs say which ε has been spent; None for the budget's, or never without one.
         progress: whether to show the number of steps done on stderr.
 
-    Guarantees: `result.process` describes exactly what ran. The same model, data, seed and key give the same weights,
-    bit for bit, on one machine; layers that draw numbers of their own (Dropout) take them from torch's generator.
+    Guarantees: `result.process` describes what ran, and all of it. Optimiser, schedule and averages are
+    post-processing: they cost nothing as long as they read nothing private. The same model, data, seed and key give
+    the same weights, bit for bit, on one machine; layers that draw numbers of their own (Dropout) take them from
+    torch's generator.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.
+        BudgetExceeded: before the first step, if it would already exceed the budget.
+        UnsupportedProcess: before the first step, if there is no theorem for the budget's or the meter's neighbours.
 
     >>> from dpsgd.models import mlp
     >>> from mechanisms import Poisson, SystemSource
@@ -87,14 +120,50 @@ def train(
     >>> train(mlp(2, (), 2), data, config, loss=loss, randomness=SystemSource(), initialisation_seed=0).process.times
     3
     """
+    planned = config.steps if budget is None else budget.steps_within(config)
+    if meter is None and budget is not None:
+        meter = Meter(delta=budget.delta, adjacency=budget.adjacency)
     trained = _initialised(model, initialisation_seed).train()
-    releases = steps(trained, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed)
-    executed = 0
-    for release in _shown(releases, config.steps) if progress else releases:
-        executed += 1
-        if observer is not None:
-            observer(release)
-    return TrainResult(model=trained, process=config.process_after(executed), reproducible=randomness.reproducible)
+    releases = steps(
+        trained,
+        dataset,
+        config,
+        loss=loss,
+        randomness=randomness,
+        prescribed=prescribed,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+    running = None if average is None else RunningAverage(average=average, steps=planned)
+    parameters, executed = list(trainable(trained).values()), 0
+    with Reporting(
+        config=config, steps=planned, schedule=schedule, meter=meter, logs=logs, progress=progress
+    ) as reporting:
+        for release in itertools.islice(releases, planned):
+            executed = release.step + 1
+            if running is not None:
+                running.add(release.step, parameters)
+            reporting.report(release)
+            if asked_to_stop(callbacks, release):
+                break
+    return TrainResult(
+        model=trained,
+        process=config.process_after(planned),
+        reproducible=randomness.reproducible,
+        executed=executed,
+        averaged_model=None if running is None else _averaged(trained, running),
+    )
+
+
+def _averaged(model: nn.Module, running: RunningAverage) -> nn.Module | None:
+    """Return a copy of `model` with the average of its weights; None where there is none."""
+    if not running.values:
+        return None
+    averaged = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter, value in zip(trainable(averaged).values(), running.values, strict=True):
+            parameter.copy_(value)
+    return averaged
 
 
 def _initialised(model: nn.Module, seed: int | None) -> nn.Module:
@@ -114,10 +183,3 @@ def _initialised(model: nn.Module, seed: int | None) -> nn.Module:
                     "Initialise the model yourself and pass initialisation_seed=None."
                 )
     return fresh
-
-
-def _shown(releases: Iterable[Release], total: int) -> Iterator[Release]:
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(releases, description="private steps", total=total, console=Console(stderr=True))
