@@ -202,9 +202,11 @@ def made_optimizer(make: MakeOptimizer | None, parameters: list[nn.Parameter], c
         )
     held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     if sorted(held) != sorted(map(id, parameters)):
+        known = len(set(held) & set(map(id, parameters)))
         raise InvalidParameter(
-            f"train: optimizer must have all trainable parameters and no others, got {kind} of {len(held)} for "
-            f"{len(parameters)}.\nWhat is not to be trained needs requires_grad=False: it would cost noise for nothing."
+            f"train: optimizer must have the parameters it is given, all of them and no others, got {kind} of "
+            f"{len(held)} with {known} of the {len(parameters)}.\nThey are those of a copy of the model: write "
+            "optimizer=lambda parameters, config: ... What is not to be trained needs requires_grad=False."
         )
     rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
     if rates and not any(math.isclose(rate, config.learning_rate, rel_tol=1e-6) for rate in rates):

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import re
 
@@ -9,7 +10,7 @@ from dpsgd import Dataset, mlp, steps
 from dpsgd.optimizers import DPAdam
 from dpsgd.parameters import assign, flatten, trainable
 from dpsgd.updates import made_optimizer, updates_of
-from mechanisms import InvalidParameter, KeyedSource
+from mechanisms import InvalidParameter, KeyedSource, Poisson
 
 
 class _Counting(torch.optim.SGD):
@@ -120,6 +121,25 @@ def test_an_optimizer_leaves_releases_and_gradients_alone(config):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(
+    "last",
+    [nn.PReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Flatten()],
+    ids=["vmap", "hooked", ""],
+)
+def test_gradients_are_taken_where_the_optimizer_has_moved_the_weights(config, last):
+    exact = dataclasses.replace(config, noise_multiplier=0, max_grad_norm=1e6, sampling=Poisson(probability=1), steps=4)
+    model = nn.Sequential(_model(), copy.deepcopy(last))
+    twin = copy.deepcopy(model)
+    by_hand = OPTIMIZERS["Adam"](list(twin.parameters()), exact)
+    for _ in range(exact.steps):
+        by_hand.zero_grad()
+        outputs = twin(_data().features)
+        (nn.functional.cross_entropy(outputs, _data().targets, reduction="sum") / 4).backward()
+        by_hand.step()
+    _run(model, exact, optimizer=OPTIMIZERS["Adam"])
+    torch.testing.assert_close(flatten(model.parameters()), flatten(twin.parameters()), rtol=1e-4, atol=1e-5)
+
+
 def test_an_optimizer_changes_neither_samples_nor_noise(config):
     still = dataclasses.replace(config, learning_rate=1e-30)
     plain, adam = _run(_model(), still), _run(_model(), still, optimizer=OPTIMIZERS["Adam"])
@@ -218,11 +238,15 @@ REFUSED = {
     ),
     "some parameters": (
         lambda parameters, config: torch.optim.SGD(parameters[:1], lr=config.learning_rate),
-        "must have all trainable parameters and no others, got SGD of 1 for 4",
+        "must have the parameters it is given, all of them and no others, got SGD of 1 with 1 of the 4",
+    ),
+    "another model's": (
+        lambda parameters, config: torch.optim.SGD(_model().parameters(), lr=config.learning_rate),
+        "must have the parameters it is given, all of them and no others, got SGD of 4 with 0 of the 4",
     ),
     "others": (
         lambda parameters, config: torch.optim.SGD([*parameters, nn.Parameter(torch.ones(2))], lr=0.1),
-        "must have all trainable parameters and no others, got SGD of 5 for 4",
+        "must have the parameters it is given, all of them and no others, got SGD of 5 with 4 of the 4",
     ),
 }
 
