@@ -45,7 +45,7 @@ def least_noise(process: Callable[[float], Process], *, epsilon: float, delta: f
     broken: tuple[float, float] | None = None
     x, slope = 0.0, -1.0
     for _ in range(MOST_TRIALS):
-        excess = _excess(process(math.exp(x)), epsilon, delta, adjacency)
+        excess = excess_of(process(math.exp(x)), epsilon, delta, adjacency)
         if excess <= 0:
             kept = (x, excess)
         else:
@@ -76,8 +76,12 @@ def _inside(x: float, low: float, high: float) -> float:
     return min(max(x, low + margin), high - margin)
 
 
-def _excess(process: Process, epsilon: float, delta: float, adjacency: str) -> float:
-    """Return log of the certified ε over the budget, large where there is no finite one."""
+def excess_of(process: Process, epsilon: float, delta: float, adjacency: str) -> float:
+    """Return log of the certified ε over `epsilon`, between −3 and 3: above 0 unless it is certified to be kept.
+
+    Raises:
+        UnsupportedProcess: if no accountant has a theorem for the process.
+    """
     from accountant import compute_epsilon
 
     try:

@@ -53,14 +53,14 @@ def test_a_seed_draws_the_weights_that_torch_draws_and_leaves_its_generator_alon
     model, seen = mlp(5, (4,), 3), []
     expected, other = flatten(model.parameters()), mlp(5, (4,), 3)
     state = torch.get_rng_state()
-    _train(config, other, initialisation_seed=7, observer=seen.append)
+    _train(config, other, initialisation_seed=7, callbacks=[seen.append])
     assert torch.equal(seen[0].weights_before, expected)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_without_a_seed_the_weights_given_are_kept(config):
     model, seen = mlp(5, (4,), 3), []
-    _train(config, model, observer=seen.append)
+    _train(config, model, callbacks=[seen.append])
     assert torch.equal(seen[0].weights_before, flatten(model.parameters()))
 
 
@@ -83,9 +83,9 @@ def test_a_seed_is_a_whole_number(config, seed):
         _train(config, initialisation_seed=seed)
 
 
-def test_the_observer_sees_every_release_in_order(config):
+def test_a_callback_sees_every_release_in_order(config):
     seen = []
-    _train(config, observer=seen.append)
+    _train(config, callbacks=[seen.append])
     assert [release.step for release in seen] == list(range(20))
 
 
@@ -94,8 +94,8 @@ def test_prescribed_records_are_trained_on(config):
     plain, seen = [], []
     always = dataclasses.replace(config, sampling=Poisson(probability=1))
     model = mlp(5, (4,), 3)
-    _train(always, model, observer=plain.append)
-    _train(always, model, observer=seen.append, prescribed=canary)
+    _train(always, model, callbacks=[plain.append])
+    _train(always, model, callbacks=[seen.append], prescribed=canary)
     torch.testing.assert_close((seen[0].noisy_sum - plain[0].noisy_sum)[0], torch.tensor(1.0))
 
 
@@ -108,7 +108,7 @@ def test_progress_is_steps_on_stderr_and_changes_nothing(config, capsys):
     assert torch.equal(flatten(shown.model.parameters()), flatten(silent.model.parameters()))
 
 
-def test_an_observers_exception_is_the_callers():
+def test_a_callbacks_exception_is_the_callers():
     def refuse(release):
         raise KeyError("enough")
 
@@ -121,7 +121,7 @@ def test_an_observers_exception_is_the_callers():
         learning_rate=1,
     )
     with pytest.raises(KeyError, match="enough"):
-        _train(config, observer=refuse)
+        _train(config, callbacks=[refuse])
 
 
 def test_epsilon_is_the_accountants_for_the_process(config):

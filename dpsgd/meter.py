@@ -1,0 +1,74 @@
+"""What a run has spent so far, asked for at steps that are fixed before it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dpsgd.config import DPSGD
+from dpsgd.schemes import check_neighbours
+from mechanisms import NumericalFailure
+from mechanisms.core import validate
+from mechanisms.core.process import Adjacency
+
+ANSWERS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """At which δ, for which neighbours and how often a progress bar and logs say what has been spent.
+
+    Args:
+        delta: in (0, 1).
+        adjacency: which datasets are neighbours; "add_remove" unless another is named.
+        every: steps from one answer to the next, >= 1; None for ten answers in a run. For Poisson samples an answer
+            takes about 10 ms, for other schemes seconds.
+
+    Guarantees: an answer holds for a run that was to end there from the beginning. One that somebody ends because of
+    what it has shown has the guarantee of all the steps planned, see `dpsgd.callbacks`.
+
+    Raises:
+        InvalidParameter: if a value breaks its rule.
+
+    >>> from mechanisms import Poisson
+    >>> config = DPSGD(noise_multiplier=1.0, max_grad_norm=1.0, sampling=Poisson(probability=0.01),
+    ...                expected_batch_size=600, steps=1000, learning_rate=0.5)
+    >>> round(Meter(delta=1e-5).epsilon(config, 1000), 3)
+    1.828
+    """
+
+    delta: float
+    adjacency: str = "add_remove"
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        delta = validate.positive("Meter", "delta", validate.probability("Meter", "delta", self.delta))
+        object.__setattr__(self, "delta", delta)
+        object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency).value)
+        if self.every is not None:
+            object.__setattr__(self, "every", validate.count("Meter", "every", self.every, least=1))
+
+    def epsilon(self, config: DPSGD, executed: int) -> float | None:
+        """Return the certified ε of the first `executed` steps, None where none is found.
+
+        Raises:
+            InvalidParameter: if these neighbours differ in a number that is public.
+            UnsupportedProcess: if there is no theorem for the scheme and these neighbours.
+        """
+        from accountant import compute_epsilon
+
+        process = config.process_after(executed)
+        check_neighbours("Meter", process, self.adjacency)
+        try:
+            return compute_epsilon(process, delta=self.delta, adjacency=self.adjacency)
+        except NumericalFailure:  # what is only shown ends no run
+            return None
+
+
+def is_due(executed: int, *, every: int | None, steps: int) -> bool:
+    """Tell whether to report after so many steps of a run of `steps`; always after the last.
+
+    >>> [executed for executed in range(1, 101) if is_due(executed, every=40, steps=100)]
+    [40, 80, 100]
+    """
+    return executed == steps or executed % (every or math.ceil(steps / ANSWERS)) == 0

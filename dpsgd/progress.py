@@ -1,0 +1,57 @@
+"""How far a run is, on stderr: a bar in a terminal, else a line whenever the meter is asked."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dpsgd.meter import Meter
+
+LABEL = "private steps"
+
+
+class ProgressBar:
+    """A context in which every step taken is shown.
+
+    Args:
+        steps: that the run is to have.
+        meter: what the ε shown means; None to show none.
+    """
+
+    def __init__(self, steps: int, meter: Meter | None) -> None:
+        self._console = Console(stderr=True, soft_wrap=True)
+        self._unit = f" at delta={meter.delta} {meter.adjacency}" if meter else ""
+        spent = TextColumn("{task.fields[spent]}", markup=False)
+        columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), spent)  # fit 80 characters
+        self._bar = Progress(LABEL, *columns, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task(LABEL, total=steps, spent="")
+        self._steps, self._spent = steps, ""
+
+    def advance(self, executed: int, *, epsilon: float | None, report: bool) -> None:
+        """Show that so many steps are done.
+
+        Args:
+            executed: their number.
+            epsilon: of these steps, where it was asked for.
+            report: whether this is one of the few steps that are worth a line of their own.
+        """
+        if epsilon is not None:
+            self._spent = f"epsilon {epsilon:.3f} of {executed}"
+        self._bar.update(self._task, completed=executed, spent=self._spent)
+        if report and not self._console.is_terminal:
+            told = f", {self._spent}{self._unit}" if self._spent else ""
+            self._console.print(f"{LABEL} {executed}/{self._steps}{told}", highlight=False)
+
+    def __enter__(self) -> Self:
+        if self._unit and self._console.is_terminal:
+            self._console.print(f"{LABEL}: epsilon{self._unit}", highlight=False)
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
