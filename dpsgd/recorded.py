@@ -22,6 +22,7 @@ from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, zeros
 from dpsgd.layers import contributions, covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
+from dpsgd.units import entries_of_unit
 from dpsgd.vectorised import Vectorised
 
 # Dimensions that one example has for these, without a batch's.
@@ -54,15 +55,19 @@ class Recorded:
     _covers: bool = True
     _copies: bool = False
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
         total = zeros(list(trainable(self.model).values()))
+        first = (features[:1], targets[:1]) if shares is None else (features[:1, 0], targets[:1, 0])
         try:
-            for some, wanted in in_parts(features, targets, entries=self._entries(features[:1], targets[:1])):
-                total += self._sum_of(some, wanted)
+            rows = 1 if shares is None else shares.shape[1]
+            entries = entries_of_unit(self._entries(*first), rows=rows, dimension=len(total))
+            for some in in_parts(features, targets, shares, entries=entries):
+                total += self._sum_of(*some)
         except _NotCoveredError:
             self._covers = False
-            return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
+            way = Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)
+            return way(features, targets, shares)
         return total
 
     def _entries(self, feature: Tensor, target: Tensor) -> int:
@@ -74,9 +79,11 @@ class Recorded:
             self._formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
         return self._formed or 0
 
-    def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
+    def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        if shares is not None:
+            features, targets = features.flatten(end_dim=1), targets.flatten(end_dim=1)
         tape, losses = self._record(features, targets)
-        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm))
+        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm, shares=shares))
         by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
         return torch.cat(
             [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]
