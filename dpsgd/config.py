@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from dpsgd import schemes
+from dpsgd import protected, schemes
 from dpsgd.schemes import Scheme
 from mechanisms import Gaussian, InvalidParameter, Poisson, Process, __version__
 from mechanisms.core import validate
@@ -38,6 +38,10 @@ class DPSGD:
         steps: number of steps, >= 1; with an epoch, a multiple of its steps.
         learning_rate: > 0, in units of weight per unit of averaged gradient.
         steps_per_epoch: of Shuffled and BallsInBins, >= 1 and public; None for all others.
+        unit: what is sampled, clipped and protected: "record", or "user", who owns several examples. Neighbours differ
+            in one unit; where the scheme declares `records`, it is the number of units.
+        examples_per_user: public bound on the examples of a user that count, the first so many, whose mean loss gives
+            the user's one gradient; >= 1 if the unit is "user", None if it is "record".
 
     Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
     Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
@@ -62,6 +66,8 @@ class DPSGD:
     steps: int
     learning_rate: float
     steps_per_epoch: int | None = field(default=None, metadata={"added_later": True})  # old files lack it
+    unit: str = field(default="record", metadata={"added_later": True})
+    examples_per_user: int | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         checked = {
@@ -73,6 +79,8 @@ class DPSGD:
             ),
             "steps": validate.count("DPSGD", "steps", self.steps, least=1),
             "learning_rate": validate.positive("DPSGD", "learning_rate", self.learning_rate),
+            "unit": validate.choice("DPSGD", "unit", self.unit, protected.UNITS),
+            "examples_per_user": protected.checked_examples(self.unit, self.examples_per_user),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -92,6 +100,8 @@ class DPSGD:
         steps: int,
         learning_rate: float,
         steps_per_epoch: int | None = None,
+        unit: str = "record",
+        examples_per_user: int | None = None,
         adjacency: str = "add_remove",
     ) -> DPSGD:
         """Return the configuration with the least noise whose certified ε is at most `epsilon` at `delta`.
@@ -108,6 +118,8 @@ class DPSGD:
             steps: as in the class.
             learning_rate: as in the class.
             steps_per_epoch: as in the class.
+            unit: as in the class.
+            examples_per_user: as in the class.
             adjacency: which datasets are neighbours; "add_remove" unless another is named.
 
         Raises:
@@ -123,6 +135,8 @@ class DPSGD:
             steps=steps,
             learning_rate=learning_rate,
             steps_per_epoch=steps_per_epoch,
+            unit=unit,
+            examples_per_user=examples_per_user,
         )
         return dataclasses.replace(
             without_noise, noise_multiplier=without_noise._least_noise(epsilon, delta, adjacency)
@@ -165,7 +179,8 @@ class DPSGD:
         if executed > self.steps:
             raise InvalidParameter(f"DPSGD: executed must be at most steps = {self.steps}, got {executed}.")
         step = Gaussian(noise_multiplier=self.noise_multiplier)
-        return schemes.described(step, self.sampling, executed, self.steps_per_epoch)
+        run = schemes.described(step, self.sampling, executed, self.steps_per_epoch)
+        return protected.described_for(self.unit, run)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text; floats come back bit for bit.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dpsgd.augmentation import Augmentation
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
 from dpsgd.descent import Release, steps
@@ -33,8 +34,15 @@ class TrainResult:
     process: Process
     reproducible: bool
 
+    @property
+    def unit(self) -> str:
+        """Whose ε it is: "record", or "user" with all that the user owns."""
+        return self.process.unit
+
     def epsilon(self, *, delta: float, adjacency: str = "add_remove") -> float:
         """Return the certified ε of the steps executed, at `delta` in [0, 1], for the `adjacency` named.
+
+        Neighbours differ in one `unit`.
 
         Raises:
             InvalidParameter: if delta or adjacency is out of range, or the run would have been refused for another
@@ -56,6 +64,8 @@ def train(
     randomness: Source,
     initialisation_seed: int | None = None,
     prescribed: PrescribedGradients | None = None,
+    augmentation: Augmentation | None = None,
+    largest_physical_batch: int | None = None,
     observer: Callable[[Release], None] | None = None,
     progress: bool = False,
 ) -> TrainResult:
@@ -68,7 +78,9 @@ def train(
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise: a `SystemSource` for anything that matters.
         initialisation_seed: of fresh weights for every layer; None keeps the weights of `model`.
-        prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
+        prescribed: as in `steps`.
+        augmentation: as in `steps`.
+        largest_physical_batch: as in `steps`.
         observer: is shown every release; whoever reads them is the adversary that the accountants assume.
         progress: whether to show the number of steps done on stderr.
 
@@ -88,7 +100,16 @@ def train(
     3
     """
     trained = _initialised(model, initialisation_seed).train()
-    releases = steps(trained, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed)
+    releases = steps(
+        trained,
+        dataset,
+        config,
+        loss=loss,
+        randomness=randomness,
+        prescribed=prescribed,
+        augmentation=augmentation,
+        largest_physical_batch=largest_physical_batch,
+    )
     executed = 0
     for release in _shown(releases, config.steps) if progress else releases:
         executed += 1
