@@ -117,6 +117,19 @@ def test_parts_change_neither_copies_nor_noise(few, largest):
         torch.testing.assert_close(a.noisy_sum, b.noisy_sum, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize(("largest", "records_at_once"), [(3, 1), (7, 2), (8, 2), (9, 3)])
+def test_physical_batches_count_copies(few, largest, records_at_once):
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append(len(outputs))
+        return CROSS_ENTROPY(outputs, targets)
+
+    chosen = dict(loss=loss, randomness=KeyedSource(0), augmentation=_shaken(3), largest_physical_batch=largest)
+    list(steps(mlp(5, (4,), 3), _data(30), few, **chosen))
+    assert max(seen) == 3 * records_at_once
+
+
 def test_copies_of_a_users_examples_are_clipped_with_the_user(few):
     per_user = dataclasses.replace(few, unit="user", examples_per_user=4, learning_rate=TINY_RATE, max_grad_norm=0.7)
     whole = dataclasses.replace(_data(12), owners=torch.tensor([1, 1, 2, 1, 3, 2, 9, 9, 9, 9, 9, 9]))

@@ -6,8 +6,10 @@ from torch import nn
 
 from dpsgd import gradient_sum
 from dpsgd.bookkeeping import BookKeeping
+from dpsgd.layers import contributions
 from dpsgd.parameters import trainable
 from dpsgd.recorded import Recorded
+from dpsgd.units import PLACES, contributions_of_units
 from dpsgd.vectorised import Vectorised
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
@@ -120,6 +122,29 @@ def test_units_taken_a_few_at_a_time_give_the_same_sum(name, monkeypatch):
     monkeypatch.setattr("dpsgd.bookkeeping.FORMED_ENTRIES", 1)
     monkeypatch.setattr("dpsgd.vectorised.CHUNK_ENTRIES", 1)
     torch.testing.assert_close(clipped_sum(*batch), whole)
+
+
+@pytest.mark.parametrize("name", ["linear, products", "linear, formed", "columns", "own code"])
+def test_no_more_gradients_are_formed_at_once_than_allowed(name, monkeypatch):
+    torch.manual_seed(0)
+    make, shape, _ = MODELS[name]
+    model, batch = make(), _batch(shape)
+    dimension = sum(parameter.numel() for parameter in model.parameters())
+    formed = []
+
+    def counted(layer, inputs, gradients, *, rows):
+        held = contributions_of_units(layer, inputs, gradients, rows=rows)
+        each = contributions(layer, inputs, gradients)
+        formed.append(held.entries() + (each.entries() if type(layer) not in PLACES else 0))
+        return held
+
+    monkeypatch.setattr("dpsgd.bookkeeping.contributions_of_units", counted)
+    monkeypatch.setattr("dpsgd.bookkeeping.FORMED_ENTRIES", 4 * dimension)
+    _sum_of(model, batch[0], 0.3)(*batch)
+    layers = len([layer for layer in model.modules() if list(layer.parameters(recurse=False))])
+    parts = [sum(formed[start : start + layers]) for start in range(0, len(formed), layers)]
+    assert len(parts) > 1
+    assert max(parts) <= 4 * dimension
 
 
 @pytest.mark.parametrize("name", ["linear, products", "linear, formed", "columns", "own code", "used twice", "vmap"])
