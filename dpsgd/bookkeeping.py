@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dpsgd.chains import Chain, dimensions_after, trains
 from dpsgd.clip import clip_factors
+from dpsgd.layers import stays_product
 from dpsgd.losses import Loss, per_example
 from dpsgd.units import contributions_of_units, entries_of_unit
 
@@ -46,18 +47,15 @@ class BookKeeping:
         dimensions, rows = features.dim() - 1, 1
         if shares is not None:
             dimensions, rows = dimensions - 1, shares.shape[1]
-        formed = entries_formed(self.chain, example_dimensions=dimensions)
-        entries = entries_of_unit(formed, rows=rows, dimension=len(total))
+        entries = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
         for some in in_parts(features, targets, shares, entries=entries):
             total += self._sum_of(*some)
         return total
 
     @torch.enable_grad()
     def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        if shares is not None:
-            features, targets = features.flatten(end_dim=1), targets.flatten(end_dim=1)
         tape: Tape = []
-        rows = features
+        rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before, rows = rows, module(rows)
             if trains(module):
@@ -111,15 +109,21 @@ def in_parts(
             yield features[some], targets[some], None if shares is None else shares[some]
 
 
-def entries_formed(chain: Chain, *, example_dimensions: int) -> int:
-    """Return how many gradient entries of one example a chain forms, at most.
+def row_by_row(features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows of units one after the other; examples, which have no shares, as they are."""
+    return (features, targets) if shares is None else (features.flatten(end_dim=1), targets.flatten(end_dim=1))
+
+
+def entries_formed(chain: Chain, *, example_dimensions: int, rows: int = 1) -> int:
+    """Return how many gradient entries a chain forms for one example, or for a unit of several rows, at most.
 
     >>> entries_formed((nn.Linear(4, 3), nn.LayerNorm(3)), example_dimensions=1)
     6
     """
     entries, dimensions = 0, example_dimensions
     for module in chain:
-        product = type(module) is nn.Embedding or (type(module) is nn.Linear and dimensions == 1)
-        entries += 0 if product else sum(p.numel() for p in module.parameters() if p.requires_grad)
+        linear = type(module) is nn.Linear and dimensions == 1 and stays_product(module, rows)
+        own = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        entries += 0 if linear or type(module) is nn.Embedding else entries_of_unit(module, own, rows=rows)
         dimensions = dimensions_after(module, dimensions) or 0
     return entries

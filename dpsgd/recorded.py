@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, zeros
-from dpsgd.layers import contributions, covers
+from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, row_by_row, zeros
+from dpsgd.layers import covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
-from dpsgd.units import entries_of_unit
+from dpsgd.units import contributions_of_units, entries_of_unit
 from dpsgd.vectorised import Vectorised
 
 # Dimensions that one example has for these, without a batch's.
@@ -51,17 +51,16 @@ class Recorded:
     model: nn.Module
     loss: Loss
     max_grad_norm: float
-    _formed: int | None = None
+    _formed: dict[int, int] = field(default_factory=dict)
     _covers: bool = True
     _copies: bool = False
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
         total = zeros(list(trainable(self.model).values()))
-        first = (features[:1], targets[:1]) if shares is None else (features[:1, 0], targets[:1, 0])
+        rows = 1 if shares is None else shares.shape[1]
         try:
-            rows = 1 if shares is None else shares.shape[1]
-            entries = entries_of_unit(self._entries(*first), rows=rows, dimension=len(total))
+            entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
             for some in in_parts(features, targets, shares, entries=entries):
                 total += self._sum_of(*some)
         except _NotCoveredError:
@@ -70,19 +69,18 @@ class Recorded:
             return way(features, targets, shares)
         return total
 
-    def _entries(self, feature: Tensor, target: Tensor) -> int:
-        """Return how many gradient entries are formed for one example, as the first that comes tells."""
+    def _entries(self, features: Tensor, targets: Tensor, *, rows: int) -> int:
+        """Return how many gradient entries are formed for one unit, as the rows of the first that comes tell."""
         if not self._covers:
             raise _NotCoveredError
-        if self._formed is None and len(feature):
-            tape, _ = self._record(feature, target)
-            self._formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
-        return self._formed or 0
+        if rows not in self._formed and len(features):
+            tape, _ = self._record(features, targets)
+            held = ((layer, contributions_of_units(layer, a, torch.zeros_like(b), rows=rows)) for layer, a, b in tape)
+            self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
+        return self._formed.get(rows, 0)
 
     def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        if shares is not None:
-            features, targets = features.flatten(end_dim=1), targets.flatten(end_dim=1)
-        tape, losses = self._record(features, targets)
+        tape, losses = self._record(*row_by_row(features, targets, shares))
         sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm, shares=shares))
         by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
         return torch.cat(

@@ -47,12 +47,12 @@ def contributions_of_units(layer: nn.Module, inputs: Tensor, gradients: Tensor, 
     return Formed(rows=[piece.view(-1, rows, piece.shape[1]).sum(1) for piece in each.rows], transposed=each.transposed)
 
 
-def entries_of_unit(formed: int, *, rows: int, dimension: int) -> int:
-    """Return how many gradient entries a unit forms, at most: its own, and its rows' on the way there.
+def entries_of_unit(layer: nn.Module, formed: int, *, rows: int) -> int:
+    """Return how many gradient entries a layer forms for a unit: the unit's and, where it must, each row's before.
 
     Args:
-        formed: entries that one row alone forms.
-        rows: of every unit.
-        dimension: number of trainable parameters.
+        layer: the layer.
+        formed: entries of the unit's gradient, 0 if it stays a product.
+        rows: of the unit.
     """
-    return formed if rows == 1 else rows * formed + dimension
+    return formed if rows == 1 or type(layer) in PLACES else (1 + rows) * formed

@@ -124,7 +124,7 @@ def test_units_taken_a_few_at_a_time_give_the_same_sum(name, monkeypatch):
     torch.testing.assert_close(clipped_sum(*batch), whole)
 
 
-@pytest.mark.parametrize("name", ["linear, products", "linear, formed", "columns", "own code"])
+@pytest.mark.parametrize("name", ["linear, formed", "columns", "grouped convolution", "own code"])
 def test_no_more_gradients_are_formed_at_once_than_allowed(name, monkeypatch):
     torch.manual_seed(0)
     make, shape, _ = MODELS[name]
