@@ -70,9 +70,7 @@ def _check_owners(owners: object, records: int) -> None:
             f"Dataset: owners must be an int64 tensor with the id of one user a record, shape (n,), got {kind}."
         )
     if len(owners) != records:
-        raise InvalidParameter(
-            f"Dataset: owners must have one entry for each record, got {len(owners)} for {records} records."
-        )
+        raise InvalidParameter("Dataset: owners must have one entry for each record, and has more or fewer.")
 
 
 def load(name: str, *, directory: str | Path | None = None) -> tuple[Dataset, Dataset]:

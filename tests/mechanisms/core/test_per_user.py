@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +10,11 @@ from mechanisms.core.serialise import from_json, to_json
 
 STEP = Sampled(Gaussian(noise_multiplier=1.1), Poisson(probability=0.1))
 RUNS = {
-    "sampled": Repeat(STEP, 20),
+    "sampled": Repeat(STEP, 3),
     "plain": Repeat(Gaussian(noise_multiplier=2.0), 3),
     "mixed steps": Compose((STEP, Gaussian(noise_multiplier=3.0))),
     "nothing": Compose(()),
-    "groups": Group(Repeat(STEP, 5), 2),
+    "groups": Group(Gaussian(noise_multiplier=2.0), 2),
 }
 
 
@@ -40,6 +41,12 @@ def test_the_unit_is_the_users():
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_json_gives_the_same_process_back(run):
     assert from_json(to_json(PerUser(run))) == PerUser(run) != run
+
+
+def test_the_golden_file_loads_for_ever():
+    path = Path(__file__).resolve().parents[2] / "reference" / "process_v1_users.json"
+    step = Sampled(Gaussian(noise_multiplier=1.1), Poisson(probability=0.01))
+    assert from_json(path.read_text()) == PerUser(Repeat(step, 1000))
 
 
 @pytest.mark.parametrize(
