@@ -1,8 +1,12 @@
 """Physical batches: the parts of a step's sample that are in memory at once.
 
 A step's sum is the sum of its parts' sums, and neither the sample, the divisor nor the noise is asked again: so there
-is no other place for gradient accumulation, and ε cannot depend on it. Parts are added in float64, d numbers at a time:
-the sum errs by what each part errs on its own and one rounding, however many parts there are.
+is no other place for gradient accumulation, and ε cannot depend on it.
+
+Parts are added in float64. With p of them the sum errs by what each errs on its own, one rounding to float32, and p
+roundings of 2^-53 relative to the sizes added. One unit more may
+move others to other parts: what they add is the same up to the rounding of layers that see batches of other sizes, as
+it is without parts.
 
 How many parts a step has follows from the sample, which is private: how long a step takes is not part of the guarantee.
 """

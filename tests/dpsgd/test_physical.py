@@ -11,7 +11,7 @@ from torch import nn
 
 from dpsgd import Dataset, mlp, steps, train
 from dpsgd.physical import added, even_parts, uneven_parts
-from mechanisms import InvalidParameter, KeyedSource
+from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import EVERY_SCHEME
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
@@ -102,6 +102,20 @@ def test_no_more_rows_than_allowed_go_through_the_model_at_once(few):
             )
         )
         assert max(seen) == largest
+
+
+@pytest.mark.parametrize("place", [0, 4, 9])
+@pytest.mark.parametrize("largest", [1, 3, 4])
+def test_one_record_more_moves_a_sum_by_at_most_the_bound_wherever_the_parts_begin(few, place, largest):
+    everyone = dataclasses.replace(few, sampling=Poisson(probability=1), steps=1, max_grad_norm=0.7)
+    data = _data(10)
+    others = torch.arange(10) != place
+    sums = []
+    for chosen in (data, Dataset(features=data.features[others], targets=data.targets[others])):
+        torch.manual_seed(0)
+        run = dict(loss=CROSS_ENTROPY, randomness=KeyedSource("parts"), largest_physical_batch=largest)
+        sums += [release.noisy_sum for release in steps(mlp(5, (4,), 3), chosen, everyone, **run)]
+    assert 0.1 < (sums[0] - sums[1]).norm() <= 0.7 * (1 + 1e-5)
 
 
 @pytest.mark.parametrize(
