@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
 from dpsgd.parameters import assign, trainable
+from dpsgd.population import Examples, population_of
 from mechanisms import InvalidParameter, Poisson
 
 ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes
@@ -51,12 +53,12 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
 
 
 def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> ExpectedSum:
-    """Return the function w -> q Σ_i clip(g_i(w)) over all of `dataset`, shape (d,).
+    """Return the function w -> q Σ_i clip(g_i(w)) over all units of `dataset`, shape (d,).
 
     Args:
         model: gives the shape; a copy of it is used.
         dataset: the known records.
-        config: gives q and the clip norm.
+        config: gives q, the clip norm and the unit.
         loss: one loss for each example.
 
     Raises:
@@ -67,14 +69,13 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
     parameters = list(trainable(twin).values())
     dimensions = dataset.features.dim() - 1
     clipped = gradient_sum(twin, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
-    parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(dataset), ROWS_AT_ONCE)]
+    examples = Examples(dataset=dataset, clipped_sum=clipped)
+    at_once = max(ROWS_AT_ONCE, config.examples_per_user or 1)
+    population = population_of(config, examples, largest_physical_batch=at_once)
 
     def expected(weights: Tensor) -> Tensor:
         assign(weights, parameters)
-        total = torch.zeros_like(weights)
-        for rows in parts:
-            total += clipped(dataset.features[rows], dataset.targets[rows])
-        return total.mul_(rate)
+        return population.clipped_sum(np.arange(population.units), 0).mul_(rate)
 
     return expected
 

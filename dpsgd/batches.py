@@ -108,22 +108,27 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
 
 
 def check_records(config: DPSGD, records: int) -> None:
-    """Refuse a number of records that the scheme's law is not about. It is public there, and still in no message.
+    """Refuse a number of units that the scheme's law is not about. It is public there, and still in no message.
+
+    Args:
+        config: its scheme, and what a unit is.
+        records: the number of units: of users where they are the unit.
 
     Raises:
         InvalidParameter: if it is not the one declared, or shuffled batches need more.
     """
+    units = f"{config.unit}s"
     declared = getattr(config.sampling, "records", None)
     if declared is not None and records != declared:
         raise InvalidParameter(
-            f"steps: dataset must hold as many records as {config.sampling!r} declares, and holds another number.\n"
+            f"steps: dataset must hold as many {units} as {config.sampling!r} declares, and holds another number.\n"
             "Their number is public in this scheme, so write it down. Where it must not be: Poisson(probability=...)."
         )
     if isinstance(config.sampling, Shuffled) and config.steps_per_epoch is not None:
         least = int(config.expected_batch_size) * config.steps_per_epoch
         if records < least:
             raise InvalidParameter(
-                f"steps: dataset must hold at least {least} records, expected_batch_size · steps_per_epoch, for "
+                f"steps: dataset must hold at least {least} {units}, expected_batch_size · steps_per_epoch, for "
                 "Shuffled(), and holds fewer.\nTheir number is public in this scheme. Lower one of the two."
             )
 

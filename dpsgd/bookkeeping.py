@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from dpsgd.chains import Chain, dimensions_after, trains
 from dpsgd.clip import clip_factors
-from dpsgd.layers import contributions
+from dpsgd.layers import stays_product
 from dpsgd.losses import Loss, per_example
+from dpsgd.units import contributions_of_units, entries_of_unit
 
 FORMED_ENTRIES = 2**22
 """Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
@@ -38,39 +39,48 @@ class BookKeeping:
     loss: Loss
     max_grad_norm: float
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
         total = zeros(
             [parameter for module in self.chain for parameter in module.parameters() if parameter.requires_grad]
         )
-        formed = entries_formed(self.chain, example_dimensions=features.dim() - 1)
-        for some, wanted in in_parts(features, targets, entries=formed):
-            total += self._sum_of(some, wanted)
+        dimensions, rows = features.dim() - 1, 1
+        if shares is not None:
+            dimensions, rows = dimensions - 1, shares.shape[1]
+        entries = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
+        for some in in_parts(features, targets, shares, entries=entries):
+            total += self._sum_of(*some)
         return total
 
     @torch.enable_grad()
-    def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
+    def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         tape: Tape = []
-        rows = features
+        rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before, rows = rows, module(rows)
             if trains(module):
                 tape.append((module, before.detach(), rows))
-        return torch.cat(clipped_sums(tape, per_example(self.loss, rows, targets), max_grad_norm=self.max_grad_norm))
+        losses = per_example(self.loss, rows, targets)
+        return torch.cat(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm, shares=shares))
 
 
-def clipped_sums(tape: Tape, losses: Tensor, *, max_grad_norm: float) -> list[Tensor]:
+def clipped_sums(tape: Tape, losses: Tensor, *, max_grad_norm: float, shares: Tensor | None = None) -> list[Tensor]:
     """Return the clipped gradient sums of the tape's layers, in their order, flat: one for every parameter.
 
     Args:
         tape: what the layers took in and gave out, n examples each.
         losses: (n,), each from its own example alone.
         max_grad_norm: > 0.
+        shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
     """
     outputs = [output for _, _, output in tape]
-    gradients = torch.autograd.grad([losses], outputs, [torch.ones_like(losses)], materialize_grads=True)
+    ones = torch.ones_like(losses).unsqueeze(1) if shares is None else shares.to(losses.dtype)
+    gradients = torch.autograd.grad([losses], outputs, [ones.flatten()], materialize_grads=True)
     with torch.no_grad():
-        parts = [contributions(layer, a, b) for (layer, a, _), b in zip(tape, gradients, strict=True)]
+        parts = [
+            contributions_of_units(layer, a, b, rows=ones.shape[1])
+            for (layer, a, _), b in zip(tape, gradients, strict=True)
+        ]
         norms = functools.reduce(torch.add, [part.squared_norms() for part in parts]).sqrt()
         factors = clip_factors(norms, max_grad_norm=max_grad_norm, dtype=gradients[0].dtype)
         return [piece for part in parts for piece in part.weighted_sum(factors)]
@@ -81,32 +91,39 @@ def zeros(parameters: list[nn.Parameter]) -> Tensor:
     return parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
 
 
-def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tuple[Tensor, Tensor]]:
+def in_parts(
+    features: Tensor, targets: Tensor, shares: Tensor | None = None, *, entries: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Yield a batch in parts of about the same size, none of them empty.
 
     Args:
         features: (n, …).
         targets: (n, …).
-        entries: of gradients that are formed for one example.
+        shares: (n, rows), if there are any.
+        entries: of gradients that are formed for one of the n.
     """
     if len(features):
         parts = math.ceil(len(features) * entries / FORMED_ENTRIES) or 1
         size = math.ceil(len(features) / parts)
-        if parts == 1:
-            yield features, targets
-            return
-        yield from zip(torch.split(features, size), torch.split(targets, size), strict=True)
+        for some in [slice(None)] if parts == 1 else [slice(i, i + size) for i in range(0, len(features), size)]:
+            yield features[some], targets[some], None if shares is None else shares[some]
 
 
-def entries_formed(chain: Chain, *, example_dimensions: int) -> int:
-    """Return how many gradient entries of one example a chain forms, at most.
+def row_by_row(features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows of units one after the other; examples, which have no shares, as they are."""
+    return (features, targets) if shares is None else (features.flatten(end_dim=1), targets.flatten(end_dim=1))
+
+
+def entries_formed(chain: Chain, *, example_dimensions: int, rows: int = 1) -> int:
+    """Return how many gradient entries a chain forms for one example, or for a unit of several rows, at most.
 
     >>> entries_formed((nn.Linear(4, 3), nn.LayerNorm(3)), example_dimensions=1)
     6
     """
     entries, dimensions = 0, example_dimensions
     for module in chain:
-        product = type(module) is nn.Embedding or (type(module) is nn.Linear and dimensions == 1)
-        entries += 0 if product else sum(p.numel() for p in module.parameters() if p.requires_grad)
+        linear = type(module) is nn.Linear and dimensions == 1 and stays_product(module, rows)
+        own = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        entries += 0 if linear or type(module) is nn.Embedding else entries_of_unit(module, own, rows=rows)
         dimensions = dimensions_after(module, dimensions) or 0
     return entries

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
-from dpsgd import noise_laws, schemes
+from dpsgd import noise_laws, protected, schemes
 from dpsgd.independent_laws import IndependentGaussian, RoundedGaussian
 from dpsgd.noise_laws import INDEPENDENT, Noise
 from dpsgd.schemes import Scheme
@@ -42,6 +42,10 @@ class DPSGD:
         steps_per_epoch: of Shuffled, BallsInBins and Cyclic, >= 1 and public; None for all others.
         noise: the law of the noise, which the formula shows for IndependentGaussian; the others are RoundedGaussian,
             LatticeGaussian, MatrixGaussian, TreeGaussian: see `dpsgd.noise_laws` for what each goes with.
+        unit: what is sampled, clipped and protected: "record", or "user", who owns several examples. Neighbours differ
+            in one unit; where the scheme declares `records`, it is the number of units.
+        examples_per_user: public bound on the examples of a user that count, the first so many, whose mean loss gives
+            the user's one gradient; >= 1 if the unit is "user", None if it is "record".
 
     Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
     Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
@@ -68,6 +72,8 @@ class DPSGD:
     learning_rate: float
     steps_per_epoch: int | None = field(default=None, metadata={"added_later": True})  # old files lack it
     noise: Noise = field(default=INDEPENDENT, metadata={"added_later": True})
+    unit: str = field(default="record", metadata={"added_later": True})
+    examples_per_user: int | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         checked = {
@@ -80,6 +86,8 @@ class DPSGD:
             "steps": validate.count("DPSGD", "steps", self.steps, least=1),
             "learning_rate": validate.positive("DPSGD", "learning_rate", self.learning_rate),
             "noise": noise_laws.checked_noise(self.noise),
+            "unit": validate.choice("DPSGD", "unit", self.unit, protected.UNITS),
+            "examples_per_user": protected.checked_examples(self.unit, self.examples_per_user),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -102,6 +110,8 @@ class DPSGD:
         learning_rate: float,
         steps_per_epoch: int | None = None,
         noise: Noise = INDEPENDENT,
+        unit: str = "record",
+        examples_per_user: int | None = None,
         adjacency: str = "add_remove",
     ) -> DPSGD:
         """Return the configuration with the least noise whose certified ε is at most `epsilon` at `delta`.
@@ -119,6 +129,8 @@ class DPSGD:
             learning_rate: as in the class.
             steps_per_epoch: as in the class.
             noise: as in the class.
+            unit: as in the class.
+            examples_per_user: as in the class.
             adjacency: which datasets are neighbours; "add_remove" unless another is named.
 
         Raises:
@@ -135,6 +147,8 @@ class DPSGD:
             learning_rate=learning_rate,
             steps_per_epoch=steps_per_epoch,
             noise=noise,
+            unit=unit,
+            examples_per_user=examples_per_user,
         )
         return dataclasses.replace(
             without_noise, noise_multiplier=without_noise._least_noise(epsilon, delta, adjacency)
@@ -177,12 +191,13 @@ class DPSGD:
         executed = validate.count("DPSGD", "executed", executed)
         if executed > self.steps:
             raise InvalidParameter(f"DPSGD: executed must be at most steps = {self.steps}, got {executed}.")
-        return self.noise.described(
+        run = self.noise.described(
             noise_multiplier=self.noise_multiplier,
             sampling=self.sampling,
             executed=executed,
             steps_per_epoch=self.steps_per_epoch,
         )
+        return protected.described_for(self.unit, run)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text; floats come back bit for bit.

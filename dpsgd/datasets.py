@@ -33,9 +33,10 @@ class Dataset:
     Args:
         features: (n, …); the loaders give float32 in [0, 1].
         targets: (n, …); the loaders give class numbers, int64 (n,).
+        owners: int64 (n,), the user to whom each record belongs, by any number; None if records are the unit.
 
     Raises:
-        InvalidParameter: if either is no tensor or their numbers of rows differ.
+        InvalidParameter: if one is no tensor of its kind or their numbers of rows differ.
 
     >>> len(Dataset(features=torch.zeros(3, 2), targets=torch.zeros(3)))
     3
@@ -43,6 +44,7 @@ class Dataset:
 
     features: Tensor
     targets: Tensor
+    owners: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("features", "targets"):
@@ -54,9 +56,21 @@ class Dataset:
                 f"Dataset: features and targets must have the same number of rows, "
                 f"got {len(self.features)} and {len(self.targets)}."
             )
+        if self.owners is not None:
+            _check_owners(self.owners, len(self.features))
 
     def __len__(self) -> int:
         return len(self.features)
+
+
+def _check_owners(owners: object, records: int) -> None:
+    if not isinstance(owners, Tensor) or owners.dtype != torch.int64 or owners.dim() != 1:
+        kind = f"{owners.dtype} of {owners.dim()} dimensions" if isinstance(owners, Tensor) else type(owners).__name__
+        raise InvalidParameter(
+            f"Dataset: owners must be an int64 tensor with the id of one user a record, shape (n,), got {kind}."
+        )
+    if len(owners) != records:
+        raise InvalidParameter("Dataset: owners must have one entry for each record, and has more or fewer.")
 
 
 def load(name: str, *, directory: str | Path | None = None) -> tuple[Dataset, Dataset]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,16 @@ from dpsgd.recorded import Recorded, recordable
 from dpsgd.vectorised import Vectorised
 from mechanisms import InvalidParameter
 
-GradientSum = Callable[[Tensor, Tensor], Tensor]
-"""(features (n, …), targets (n, …)) -> Σ_i g_i min(1, C / ‖g_i‖) of shape (d,), in the order of `trainable`."""
+
+class GradientSum(Protocol):
+    """(features (n, …), targets (n, …)) -> Σ_i g_i min(1, C / ‖g_i‖) of shape (d,), in the order of `trainable`.
+
+    With `shares` (n, rows), each of the n is a unit of several rows, features and targets being (n, rows, …), and g_i
+    is the gradient of its rows' mean loss with these weights: see `dpsgd.units`.
+    """
+
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return the sum."""
 
 
 def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_grad_norm: float) -> GradientSum:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, zeros
-from dpsgd.layers import contributions, covers
+from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, row_by_row, zeros
+from dpsgd.layers import covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
+from dpsgd.units import contributions_of_units, entries_of_unit
 from dpsgd.vectorised import Vectorised
 
 # Dimensions that one example has for these, without a batch's.
@@ -50,35 +51,39 @@ class Recorded:
     model: nn.Module
     loss: Loss
     max_grad_norm: float
-    _formed: int | None = None
+    _formed: dict[int, int] = field(default_factory=dict)
     _covers: bool = True
     _copies: bool = False
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
         total = zeros(list(trainable(self.model).values()))
+        rows = 1 if shares is None else shares.shape[1]
         try:
-            for some, wanted in in_parts(features, targets, entries=self._entries(features[:1], targets[:1])):
-                total += self._sum_of(some, wanted)
+            entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
+            for some in in_parts(features, targets, shares, entries=entries):
+                total += self._sum_of(*some)
         except _NotCoveredError:
             self._covers = False
-            return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
+            way = Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)
+            return way(features, targets, shares)
         return total
 
-    def _entries(self, feature: Tensor, target: Tensor) -> int:
-        """Return how many gradient entries are formed for one example, as the first that comes tells."""
+    def _entries(self, features: Tensor, targets: Tensor, *, rows: int) -> int:
+        """Return how many gradient entries are formed for one unit, as the rows of the first that comes tell."""
         if not self._covers:
             raise _NotCoveredError
-        if self._formed is None and len(feature):
+        if rows not in self._formed and len(features):
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
-            with torch.random.fork_rng([feature.device] if feature.is_cuda else []):
-                tape, _ = self._record(feature, target)
-            self._formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
-        return self._formed or 0
+            with torch.random.fork_rng([features.device] if features.is_cuda else []):
+                tape, _ = self._record(features, targets)
+            held = ((layer, contributions_of_units(layer, a, torch.zeros_like(b), rows=rows)) for layer, a, b in tape)
+            self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
+        return self._formed.get(rows, 0)
 
-    def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
-        tape, losses = self._record(features, targets)
-        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm))
+    def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        tape, losses = self._record(*row_by_row(features, targets, shares))
+        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm, shares=shares))
         by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
         return torch.cat(
             [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]

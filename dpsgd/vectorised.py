@@ -28,21 +28,22 @@ class Vectorised:
     loss: Loss
     max_grad_norm: float
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
         parameters = {name: parameter.detach() for name, parameter in trainable(self.model).items()}
         dimension = sum(parameter.numel() for parameter in parameters.values())
-        size = max(1, CHUNK_ENTRIES // dimension)
-        gradients = vmap(grad(self._loss_of_one()), in_dims=(None, 0, 0), randomness="different")
+        batch = [features, targets] if shares is None else [features, targets, shares]
+        loss = self._loss_of_one() if shares is None else _of_unit(self._loss_of_one())
+        size = max(1, CHUNK_ENTRIES // (dimension if shares is None else dimension * shares.shape[1]))
+        gradients = vmap(grad(loss), in_dims=(None, *[0] * len(batch)), randomness="different")
         total = next(iter(parameters.values())).new_zeros(dimension)
         for start in range(0, len(features), size):
-            some = slice(start, start + size)
-            by_name = gradients(parameters, features[some], targets[some])
+            by_name = gradients(parameters, *(part[start : start + size] for part in batch))
             rows = torch.cat([piece.flatten(start_dim=1) for piece in by_name.values()], dim=1)
             total += _clipped_sum(rows, self.max_grad_norm)
         return total
 
-    def _loss_of_one(self) -> Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]:
+    def _loss_of_one(self) -> Callable[..., Tensor]:
         places = _places(self.model)
 
         def loss_of_one(parameters: dict[str, Tensor], features: Tensor, target: Tensor) -> Tensor:
@@ -51,6 +52,16 @@ class Vectorised:
             return per_example(self.loss, outputs, target.unsqueeze(0)).squeeze(0)
 
         return loss_of_one
+
+
+def _of_unit(loss_of_one: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the loss of a unit: the weighted mean of its rows' losses, each row seen alone."""
+    losses = vmap(loss_of_one, in_dims=(None, 0, 0), randomness="different")
+
+    def loss_of_unit(parameters: dict[str, Tensor], features: Tensor, targets: Tensor, shares: Tensor) -> Tensor:
+        return (losses(parameters, features, targets) * shares).sum()
+
+    return loss_of_unit
 
 
 def _places(model: nn.Module) -> dict[str, str]:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mechanisms.core import validate
 from mechanisms.core.counting import check_schemes, fitting
@@ -61,6 +61,8 @@ class Process(ABC):
     """Anything whose privacy loss can be asked for: a mechanism, or mechanisms put together."""
 
     __slots__ = ()
+
+    unit: ClassVar[str] = "record"  # what neighbours differ in; of `PerUser` alone it is "user"
 
     @abstractmethod
     def pairs(self, adjacency: Adjacency) -> Pairs:
@@ -282,11 +284,16 @@ def _single_pair(process: Process, adjacency: Adjacency) -> Pairs:
 
 
 def checked(owner: str, value: object) -> Process:
-    """Return `value` if it is a process.
+    """Return `value` if it is a process that can be part of another.
 
     Raises:
-        InvalidParameter: if it is none.
+        InvalidParameter: if it is none, or a whole run for users.
     """
     if not isinstance(value, Process):
         raise InvalidParameter(f"{owner}: every part must be a process such as Gaussian(...), got {value!r}.")
+    if value.unit != "record":
+        raise InvalidParameter(
+            f"{owner}: no part must be {type(value).__name__}, which stands around a whole run, got {value!r}.\n"
+            f"Use {type(value).__name__}({owner}(...)) around the parts of such runs: they share one unit then."
+        )
     return value

@@ -14,13 +14,14 @@ from typing import Any
 from mechanisms.core.discover import implementations
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.group import Group
+from mechanisms.core.per_user import PerUser
 from mechanisms.core.process import Allocated, Compose, Process, Repeat, Sampled
 from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
 from mechanisms.core.stopping import PoissonRuns, TruncatedNegativeBinomial
 from mechanisms.core.version import VERSION
 
 SCHEMA = "dp-calipers/process/1"
-NODES = (Compose, Repeat, Sampled, Allocated, Group)
+NODES = (Compose, Repeat, Sampled, Allocated, Group, PerUser)
 SCHEMES = (Poisson, TruncatedPoisson, FixedSize, WithReplacement, Shuffled, BallsInBins)
 STOPPING = (TruncatedNegativeBinomial, PoissonRuns)
 

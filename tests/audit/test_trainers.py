@@ -59,6 +59,20 @@ def test_the_expectation_does_not_depend_on_how_many_rows_fit_at_once(small, mon
     torch.testing.assert_close(expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model)), whole)
 
 
+def test_where_users_are_the_unit_the_expectation_is_of_users(small):
+    model, data, config = small
+    per_user = dataclasses.replace(config, unit="user", examples_per_user=3)
+    owned = dataclasses.replace(data, owners=torch.arange(len(data)) % 7)
+    expected = expected_clipped_sum(model, owned, per_user, loss=LOSS)(weights_of(model))
+    total = torch.zeros_like(expected)
+    for user in range(7):
+        rows = torch.arange(user, len(data), 7)[:3]
+        loss = LOSS(model(data.features[rows]), data.targets[rows]).mean()
+        gradient = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, list(model.parameters()))])
+        total += gradient * min(1.0, config.max_grad_norm / float(gradient.norm()))
+    torch.testing.assert_close(expected, 0.5 * total, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "sampling", [FixedSize(batch_size=15, records=30), TruncatedPoisson(probability=0.5, largest_batch=20)]
 )
