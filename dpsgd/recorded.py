@@ -19,6 +19,7 @@ from torch.autograd.graph import Node
 from torch.func import vmap
 
 from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, zeros
+from dpsgd.clippers import Clipper
 from dpsgd.layers import contributions, covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
@@ -49,20 +50,22 @@ class Recorded:
 
     model: nn.Module
     loss: Loss
-    max_grad_norm: float
+    clip: Clipper
     _formed: int | None = None
     _covers: bool = True
     _copies: bool = False
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
+        """Return the sum of the clipped gradients of a batch, shape (d,)."""
         total = zeros(list(trainable(self.model).values()))
+        before = len(self.clip.seen or ())
         try:
             for some, wanted in in_parts(features, targets, entries=self._entries(features[:1], targets[:1])):
                 total += self._sum_of(some, wanted)
         except _NotCoveredError:
             self._covers = False
-            return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
+            del (self.clip.seen or [])[before:]  # what was summed does not count
+            return Vectorised(model=self.model, loss=self.loss, clip=self.clip)(features, targets)
         return total
 
     def _entries(self, feature: Tensor, target: Tensor) -> int:
@@ -76,7 +79,7 @@ class Recorded:
 
     def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
         tape, losses = self._record(features, targets)
-        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm))
+        sums = iter(clipped_sums(tape, losses, clip=self.clip))
         by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
         return torch.cat(
             [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]
