@@ -6,7 +6,9 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from dpsgd import clipping as clippings
 from dpsgd import schemes
+from dpsgd.clipping import FLAT, Clipping
 from dpsgd.schemes import Scheme
 from mechanisms import Gaussian, InvalidParameter, Poisson, Process, __version__
 from mechanisms.core import validate
@@ -38,6 +40,8 @@ class DPSGD:
         steps: number of steps, >= 1; with an epoch, a multiple of its steps.
         learning_rate: > 0, in units of weight per unit of averaged gradient.
         steps_per_epoch: of Shuffled and BallsInBins, >= 1 and public; None for all others.
+        clipping: what keeps contributions within max_grad_norm: `Flat()`, as in the formula, PerLayer, Automatic,
+            Normalised; or AdaptiveQuantile, whose bound begins there. The noise multiplier is that of the whole step.
 
     Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
     Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
@@ -62,6 +66,7 @@ class DPSGD:
     steps: int
     learning_rate: float
     steps_per_epoch: int | None = field(default=None, metadata={"added_later": True})  # old files lack it
+    clipping: Clipping = field(default=FLAT, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         checked = {
@@ -79,6 +84,9 @@ class DPSGD:
         per_epoch = schemes.checked_epoch(self.sampling, self.steps, self.steps_per_epoch)
         object.__setattr__(self, "steps_per_epoch", per_epoch)
         schemes.check_batch_size(self.sampling, self.expected_batch_size)
+        clippings.checked_clipping(
+            self.clipping, noise_multiplier=self.noise_multiplier, max_grad_norm=self.max_grad_norm
+        )
 
     @classmethod
     def for_budget(
@@ -92,6 +100,7 @@ class DPSGD:
         steps: int,
         learning_rate: float,
         steps_per_epoch: int | None = None,
+        clipping: Clipping = FLAT,
         adjacency: str = "add_remove",
     ) -> DPSGD:
         """Return the configuration with the least noise whose certified ε is at most `epsilon` at `delta`.
@@ -108,6 +117,7 @@ class DPSGD:
             steps: as in the class.
             learning_rate: as in the class.
             steps_per_epoch: as in the class.
+            clipping: as in the class; what an adaptive bound costs is part of the budget.
             adjacency: which datasets are neighbours; "add_remove" unless another is named.
 
         Raises:
@@ -123,6 +133,7 @@ class DPSGD:
             steps=steps,
             learning_rate=learning_rate,
             steps_per_epoch=steps_per_epoch,
+            clipping=clipping,
         )
         return dataclasses.replace(
             without_noise, noise_multiplier=without_noise._least_noise(epsilon, delta, adjacency)
@@ -142,7 +153,7 @@ class DPSGD:
                 adjacency=adjacency,
             )
         return least_noise(
-            lambda noise: dataclasses.replace(self, noise_multiplier=noise).process(),
+            lambda noise: dataclasses.replace(self, noise_multiplier=noise, clipping=FLAT).process(),
             epsilon=epsilon,
             delta=delta,
             adjacency=adjacency,
@@ -177,6 +188,7 @@ class DPSGD:
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["sampling"] = schemes.to_fields(self.sampling)
+        fields["clipping"] = clippings.to_fields(self.clipping)
         return json.dumps({"schema": SCHEMA, "library": __version__, "config": fields}, allow_nan=False)
 
     @classmethod
@@ -194,4 +206,6 @@ class DPSGD:
         if schema != SCHEMA:
             raise InvalidParameter(f"DPSGD: schema must be {SCHEMA!r}, got {schema!r}.")
         fields = schemes.exactly(document.get("config"), cls, "config")
+        if "clipping" in fields:
+            fields["clipping"] = clippings.from_fields(fields["clipping"])
         return cls(**{**fields, "sampling": schemes.from_fields(fields["sampling"])})

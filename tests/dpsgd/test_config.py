@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsgd import DPSGD
+from dpsgd.clipping import Flat
 from mechanisms import (
     BallsInBins,
     FixedSize,
@@ -56,7 +57,7 @@ def test_json_gives_the_same_configuration_back(config):
 @settings(deadline=None)
 @given(configs)
 def test_the_repr_is_valid_code(config):
-    assert eval(repr(config), {"DPSGD": DPSGD, "Poisson": Poisson}) == config
+    assert eval(repr(config), {"DPSGD": DPSGD, "Poisson": Poisson, "Flat": Flat}) == config
 
 
 @pytest.mark.parametrize("name", ["noise_multiplier", "max_grad_norm", "expected_batch_size", "steps", "learning_rate"])
