@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
 from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
+from dpsgd.clipping import check_flat_clipping
 from dpsgd.losses import Loss
 from dpsgd.parameters import assign, trainable
 from mechanisms import InvalidParameter, Poisson
@@ -28,9 +29,10 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
         loss: one loss for each example.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones.
+        InvalidParameter: if samples are not Poisson ones, or the clipping is not Flat().
     """
     sample_rate(config)
+    check_flat_clipping("audit", config.clipping)
     initial = copy.deepcopy(model.state_dict())
 
     def trainer(task: TrainerTask) -> Observations:
@@ -59,9 +61,10 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
         loss: one loss for each example.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones.
+        InvalidParameter: if samples are not Poisson ones, or the clipping is not Flat().
     """
     rate = sample_rate(config)
+    check_flat_clipping("audit", config.clipping)
     twin = copy.deepcopy(model)
     parameters = list(trainable(twin).values())
     dimensions = dataset.features.dim() - 1

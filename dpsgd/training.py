@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from os import PathLike
 
 import torch
 from torch import nn
@@ -56,6 +57,7 @@ def train(
     randomness: Source,
     initialisation_seed: int | None = None,
     prescribed: PrescribedGradients | None = None,
+    operator_log: str | PathLike[str] | None = None,
     observer: Callable[[Release], None] | None = None,
     progress: bool = False,
 ) -> TrainResult:
@@ -69,6 +71,8 @@ def train(
         randomness: of samples and noise: a `SystemSource` for anything that matters.
         initialisation_seed: of fresh weights for every layer; None keeps the weights of `model`.
         prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
+        operator_log: a new file for exact counts of every step, of examples, of those clipped and of those that counted
+            as zero because they were not finite. It is private as the records are, and no part of the result.
         observer: is shown every release; whoever reads them is the adversary that the accountants assume.
         progress: whether to show the number of steps done on stderr.
 
@@ -88,7 +92,15 @@ def train(
     3
     """
     trained = _initialised(model, initialisation_seed).train()
-    releases = steps(trained, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed)
+    releases = steps(
+        trained,
+        dataset,
+        config,
+        loss=loss,
+        randomness=randomness,
+        prescribed=prescribed,
+        operator_log=operator_log,
+    )
     executed = 0
     for release in _shown(releases, config.steps) if progress else releases:
         executed += 1

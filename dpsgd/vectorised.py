@@ -44,10 +44,12 @@ class Vectorised:
 
     def _clipped_sums(self, by_name: dict[str, Tensor]) -> list[Tensor]:
         layers = by_layer(self.model)
-        rows = [[by_name[name].reshape(len(by_name[name]), -1).contiguous() for name in names] for _, names in layers]
+        rows = [
+            [by_name[name].reshape(len(by_name[name]), -1).contiguous() for name in names] for _, _, names in layers
+        ]
         parts = [Formed(rows=of_layer) for of_layer in rows]
         multiplied = [of_layer[0] for of_layer in rows]
-        return clipped_pieces(parts, self.clip, layers=[layer for layer, _ in layers], multiplied=multiplied)
+        return clipped_pieces(parts, self.clip, layers=[layer for _, layer, _ in layers], multiplied=multiplied)
 
     def _loss_of_one(self) -> Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]:
         places = _places(self.model)
