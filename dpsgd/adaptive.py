@@ -23,6 +23,8 @@ from mechanisms.core.exact_noise import HalfNormal, grid, released
 from mechanisms.core.randomness import Words
 
 STREAM = "clipping count"
+NOTHING = 2.0**-30
+"""Share of the bound up to which a gradient counts as 0: norms may be rounded up, so that 0 itself is not met."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -80,9 +82,9 @@ class AdaptiveClipper(FlatClipper):
 
 
 def _centred_count(squares: Sequence[Tensor], found: Sequence[Tensor], bound: float) -> float:
-    """Return the number of examples within the bound less half of all, those that add nothing left out."""
+    """Return the number of examples within the bound less half of all, those left out that add nothing to the sum."""
     whole = norms(squares)
-    adds = (found[0] > 0) & (whole > 0)
+    adds = (found[0] > 0) & (whole > NOTHING * bound)
     return float((adds & (whole <= bound)).sum()) - float(adds.sum()) / 2
 
 

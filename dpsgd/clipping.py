@@ -88,7 +88,8 @@ class AdaptiveQuantile:
         C_{t+1} = C_t exp(−learning_rate (b_t − quantile)),    b_t = noisy_count_t / expected_batch_size + 1/2
         noisy_count_t = Σ_sampled s_i + N(0, (count_noise_multiplier / 2)²),    s_i = +1/2 if ‖g_i‖ <= C_t, −1/2 if not
 
-    An example that adds nothing to the sum, as its gradient is 0 or not finite, adds nothing to the count: s_i = 0.
+    An example whose gradient is not finite, or 0 (at most 2^-30 C_t), adds nothing to the count either: s_i = 0. So a
+    record zeroed out is as good as absent.
 
     **Price.** A step releases the sum, with noise of standard deviation z C_t, and the count. What one record adds to
     both, each in units of its noise, is a vector of norm at most
