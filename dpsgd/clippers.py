@@ -112,9 +112,9 @@ class StretchingClipper(Clipper):
         self, squares: Sequence[Tensor], layers: Sequence[nn.Module], multiplied: Sequence[Tensor]
     ) -> Sequence[Tensor]:
         bound, kind = clipping_bound(self.max_grad_norm), torch.finfo(multiplied[0].dtype)
-        found = (bound / (norms(squares) + self.stability)).nan_to_num_(nan=0.0, posinf=0.0)
+        found = bound / (norms(squares) + self.stability)
         largest = functools.reduce(torch.maximum, map(_largest_entries, multiplied)).clamp_(min=1.0)
-        found = torch.where(found <= kind.max / 2 / largest, found, 0.0)
+        found = torch.where(found <= kind.max / 2 / largest, found, 0.0)  # neither NaN nor infinite from here on
         found = threshold(found, max(kind.tiny, bound / kind.max), 0.0).to(multiplied[0].dtype)
         return [found] * len(squares)
 
