@@ -10,6 +10,7 @@ C / (‖g_i‖ + γ) and C / ‖g_i‖ do, and layers that keep within C_l keep 
 **Range.** Factors above 1 could lift what they multiply out of the floats, although their product with the gradient is
 small: an output gradient of 10^30 with inputs of 10^-40, say, whose product torch would make infinite. An example
 counts as zero where its factor or the largest entry that the factor multiplies would come within a factor of 2 of that.
+So does one of float64 whose norm is below 2^-484: what such squares lose to underflow is no longer small beside them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.nn.functional import threshold
 from dpsgd.clip import clip_factors, clipping_bound
 from dpsgd.contributions import Contributions
 
+LEAST_NORM = 2.0**-484
 Seen = list[tuple[Sequence[Tensor], Sequence[Tensor]]]
 """(squared norms, factors) of the parts of a batch, layer by layer: private."""
 
@@ -112,9 +114,11 @@ class StretchingClipper(Clipper):
         self, squares: Sequence[Tensor], layers: Sequence[nn.Module], multiplied: Sequence[Tensor]
     ) -> Sequence[Tensor]:
         bound, kind = clipping_bound(self.max_grad_norm), torch.finfo(multiplied[0].dtype)
-        found = bound / (norms(squares) + self.stability)
+        whole = norms(squares)
+        found = bound / (whole + self.stability)
         largest = functools.reduce(torch.maximum, map(_largest_entries, multiplied)).clamp_(min=1.0)
-        found = torch.where(found <= kind.max / 2 / largest, found, 0.0)  # neither NaN nor infinite from here on
+        held = (found <= kind.max / 2 / largest) & (whole >= LEAST_NORM)
+        found = torch.where(held, found, 0.0)  # neither NaN nor infinite from here on
         found = threshold(found, max(kind.tiny, bound / kind.max), 0.0).to(multiplied[0].dtype)
         return [found] * len(squares)
 

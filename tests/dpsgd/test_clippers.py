@@ -96,6 +96,19 @@ def test_it_is_in_float64_as_well(clipping, rows, max_grad_norm):
     assert _exact_square(added) <= Fraction(max_grad_norm) ** 2
 
 
+@pytest.mark.parametrize("clipping", [Automatic(stability=1e-300), Normalised()], ids=repr)
+@settings(deadline=None, max_examples=100)
+@given(exponents=st.lists(st.floats(-170.0, -140.0), min_size=4, max_size=4))
+@example(exponents=[-161.9] * 4)
+def test_squares_that_underflow_stretch_nothing_beyond_the_bound(clipping, exponents):
+    rows = torch.tensor([exponents], dtype=torch.float64).mul_(math.log(10)).exp_()
+    [added] = _contributions(_clip(clipping), [rows, torch.zeros(1, 2, dtype=torch.float64)])
+    assert torch.isfinite(added).all()
+    assert _exact_square(added) <= 1
+    if max(exponents) > -145:
+        assert _exact_square(added) > Fraction(99, 100)
+
+
 @pytest.mark.parametrize("clipping", CLIPPINGS, ids=repr)
 def test_layers_keep_their_own_bounds_to_a_millionth(clipping):
     """Rows of 3-4-0 and 0-5-12 times 100: norms 500 and 1300."""
