@@ -29,6 +29,7 @@ from dpsgd.clip import clip_factors, clipping_bound
 from dpsgd.contributions import Contributions
 
 LEAST_NORM = 2.0**-484
+"""Below it gradients are not stretched: see "Range" above."""
 Seen = list[tuple[Sequence[Tensor], Sequence[Tensor]]]
 """(squared norms, factors) of the parts of a batch, layer by layer: private."""
 

@@ -71,7 +71,7 @@ def steps(
 
     Guarantees: the releases taken so far have the guarantee of `config.process_after(their number)`, where the number
     of records is declared for neighbours of the same number. Step and noise depend on the records through the clipped
-    sums alone: an empty sample gives noise like any other.
+    sums and noisy counts alone: an empty sample gives noise like any other.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.

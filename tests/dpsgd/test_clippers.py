@@ -1,7 +1,6 @@
 """Every clipper: its formula, and the exact norm of the floats that it lets through."""
 
 import dataclasses
-import functools
 import math
 from fractions import Fraction
 
@@ -280,36 +279,12 @@ def test_what_a_way_that_gave_up_has_seen_does_not_count(monkeypatch):
     torch.testing.assert_close(total, _ways(MODEL, _clip(Flat(), 0.3))[0](features, targets))
 
 
-def test_a_parameter_that_no_example_uses_has_no_gradient():
-    class Idle(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.idle = nn.Linear(5, 3), nn.Parameter(torch.ones(2, 2))
-            self.scale = nn.Parameter(torch.tensor(2.0))
-
-        def forward(self, rows):
-            return self.used(rows) * self.scale
-
-    model = Idle()
-    sums = Vectorised(model=model, loss=CROSS_ENTROPY, clip=_clip(PerLayer(), 1.0, model))(
-        torch.randn(4, 5), torch.arange(4) % 3
-    )
-    assert sums.shape == (1 + 4 + 18,)
-    assert not sums[:4].any() and sums[4:].all()
-
-
 @pytest.mark.parametrize("clipping", CLIPPINGS, ids=repr)
 def test_every_clipping_runs_to_the_end_on_no_records(clipping):
     config = config_of(Poisson(probability=0.5), clipping=clipping)
     data = Dataset(features=torch.zeros(0, 5), targets=torch.zeros(0, dtype=torch.int64))
     releases = list(steps(mlp(5, (4,), 3), data, config, loss=CROSS_ENTROPY, randomness=KeyedSource(0)))
     assert len(releases) == 12 and all(torch.isfinite(release.noisy_sum).all() for release in releases)
-
-
-def test_factors_of_one_clipping_are_shared_by_all_layers():
-    squares = [torch.tensor([9.0]).double(), torch.tensor([16.0]).double()]
-    found = FlatClipper(max_grad_norm=1.0).factors(squares, layers=LAYERS, multiplied=[torch.ones(1, 1)] * 2)
-    assert functools.reduce(torch.eq, found).all() and float(found[0]) == pytest.approx(0.2)
 
 
 def test_the_description_is_what_the_clipper_is_made_from():

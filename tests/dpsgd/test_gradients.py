@@ -225,3 +225,21 @@ def test_float64_models_are_summed_in_float64():
     expected = _one_by_one(model, CROSS_ENTROPY, features, targets, 1e6)
     for clipped_sum in _both(model, CROSS_ENTROPY, 1e6):
         torch.testing.assert_close(clipped_sum(features, targets), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_parameter_that_no_example_uses_has_no_gradient():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(5, 3), nn.Parameter(torch.ones(2, 2))
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, rows):
+            return self.used(rows) * self.scale
+
+    model = Idle()
+    sums = Vectorised(model=model, loss=CROSS_ENTROPY, clip=FlatClipper(max_grad_norm=1.0))(
+        torch.randn(4, 5), torch.arange(4) % 3
+    )
+    assert sums.shape == (1 + 4 + 18,)
+    assert not sums[:4].any() and sums[4:].all()
