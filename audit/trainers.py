@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
 from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
+from dpsgd.clipping import check_flat_clipping
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
 from dpsgd.parameters import assign, trainable
@@ -31,9 +32,10 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
         loss: one loss for each example.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones, or noise is not independent floats.
+        InvalidParameter: if samples are not Poisson ones, noise is not independent floats, or clipping is not Flat().
     """
     sample_rate(config)
+    check_flat_clipping("audit", config.clipping)
     initial = copy.deepcopy(model.state_dict())
 
     def trainer(task: TrainerTask) -> Observations:
@@ -62,9 +64,10 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
         loss: one loss for each example.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones, or noise is not independent floats.
+        InvalidParameter: if samples are not Poisson ones, noise is not independent floats, or clipping is not Flat().
     """
     rate = sample_rate(config)
+    check_flat_clipping("audit", config.clipping)
     twin = copy.deepcopy(model)
     parameters = list(trainable(twin).values())
     dimensions = dataset.features.dim() - 1

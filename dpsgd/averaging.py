@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dpsgd.updates import OTHER_STATE, State
+from dpsgd.saved import State
+from dpsgd.updates import OTHER_STATE
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 

@@ -10,7 +10,6 @@ ICML 2023. arXiv:2210.00038.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsgd.chains import Chain, dimensions_after, trains
-from dpsgd.clip import clip_factors
+from dpsgd.clippers import Clipper, clipped_pieces
 from dpsgd.layers import stays_product
 from dpsgd.losses import Loss, per_example
 from dpsgd.units import contributions_of_units, entries_of_unit
@@ -37,10 +36,10 @@ class BookKeeping:
 
     chain: Chain
     loss: Loss
-    max_grad_norm: float
+    clip: Clipper
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
+        """Return the sum of the clipped gradients of a batch, shape (d,)."""
         total = zeros(
             [parameter for module in self.chain for parameter in module.parameters() if parameter.requires_grad]
         )
@@ -61,16 +60,16 @@ class BookKeeping:
             if trains(module):
                 tape.append((module, before.detach(), rows))
         losses = per_example(self.loss, rows, targets)
-        return torch.cat(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm, shares=shares))
+        return torch.cat(clipped_sums(tape, losses, clip=self.clip, shares=shares))
 
 
-def clipped_sums(tape: Tape, losses: Tensor, *, max_grad_norm: float, shares: Tensor | None = None) -> list[Tensor]:
+def clipped_sums(tape: Tape, losses: Tensor, *, clip: Clipper, shares: Tensor | None = None) -> list[Tensor]:
     """Return the clipped gradient sums of the tape's layers, in their order, flat: one for every parameter.
 
     Args:
         tape: what the layers took in and gave out, n examples each.
         losses: (n,), each from its own example alone.
-        max_grad_norm: > 0.
+        clip: gives the factors.
         shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
     """
     outputs = [output for _, _, output in tape]
@@ -81,9 +80,7 @@ def clipped_sums(tape: Tape, losses: Tensor, *, max_grad_norm: float, shares: Te
             contributions_of_units(layer, a, b, rows=ones.shape[1])
             for (layer, a, _), b in zip(tape, gradients, strict=True)
         ]
-        norms = functools.reduce(torch.add, [part.squared_norms() for part in parts]).sqrt()
-        factors = clip_factors(norms, max_grad_norm=max_grad_norm, dtype=gradients[0].dtype)
-        return [piece for part in parts for piece in part.weighted_sum(factors)]
+        return clipped_pieces(parts, clip, layers=[layer for layer, _, _ in tape], multiplied=gradients)
 
 
 def zeros(parameters: list[nn.Parameter]) -> Tensor:

@@ -6,7 +6,9 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from dpsgd import clipping as clippings
 from dpsgd import noise_laws, protected, schemes
+from dpsgd.clipping import FLAT, Clipping
 from dpsgd.independent_laws import IndependentGaussian, RoundedGaussian
 from dpsgd.noise_laws import INDEPENDENT, Noise
 from dpsgd.schemes import Scheme
@@ -46,6 +48,8 @@ class DPSGD:
             in one unit; where the scheme declares `records`, it is the number of units.
         examples_per_user: public bound on the examples of a user that count, the first so many, whose mean loss gives
             the user's one gradient; >= 1 if the unit is "user", None if it is "record".
+        clipping: what keeps contributions within max_grad_norm: `Flat()`, as in the formula, PerLayer, Automatic,
+            Normalised; or AdaptiveQuantile, whose bound begins there. The noise multiplier is that of the whole step.
 
     Where FixedSize, WithReplacement or TruncatedPoisson declare `records`, the dataset must hold just as many; with
     Shuffled at least steps_per_epoch · expected_batch_size, of which those left over take no part in an epoch. Their
@@ -74,6 +78,7 @@ class DPSGD:
     noise: Noise = field(default=INDEPENDENT, metadata={"added_later": True})
     unit: str = field(default="record", metadata={"added_later": True})
     examples_per_user: int | None = field(default=None, metadata={"added_later": True})
+    clipping: Clipping = field(default=FLAT, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         checked = {
@@ -94,7 +99,11 @@ class DPSGD:
         per_epoch = schemes.checked_epoch(self.sampling, self.steps, self.steps_per_epoch)
         object.__setattr__(self, "steps_per_epoch", per_epoch)
         schemes.check_batch_size(self.sampling, self.expected_batch_size)
+        clippings.checked_clipping(
+            self.clipping, noise_multiplier=self.noise_multiplier, max_grad_norm=self.max_grad_norm
+        )
         self.noise.check(self.sampling, self.steps)
+        noise_laws.check_clipping(self.noise, self.clipping)
         self.process()  # what can't be described can't be run
 
     @classmethod
@@ -112,6 +121,7 @@ class DPSGD:
         noise: Noise = INDEPENDENT,
         unit: str = "record",
         examples_per_user: int | None = None,
+        clipping: Clipping = FLAT,
         adjacency: str = "add_remove",
     ) -> DPSGD:
         """Return the configuration with the least noise whose certified ε is at most `epsilon` at `delta`.
@@ -131,6 +141,7 @@ class DPSGD:
             noise: as in the class.
             unit: as in the class.
             examples_per_user: as in the class.
+            clipping: as in the class; what an adaptive bound costs is part of the budget.
             adjacency: which datasets are neighbours; "add_remove" unless another is named.
 
         Raises:
@@ -149,6 +160,7 @@ class DPSGD:
             noise=noise,
             unit=unit,
             examples_per_user=examples_per_user,
+            clipping=clipping,
         )
         return dataclasses.replace(
             without_noise, noise_multiplier=without_noise._least_noise(epsilon, delta, adjacency)
@@ -168,7 +180,7 @@ class DPSGD:
                 adjacency=adjacency,
             )
         return least_noise(
-            lambda noise: dataclasses.replace(self, noise_multiplier=noise).process(),
+            lambda noise: dataclasses.replace(self, noise_multiplier=noise, clipping=FLAT).process(),
             epsilon=epsilon,
             delta=delta,
             adjacency=adjacency,
@@ -209,6 +221,7 @@ class DPSGD:
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields |= {"sampling": schemes.to_fields(self.sampling), "noise": schemes.to_fields(self.noise)}
+        fields["clipping"] = clippings.to_fields(self.clipping)
         return json.dumps({"schema": SCHEMA, "library": __version__, "config": fields}, allow_nan=False)
 
     @classmethod
@@ -229,4 +242,6 @@ class DPSGD:
         fields = {**fields, "sampling": schemes.from_fields(fields["sampling"])}
         if "noise" in fields:
             fields["noise"] = noise_laws.from_fields(fields["noise"])
+        if "clipping" in fields:
+            fields["clipping"] = clippings.from_fields(fields["clipping"])
         return cls(**fields)

@@ -4,40 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from dpsgd.batches import check_records, drawn_rows
+from dpsgd.augmentation import Augmentation
+from dpsgd.batches import STEP, check_records, drawn_rows
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.clipping import check_flat_clipping
+from dpsgd.conduct import Conduct
 from dpsgd.config import DPSGD
 from dpsgd.course import Course, Parts, set_out
 from dpsgd.datasets import Dataset
-from dpsgd.gradients import gradient_sum
+from dpsgd.gradients import gradient_sum_by
 from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
 from dpsgd.noising import check_noise, noising
+from dpsgd.operator_log import OperatorLog
 from dpsgd.parameters import assign, check_flat, flatten, trainable
 from dpsgd.parts import LayerDraws, Weights
-from dpsgd.population import Population, of_records, with_prescribed
+from dpsgd.population import Examples, Population, population_of, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
+from dpsgd.run_clipping import RunClipping, run_clipping
+from dpsgd.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.whole import summed
-from mechanisms import Source
+from mechanisms import InvalidParameter, Source
+
+NO_PARTS: Parts = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Release:
-    """One step as a white-box adversary sees it; noisy_sum alone is fresh information about the records.
+    """One step as a white-box adversary sees it; noisy_sum and noisy_count alone are fresh information on the records.
 
     Args:
         step: number of the step, from 0.
         weights_before: the flat weights at which gradients were taken, shape (d,).
-        noisy_sum: Σ clipped gradients of the records drawn + noise, before any division, shape (d,); the noise is
+        noisy_sum: Σ clipped gradients of the units drawn + noise, before any division, shape (d,); the noise is
             N(0, σ² C² I) unless `config.noise` names another law.
+        max_grad_norm: C, the bound in use.
+        noisy_count: of examples within the bound, less half, where the bound is adaptive: see `AdaptiveQuantile`.
     """
 
     step: int
     weights_before: Tensor
     noisy_sum: Tensor
+    max_grad_norm: float
+    noisy_count: float | None = None
 
 
 def steps(
@@ -48,7 +63,12 @@ def steps(
     loss: Loss,
     randomness: Source,
     prescribed: PrescribedGradients | None = None,
+    augmentation: Augmentation | None = None,
+    largest_physical_batch: int | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
     checkpoint: Checkpoint | None = None,
+    operator_log: str | PathLike[str] | None = None,
 ) -> Iterator[Release]:
     """Return an iterator that takes one step of `config` on `model`, in place, for every release it yields.
 
@@ -56,16 +76,27 @@ def steps(
 
     Args:
         model: a module whose layers keep examples apart; it is changed.
-        dataset: the private records: any number of them, unless the sampling scheme declares it.
+        dataset: the private records: any number of them, unless the sampling scheme declares it; with owners exactly
+            where the configuration's unit is the user.
         config: what to run.
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
-        prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
+        prescribed: further units with prescribed gradients, for gradient canaries; with Poisson or BallsInBins, and
+            with Flat() clipping.
+        augmentation: of every record drawn, whose copies' mean loss then gives its gradient; None for the record alone.
+        largest_physical_batch: most rows, copies counted, that go through the model at once, at least those of one
+            unit; None for no bound. It changes the sums by their rounding alone, and nothing else.
+        optimizer: (trainable parameters, config) -> an optimiser of torch that takes noisy_sum / expected_batch_size
+            for the gradient; None for the steps above.
+        schedule: number of the step -> factor of the learning rate, a public function; None for 1.
         checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
+        operator_log: file for exact counts of every step, private: see `dpsgd.operator_log`. It changes nothing else.
 
-    Guarantees: the releases taken so far, those before a checkpoint among them, have the guarantee of
-    `config.process_after(their number)`, where the number of records is declared for neighbours of the same number.
-    Step and noise depend on the records through the clipped sums alone: an empty sample gives noise like any other.
+    Guarantees: the first n releases, those before a checkpoint among them, have the guarantee of
+    `config.process_after(n)`, for an n fixed before the run; if what was released decides how many are taken, these
+    have that of `config.process()`. Where the number of records is declared, this is about neighbours of the same
+    number. Step and noise depend on the records through the clipped sums and noisy counts alone: an empty sample gives
+    noise like any other. How long a step takes does depend on them.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.
@@ -79,62 +110,109 @@ def steps(
     >>> [step.noisy_sum for step in steps(line, data, config, loss=lambda o, t: o[:, 0] / 2, randomness=KeyedSource(0))]
     [tensor([1.])]
     """
-    _, releases = begun(
-        model, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed, checkpoint=checkpoint
+    conduct = Conduct(
+        loss=loss,
+        randomness=randomness,
+        prescribed=prescribed,
+        augmentation=augmentation,
+        largest_physical_batch=largest_physical_batch,
+        optimizer=optimizer,
+        schedule=schedule,
+        checkpoint=checkpoint,
+        operator_log=operator_log,
     )
-    return releases
+    return begun(model, dataset, config, conduct)[1]
 
 
 def begun(
-    model: nn.Module,
-    dataset: Dataset,
-    config: DPSGD,
-    *,
-    loss: Loss,
-    randomness: Source,
-    prescribed: PrescribedGradients | None,
-    checkpoint: Checkpoint | None,
+    model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, parts: Parts = NO_PARTS
 ) -> tuple[Course, Iterator[Release]]:
-    """Return the course of the run and the iterator of `steps`, whose arguments these are.
+    """Return the course of the run and the iterator of `steps`.
+
+    Args:
+        model: as in `steps`, and so the rest.
+        dataset: as there.
+        config: as there.
+        conduct: its keywords.
+        parts: what the caller carries from step to step, to be kept with the run.
 
     Raises:
         InvalidParameter: as `steps`.
     """
-    check_records(config, len(dataset))
-    parameters = trainable(model)
-    check_private(model)
-    check_flat(parameters)
-    dimensions = dataset.features.dim() - 1
-    clipped_sum = gradient_sum(model, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
-    check_noise(config, dimension=len(flatten(parameters.values())), prescribed=prescribed)
-    population = of_records(dataset, summed(config, clipped_sum))
-    if prescribed is not None:
-        check_independent(config.sampling)
-        like = flatten(parameters.values())
-        population = with_prescribed(population, prescribed, max_grad_norm=config.max_grad_norm, like=like)
-    course = set_out(checkpoint, randomness, config=config, model=model)
-    return course, _descend(list(parameters.values()), course.ranks.share(population), config, course)
+    parameters = list(_checked(model, config, conduct).values())
+    clipping = run_clipping(config, model)
+    course = set_out(conduct.checkpoint, conduct.randomness, config=config, model=model)
+    population = _population(model, dataset, config, conduct, clipping, course.source)
+    if conduct.operator_log is not None:
+        if course.ranks.count > 1:
+            raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
+        clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
+    made = made_optimizer(conduct.optimizer, parameters, config)
+
+    def releases() -> Iterator[Release]:
+        weights = flatten(parameters)
+        assign(weights, parameters)  # from here on the parameters are views of the weights
+        updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
+        yield from _descend(weights, course.ranks.share(population), clipping, updates, config, course, parts)
+
+    return course, releases()
 
 
 def _descend(
-    parameters: list[nn.Parameter], population: Population, config: DPSGD, course: Course
+    weights: Tensor,
+    population: Population,
+    clipping: RunClipping,
+    updates: Updates,
+    config: DPSGD,
+    course: Course,
+    more: Parts,
 ) -> Iterator[Release]:
-    weights = flatten(parameters)
-    assign(weights, parameters)  # from here on the parameters are views of the weights
-    rows = drawn_rows(course.source, config, run=course.run, records=population.units)
-    noisy = noising(config, source=course.source, run=course.run, like=weights)
-    scale = config.noise_multiplier * config.max_grad_norm
-    course.ranks.agree(weights)
-    draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks)
-    parts: Parts = {"weights": Weights(flat=weights), "layers": draws}
+    source, run, ranks = course.source, course.run, course.ranks
+    rows = drawn_rows(source, config, run=run, records=population.units)
+    noisy = noising(config, source=source, run=run, like=weights)
+    ranks.agree(weights)
+    draws = LayerDraws(source=source, run=run, ranks=ranks)
+    parts: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates, **more}
     course.begin(parts)
     for step in range(course.start, config.steps):
         with draws.of(step):
-            clipped_sum = population.clipped_sum(rows(step))
-        noisy_sum = noisy(clipped_sum, step=step, scale=scale)
-        course.ranks.agree(noisy_sum)
-        release = Release(step=step, weights_before=weights.clone(), noisy_sum=noisy_sum)
-        weights.sub_(noisy_sum, alpha=config.learning_rate / config.expected_batch_size)
+            clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
+        noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
+        ranks.agree(noisy_sum)
+        bound, count = clipping.bound, clipping.end_step(step, source=source, run=run, ranks=ranks)
+        release = Release(
+            step=step, weights_before=weights.clone(), noisy_sum=noisy_sum, max_grad_norm=bound, noisy_count=count
+        )
+        updates.apply(noisy_sum, step=step)
         yield release
         course.after(step + 1, parts)
     course.end()
+
+
+def _checked(model: nn.Module, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters of a model that the run fits."""
+    parameters = trainable(model)
+    check_private(model)
+    check_flat(parameters)
+    check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
+    if conduct.prescribed is not None:
+        check_flat_clipping("steps", config.clipping)
+        check_independent(config.sampling)
+    return parameters
+
+
+def _population(
+    model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, clipping: RunClipping, source: Source
+) -> Population:
+    """Return all that may be sampled."""
+    dimensions = dataset.features.dim() - 1
+    clipped_sum = gradient_sum_by(clipping.clip, model, example_dimensions=dimensions, loss=conduct.loss)
+    examples = Examples(
+        dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation, source=source
+    )
+    population = population_of(config, examples, largest_physical_batch=conduct.largest_physical_batch)
+    check_records(config, population.units)
+    if conduct.prescribed is None:
+        return population
+    like = flatten(trainable(model).values())
+    return with_prescribed(population, conduct.prescribed, max_grad_norm=config.max_grad_norm, like=like)

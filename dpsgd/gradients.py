@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dpsgd.bookkeeping import BookKeeping
 from dpsgd.chains import rowwise_chain
+from dpsgd.clippers import Clipper, FlatClipper
 from dpsgd.losses import Loss
 from dpsgd.recorded import Recorded, recordable
 from dpsgd.vectorised import Vectorised
@@ -51,12 +52,19 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
     >>> clipped(torch.tensor([[0.5], [4.0]]), torch.zeros(2))
     tensor([1.5000])
     """
+    return gradient_sum_by(
+        FlatClipper(max_grad_norm=max_grad_norm), model, example_dimensions=example_dimensions, loss=loss
+    )
+
+
+def gradient_sum_by(clip: Clipper, model: nn.Module, *, example_dimensions: int, loss: Loss) -> GradientSum:
+    """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`."""
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         raise InvalidParameter(
             "gradient_sum: autocast must be off: norms in low precision do not keep the bound max_grad_norm."
         )
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
     if chain is not None:
-        return BookKeeping(chain=chain, loss=loss, max_grad_norm=max_grad_norm)
+        return BookKeeping(chain=chain, loss=loss, clip=clip)
     way = Recorded if recordable(model) else Vectorised
-    return way(model=model, loss=loss, max_grad_norm=max_grad_norm)
+    return way(model=model, loss=loss, clip=clip)

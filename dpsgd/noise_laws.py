@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from dpsgd import schemes
+from dpsgd.clipping import AdaptiveQuantile, Clipping, Flat
 from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from mechanisms import InvalidParameter
@@ -41,6 +42,23 @@ def checked_noise(noise: object) -> Any:
         f"DPSGD: noise must be one of {', '.join(LAWS)}, got {noise!r}.\n"
         "How much there is of it is the noise_multiplier. Use IndependentGaussian() for the noise of DP-SGD."
     )
+
+
+def check_clipping(noise: Noise, clipping: Clipping) -> None:
+    """Refuse a clipping that the noise does not go with.
+
+    Raises:
+        InvalidParameter: if the bound moves under noise of one scale, or whole numbers would be clipped otherwise.
+    """
+    if isinstance(clipping, AdaptiveQuantile) and not isinstance(noise, IndependentGaussian):
+        raise InvalidParameter(
+            f"DPSGD: noise must be IndependentGaussian() for {clipping!r}, whose bound moves the noise from step to "
+            f"step, got {noise!r}."
+        )
+    if isinstance(noise, (RoundedGaussian, LatticeGaussian)) and not isinstance(clipping, Flat):
+        raise InvalidParameter(
+            f"DPSGD: clipping must be Flat() for {noise!r}, which scales whole numbers by one norm, got {clipping!r}."
+        )
 
 
 def from_fields(value: object) -> Noise:

@@ -21,7 +21,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from dpsgd.clipping import AdaptiveQuantile
 from dpsgd.config import DPSGD
+from dpsgd.independent_laws import IndependentGaussian
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 
@@ -67,6 +69,7 @@ class DPAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         floor: float | None = None,
     ) -> None:
+        _check_noise(config)
         first, second = (_decay(name, beta) for name, beta in zip(("beta 1", "beta 2"), betas, strict=True))
         self.noise_variance = (config.noise_multiplier * config.max_grad_norm / config.expected_batch_size) ** 2
         spread = math.sqrt(2 * (1 - second) / (1 + second)) * self.noise_variance
@@ -98,6 +101,14 @@ class DPAdam(Optimizer):
         corrected = (state["second"] / (1 - beta_2 ** state["step"])).sub_(self.noise_variance)
         root = corrected.clamp_(min=group["floor"]).sqrt_()
         parameter.addcdiv_(state["first"], root, value=-group["lr"] / (1 - beta_1 ** state["step"]))
+
+
+def _check_noise(config: DPSGD) -> None:
+    if not isinstance(config.noise, IndependentGaussian) or isinstance(config.clipping, AdaptiveQuantile):
+        raise InvalidParameter(
+            "DPAdam: config must have noise of one variance, independent from step to step: IndependentGaussian() and "
+            f"a bound that does not move, got {config.noise!r} and {config.clipping!r}.\nUse torch.optim.Adam."
+        )
 
 
 def _decay(name: str, value: object) -> float:

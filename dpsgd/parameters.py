@@ -19,6 +19,20 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def by_layer(model: nn.Module) -> list[tuple[str, nn.Module, list[str]]]:
+    """Return (name, module, names of its parameters) of the modules that hold trainable parameters, in their order.
+
+    Those of modules inside it are theirs alone, and a shared parameter belongs to the first module that holds it.
+
+    >>> [names for _, _, names in by_layer(nn.Sequential(nn.Linear(2, 1), nn.PReLU()))]
+    [['0.weight', '0.bias'], ['1.weight']]
+    """
+    names_of: dict[str, list[str]] = {}
+    for name in trainable(model):
+        names_of.setdefault(name.rpartition(".")[0], []).append(name)
+    return [(path, model.get_submodule(path), names) for path, names in names_of.items()]
+
+
 def flatten(parameters: Iterable[Tensor]) -> Tensor:
     """Return a copy of all entries as one vector (d,), cut off from the graph."""
     return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])

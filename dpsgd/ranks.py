@@ -65,12 +65,20 @@ class Ranks:
         if self.count == 1:
             return population
 
-        def sum_of(rows: Rows) -> Tensor:
-            total = population.clipped_sum(rows[self.rank :: self.count])
+        def sum_of(rows: Rows, position: int) -> Tensor:
+            total = population.clipped_sum(rows[self.rank :: self.count], position)
             distributed.all_reduce(total)
             return total
 
         return Population(units=population.units, clipped_sum=sum_of)
+
+    def added(self, value: float) -> float:
+        """Return the sum of a number over all ranks: of multiples of 1/2, exactly."""
+        if self.count == 1:
+            return value
+        total = torch.tensor([value], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return float(total)
 
     def agree(self, values: Tensor) -> None:
         """Put the first rank's values in the place of every other's."""

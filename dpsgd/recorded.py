@@ -19,6 +19,7 @@ from torch.autograd.graph import Node
 from torch.func import vmap
 
 from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, row_by_row, zeros
+from dpsgd.clippers import Clipper
 from dpsgd.layers import covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
@@ -50,23 +51,24 @@ class Recorded:
 
     model: nn.Module
     loss: Loss
-    max_grad_norm: float
+    clip: Clipper
     _formed: dict[int, int] = field(default_factory=dict)
     _covers: bool = True
     _copies: bool = False
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
+        """Return the sum of the clipped gradients of a batch, shape (d,)."""
         total = zeros(list(trainable(self.model).values()))
         rows = 1 if shares is None else shares.shape[1]
+        before = len(self.clip.seen or ())
         try:
             entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
             for some in in_parts(features, targets, shares, entries=entries):
                 total += self._sum_of(*some)
         except _NotCoveredError:
             self._covers = False
-            way = Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)
-            return way(features, targets, shares)
+            del (self.clip.seen or [])[before:]  # what was summed does not count
+            return Vectorised(model=self.model, loss=self.loss, clip=self.clip)(features, targets, shares)
         return total
 
     def _entries(self, features: Tensor, targets: Tensor, *, rows: int) -> int:
@@ -83,7 +85,7 @@ class Recorded:
 
     def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         tape, losses = self._record(*row_by_row(features, targets, shares))
-        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm, shares=shares))
+        sums = iter(clipped_sums(tape, losses, clip=self.clip, shares=shares))
         by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
         return torch.cat(
             [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 
 import torch
 from torch import nn
 
+from dpsgd.augmentation import Augmentation
+from dpsgd.averaging import Average, RunningAverage
+from dpsgd.budget import Budget
+from dpsgd.callbacks import Callback, asked_to_stop
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.conduct import Conduct
 from dpsgd.config import DPSGD
+from dpsgd.course import Parts
 from dpsgd.datasets import Dataset
-from dpsgd.descent import Release, begun
+from dpsgd.descent import begun
+from dpsgd.logs import Log
 from dpsgd.losses import Loss
+from dpsgd.meter import Meter
+from dpsgd.parameters import trainable
 from dpsgd.prescribed import PrescribedGradients
+from dpsgd.reporting import Reporting
 from dpsgd.schemes import check_neighbours
+from dpsgd.updates import MakeOptimizer, Schedule
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
 
@@ -26,16 +39,29 @@ class TrainResult:
 
     Args:
         model: the trained model; a model trained on real records may leave only under the ε below.
-        process: of the steps executed.
+        process: of the steps planned, those of the configuration that the budget allows. All were executed, unless a
+            callback stopped the run earlier by what it saw: then this is still what holds, see `dpsgd.callbacks`.
         reproducible: whether the noise was made with a key that others may know: then the model is not private.
+        executed: number of steps taken.
+        averaged_model: the model of the averaged weights, private to the same ε; None without an average, or if the
+            run stopped before its first step.
     """
 
     model: nn.Module
     process: Process
     reproducible: bool
+    executed: int
+    averaged_model: nn.Module | None = None
+
+    @property
+    def unit(self) -> str:
+        """Whose ε it is: "record", or "user" with all that the user owns."""
+        return self.process.unit
 
     def epsilon(self, *, delta: float, adjacency: str = "add_remove") -> float:
-        """Return the certified ε of the steps executed, at `delta` in [0, 1], for the `adjacency` named.
+        """Return the certified ε of the process, at `delta` in [0, 1], for the `adjacency` named.
+
+        Neighbours differ in one `unit`.
 
         Raises:
             InvalidParameter: if delta or adjacency is out of range, or the run would have been refused for another
@@ -57,8 +83,17 @@ def train(
     randomness: Source,
     initialisation_seed: int | None = None,
     prescribed: PrescribedGradients | None = None,
-    observer: Callable[[Release], None] | None = None,
+    augmentation: Augmentation | None = None,
+    largest_physical_batch: int | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
+    average: Average | None = None,
+    budget: Budget | None = None,
+    callbacks: Sequence[Callback] = (),
+    logs: Sequence[Log] = (),
+    meter: Meter | None = None,
     checkpoint: Checkpoint | None = None,
+    operator_log: str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> TrainResult:
     """Return a copy of `model` trained by `config` on `dataset`, and the process that this was.
@@ -70,18 +105,33 @@ def train(
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise: a `SystemSource` for anything that matters.
         initialisation_seed: of fresh weights for every layer; None keeps the weights of `model`.
-        prescribed: further records with prescribed gradients, for gradient canaries; with Poisson or BallsInBins.
-        observer: is shown every release; whoever reads them is the adversary that the accountants assume.
+        prescribed: as in `steps`.
+        augmentation: as in `steps`.
+        largest_physical_batch: as in `steps`.
+        optimizer: (trainable parameters, config) -> an optimiser of torch that takes noisy_sum / expected_batch_size
+            for the gradient, such as `DPAdam`; None for the plain steps of `DPSGD`.
+        schedule: number of the step -> factor of the learning rate, a public function such as `Cosine`; None for 1.
+        average: which average of the weights to return beside the last ones.
+        budget: the run ends before the first step that would exceed it; None to take all of `config.steps`.
+        callbacks: are shown every release; whoever reads them is the adversary that the accountants assume. One that
+            answers `STOP` ends the run, which still costs what all its steps would have.
+        logs: are written a row for every step.
+        meter: when progress bar and logs say which ε has been spent; None for the budget's, or never without one.
         checkpoint: where the run is kept: a call that finds it there goes on from it, and one that finds it complete
             takes no step. With torch.distributed initialised every rank makes the same call, see `dpsgd.ranks`.
+        operator_log: a new file for exact counts of every step, of examples, of those clipped and of those that counted
+            as zero because they were not finite. It is private as the records are, and no part of the result.
         progress: whether to show the number of steps done on stderr.
 
-    Guarantees: `result.process` describes exactly what ran. The same model, data, seed and key give the same weights,
-    bit for bit, on one machine, also where layers draw from torch's generators (Dropout): those are seeded anew in
-    every step, from the key, and are afterwards as they were.
+    Guarantees: `result.process` describes what ran, and all of it. Optimiser, schedule and averages are
+    post-processing: they cost nothing as long as they read nothing private. The same model, data, seed and key give
+    the same weights, bit for bit, on one machine, also where layers draw from torch's generators (Dropout): those are
+    seeded anew in every step, from the key, and are afterwards as they were.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.
+        BudgetExceeded: before the first step, if it would already exceed the budget.
+        UnsupportedProcess: before the first step, if there is no theorem for the budget's or the meter's neighbours.
 
     >>> from dpsgd.models import mlp
     >>> from mechanisms import Poisson, SystemSource
@@ -92,16 +142,58 @@ def train(
     >>> train(mlp(2, (), 2), data, config, loss=loss, randomness=SystemSource(), initialisation_seed=0).process.times
     3
     """
-    trained = _initialised(model, initialisation_seed).train()
-    course, releases = begun(
-        trained, dataset, config, loss=loss, randomness=randomness, prescribed=prescribed, checkpoint=checkpoint
+    conduct = Conduct(
+        loss=loss,
+        randomness=randomness,
+        prescribed=prescribed,
+        augmentation=augmentation,
+        largest_physical_batch=largest_physical_batch,
+        optimizer=optimizer,
+        schedule=schedule,
+        checkpoint=checkpoint,
+        operator_log=operator_log,
     )
-    executed = course.start
-    for release in _shown(releases, course.start, config.steps) if progress else releases:
-        executed = release.step + 1
-        if observer is not None:
-            observer(release)
-    return TrainResult(model=trained, process=config.process_after(executed), reproducible=randomness.reproducible)
+    if budget is not None:
+        config = dataclasses.replace(config, steps=budget.steps_within(config))
+        meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
+    running = None if average is None else RunningAverage(average=average, steps=config.steps)
+    trained = _initialised(model, initialisation_seed).train()
+    parts: Parts = {} if running is None else {"average": running}
+    course, releases = begun(trained, dataset, config, conduct, parts)
+    parameters, executed = list(trainable(trained).values()), course.start
+    with Reporting(
+        config=config,
+        steps=config.steps,
+        schedule=schedule,
+        meter=meter,
+        logs=logs if course.ranks.first else (),
+        progress=progress and course.ranks.first,
+    ) as reporting:
+        for release in releases:
+            executed = release.step + 1
+            if running is not None:
+                running.add(release.step, parameters)
+            reporting.report(release)
+            if asked_to_stop(callbacks, release):
+                break
+    return TrainResult(
+        model=trained,
+        process=config.process(),
+        reproducible=randomness.reproducible,
+        executed=executed,
+        averaged_model=None if running is None else _averaged(trained, running),
+    )
+
+
+def _averaged(model: nn.Module, running: RunningAverage) -> nn.Module | None:
+    """Return a copy of `model` with the average of its weights; None where there is none."""
+    if not running.values:
+        return None
+    averaged = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter, value in zip(trainable(averaged).values(), running.values, strict=True):
+            parameter.copy_(value)
+    return averaged
 
 
 def _initialised(model: nn.Module, seed: int | None) -> nn.Module:
@@ -121,11 +213,3 @@ def _initialised(model: nn.Module, seed: int | None) -> nn.Module:
                     "Initialise the model yourself and pass initialisation_seed=None."
                 )
     return fresh
-
-
-def _shown(releases: Iterable[Release], done: int, total: int) -> Iterator[Release]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(releases, description="private steps", total=total, completed=done, console=console)

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dpsgd.config import DPSGD
+from dpsgd.saved import State
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 
-State = dict[str, Tensor | int | float]
-"""Everything that has to be kept between two steps, by names without structure."""
 MakeOptimizer = Callable[[list[nn.Parameter], DPSGD], Optimizer]
 """(the trainable parameters, the configuration) -> an optimiser of all of them at `config.learning_rate`."""
 Schedule = Callable[[int], float]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dpsgd.clip import clip_factors
+from dpsgd.clippers import Clipper, clipped_pieces
+from dpsgd.contributions import Formed
 from dpsgd.losses import Loss, per_example
-from dpsgd.parameters import trainable
+from dpsgd.parameters import by_layer, trainable
 
 CHUNK_ENTRIES = 2**22
 """Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
@@ -26,10 +27,10 @@ class Vectorised:
 
     model: nn.Module
     loss: Loss
-    max_grad_norm: float
+    clip: Clipper
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
+        """Return the sum of the clipped gradients of a batch, shape (d,)."""
         parameters = {name: parameter.detach() for name, parameter in trainable(self.model).items()}
         dimension = sum(parameter.numel() for parameter in parameters.values())
         batch = [features, targets] if shares is None else [features, targets, shares]
@@ -39,9 +40,17 @@ class Vectorised:
         total = next(iter(parameters.values())).new_zeros(dimension)
         for start in range(0, len(features), size):
             by_name = gradients(parameters, *(part[start : start + size] for part in batch))
-            rows = torch.cat([piece.flatten(start_dim=1) for piece in by_name.values()], dim=1)
-            total += _clipped_sum(rows, self.max_grad_norm)
+            total += torch.cat(self._clipped_sums(by_name))
         return total
+
+    def _clipped_sums(self, by_name: dict[str, Tensor]) -> list[Tensor]:
+        layers = by_layer(self.model)
+        rows = [
+            [by_name[name].reshape(len(by_name[name]), -1).contiguous() for name in names] for _, _, names in layers
+        ]
+        parts = [Formed(rows=of_layer) for of_layer in rows]
+        multiplied = [of_layer[0] for of_layer in rows]
+        return clipped_pieces(parts, self.clip, layers=[layer for _, layer, _ in layers], multiplied=multiplied)
 
     def _loss_of_one(self) -> Callable[..., Tensor]:
         places = _places(self.model)
@@ -77,9 +86,3 @@ def _places(model: nn.Module) -> dict[str, str]:
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
     )
     return {place: names[key] for place, key in held if key in names}
-
-
-def _clipped_sum(rows: Tensor, max_grad_norm: float) -> Tensor:
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-    factors = clip_factors(norms, max_grad_norm=max_grad_norm, dtype=rows.dtype)
-    return factors @ rows.nan_to_num()  # 0 · NaN would be NaN

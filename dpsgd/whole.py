@@ -51,11 +51,12 @@ class WholeSum:
     max_grad_norm: float
     divisions: int
 
-    def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Return the sum over a batch."""
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return the sum over a batch of records, or of units with their shares."""
+        batch = [features, targets] if shares is None else [features, targets, shares]
         total = self._whole(self.clipped_sum(features[:0], targets[:0]))
         for one in range(len(features)):
-            total += self._whole(self.clipped_sum(features[one : one + 1], targets[one : one + 1]))
+            total += self._whole(self.clipped_sum(*(part[one : one + 1] for part in batch)))
         return total
 
     def _whole(self, gradient: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # noqa: E402
 from audit.trainers import expected_clipped_sum  # noqa: E402
 from dpsgd import DPSGD, Dataset, count_parameters, mlp  # noqa: E402
+from dpsgd.clipping import AdaptiveQuantile, Automatic, Normalised  # noqa: E402
 from dpsgd.cyclic import Cyclic, CyclicPoisson  # noqa: E402
 from dpsgd.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
@@ -99,6 +100,19 @@ def test_only_independent_noise_is_audited(small, noise, changes):
         with pytest.raises(InvalidParameter, match=r"audit: noise must be IndependentGaussian\(\), got") as refusal:
             adapter(model, data, other, loss=LOSS)
         assert repr(noise) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "clipping",
+    [Automatic(), Normalised(), AdaptiveQuantile(quantile=0.5, learning_rate=0.2, count_noise_multiplier=9.0)],
+)
+def test_only_flat_clipping_is_audited(small, clipping):
+    model, data, config = small
+    other = dataclasses.replace(config, clipping=clipping)
+    for adapter in (dpsgd_trainer, expected_clipped_sum):
+        with pytest.raises(InvalidParameter, match=r"audit: clipping must be Flat\(\) where .*, got") as refusal:
+            adapter(model, data, other, loss=LOSS)
+        assert repr(clipping) in str(refusal.value)
 
 
 def test_asking_for_the_expectation_leaves_the_model_alone(small):

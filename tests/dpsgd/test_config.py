@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsgd import DPSGD
+from dpsgd.clipping import Flat
 from dpsgd.noise_laws import IndependentGaussian
 from mechanisms import (
     BallsInBins,
@@ -57,9 +58,8 @@ def test_json_gives_the_same_configuration_back(config):
 @settings(deadline=None)
 @given(configs)
 def test_the_repr_is_valid_code(config):
-    assert (
-        eval(repr(config), {"DPSGD": DPSGD, "Poisson": Poisson, "IndependentGaussian": IndependentGaussian}) == config
-    )
+    names = (DPSGD, Flat, IndependentGaussian, Poisson)
+    assert eval(repr(config), {kind.__name__: kind for kind in names}) == config
 
 
 @pytest.mark.parametrize("name", ["noise_multiplier", "max_grad_norm", "expected_batch_size", "steps", "learning_rate"])

@@ -12,6 +12,7 @@ from torch.nn.functional import linear, mse_loss
 from dpsgd import gradient_sum, mlp
 from dpsgd.bookkeeping import BookKeeping
 from dpsgd.chains import rowwise_chain
+from dpsgd.clippers import FlatClipper
 from dpsgd.parameters import trainable
 from dpsgd.recorded import Recorded
 from dpsgd.vectorised import Vectorised
@@ -57,8 +58,8 @@ def _both(model, loss, max_grad_norm):
     chain = rowwise_chain(model, example_dimensions=1)
     assert chain is not None
     return (
-        BookKeeping(chain=chain, loss=loss, max_grad_norm=max_grad_norm),
-        Vectorised(model=model, loss=loss, max_grad_norm=max_grad_norm),
+        BookKeeping(chain=chain, loss=loss, clip=FlatClipper(max_grad_norm=max_grad_norm)),
+        Vectorised(model=model, loss=loss, clip=FlatClipper(max_grad_norm=max_grad_norm)),
     )
 
 
@@ -197,7 +198,7 @@ def test_a_loss_that_is_not_finite_counts_as_zero():
 
 
 def test_vmap_gives_the_same_in_chunks_of_one(monkeypatch):
-    whole = Vectorised(model=mlp(5, (4,), 3), loss=CROSS_ENTROPY, max_grad_norm=0.5)
+    whole = Vectorised(model=mlp(5, (4,), 3), loss=CROSS_ENTROPY, clip=FlatClipper(max_grad_norm=0.5))
     expected = whole(ROWS, torch.arange(6) % 3)
     monkeypatch.setattr("dpsgd.vectorised.CHUNK_ENTRIES", 1)
     torch.testing.assert_close(whole(ROWS, torch.arange(6) % 3), expected)
@@ -224,3 +225,21 @@ def test_float64_models_are_summed_in_float64():
     expected = _one_by_one(model, CROSS_ENTROPY, features, targets, 1e6)
     for clipped_sum in _both(model, CROSS_ENTROPY, 1e6):
         torch.testing.assert_close(clipped_sum(features, targets), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_parameter_that_no_example_uses_has_no_gradient():
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(5, 3), nn.Parameter(torch.ones(2, 2))
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, rows):
+            return self.used(rows) * self.scale
+
+    model = Idle()
+    sums = Vectorised(model=model, loss=CROSS_ENTROPY, clip=FlatClipper(max_grad_norm=1.0))(
+        torch.randn(4, 5), torch.arange(4) % 3
+    )
+    assert sums.shape == (1 + 4 + 18,)
+    assert not sums[:4].any() and sums[4:].all()

@@ -8,6 +8,7 @@ from torch.nn.functional import embedding, linear
 from dpsgd import gradient_sum
 from dpsgd.bookkeeping import BookKeeping
 from dpsgd.chains import rowwise_chain
+from dpsgd.clippers import FlatClipper
 from dpsgd.parameters import trainable
 from dpsgd.recorded import Recorded
 from dpsgd.vectorised import Vectorised
@@ -114,7 +115,7 @@ def test_sums_are_those_of_vmap(name, monkeypatch):
     ask = {"model": model, "loss": _loss, "max_grad_norm": 0.3}
     clipped_sum = gradient_sum(example_dimensions=features.dim() - 1, **ask)
     assert type(clipped_sum) is way
-    expected = Vectorised(**ask)(features, targets)
+    expected = Vectorised(model=model, loss=_loss, clip=FlatClipper(max_grad_norm=0.3))(features, targets)
     monkeypatch.setattr("dpsgd.recorded.Vectorised", None)  # book-keeping does it alone
     close = {"rtol": 1e-5, "atol": 1e-6 * float(expected.abs().max())}
     torch.testing.assert_close(clipped_sum(features, targets), expected, **close)
@@ -179,7 +180,7 @@ LEFT = {
 def test_what_book_keeping_would_get_wrong_is_left_to_vmap(name):
     torch.manual_seed(0)
     model, targets = LEFT[name], torch.arange(6) % 3
-    ask = {"model": model, "loss": _loss, "max_grad_norm": 0.3}
+    ask = {"model": model, "loss": _loss, "clip": FlatClipper(max_grad_norm=0.3)}
     recorded = Recorded(**ask)
     for _ in range(2):
         torch.testing.assert_close(recorded(ROWS, targets), Vectorised(**ask)(ROWS, targets))
@@ -197,7 +198,7 @@ def test_inputs_written_over_after_their_use_are_refused_as_torch_does():
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         _loss(model(ROWS), targets).sum().backward()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        Recorded(model=model, loss=_loss, max_grad_norm=1.0)(ROWS, targets)
+        Recorded(model=model, loss=_loss, clip=FlatClipper(max_grad_norm=1.0))(ROWS, targets)
 
 
 def test_a_model_that_mixes_examples_has_each_to_itself():
