@@ -13,16 +13,20 @@ import numpy as np
 
 from mechanisms import (
     Adjacency,
-    Count,
+    Covariance,
     DiscreteGaussian,
     DiscreteLaplace,
+    Gaussian,
     KeyedSource,
     Laplace,
     Mean,
     Mechanism,
+    Staircase,
+    TruncatedLaplace,
 )
-from tests.contracts.examples import EXAMPLES, GAUSSIAN, ONE
+from tests.contracts.examples import EXAMPLES, ONE
 
+TELLING = Gaussian(noise_multiplier=0.5)
 ADD, ZERO = Adjacency.ADD_REMOVE, Adjacency.ZERO_OUT
 Cells = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -104,7 +108,7 @@ def _of(name: str, *adjacencies: Adjacency, mechanism: Mechanism | None = None, 
 
 def _streams() -> dict[str, Neighbours]:
     """Return streams in which a record takes part at the steps 0 and 2, in contributions of norm 2."""
-    record, none, sigma = np.array([2.0, 0.0, 2.0, 0.0]), [0.0] * 4, 1.5 * 2.0
+    record, none, sigma = np.array([2.0, 0.0, 2.0, 0.0]), [0.0] * 4, 2.0  # the noise multiplier is 1
     differences = np.eye(4) - np.eye(4, k=-1)  # of prefix sums: the values, under noise
     bands = np.eye(4) + 0.5 * np.eye(4, k=-1)
     whitened = (bands @ record) @ bands @ differences / np.linalg.norm(bands @ record)
@@ -126,14 +130,21 @@ def _streams() -> dict[str, Neighbours]:
         for adjacency, direction, other in ((ZERO, "remove", none), (ONE, "replace", (-record).tolist())):
             key = f"{name}, {adjacency.value}"
             shows = direction if shown else None
-            found[key] = _of(name, adjacency, one=record.tolist(), other=other, cell=cell, shown=shows)
+            mechanism = replace(EXAMPLES[name].mechanism, noise_multiplier=1.0)
+            found[key] = _of(
+                name, adjacency, mechanism=mechanism, one=record.tolist(), other=other, cell=cell, shown=shows
+            )
     return found
 
 
 def _noise() -> dict[str, Neighbours]:
     found = {}
     normal, double, geometric = _line(3.0), _line(3.0), _whole(-12, 14)
-    discrete, stairs, cut = DiscreteGaussian(noise_multiplier=1.5, sensitivity=2), _whole(-20, 24, 0.5), _whole(-12, 12)
+    discrete, stairs, cut = DiscreteGaussian(noise_multiplier=0.5, sensitivity=2), _whole(-20, 24, 0.5), _whole(-12, 12)
+    telling: dict[str, Mechanism] = {
+        "staircase": Staircase(epsilon=2.5, fraction=0.25),
+        "truncated_laplace": TruncatedLaplace(noise_multiplier=0.5, bound=1.5),
+    }
     for name, cell, many in (
         ("gaussian", normal, True),
         ("laplace", double, True),
@@ -142,10 +153,9 @@ def _noise() -> dict[str, Neighbours]:
         ("truncated_laplace", cut, False),
     ):
         number = int if name == "discrete_laplace" else float
-        found[name] = _of(name, ADD, ZERO, one=number(2), other=number(0), cell=cell, shown="remove", many=many)
-        found[f"{name}, replaced"] = _of(
-            name, ONE, one=number(2), other=number(-2), cell=cell, shown="replace", many=many
-        )
+        fields = {"mechanism": telling.get(name), "one": number(2), "cell": cell, "many": many}
+        found[name] = _of(name, ADD, ZERO, other=number(0), shown="remove", **fields)
+        found[f"{name}, replaced"] = _of(name, ONE, other=number(-2), shown="replace", **fields)
     name, first = "discrete_gaussian", _whole(-12, 14)
     found[name] = _of(name, ADD, ZERO, mechanism=discrete, one=2, other=0, cell=first, shown="remove")
     found[f"{name}, replaced"] = _of(name, ONE, mechanism=discrete, one=2, other=-2, cell=first, shown="replace")
@@ -215,7 +225,7 @@ def _local() -> dict[str, Neighbours]:
 
 
 def _queries() -> dict[str, Neighbours]:
-    found, sigma, root = {}, 1.5, np.sqrt(2.0)
+    found, sigma, root = {}, 0.5, np.sqrt(2.0)
     kinds: dict[str, tuple[Any, Any, Any, Callable[[Any], Cells], Callable[[Any], Cells]]] = {
         "count": ([True], [False], [False], _whole(-9, 10), _whole(-9, 10)),
         "sum": ([3.0], [0.0], [-1.0], _line(3.0 * sigma), _line(3.0 * sigma)),
@@ -242,11 +252,22 @@ def _queries() -> dict[str, Neighbours]:
         shows = {ADD: "remove", ZERO: "remove" if opposite else "witness", ONE: "replace" if opposite else "witness"}
         for adjacency, other, rule in ((ADD, [], cell), (ZERO, zeroed, cell), (ONE, replaced, difference)):
             key = f"{name}, {adjacency.value}"
-            telling = Count(noise=DiscreteLaplace(noise_multiplier=0.5)) if name == "count" else None
+            noise = DiscreteLaplace(noise_multiplier=0.5) if name == "count" else TELLING
+            mechanism = replace(EXAMPLES[name].mechanism, noise=noise)
             found[key] = _of(
-                name, adjacency, mechanism=telling, one=one, other=other, cell=rule, shown=shows[adjacency]
+                name, adjacency, mechanism=mechanism, one=one, other=other, cell=rule, shown=shows[adjacency]
             )
-    counting, others = Mean(lower=-1.0, upper=3.0, noise=GAUSSIAN), 1000
+    corner = 3.0 / root  # of records that differ off the diagonal alone
+    found["covariance, off the diagonal"] = _of(
+        "covariance",
+        ONE,
+        mechanism=Covariance(max_norm=3.0, dimensions=2, noise=TELLING),
+        one=[[corner, corner]],
+        other=[[corner, -corner]],
+        cell=_along([0, 1, 1, 0], 9 * sigma),
+        shown="witness",
+    )
+    counting, others = Mean(lower=-1.0, upper=3.0, noise=TELLING), 1000
     for key, around, one, other, unit, shown in (
         ("add_remove", 2.9, [-1.0], [], sigma * root * np.hypot(2.0, 1.9), "remove"),
         ("replace_one", 1.0, [3.0], [-1.0], sigma * root * 2.0, "witness"),
@@ -261,14 +282,14 @@ def _queries() -> dict[str, Neighbours]:
             cell=_line(unit / others, around),
             shown=shown,
         )
-    double = Mean(lower=-1.0, upper=3.0, noise=Laplace(noise_multiplier=1.5))
+    double = Mean(lower=-1.0, upper=3.0, noise=Laplace(noise_multiplier=0.5))
     found["mean that counts, Laplace"] = _of(
         "mean",
         ONE,
         mechanism=double,
         one=np.array([1.0] * others + [3.0]),
         other=np.array([1.0] * others + [-1.0]),
-        cell=_line(1.5 * 4.0 / others, 1.0),
+        cell=_line(0.5 * 4.0 / others, 1.0),
         shown="witness",
     )
     return found

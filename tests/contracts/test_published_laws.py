@@ -3,6 +3,7 @@
 The mechanisms are those of `tests.contracts.examples`, whose parameters stand in the laws below.
 """
 
+import itertools
 from functools import cache
 
 import mpmath as mp
@@ -76,8 +77,8 @@ def ranged(reach):
             likelier = mp.expm1(t - reach()) / mp.expm1(-reach())
             return likelier * -mp.expm1(at - t)
 
-        if at >= reach():
-            return mp.mpf(0)
+        if abs(at) >= reach():
+            return max(1 - mp.exp(at), mp.mpf(0))
         best = (at + reach()) / 2
         assert two(best) >= max(two(best - 0.01), two(best + 0.01))
         return two(best)
@@ -165,6 +166,11 @@ def certain(lost):
         return [lost, 0, own, other] if mine else [0, lost, other, own]
 
     return table(lambda: side(True), lambda: side(False))
+
+
+def turned(law):
+    """The law of the other order: δ'(ε) = 1 − e^ε + e^ε δ(−ε), where δ(−ε) is at least what all outcomes show."""
+    return lambda at: 1 - mp.exp(at) * (1 - max(law(-at), 1 - mp.exp(-at)))
 
 
 # Which law each pair has
@@ -274,8 +280,9 @@ def test_every_pair_contains_the_delta_of_its_published_law(name):
         laws = LAWS[name].get(adjacency, {})
         assert set(pairs) == set(laws), f"add the law of {name} under {adjacency.value}"
         for direction, law in laws.items():
-            for epsilon in EPSILONS:
-                found, truth = pairs[direction].delta(Bounds.exact(epsilon)), law(mp.mpf(epsilon))
+            pair = pairs[direction]
+            for epsilon, (one, truth_of) in itertools.product(EPSILONS, ((pair, law), (pair.reverse(), turned(law)))):
+                found, truth = one.delta(Bounds.exact(epsilon)), truth_of(mp.mpf(epsilon))
                 holds = mp.mpf(float(found.lower)) - SLACK <= truth <= mp.mpf(float(found.upper)) + SLACK
                 assert holds, (adjacency.value, direction, epsilon, mp.nstr(truth, 20), found)
                 assert found.width <= 1e-12

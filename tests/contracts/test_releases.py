@@ -25,13 +25,14 @@ from mechanisms import (
     UnsupportedProcess,
 )
 from mechanisms.core.bounds import Bounds
+from mechanisms.core.candidates import Choice
 from tests.contracts.coarse import profile
 from tests.contracts.neighbours import NEIGHBOURS, ONE
 from tests.contracts.test_bad_input import FOUND, RUNNING
 
 EPSILONS = (0.0, 0.2, 0.5, 1.0, 2.0, 3.0)
 ERROR, SEARCHED = 1e-6, 0.2
-MANY, SOME, FEW = 50_000, 2_000, 600
+MANY, SOME, FEW = 50_000, 1_800, 600
 SINGLE = [key for key, known in NEIGHBOURS.items() if not known.many]
 ARRAYS = [key for key, known in NEIGHBOURS.items() if known.many]
 SHOWN = [key for key, known in NEIGHBOURS.items() if known.shown]
@@ -159,7 +160,7 @@ def noisier(mechanism, factor):
     """Return the description of as many times the noise, or of ε divided by it."""
     changed = {
         field: getattr(mechanism, field) * (1 / factor if field == "epsilon" else factor)
-        for field in ("epsilon", "noise_multiplier")
+        for field in ("epsilon", "noise_multiplier", "bound")
         if hasattr(mechanism, field)
     }
     for field in ("noise", "mechanism"):
@@ -184,8 +185,9 @@ def test_a_fifth_less_noise_than_described_is_caught_and_so_is_a_fourth_more(key
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", [key for key in SHOWN if key in SINGLE])
-def test_a_third_of_the_noise_described_is_caught_and_so_is_three_times_of_it(key):
-    caught(key, SOME, 3.0)
+def test_far_less_noise_than_described_is_caught_and_so_is_far_more(key):
+    """Of choices, whose pairs are above what neighbours show, a third; of noise two thirds."""
+    caught(key, SOME, 3.0 if isinstance(NEIGHBOURS[key].mechanism, Choice) else 1.5)
 
 
 def test_every_mechanism_that_runs_has_neighbours_under_every_adjacency_it_is_described_for():
