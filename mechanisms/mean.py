@@ -43,7 +43,8 @@ class Mean(Query):
     *Without*, under add/remove and replace-one: m + S / max(N, 1), clipped to the bounds, S the noisy sum and N the
     noisy number of records, from the two coordinates (Σ (x − m), n h) of one query. Its sensitivity is √2 h for
     `Gaussian`, 2h for `Laplace`, and the standard deviation of the mean at most about 2σh/n or 4σh/n, that of a mean
-    near m the √½ of it. The quotient of what is public costs nothing.
+    near m the √½ of it. The quotient of what is public costs nothing. Lower ends are what neighbours come near as the
+    other records grow in number: then the noisy mean shows the difference of S and N m' alone, m' their own mean.
 
     Values are rounded to whole steps of 2^-24 to 2^-23 of h. The sum saturates at ±2^53 steps, more than 5e8 records at
     a bound, and n h likewise.

@@ -92,7 +92,8 @@ class RandomizedResponse(Mechanism):
         """Return the answer: an int for a category, an int64 array of the same shape for an array of them.
 
         Guarantees: the law above, exactly: with probability (k − 1)/(e^ε + k − 1), a coin whose binary digits are
-        certain, the answer is another category, all of them as probable (`mechanisms.core.exact_coins`).
+        certain, the answer is another category, all of them as probable (`mechanisms.core.exact_coins`). How long it
+        takes is no part of the guarantee.
 
         Args:
             value: category or categories, whole numbers in [0, k); each is a record of its own.

@@ -92,6 +92,9 @@ class Tree(Mechanism):
     def pairs(self, adjacency: Adjacency) -> Pairs:
         """Return N(μ, 1) against N(0, 1), μ = sens/σ, doubled under replace-one, with witnesses if sens is a bound.
 
+        Lower ends are about who sees the noisy nodes, each as it is complete. `release` shows prefix sums alone, which
+        tell less than all nodes do.
+
         Raises:
             UnsupportedProcess: under add_remove.
         """

@@ -101,7 +101,7 @@ class UnaryEncoding(Mechanism):
         """Return the bits: uint8, of the shape of `value` and one more axis of length k.
 
         Guarantees: the law above, exactly: coins whose binary digits are certain (`mechanisms.core.exact_coins`), as
-        many for every record, whatever its category.
+        many for every record, whatever its category. How long it takes is no part of the guarantee.
 
         Args:
             value: category or categories, whole numbers in [0, k); each is a record of its own.

@@ -97,7 +97,10 @@ class Mechanism(Process):
 
     @abstractmethod
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
-        """Return `value` made private, for a query of this `sensitivity` in the mechanism's own norm."""
+        """Return `value` made private, for a query of this `sensitivity` in the mechanism's own norm.
+
+        How long it takes is no part of any guarantee.
+        """
 
 
 @dataclass(frozen=True, slots=True)

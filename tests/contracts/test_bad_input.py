@@ -113,7 +113,7 @@ def test_every_mechanism_has_an_example():
 @every
 def test_a_mechanism_is_its_json_and_its_repr(name):
     mechanism = KNOWN[name].mechanism
-    names = vars(mechanisms) | {"Fraction": Fraction}
+    names = {each: getattr(mechanisms, each) for each in mechanisms.__all__} | {"Fraction": Fraction}
     for twin in (from_json(to_json(mechanism)), eval(repr(mechanism), dict(names)), copy.deepcopy(mechanism)):
         assert twin == mechanism and hash(twin) == hash(mechanism) and repr(twin) == repr(mechanism)
 

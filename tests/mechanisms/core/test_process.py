@@ -51,7 +51,7 @@ def test_equal_processes_have_equal_hashes(process):
 
 @given(any_processes())
 def test_the_representation_of_a_process_is_code_for_it(process):
-    assert eval(repr(process), vars(mechanisms)) == process
+    assert eval(repr(process), {name: getattr(mechanisms, name) for name in mechanisms.__all__}) == process
 
 
 @given(any_processes())
