@@ -2,7 +2,7 @@
 
     from dpsgd import DPSGD, load, mlp, train
 
-`DPSGD` can be had without torch; every other name imports it on first use.
+`DPSGD` and the values of its fields can be had without torch; every other name imports it on first use.
 """
 
 from __future__ import annotations
@@ -10,24 +10,50 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer
 from dpsgd.config import DPSGD
+from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.cyclic import Cyclic, CyclicPoisson
+from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 
 if TYPE_CHECKING:
+    from dpsgd.augmentation import Augmentation
+    from dpsgd.averaging import ExponentialAverage, TailAverage
+    from dpsgd.budget import Budget
+    from dpsgd.callbacks import STOP
+    from dpsgd.checkpoint import Checkpoint
     from dpsgd.datasets import Dataset, load
     from dpsgd.descent import Release, steps
     from dpsgd.gradients import gradient_sum
     from dpsgd.isolation import check_private
     from dpsgd.linear import PrivateLinearRegression, PrivateLogisticRegression
+    from dpsgd.logs import CsvLog, TensorBoardLog
+    from dpsgd.meter import Meter
     from dpsgd.models import count_parameters, mlp
+    from dpsgd.optimizers import DPAdam
     from dpsgd.prescribed import PrescribedGradients
+    from dpsgd.resolution import NoiseResolution
+    from dpsgd.schedules import Cosine
     from dpsgd.training import TrainResult, train
 
 _HOMES = {
+    "Augmentation": "augmentation",
+    "Budget": "budget",
+    "Checkpoint": "checkpoint",
+    "Cosine": "schedules",
+    "CsvLog": "logs",
+    "DPAdam": "optimizers",
     "Dataset": "datasets",
+    "ExponentialAverage": "averaging",
+    "Meter": "meter",
+    "NoiseResolution": "resolution",
     "PrescribedGradients": "prescribed",
     "PrivateLinearRegression": "linear",
     "PrivateLogisticRegression": "linear",
     "Release": "descent",
+    "STOP": "callbacks",
+    "TailAverage": "averaging",
+    "TensorBoardLog": "logs",
     "TrainResult": "training",
     "check_private": "isolation",
     "count_parameters": "models",
@@ -40,12 +66,36 @@ _HOMES = {
 
 __all__ = [
     "DPSGD",
+    "STOP",
+    "AdaptiveQuantile",
+    "Augmentation",
+    "Automatic",
+    "Budget",
+    "Checkpoint",
+    "Cosine",
+    "CsvLog",
+    "Cyclic",
+    "CyclicPoisson",
+    "DPAdam",
     "Dataset",
+    "ExponentialAverage",
+    "Flat",
+    "IndependentGaussian",
+    "LatticeGaussian",
+    "MatrixGaussian",
+    "Meter",
+    "NoiseResolution",
+    "Normalised",
+    "PerLayer",
     "PrescribedGradients",
     "PrivateLinearRegression",
     "PrivateLogisticRegression",
     "Release",
+    "RoundedGaussian",
+    "TailAverage",
+    "TensorBoardLog",
     "TrainResult",
+    "TreeGaussian",
     "check_private",
     "count_parameters",
     "gradient_sum",

@@ -38,7 +38,7 @@ def asked_to_stop(callbacks: Sequence[Callback], release: Release) -> bool:
         InvalidParameter: if one answers anything but `STOP` or None, such as True.
 
     >>> import torch
-    >>> release = Release(step=0, weights_before=torch.zeros(1), noisy_sum=torch.zeros(1))
+    >>> release = Release(step=0, weights_before=torch.zeros(1), noisy_sum=torch.zeros(1), max_grad_norm=1.0)
     >>> asked_to_stop([lambda release: STOP if release.step == 0 else None], release)
     True
     """

@@ -141,13 +141,15 @@ def begun(
     """
     parameters = list(_checked(model, config, conduct).values())
     clipping = run_clipping(config, model)
+    examples = _examples(model, dataset, config, conduct, clipping)
+    population = _population(examples, config, conduct, like=flatten(parameters))
+    made = made_optimizer(conduct.optimizer, parameters, config)
     course = set_out(conduct.checkpoint, conduct.randomness, config=config, model=model)
-    population = _population(model, dataset, config, conduct, clipping, course.source)
+    examples.source = course.source
     if conduct.operator_log is not None:
         if course.ranks.count > 1:
             raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
         clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
-    made = made_optimizer(conduct.optimizer, parameters, config)
 
     def releases() -> Iterator[Release]:
         weights = flatten(parameters)
@@ -201,18 +203,17 @@ def _checked(model: nn.Module, config: DPSGD, conduct: Conduct) -> dict[str, nn.
     return parameters
 
 
-def _population(
-    model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, clipping: RunClipping, source: Source
-) -> Population:
-    """Return all that may be sampled."""
+def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, clipping: RunClipping) -> Examples:
+    """Return the clipped sums of the dataset's rows."""
     dimensions = dataset.features.dim() - 1
     clipped_sum = gradient_sum_by(clipping.clip, model, example_dimensions=dimensions, loss=conduct.loss)
-    examples = Examples(
-        dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation, source=source
-    )
+    return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
+
+
+def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, like: Tensor) -> Population:
+    """Return all that may be sampled."""
     population = population_of(config, examples, largest_physical_batch=conduct.largest_physical_batch)
     check_records(config, population.units)
     if conduct.prescribed is None:
         return population
-    like = flatten(trainable(model).values())
     return with_prescribed(population, conduct.prescribed, max_grad_norm=config.max_grad_norm, like=like)

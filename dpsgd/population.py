@@ -33,7 +33,7 @@ class Population:
     clipped_sum: Callable[[Rows, int], Tensor]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Examples:
     """The clipped sums of rectangles of a dataset's rows, with their copies where they have some.
 
@@ -41,7 +41,7 @@ class Examples:
         dataset: the rows.
         clipped_sum: of features and targets.
         augmentation: of every row, or None.
-        source: where the copies' randomness comes from.
+        source: where the copies' randomness comes from, known once the run has begun.
     """
 
     dataset: Dataset

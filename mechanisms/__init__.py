@@ -17,6 +17,7 @@ from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.errors import BudgetExceeded, DPError, InvalidParameter, NumericalFailure, UnsupportedProcess
 from mechanisms.core.group import Group
 from mechanisms.core.pair import DominatingPair
+from mechanisms.core.per_user import PerUser
 from mechanisms.core.process import Adjacency, Allocated, Compose, Mechanism, Process, Repeat, Sampled, leaves
 from mechanisms.core.randomness import KeyedSource, Source, SystemSource
 from mechanisms.core.sampling import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
@@ -153,6 +154,7 @@ __all__ = [
     "NoisyMax",
     "NumericalFailure",
     "ObjectivePerturbation",
+    "PerUser",
     "PermuteAndFlip",
     "PerturbedTable",
     "Poisson",

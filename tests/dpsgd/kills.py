@@ -54,7 +54,7 @@ def train_in(folder, *, observer):
             randomness=SystemSource(),
             initialisation_seed=0,
             checkpoint=Checkpoint(path=folder / "run.safetensors", every=4),
-            observer=seen,
+            callbacks=[seen],
         )
     assert result.process == CONFIG.process() and not result.reproducible
     (folder / "weights").write_bytes(flatten(result.model.parameters()).numpy().tobytes())

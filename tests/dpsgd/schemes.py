@@ -1,5 +1,7 @@
 """Configurations of every sampling scheme, for tests."""
 
+import dpsgd
+import mechanisms
 from dpsgd import DPSGD
 from mechanisms import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
 
@@ -28,3 +30,8 @@ EVERY_SCHEME = {
     "Shuffled": config_of(Shuffled(), steps_per_epoch=3),
     "BallsInBins": config_of(BallsInBins(), steps_per_epoch=3),
 }
+
+
+def evaluated(code):
+    """Return the value of a repr."""
+    return eval(code, {name: getattr(package, name) for package in (mechanisms, dpsgd) for name in package.__all__})

@@ -57,7 +57,7 @@ def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, 
             loss=nn.CrossEntropyLoss(reduction="none"),
             randomness=randomness or KeyedSource("tests of ranks"),
             initialisation_seed=seed,
-            observer=seen,
+            callbacks=[seen],
             **options,
         )
         assert trained.process == config.process()

@@ -10,6 +10,7 @@ from dpsgd import Dataset, mlp, steps, train
 from dpsgd.adaptive import AdaptiveClipper
 from dpsgd.clipping import AdaptiveQuantile
 from dpsgd.noise import Noise
+from dpsgd.ranks import Ranks
 from dpsgd.run_clipping import run_clipping
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
@@ -110,13 +111,13 @@ def test_the_count_is_of_those_within_the_bound_less_half_of_all():
     quiet = dataclasses.replace(ADAPTIVE, count_noise_multiplier=1e-9)
     clip = _clipper(dataclasses.replace(CONFIG, clipping=quiet, noise_multiplier=0.0))
     seen = _seen([0.5, 1.0, 1.0 + 1e-9, 7.0, 0.0]) + _seen([0.2, 0.3, math.nan], torch.tensor([1.0, 1.0, 0.0]))
-    counted = clip.noisy_count(seen, source=KeyedSource(0), run=0, step=0)  # 4 of 6
+    counted = clip.noisy_count(clip.count(seen), source=KeyedSource(0), run=0, step=0)  # 4 of 6
     assert counted == pytest.approx(1.0, abs=1e-7)
 
 
 def test_the_noise_of_counts_has_the_variance_told_and_is_its_own_in_every_step():
     source, clip = KeyedSource(3), _clipper(dataclasses.replace(CONFIG, clipping=STILL))
-    drawn = np.array([clip.noisy_count([], source=source, run=0, step=step) for step in range(4000)])
+    drawn = np.array([clip.noisy_count(0.0, source=source, run=0, step=step) for step in range(4000)])
     assert len(set(drawn)) == 4000
     assert abs(drawn.mean()) < 4 * 2.0 / math.sqrt(4000)
     assert abs(drawn.var() / 4.0 - 1) < 4 * math.sqrt(2 / 4000)
@@ -127,7 +128,7 @@ def test_the_noise_of_a_count_is_a_function_of_run_and_step_and_no_part_of_other
     source = KeyedSource(3)
 
     def drawn(run, step):
-        return _clipper().noisy_count([], source=source, run=run, step=step)
+        return _clipper().noisy_count(0.0, source=source, run=run, step=step)
 
     assert drawn(0, 5) == drawn(0, 5) != drawn(0, 6)
     assert drawn(2**80, 5) != drawn(0, 5)
@@ -143,7 +144,7 @@ def test_a_bound_comes_to_the_quantile():
         clip, bounds = _clipper(config), []
         for step in range(300):
             norms = np.exp(rng.normal(1.0, 0.5, size=rng.poisson(100)))
-            clip.noisy_count(_seen(norms), source=source, run=0, step=step)
+            clip.noisy_count(clip.count(_seen(norms)), source=source, run=0, step=step)
             bounds.append(clip.max_grad_norm)
         within = 0.5 * (1 + math.erf((np.log(bounds[120:]).mean() - 1.0) / (0.5 * math.sqrt(2))))
         assert within == pytest.approx(quantile, abs=0.03)
@@ -153,19 +154,22 @@ def test_whatever_is_counted_the_bound_keeps_its_range():
     wild = dataclasses.replace(ADAPTIVE, learning_rate=1e300)
     clip = _clipper(dataclasses.replace(CONFIG, clipping=wild, expected_batch_size=1e-300, max_grad_norm=1e30))
     for step in range(20):
-        clip.noisy_count(_seen([5.0] * 3), source=KeyedSource(1), run=0, step=step)
+        clip.noisy_count(clip.count(_seen([5.0] * 3)), source=KeyedSource(1), run=0, step=step)
         assert clip.max_grad_norm in (pytest.approx(1e30 * 2**20), pytest.approx(1e30 / 2**20))
 
 
 def test_a_state_goes_on_as_if_nothing_had_been():
     whole, source = _clipper(), KeyedSource(2)
-    counts = [whole.noisy_count(_seen([0.5, 2.0]), source=source, run=0, step=step) for step in range(6)]
+    counts = [whole.noisy_count(whole.count(_seen([0.5, 2.0])), source=source, run=0, step=step) for step in range(6)]
     first, second = run_clipping(CONFIG, nn.Linear(2, 1)), run_clipping(CONFIG, nn.Linear(2, 1))
     for step in range(3):
-        first.clip.noisy_count(_seen([0.5, 2.0]), source=source, run=0, step=step)
+        first.clip.noisy_count(first.clip.count(_seen([0.5, 2.0])), source=source, run=0, step=step)
     second.load_state_dict(first.state_dict())
     assert second.bound == first.bound
-    later = [second.clip.noisy_count(_seen([0.5, 2.0]), source=source, run=0, step=step) for step in range(3, 6)]
+    later = [
+        second.clip.noisy_count(second.clip.count(_seen([0.5, 2.0])), source=source, run=0, step=step)
+        for step in range(3, 6)
+    ]
     assert later == counts[3:] and second.bound == whole.max_grad_norm
 
 
@@ -196,10 +200,12 @@ def test_a_fixed_bound_has_no_state():
 def test_training_keeps_no_example_of_a_step_after_it():
     data = Dataset(features=torch.randn(8, 5), targets=torch.arange(8) % 3)
     seen = []
-    result = train(mlp(5, (4,), 3), data, CONFIG, loss=CROSS_ENTROPY, randomness=KeyedSource(0), observer=seen.append)
+    result = train(
+        mlp(5, (4,), 3), data, CONFIG, loss=CROSS_ENTROPY, randomness=KeyedSource(0), callbacks=[seen.append]
+    )
     assert result.process == CONFIG.process()
     assert all(math.isfinite(release.noisy_count) for release in seen)
     clipping = run_clipping(CONFIG, nn.Linear(2, 1))
     clipping.clip.seen = _seen([1.0])
-    clipping.end_step(0, source=KeyedSource(0), run=0)
+    clipping.end_step(0, source=KeyedSource(0), run=0, ranks=Ranks.present(device=torch.device("cpu")))
     assert clipping.clip.seen == [] and isinstance(clipping.clip, AdaptiveClipper)

@@ -5,7 +5,7 @@ from dpsgd.callbacks import STOP, asked_to_stop
 from dpsgd.descent import Release
 from mechanisms import InvalidParameter
 
-RELEASE = Release(step=3, weights_before=torch.zeros(1), noisy_sum=torch.zeros(1))
+RELEASE = Release(step=3, weights_before=torch.zeros(1), noisy_sum=torch.zeros(1), max_grad_norm=1.0)
 
 
 def test_every_callback_sees_a_release_even_if_one_before_it_stops_the_run():

@@ -61,7 +61,7 @@ def _train(path=None, config=CONFIG, *, model=None, every=1, stop=None, shown=No
         randomness=randomness or KeyedSource("tests of checkpoints"),
         initialisation_seed=0,
         checkpoint=checkpoint,
-        observer=seen,
+        callbacks=[seen],
         **options,
     )
 
@@ -321,7 +321,10 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         config=CONFIG,
         model=MODELS["book-keeping"](),
     )
-    with pytest.raises(InvalidParameter, match=r"must hold the states of \['momentum'\], .*\['layers', 'weights'\]"):
+    with pytest.raises(
+        InvalidParameter,
+        match=r"must hold the states of \['momentum'\], .*\['clipping', 'layers', 'updates', 'weights'\]",
+    ):
         course.begin({"momentum": None})
 
 

@@ -260,16 +260,16 @@ def test_what_a_way_that_gave_up_has_seen_does_not_count(monkeypatch):
     clip = FlatClipper(max_grad_norm=0.3, seen=[])
     way, features, targets = _ways(MODEL, clip)[1], torch.randn(6, 5), torch.arange(6) % 3
     monkeypatch.setattr("dpsgd.bookkeeping.FORMED_ENTRIES", 1)
-    monkeypatch.setattr(way, "_formed", 1)
+    monkeypatch.setattr(way, "_formed", {1: 1})
     original, calls = Recorded._sum_of, []
 
-    def gives_up(self, some, wanted):
+    def gives_up(self, some, *rest):
         from dpsgd.recorded import _NotCoveredError
 
         calls.append(len(some))
         if len(calls) == 3:
             raise _NotCoveredError
-        return original(self, some, wanted)
+        return original(self, some, *rest)
 
     monkeypatch.setattr(Recorded, "_sum_of", gives_up)
     clip.seen.append(([torch.ones(2).double()], [torch.ones(2)]))  # an earlier part of the same step

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dpsgd import DPSGD
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer, check_flat_clipping
 from mechanisms import BallsInBins, InvalidParameter, Poisson
-from tests.dpsgd.schemes import config_of
+from tests.dpsgd.schemes import config_of, evaluated
 
 ADAPTIVE = AdaptiveQuantile(quantile=0.5, learning_rate=0.2, count_noise_multiplier=4.0)
 EVERY_CLIPPING = [
@@ -28,7 +28,7 @@ EVERY_CLIPPING = [
 def test_a_run_comes_back_from_json_and_from_its_repr(config, clipping):
     ours = dataclasses.replace(config, clipping=clipping)
     assert DPSGD.from_json(ours.to_json()) == ours
-    assert eval(repr(ours)) == ours
+    assert evaluated(repr(ours)) == ours
     assert hash(ours.clipping) == hash(DPSGD.from_json(ours.to_json()).clipping)
 
 

@@ -27,7 +27,7 @@ from mechanisms import (
     UnsupportedProcess,
     WithReplacement,
 )
-from tests.dpsgd.schemes import config_of
+from tests.dpsgd.schemes import config_of, evaluated
 
 BANDS = MatrixGaussian(coefficients=(1.0, 0.5, 0.25))
 GROUPS = CyclicPoisson(probability=0.1, groups=3)
@@ -56,8 +56,8 @@ EVERY_LAW = {
 @pytest.mark.parametrize("config", EVERY_LAW.values(), ids=EVERY_LAW)
 def test_every_law_comes_back_from_json_and_from_its_repr(config):
     assert DPSGD.from_json(config.to_json()) == config
-    assert eval(repr(config)) == config
-    assert hash(config) == hash(eval(repr(config)))
+    assert evaluated(repr(config)) == config
+    assert hash(config) == hash(evaluated(repr(config)))
 
 
 def test_files_from_before_the_noise_had_a_law_load(config):

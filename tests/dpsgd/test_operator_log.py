@@ -45,13 +45,19 @@ POISONED = [[1.0, 2.0], [math.nan, 0.0], [3.0, -1.0], [math.inf, 1.0], [0.5, 0.5
 def test_a_log_changes_no_bit_of_a_run_and_is_no_part_of_its_result(clipping, tmp_path):
     config = config_of(Poisson(probability=0.5), clipping=clipping)
     seen, unseen = [], []
-    logged = _train(_data(POISONED), config, operator_log=tmp_path / "log", observer=seen.append)
-    plain = _train(_data(POISONED), config, observer=unseen.append)
+    logged = _train(_data(POISONED), config, operator_log=tmp_path / "log", callbacks=[seen.append])
+    plain = _train(_data(POISONED), config, callbacks=[unseen.append])
     assert torch.equal(flatten(logged.model.parameters()), flatten(plain.model.parameters()))
     for a, b in zip(seen, unseen, strict=True):
         assert torch.equal(a.noisy_sum, b.noisy_sum) and a.noisy_count == b.noisy_count
     assert logged.process == plain.process
-    assert {field.name for field in dataclasses.fields(logged)} == {"model", "process", "reproducible"}
+    assert {field.name for field in dataclasses.fields(logged)} == {
+        "averaged_model",
+        "executed",
+        "model",
+        "process",
+        "reproducible",
+    }
     assert len(_lines(tmp_path / "log")) == 12
 
 
@@ -79,7 +85,9 @@ def test_a_file_that_exists_or_cannot_be_made_is_refused_before_the_first_step(n
     (tmp_path / "kept").write_text("of another run")
     seen = []
     with pytest.raises(InvalidParameter, match=r"train: operator_log must name a file that can be made, got '.*'"):
-        _train(_data(POISONED), config_of(Poisson(probability=1)), operator_log=tmp_path / name, observer=seen.append)
+        _train(
+            _data(POISONED), config_of(Poisson(probability=1)), operator_log=tmp_path / name, callbacks=[seen.append]
+        )
     assert not seen and (tmp_path / "kept").read_text() == "of another run"
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dpsgd import DPSGD
-from mechanisms import InvalidParameter, Poisson
+from mechanisms import InvalidParameter
 from mechanisms.core.per_user import PerUser
-from tests.dpsgd.schemes import EVERY_SCHEME
+from tests.dpsgd.schemes import EVERY_SCHEME, evaluated
 
 
 def _per_user(config, **changes):
@@ -30,7 +30,7 @@ def test_what_a_user_brings_does_not_change_the_process(config):
 def test_json_gives_the_same_configuration_back_and_old_files_are_about_records(config):
     chosen = _per_user(config, examples_per_user=np.int64(8))
     assert DPSGD.from_json(chosen.to_json()) == chosen
-    assert eval(repr(chosen), {"DPSGD": DPSGD, "Poisson": Poisson}) == chosen
+    assert evaluated(repr(chosen)) == chosen
     old = json.loads(config.to_json())
     del old["config"]["unit"], old["config"]["examples_per_user"]
     assert DPSGD.from_json(json.dumps(old)) == config

@@ -37,7 +37,7 @@ def _reported(config, *, steps=None, **options):
     with Reporting(config=config, **{**defaults, **options}) as reporting:
         for step in range(steps or config.steps):
             sums = torch.tensor([step * 1.0, 0.0])
-            reporting.report(Release(step=step, weights_before=torch.zeros(2), noisy_sum=sums))
+            reporting.report(Release(step=step, weights_before=torch.zeros(2), noisy_sum=sums, max_grad_norm=1.0))
     return log.rows
 
 
