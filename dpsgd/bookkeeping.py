@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from dpsgd.chains import Chain, dimensions_after, trains
 from dpsgd.clip import clip_factors
 from dpsgd.layers import contributions
 from dpsgd.losses import Loss, per_example
+from dpsgd.workspace import Workspace
 
 FORMED_ENTRIES = 2**22
 """Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
@@ -30,55 +31,77 @@ Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class BookKeeping:
-    """The clipped gradient sum of a chain that `rowwise_chain` found."""
+    """The clipped gradient sum of a chain that `rowwise_chain` found; one batch at a time, since memory is reused."""
 
     chain: Chain
     loss: Loss
     max_grad_norm: float
+    _trained: list[nn.Module] = field(init=False)
+    _entries: int | None = None
+    _space: Workspace = field(init=False, default_factory=Workspace)
+
+    def __post_init__(self) -> None:
+        self._trained = [module for module in self.chain if trains(module)]
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
-        total = zeros(
-            [parameter for module in self.chain for parameter in module.parameters() if parameter.requires_grad]
-        )
-        formed = entries_formed(self.chain, example_dimensions=features.dim() - 1)
-        for some, wanted in in_parts(features, targets, entries=formed):
-            total += self._sum_of(some, wanted)
+        parameters = [parameter for layer in self._trained for parameter in layer.parameters()]
+        total = zeros(parameters)
+        sums = iter(views(total, parameters))
+        by_layer = [[next(sums) for _ in layer.parameters()] for layer in self._trained]
+        if self._entries is None:
+            self._entries = entries_formed(self.chain, example_dimensions=features.dim() - 1)
+        for some, wanted in in_parts(features, targets, entries=self._entries):
+            tape, losses = self._record(some, wanted)
+            add_clipped_sums(by_layer, tape, losses, max_grad_norm=self.max_grad_norm, space=self._space)
         return total
 
     @torch.enable_grad()
-    def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
+    def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
         tape: Tape = []
-        rows = features
+        rows, trained = features, iter(self._trained)
+        following = next(trained, None)
         for module in self.chain:
             before, rows = rows, module(rows)
-            if trains(module):
+            if module is following:
                 tape.append((module, before.detach(), rows))
-        return torch.cat(clipped_sums(tape, per_example(self.loss, rows, targets), max_grad_norm=self.max_grad_norm))
+                following = next(trained, None)
+        return tape, per_example(self.loss, rows, targets)
 
 
-def clipped_sums(tape: Tape, losses: Tensor, *, max_grad_norm: float) -> list[Tensor]:
-    """Return the clipped gradient sums of the tape's layers, in their order, flat: one for every parameter.
+def add_clipped_sums(
+    sums: list[list[Tensor]], tape: Tape, losses: Tensor, *, max_grad_norm: float, space: Workspace
+) -> None:
+    """Add the clipped gradient sums of the tape's layers, in place.
 
     Args:
+        sums: for every entry of the tape one tensor for each parameter of the layer, of its shape.
         tape: what the layers took in and gave out, n examples each.
         losses: (n,), each from its own example alone.
         max_grad_norm: > 0.
+        space: memory to reuse.
     """
     outputs = [output for _, _, output in tape]
     gradients = torch.autograd.grad([losses], outputs, [torch.ones_like(losses)], materialize_grads=True)
     with torch.no_grad():
-        parts = [contributions(layer, a, b) for (layer, a, _), b in zip(tape, gradients, strict=True)]
+        parts = [contributions(layer, a, b, space) for (layer, a, _), b in zip(tape, gradients, strict=True)]
         norms = functools.reduce(torch.add, [part.squared_norms() for part in parts]).sqrt()
         factors = clip_factors(norms, max_grad_norm=max_grad_norm, dtype=gradients[0].dtype)
-        return [piece for part in parts for piece in part.weighted_sum(factors)]
+        for part, into in zip(parts, sums, strict=True):
+            part.add_to(into, factors)
 
 
 def zeros(parameters: list[nn.Parameter]) -> Tensor:
     """Return the gradient of no example by the parameters, flat."""
     return parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
+
+
+def views(total: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the parts of a flat vector that belong to parameters, in their order, as views of their shapes."""
+    pieces = torch.split(total, [parameter.numel() for parameter in parameters])
+    return [piece.view(parameter.shape) for piece, parameter in zip(pieces, parameters, strict=True)]
 
 
 def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tuple[Tensor, Tensor]]:

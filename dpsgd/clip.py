@@ -37,12 +37,17 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     return threshold(factors, max(kind.tiny, bound / kind.max), 0.0).to(dtype)
 
 
-def weigh(rows: Tensor, factors: Tensor) -> Tensor:
+def weigh(rows: Tensor, factors: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return factor · row for every row of (n, …), zeros where the factor is 0 whatever the row holds.
+
+    Args:
+        rows: finite wherever the factor is not 0.
+        factors: (n,).
+        out: where to write them; a new tensor if there is none.
 
     >>> weigh(torch.tensor([[2.0], [float("nan")]]), torch.tensor([0.5, 0.0]))
     tensor([[1.],
             [0.]])
     """
-    finite = rows.nan_to_num()  # 0 · NaN would be NaN; what is weighted by more than 0 holds none
-    return finite * factors.view(-1, *[1] * (rows.dim() - 1))
+    weighted = torch.mul(rows, factors.view(-1, *[1] * (rows.dim() - 1)), out=out)
+    return weighted.nan_to_num_()  # 0 · NaN and 0 · inf are NaN

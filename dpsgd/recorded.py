@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, zeros
+from dpsgd.bookkeeping import Tape, add_clipped_sums, in_parts, views, zeros
 from dpsgd.layers import contributions, covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
 from dpsgd.vectorised import Vectorised
+from dpsgd.workspace import Workspace
 
 # Dimensions that one example has for these, without a batch's.
 OF_ONE_EXAMPLE: dict[type[nn.Module], int] = {nn.Conv1d: 2, nn.Conv2d: 3}
@@ -53,13 +54,18 @@ class Recorded:
     _formed: int | None = None
     _covers: bool = True
     _copies: bool = False
+    _space: Workspace = field(init=False, default_factory=Workspace)
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
-        total = zeros(list(trainable(self.model).values()))
+        parameters = list(trainable(self.model).values())
+        total = zeros(parameters)
+        sums = dict(zip(map(id, parameters), views(total, parameters), strict=True))
         try:
             for some, wanted in in_parts(features, targets, entries=self._entries(features[:1], targets[:1])):
-                total += self._sum_of(some, wanted)
+                tape, losses = self._record(some, wanted)
+                by_layer = [[sums[id(parameter)] for parameter in layer.parameters()] for layer, _, _ in tape]
+                add_clipped_sums(by_layer, tape, losses, max_grad_norm=self.max_grad_norm, space=self._space)
         except _NotCoveredError:
             self._covers = False
             return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
@@ -71,16 +77,9 @@ class Recorded:
             raise _NotCoveredError
         if self._formed is None and len(feature):
             tape, _ = self._record(feature, target)
-            self._formed = sum(contributions(layer, a, torch.zeros_like(b)).entries() for layer, a, b in tape)
+            zeros = [contributions(layer, a, torch.zeros_like(b), self._space) for layer, a, b in tape]
+            self._formed = sum(each.entries() for each in zeros)
         return self._formed or 0
-
-    def _sum_of(self, features: Tensor, targets: Tensor) -> Tensor:
-        tape, losses = self._record(features, targets)
-        sums = iter(clipped_sums(tape, losses, max_grad_norm=self.max_grad_norm))
-        by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
-        return torch.cat(
-            [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]
-        )
 
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:

@@ -1,0 +1,61 @@
+"""Squared norms of the rows of a matrix, never smaller than they are.
+
+float32 rows are taken in blocks of at most BLOCK entries: norms of blocks in float32, of those norms in float64, which
+takes a quarter of the time of float64 throughout. What rounding can take from a norm is given back:
+
+    one square, and a sum of L squares in any order     at least (1 − u)^L of them, u = 2^-24; an underflow loses 2^-126
+    the root of the sum, its square                     (1 − u)² of it
+    all blocks, in float64                              (1 − 2^-53)^k, k <= width / L + 4, below one u together
+
+so that ‖row‖² <= (1 − u)^-(L + 3) · what is computed + width · 2^-125 for any order of the sums, fused or not. A square
+past the range of float32 makes the norm infinite, and its example then counts as zero.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+BLOCK = 64
+"""Entries summed in float32, at most: norms come out up to (BLOCK + 3) / 2 · 2^-24 = 2e-6 of them too large."""
+UNIT = 2.0**-24
+UNDERFLOW = 2.0**-125
+NORM_ENTRIES = 2**16
+"""Entries of which norms are taken in float64 at once: they are copied first, which should stay in the cache."""
+
+
+def squared_norms(rows: Tensor) -> Tensor:
+    """Return at least ‖row‖² of every row of (n, k), float64 (n,), and at most 1 + 1e-5 times as much if it is normal.
+
+    What a row gets depends on that row and on k alone, not on n. It is NaN or infinite where an entry is.
+
+    >>> squared_norms(torch.tensor([[3.0, 4.0], [0.0, float("nan")]]))
+    tensor([25., nan], dtype=torch.float64)
+    """
+    width = rows.shape[1]
+    if rows.dtype != torch.float32 or width <= 2 * BLOCK:
+        return _in_float64(rows)
+    blocks, size = _blocks(width)
+    taken = blocks * size
+    each = torch.linalg.vector_norm(rows[:, :taken].unflatten(1, (blocks, size)), dim=2)
+    squares: Tensor = torch.linalg.vector_norm(each, dim=1, dtype=torch.float64).square_()
+    squares = squares.mul_((1.0 - UNIT) ** -(size + 3)).add_(width * UNDERFLOW)
+    return squares if taken == width else squares.add_(_in_float64(rows[:, taken:]))
+
+
+@functools.cache
+def _blocks(width: int) -> tuple[int, int]:
+    """Return a number of blocks and their size, which leave nothing over where the width has a divisor for it."""
+    sizes = [size for size in range(BLOCK, BLOCK // 2, -1) if width % size == 0]
+    return (width // sizes[0], sizes[0]) if sizes else (width // BLOCK, BLOCK)
+
+
+def _in_float64(rows: Tensor) -> Tensor:
+    size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
+    if len(rows) <= size:
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+        return norms.square_()
+    pieces = [torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size)]
+    return torch.cat(pieces).square_()
