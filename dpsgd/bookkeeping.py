@@ -24,11 +24,14 @@ from dpsgd.layers import contributions
 from dpsgd.losses import Loss, per_example
 from dpsgd.workspace import Workspace
 
-FORMED_ENTRIES = 2**22
-"""Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
+FORMED_ENTRIES = 2**23
+"""Gradient entries held at once, 32 MiB of float32: past that they leave the cache, and longer parts save little."""
 
 Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
+
+Sums = dict[nn.Module, list[Tensor]]
+"""For every layer one tensor for each of its parameters, of its shape."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -38,46 +41,39 @@ class BookKeeping:
     chain: Chain
     loss: Loss
     max_grad_norm: float
-    _trained: list[nn.Module] = field(init=False)
+    _flat: FlatSums = field(init=False)
     _entries: int | None = None
     _space: Workspace = field(init=False, default_factory=Workspace)
 
     def __post_init__(self) -> None:
-        self._trained = [module for module in self.chain if trains(module)]
+        self._flat = FlatSums([module for module in self.chain if trains(module)])
 
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
-        parameters = [parameter for layer in self._trained for parameter in layer.parameters()]
-        total = zeros(parameters)
-        sums = iter(views(total, parameters))
-        by_layer = [[next(sums) for _ in layer.parameters()] for layer in self._trained]
         if self._entries is None:
             self._entries = entries_formed(self.chain, example_dimensions=features.dim() - 1)
+        total, sums = self._flat.zeros()
         for some, wanted in in_parts(features, targets, entries=self._entries):
             tape, losses = self._record(some, wanted)
-            add_clipped_sums(by_layer, tape, losses, max_grad_norm=self.max_grad_norm, space=self._space)
+            add_clipped_sums(sums, tape, losses, max_grad_norm=self.max_grad_norm, space=self._space)
         return total
 
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
         tape: Tape = []
-        rows, trained = features, iter(self._trained)
-        following = next(trained, None)
+        rows = features
         for module in self.chain:
             before, rows = rows, module(rows)
-            if module is following:
+            if module in self._flat.layers:
                 tape.append((module, before.detach(), rows))
-                following = next(trained, None)
         return tape, per_example(self.loss, rows, targets)
 
 
-def add_clipped_sums(
-    sums: list[list[Tensor]], tape: Tape, losses: Tensor, *, max_grad_norm: float, space: Workspace
-) -> None:
+def add_clipped_sums(sums: Sums, tape: Tape, losses: Tensor, *, max_grad_norm: float, space: Workspace) -> None:
     """Add the clipped gradient sums of the tape's layers, in place.
 
     Args:
-        sums: for every entry of the tape one tensor for each parameter of the layer, of its shape.
+        sums: of every layer of the tape.
         tape: what the layers took in and gave out, n examples each.
         losses: (n,), each from its own example alone.
         max_grad_norm: > 0.
@@ -89,36 +85,50 @@ def add_clipped_sums(
         parts = [contributions(layer, a, b, space) for (layer, a, _), b in zip(tape, gradients, strict=True)]
         norms = functools.reduce(torch.add, [part.squared_norms() for part in parts]).sqrt()
         factors = clip_factors(norms, max_grad_norm=max_grad_norm, dtype=gradients[0].dtype)
-        for part, into in zip(parts, sums, strict=True):
-            part.add_to(into, factors)
+        for (layer, _, _), part in zip(tape, parts, strict=True):
+            part.add_to(sums[layer], factors)
 
 
-def zeros(parameters: list[nn.Parameter]) -> Tensor:
-    """Return the gradient of no example by the parameters, flat."""
-    return parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
+class FlatSums:
+    """The gradients of layers by all their parameters as one flat vector.
 
+    Args:
+        layers: with trainable parameters alone.
+        order: of the parameters in the vector; that of the layers if it is not given.
+    """
 
-def views(total: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return the parts of a flat vector that belong to parameters, in their order, as views of their shapes."""
-    pieces = torch.split(total, [parameter.numel() for parameter in parameters])
-    return [piece.view(parameter.shape) for piece, parameter in zip(pieces, parameters, strict=True)]
+    def __init__(self, layers: list[nn.Module], order: list[nn.Parameter] | None = None) -> None:
+        self.layers = {layer: list(layer.parameters()) for layer in layers}
+        self._order = [p for owned in self.layers.values() for p in owned] if order is None else order
+        self._sizes = [parameter.numel() for parameter in self._order]
+        places = {id(parameter): place for place, parameter in enumerate(self._order)}
+        self._places = {layer: [(places[id(p)], p.shape) for p in owned] for layer, owned in self.layers.items()}
+
+    def zeros(self) -> tuple[Tensor, Sums]:
+        """Return the gradients of no example: the vector (d,), and the parts of every layer as views of it."""
+        total = self._order[0].detach().new_zeros(sum(self._sizes))
+        pieces = torch.split(total, self._sizes)
+        views = {
+            layer: [pieces[place].view(shape) for place, shape in places] for layer, places in self._places.items()
+        }
+        return total, views
 
 
 def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a batch in parts of about the same size, none of them empty.
+    """Yield a batch in parts, none of them empty.
 
     Args:
         features: (n, …).
         targets: (n, …).
         entries: of gradients that are formed for one example.
     """
-    if len(features):
-        parts = math.ceil(len(features) * entries / FORMED_ENTRIES) or 1
-        size = math.ceil(len(features) / parts)
-        if parts == 1:
+    size = max(1, FORMED_ENTRIES // max(1, entries))
+    if len(features) <= size:
+        if len(features):
             yield features, targets
-            return
-        yield from zip(torch.split(features, size), torch.split(targets, size), strict=True)
+        return
+    size = size - size % 8 or size  # convolutions of eights of images take least time an image
+    yield from zip(torch.split(features, size), torch.split(targets, size), strict=True)
 
 
 def entries_formed(chain: Chain, *, example_dimensions: int) -> int:

@@ -91,8 +91,7 @@ class Single(Contributions):
 
     def squared_norms(self) -> Tensor:
         """Return ‖g_i‖²."""
-        squares = squared_norms(self.inputs)
-        return (squares.add_(1.0) if self.bias else squares).mul_(squared_norms(self.gradients))
+        return squared_norms(self.inputs, plus=float(self.bias)).mul_(squared_norms(self.gradients))
 
     def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
         """Add Σ_i factors_i g_i."""

@@ -20,9 +20,7 @@ COLUMN_ENTRIES = 2**18
 """Entries of columns held at once: 1 MiB of float32, which stays in a core's cache until the product is done."""
 
 
-def of_convolution(
-    layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tensor, space: Workspace
-) -> Contributions:
+def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
     """Return the gradients of n examples.
 
     A Conv1d is a Conv2d whose images have one line, and a group of channels is an image of its own. How many examples

@@ -43,9 +43,12 @@ def contributions(layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Wo
 
 
 def _linear(layer: nn.Linear, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
+    bias = layer.bias is not None
+    if inputs.dim() == 2:
+        return Single(inputs=inputs, gradients=gradients, bias=bias, space=space)
     a = inputs.reshape(len(inputs), -1, layer.in_features)
     b = gradients.reshape(len(gradients), -1, layer.out_features)
-    bias, length = layer.bias is not None, a.shape[1]
+    length = a.shape[1]
     if length == 1:
         return Single(inputs=a[:, 0], gradients=b[:, 0], bias=bias, space=space)
     # Products in float64 take twice as long as g_i in float32, entry by entry.
@@ -71,9 +74,7 @@ def _embedding(layer: nn.Embedding, inputs: Tensor, gradients: Tensor, space: Wo
     return Looked(words=torch.zeros_like(words).scatter_(1, place, ordered), rows=rows.view_as(b))
 
 
-def _layer_norm(
-    layer: nn.LayerNorm | nn.RMSNorm, inputs: Tensor, gradients: Tensor, space: Workspace
-) -> Contributions:
+def _layer_norm(layer: nn.LayerNorm | nn.RMSNorm, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
     shape = list(layer.normalized_shape)
     if type(layer) is nn.RMSNorm:
         normed = functional.rms_norm(inputs, shape, eps=layer.eps)

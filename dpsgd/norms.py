@@ -26,8 +26,8 @@ NORM_ENTRIES = 2**16
 """Entries of which norms are taken in float64 at once: they are copied first, which should stay in the cache."""
 
 
-def squared_norms(rows: Tensor) -> Tensor:
-    """Return at least ‖row‖² of every row of (n, k), float64 (n,), and at most 1 + 1e-5 times as much if it is normal.
+def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
+    """Return at least ‖row‖² + plus of every row of (n, k), float64 (n,), and at most 1 + 1e-5 times as much if it is normal.
 
     What a row gets depends on that row and on k alone, not on n. It is NaN or infinite where an entry is.
 
@@ -36,20 +36,21 @@ def squared_norms(rows: Tensor) -> Tensor:
     """
     width = rows.shape[1]
     if rows.dtype != torch.float32 or width <= 2 * BLOCK:
-        return _in_float64(rows)
-    blocks, size = _blocks(width)
+        squares = _in_float64(rows)
+        return squares.add_(plus) if plus else squares
+    blocks, size, rounding = _blocks(width)
     taken = blocks * size
-    each = torch.linalg.vector_norm(rows[:, :taken].unflatten(1, (blocks, size)), dim=2)
-    squares: Tensor = torch.linalg.vector_norm(each, dim=1, dtype=torch.float64).square_()
-    squares = squares.mul_((1.0 - UNIT) ** -(size + 3)).add_(width * UNDERFLOW)
+    each = rows.reshape(-1, blocks, size) if taken == width else rows[:, :taken].unflatten(1, (blocks, size))
+    norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2), dim=1, dtype=torch.float64)
+    squares = norms.square_().mul_(rounding).add_(width * UNDERFLOW + plus)
     return squares if taken == width else squares.add_(_in_float64(rows[:, taken:]))
 
 
 @functools.cache
-def _blocks(width: int) -> tuple[int, int]:
-    """Return a number of blocks and their size, which leave nothing over where the width has a divisor for it."""
-    sizes = [size for size in range(BLOCK, BLOCK // 2, -1) if width % size == 0]
-    return (width // sizes[0], sizes[0]) if sizes else (width // BLOCK, BLOCK)
+def _blocks(width: int) -> tuple[int, int, float]:
+    """Return the blocks' number and size, which leave nothing over if the width divides so, and 1 + their rounding."""
+    size = next((size for size in range(BLOCK, BLOCK // 2, -1) if width % size == 0), BLOCK)
+    return width // size, size, (1.0 - UNIT) ** -(size + 3)
 
 
 def _in_float64(rows: Tensor) -> Tensor:

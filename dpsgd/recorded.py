@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.bookkeeping import Tape, add_clipped_sums, in_parts, views, zeros
+from dpsgd.bookkeeping import FlatSums, Tape, add_clipped_sums, in_parts
 from dpsgd.layers import contributions, covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
@@ -51,21 +51,22 @@ class Recorded:
     model: nn.Module
     loss: Loss
     max_grad_norm: float
+    _flat: FlatSums = field(init=False)
     _formed: int | None = None
     _covers: bool = True
     _copies: bool = False
     _space: Workspace = field(init=False, default_factory=Workspace)
 
+    def __post_init__(self) -> None:
+        self._flat = FlatSums(_layers(self.model), list(trainable(self.model).values()))
+
     def __call__(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return Σ_i g_i min(1, max_grad_norm / ‖g_i‖) over a batch, shape (d,)."""
-        parameters = list(trainable(self.model).values())
-        total = zeros(parameters)
-        sums = dict(zip(map(id, parameters), views(total, parameters), strict=True))
+        total, sums = self._flat.zeros()
         try:
             for some, wanted in in_parts(features, targets, entries=self._entries(features[:1], targets[:1])):
                 tape, losses = self._record(some, wanted)
-                by_layer = [[sums[id(parameter)] for parameter in layer.parameters()] for layer, _, _ in tape]
-                add_clipped_sums(by_layer, tape, losses, max_grad_norm=self.max_grad_norm, space=self._space)
+                add_clipped_sums(sums, tape, losses, max_grad_norm=self.max_grad_norm, space=self._space)
         except _NotCoveredError:
             self._covers = False
             return Vectorised(model=self.model, loss=self.loss, max_grad_norm=self.max_grad_norm)(features, targets)
