@@ -11,7 +11,7 @@ ICML 2023. arXiv:2210.00038.
 from __future__ import annotations
 
 import functools
-import math
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -99,19 +99,19 @@ class FlatSums:
 
     def __init__(self, layers: list[nn.Module], order: list[nn.Parameter] | None = None) -> None:
         self.layers = {layer: list(layer.parameters()) for layer in layers}
-        self._order = [p for owned in self.layers.values() for p in owned] if order is None else order
-        self._sizes = [parameter.numel() for parameter in self._order]
-        places = {id(parameter): place for place, parameter in enumerate(self._order)}
-        self._places = {layer: [(places[id(p)], p.shape) for p in owned] for layer, owned in self.layers.items()}
+        order = [p for owned in self.layers.values() for p in owned] if order is None else order
+        ends = list(itertools.accumulate(parameter.numel() for parameter in order))
+        self._like, self._dimension = order[0], ends[-1]
+        start = {id(parameter): end - parameter.numel() for parameter, end in zip(order, ends, strict=True)}
+        self._places = {
+            layer: [(p.shape, torch.empty(p.shape, device="meta").stride(), start[id(p)]) for p in owned]
+            for layer, owned in self.layers.items()
+        }
 
     def zeros(self) -> tuple[Tensor, Sums]:
         """Return the gradients of no example: the vector (d,), and the parts of every layer as views of it."""
-        total = self._order[0].detach().new_zeros(sum(self._sizes))
-        pieces = torch.split(total, self._sizes)
-        views = {
-            layer: [pieces[place].view(shape) for place, shape in places] for layer, places in self._places.items()
-        }
-        return total, views
+        total = torch.zeros(self._dimension, dtype=self._like.dtype, device=self._like.device)
+        return total, {layer: [total.as_strided(*place) for place in held] for layer, held in self._places.items()}
 
 
 def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold
 
 SLACK = 2.0**-22
 """Shrinks the bound, relative to it: the factor and its product with a float32 entry err by 2^-24 each, a float64 sum
@@ -32,9 +31,10 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     tensor([1.0000, 0.5000, 0.0000])
     """
     bound, kind = clipping_bound(max_grad_norm), torch.finfo(dtype)
-    factors = (bound / norms).nan_to_num_(nan=0.0, posinf=1.0).clamp_(max=1.0)
+    factors = norms.clamp(min=bound).reciprocal_().mul_(bound)
     # Below `tiny` a factor is subnormal: it has lost digits and could lift the norm above the bound.
-    return threshold(factors, max(kind.tiny, bound / kind.max), 0.0).to(dtype)
+    kept = torch.threshold(factors, max(kind.tiny, bound / kind.max), 0.0)
+    return kept.to(dtype).nan_to_num_(nan=0.0)
 
 
 def weigh(rows: Tensor, factors: Tensor, *, out: Tensor | None = None) -> Tensor:
