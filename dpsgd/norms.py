@@ -27,7 +27,7 @@ NORM_ENTRIES = 2**16
 
 
 def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
-    """Return at least ‖row‖² + plus of every row of (n, k), float64 (n,), and at most 1 + 1e-5 times as much if it is normal.
+    """Return ‖row‖² + plus of every row of (n, k), float64 (n,), rounded up.
 
     What a row gets depends on that row and on k alone, not on n. It is NaN or infinite where an entry is.
 
@@ -40,7 +40,7 @@ def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
         return squares.add_(plus) if plus else squares
     blocks, size, rounding = _blocks(width)
     taken = blocks * size
-    each = rows.reshape(-1, blocks, size) if taken == width else rows[:, :taken].unflatten(1, (blocks, size))
+    each = rows[:, :taken].reshape(len(rows), blocks, size)
     norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2), dim=1, dtype=torch.float64)
     squares = norms.square_().mul_(rounding).add_(width * UNDERFLOW + plus)
     return squares if taken == width else squares.add_(_in_float64(rows[:, taken:]))
