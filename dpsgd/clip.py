@@ -7,7 +7,8 @@ from torch import Tensor
 
 SLACK = 2.0**-22
 """Shrinks the bound, relative to it: the factor and its product with a float32 entry err by 2^-24 each, a float64 sum
-of d squares by d · 2^-53; so up to 2^29 entries the contribution itself, not only its estimate, keeps the bound."""
+of d squares by d · 2^-53; so up to 2^29 entries the contribution itself, not only its estimate, keeps the bound. Norms
+from sums in float32 come rounded up, see `dpsgd.norms`, and take nothing from it."""
 
 
 def clipping_bound(max_grad_norm: float) -> float:
@@ -21,7 +22,7 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     An example whose gradient is not finite thus counts as zero, and costs no other example anything.
 
     Args:
-        norms: ‖g_i‖ of shape (n,), accumulated in float64.
+        norms: ‖g_i‖ of shape (n,), accumulated in float64 or rounded up.
         max_grad_norm: > 0.
         dtype: of the parameters, and of the result.
 

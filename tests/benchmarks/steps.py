@@ -5,8 +5,8 @@
 The private step fetches its batch, sums clipped gradients, adds Gaussian noise and moves the weights; the plain one
 fetches the same batch and does backward and `torch.optim.SGD`. They take turns on one thread; times are medians of
 process CPU seconds. Opacus, where installed, takes turns with another plain step, its own noise included; otherwise it
-is left out. Peak memory is how far four steps lift the resident memory of a process of their own above what it held before the first
-(VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains).
+is left out. Peak memory is how far four steps lift the resident memory of a process of their own above what it held
+before the first (VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains).
 """
 
 from __future__ import annotations
