@@ -8,13 +8,17 @@ from collections.abc import Hashable
 from torch import Tensor
 
 
+SMALL = 2**14
+"""Entries up to which a new tensor costs less than a view of an old one."""
+
+
 class Workspace:
-    """Tensors by name, each as large as the largest that was asked for by that name.
+    """Large tensors by name, each as large as the largest that was asked for by that name.
 
     >>> import torch
     >>> space = Workspace()
-    >>> first = space.take("rows", (2, 3), like=torch.ones(1))
-    >>> space.take("rows", (3,), like=first).data_ptr() == first.data_ptr()
+    >>> first = space.take("rows", (200, 300), like=torch.ones(1))
+    >>> space.take("rows", (50_000,), like=first).data_ptr() == first.data_ptr()
     True
     """
 
@@ -27,6 +31,8 @@ class Workspace:
         It is good until the same name is asked for again.
         """
         entries, held = math.prod(shape), self._held.get(name)
+        if entries <= SMALL:
+            return like.new_empty(shape)
         if held is None or len(held) < entries or held.dtype != like.dtype or held.device != like.device:
             held = self._held[name] = like.new_empty(entries)
         return held[:entries].view(shape)
