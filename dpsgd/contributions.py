@@ -153,7 +153,9 @@ def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Tensor)
     # What an example that adds nothing took in could be NaN, which zeros would not silence.
     a = torch.nan_to_num(layer.inputs, out=layer.space.take("inputs", layer.inputs.shape, like=layer.inputs))
     weighted = layer.space.take("weighted", layer.gradients.shape, like=layer.gradients)
-    b = weigh(layer.gradients, factors, out=weighted).view(-1, weighted.shape[-1])
-    sums[0].addmm_(b.T, a.view(-1, a.shape[-1]))
+    b = weigh(layer.gradients, factors, out=weighted)
+    if a.dim() > 2:
+        a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
+    sums[0].addmm_(b.T, a)
     if layer.bias:
         sums[1].add_(b.sum(0))

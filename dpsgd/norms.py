@@ -40,7 +40,7 @@ def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
         return squares.add_(plus) if plus else squares
     blocks, size, rounding = _blocks(width)
     taken = blocks * size
-    each = rows[:, :taken].reshape(len(rows), blocks, size)
+    each = (rows if taken == width else rows[:, :taken]).reshape(len(rows), blocks, size)
     norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2), dim=1, dtype=torch.float64)
     squares = norms.square_().mul_(rounding).add_(width * UNDERFLOW + plus)
     return squares if taken == width else squares.add_(_in_float64(rows[:, taken:]))

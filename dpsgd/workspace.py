@@ -7,7 +7,6 @@ from collections.abc import Hashable
 
 from torch import Tensor
 
-
 SMALL = 2**14
 """Entries up to which a new tensor costs less than a view of an old one."""
 
