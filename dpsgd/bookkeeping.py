@@ -24,8 +24,11 @@ from dpsgd.layers import contributions
 from dpsgd.losses import Loss, per_example
 from dpsgd.workspace import Workspace
 
-FORMED_ENTRIES = 2**23
-"""Gradient entries held at once, 32 MiB of float32: past that they leave the cache, and longer parts save little."""
+FORMED_ENTRIES = 2**24
+"""Gradient entries held at once, at most: 64 MiB of float32."""
+CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
+"""Parts hold about that many entries, which with all that is computed for them stay in a cache; fewer examples than that
+would leave convolutions and products too little to do at a time."""
 
 Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
@@ -122,7 +125,8 @@ def in_parts(features: Tensor, targets: Tensor, *, entries: int) -> Iterator[tup
         targets: (n, …).
         entries: of gradients that are formed for one example.
     """
-    size = max(1, FORMED_ENTRIES // max(1, entries))
+    formed = max(1, entries)
+    size = max(1, min(FORMED_ENTRIES // formed, max(FEW_EXAMPLES, CACHED_ENTRIES // formed)))
     if len(features) <= size:
         if len(features):
             yield features, targets
