@@ -27,8 +27,8 @@ from dpsgd.workspace import Workspace
 FORMED_ENTRIES = 2**24
 """Gradient entries held at once, at most: 64 MiB of float32."""
 CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
-"""Parts hold about that many entries, which with all that is computed for them stay in a cache; fewer examples than that
-would leave convolutions and products too little to do at a time."""
+"""Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
+convolutions and products would have too little to do at a time."""
 
 Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
