@@ -10,88 +10,124 @@ ICML 2023. arXiv:2210.00038.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from dpsgd.chains import Chain, dimensions_after, trains
-from dpsgd.clippers import Clipper, clipped_pieces
+from dpsgd.clippers import Clipper, add_clipped
 from dpsgd.layers import stays_product
 from dpsgd.losses import Loss, per_example
 from dpsgd.units import contributions_of_units, entries_of_unit
+from dpsgd.workspace import Workspace
 
-FORMED_ENTRIES = 2**22
-"""Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
+FORMED_ENTRIES = 2**24
+"""Gradient entries held at once, at most: 64 MiB of float32."""
+CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
+"""Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
+convolutions and products would have too little to do at a time."""
 
 Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
 
+Sums = dict[nn.Module, list[Tensor]]
+"""For every layer one tensor for each of its parameters, of its shape."""
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class BookKeeping:
-    """The clipped gradient sum of a chain that `rowwise_chain` found."""
+    """The clipped gradient sum of a chain that `rowwise_chain` found; one batch at a time, since memory is reused."""
 
     chain: Chain
     loss: Loss
     clip: Clipper
+    _flat: FlatSums = field(init=False)
+    _entries: dict[int, int] = field(init=False, default_factory=dict)
+    _space: Workspace = field(init=False, default_factory=Workspace)
+
+    def __post_init__(self) -> None:
+        self._flat = FlatSums([module for module in self.chain if trains(module)])
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
-        total = zeros(
-            [parameter for module in self.chain for parameter in module.parameters() if parameter.requires_grad]
-        )
-        dimensions, rows = features.dim() - 1, 1
-        if shares is not None:
-            dimensions, rows = dimensions - 1, shares.shape[1]
-        entries = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
-        for some in in_parts(features, targets, shares, entries=entries):
-            total += self._sum_of(*some)
+        rows = 1 if shares is None else shares.shape[1]
+        if rows not in self._entries:
+            dimensions = features.dim() - (1 if shares is None else 2)
+            self._entries[rows] = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
+        total, sums = self._flat.zeros()
+        for some, wanted, shared in in_parts(features, targets, shares, entries=self._entries[rows]):
+            tape, losses = self._record(some, wanted, shared)
+            add_clipped_sums(sums, tape, losses, shared, clip=self.clip, space=self._space)
         return total
 
     @torch.enable_grad()
-    def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tape, Tensor]:
         tape: Tape = []
         rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before, rows = rows, module(rows)
-            if trains(module):
+            if module in self._flat.layers:
                 tape.append((module, before.detach(), rows))
-        losses = per_example(self.loss, rows, targets)
-        return torch.cat(clipped_sums(tape, losses, clip=self.clip, shares=shares))
+        return tape, per_example(self.loss, rows, targets)
 
 
-def clipped_sums(tape: Tape, losses: Tensor, *, clip: Clipper, shares: Tensor | None = None) -> list[Tensor]:
-    """Return the clipped gradient sums of the tape's layers, in their order, flat: one for every parameter.
+def add_clipped_sums(
+    sums: Sums, tape: Tape, losses: Tensor, shares: Tensor | None, *, clip: Clipper, space: Workspace
+) -> None:
+    """Add the clipped gradient sums of the tape's layers, in place.
 
     Args:
+        sums: of every layer of the tape.
         tape: what the layers took in and gave out, n examples each.
         losses: (n,), each from its own example alone.
-        clip: gives the factors.
         shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
+        clip: gives the factors.
+        space: memory to reuse.
     """
     outputs = [output for _, _, output in tape]
     ones = torch.ones_like(losses).unsqueeze(1) if shares is None else shares.to(losses.dtype)
     gradients = torch.autograd.grad([losses], outputs, [ones.flatten()], materialize_grads=True)
     with torch.no_grad():
         parts = [
-            contributions_of_units(layer, a, b, rows=ones.shape[1])
+            contributions_of_units(layer, a, b, space, rows=ones.shape[1])
             for (layer, a, _), b in zip(tape, gradients, strict=True)
         ]
-        return clipped_pieces(parts, clip, layers=[layer for layer, _, _ in tape], multiplied=gradients)
+        layers = [layer for layer, _, _ in tape]
+        add_clipped([sums[layer] for layer in layers], parts, clip, layers=layers, multiplied=gradients)
 
 
-def zeros(parameters: list[nn.Parameter]) -> Tensor:
-    """Return the gradient of no example by the parameters, flat."""
-    return parameters[0].detach().new_zeros(sum(parameter.numel() for parameter in parameters))
+class FlatSums:
+    """The gradients of layers by all their parameters as one flat vector.
+
+    Args:
+        layers: with trainable parameters alone.
+        order: of the parameters in the vector; that of the layers if it is not given.
+    """
+
+    def __init__(self, layers: list[nn.Module], order: list[nn.Parameter] | None = None) -> None:
+        self.layers = {layer: list(layer.parameters()) for layer in layers}
+        order = [p for owned in self.layers.values() for p in owned] if order is None else order
+        ends = list(itertools.accumulate(parameter.numel() for parameter in order))
+        self._like, self._dimension = order[0], ends[-1]
+        start = {id(parameter): end - parameter.numel() for parameter, end in zip(order, ends, strict=True)}
+        self._places = {
+            layer: [(p.shape, torch.empty(p.shape, device="meta").stride(), start[id(p)]) for p in owned]
+            for layer, owned in self.layers.items()
+        }
+
+    def zeros(self) -> tuple[Tensor, Sums]:
+        """Return the gradients of no example: the vector (d,), and the parts of every layer as views of it."""
+        total = torch.zeros(self._dimension, dtype=self._like.dtype, device=self._like.device)
+        return total, {layer: [total.as_strided(*place) for place in held] for layer, held in self._places.items()}
 
 
 def in_parts(
     features: Tensor, targets: Tensor, shares: Tensor | None = None, *, entries: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Yield a batch in parts of about the same size, none of them empty.
+    """Yield a batch in parts, none of them empty.
 
     Args:
         features: (n, …).
@@ -99,11 +135,16 @@ def in_parts(
         shares: (n, rows), if there are any.
         entries: of gradients that are formed for one of the n.
     """
-    if len(features):
-        parts = math.ceil(len(features) * entries / FORMED_ENTRIES) or 1
-        size = math.ceil(len(features) / parts)
-        for some in [slice(None)] if parts == 1 else [slice(i, i + size) for i in range(0, len(features), size)]:
-            yield features[some], targets[some], None if shares is None else shares[some]
+    formed = max(1, entries)
+    size = max(1, min(FORMED_ENTRIES // formed, max(FEW_EXAMPLES, CACHED_ENTRIES // formed)))
+    if len(features) <= size:
+        if len(features):
+            yield features, targets, shares
+        return
+    size = size - size % 8 or size  # convolutions of eights of images take least time an image
+    for start in range(0, len(features), size):
+        some = slice(start, start + size)
+        yield features[some], targets[some], None if shares is None else shares[some]
 
 
 def row_by_row(features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -139,12 +139,18 @@ def norms(squares: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, squares).sqrt()
 
 
-def clipped_pieces(
-    parts: Sequence[Contributions], clip: Clipper, *, layers: Sequence[nn.Module], multiplied: Sequence[Tensor]
-) -> list[Tensor]:
-    """Return Σ_i c_i g_i flat for every parameter of the layers, in their order; see `Clipper.factors`."""
+def add_clipped(
+    sums: Sequence[list[Tensor]],
+    parts: Sequence[Contributions],
+    clip: Clipper,
+    *,
+    layers: Sequence[nn.Module],
+    multiplied: Sequence[Tensor],
+) -> None:
+    """Add Σ_i c_i g_i to the tensors of every layer, one for each parameter; see `Clipper.factors`."""
     factors = clip.factors([part.squared_norms() for part in parts], layers=layers, multiplied=multiplied)
-    return [piece for part, found in zip(parts, factors, strict=True) for piece in part.weighted_sum(found)]
+    for of_layer, part, found in zip(sums, parts, factors, strict=True):
+        part.add_to(of_layer, found)
 
 
 def _largest_entries(rows: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ ICLR 2022. arXiv:2110.05679.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -22,9 +23,8 @@ import torch
 from torch import Tensor
 
 from dpsgd.clip import weigh
-
-NORM_ENTRIES = 2**16
-"""Entries of which norms are taken at once: torch may copy them to float64 first, which should stay in the cache."""
+from dpsgd.norms import squared_norms
+from dpsgd.workspace import Workspace
 
 
 class Contributions(ABC):
@@ -32,13 +32,17 @@ class Contributions(ABC):
 
     @abstractmethod
     def squared_norms(self) -> Tensor:
-        """Return ‖g_i‖² of shape (n,), accumulated in float64."""
+        """Return ‖g_i‖² of shape (n,), in float64, rounded up at most."""
 
     @abstractmethod
-    def weighted_sum(self, factors: Tensor) -> list[Tensor]:
-        """Return Σ_i factors_i g_i for every parameter, flat; an example whose factor is 0 adds nothing, even a NaN.
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i to one tensor for every parameter; a factor of 0 silences even a NaN.
 
-        To be asked for once, after the norms: entries of examples that add nothing may be overwritten.
+        To be asked for once, after the norms.
+
+        Args:
+            sums: of the shapes of the parameters.
+            factors: (n,).
         """
 
     def entries(self) -> int:
@@ -51,23 +55,25 @@ class Formed(Contributions):
     """Every example's gradient.
 
     Args:
-        rows: (n, k) for each parameter.
-        transposed: shape of a row of the first parameter, if what the parameter holds are its matrices' transposes.
+        rows: (n, k) for each parameter; they may be overwritten.
+        order: in which rows hold the dimensions of the first parameter, if not in the parameter's own.
     """
 
     rows: list[Tensor]
-    transposed: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
 
     def squared_norms(self) -> Tensor:
         """Return ‖g_i‖²."""
-        return torch.stack([_squared_norms(piece) for piece in self.rows]).sum(0)
+        squares = [squared_norms(piece) for piece in self.rows]
+        return functools.reduce(Tensor.add_, squares)
 
-    def weighted_sum(self, factors: Tensor) -> list[Tensor]:
-        """Return Σ_i factors_i g_i."""
-        sums = [factors @ piece.nan_to_num_() for piece in self.rows]  # 0 · NaN would be NaN
-        if self.transposed:
-            sums[0] = sums[0].view(self.transposed).mT.reshape(-1)
-        return sums
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        for sum_, rows in zip([self._ordered(sums[0]), *sums[1:]], self.rows, strict=True):
+            sum_.add_((factors @ rows.nan_to_num_()).view(sum_.shape))  # 0 · NaN would be NaN
+
+    def _ordered(self, sum_: Tensor) -> Tensor:
+        return sum_.permute(self.order) if self.order else sum_
 
     def entries(self) -> int:
         """Return how many entries the rows have."""
@@ -81,14 +87,15 @@ class Single(Contributions):
     inputs: Tensor
     gradients: Tensor
     bias: bool
+    space: Workspace
 
     def squared_norms(self) -> Tensor:
         """Return ‖g_i‖²."""
-        return _squared_norms(self.gradients) * (_squared_norms(self.inputs) + self.bias)
+        return squared_norms(self.inputs, plus=float(self.bias)).mul_(squared_norms(self.gradients))
 
-    def weighted_sum(self, factors: Tensor) -> list[Tensor]:
-        """Return Σ_i factors_i g_i."""
-        return _sum_of_products(self.inputs, self.gradients, factors, bias=self.bias)
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        _add_products(self, sums, factors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,6 +109,7 @@ class Sequence(Contributions):
     inputs: Tensor
     gradients: Tensor
     bias: bool
+    space: Workspace
 
     def squared_norms(self) -> Tensor:
         """Return (‖g_i‖ + share · M_i)²."""
@@ -114,9 +122,9 @@ class Sequence(Contributions):
         squares: Tensor = (norms + share * terms).square()
         return squares
 
-    def weighted_sum(self, factors: Tensor) -> list[Tensor]:
-        """Return Σ_i factors_i g_i."""
-        return _sum_of_products(self.inputs, self.gradients, factors, bias=self.bias)
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        _add_products(self, sums, factors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,38 +134,28 @@ class Looked(Contributions):
     Args:
         words: (n, T) the row that each place stands for; places left over stand for row 0 and hold zeros.
         rows: (n, T, d) gradients of those rows.
-        count: number of rows of the whole table.
     """
 
     words: Tensor
     rows: Tensor
-    count: int
 
     def squared_norms(self) -> Tensor:
         """Return ‖g_i‖²."""
-        return _squared_norms(self.rows.flatten(start_dim=1))
+        return squared_norms(self.rows.flatten(start_dim=1))
 
-    def weighted_sum(self, factors: Tensor) -> list[Tensor]:
-        """Return Σ_i factors_i g_i."""
-        rows = weigh(self.rows, factors).flatten(end_dim=1)
-        table = rows.new_zeros(self.count, rows.shape[1])
-        return [table.index_add_(0, self.words.reshape(-1), rows).view(-1)]
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        sums[0].index_add_(0, self.words.reshape(-1), weigh(self.rows, factors).flatten(end_dim=1))
 
 
-def _sum_of_products(inputs: Tensor, gradients: Tensor, factors: Tensor, *, bias: bool) -> list[Tensor]:
-    """Return (c b)ᵀ a and, with a bias, Σ c b."""
-    a = inputs.nan_to_num()  # what an example that adds nothing took in could be NaN, which zeros would not silence
-    b = weigh(gradients, factors).reshape(-1, gradients.shape[-1])
-    weight = (b.T @ a.reshape(-1, a.shape[-1])).view(-1)
-    return [weight, b.sum(0)] if bias else [weight]
-
-
-def _squared_norms(rows: Tensor) -> Tensor:
-    """Return Σ of squares of every row, accumulated in float64."""
-    size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
-    if len(rows) <= size:
-        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        return norms * norms
-    pieces = (torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size))
-    norms = torch.cat(list(pieces))
-    return norms * norms
+def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Tensor) -> None:
+    """Add (c b)ᵀ a and, with a bias, Σ c b."""
+    # What an example that adds nothing took in could be NaN, which zeros would not silence.
+    a = torch.nan_to_num(layer.inputs, out=layer.space.take("inputs", layer.inputs.shape, like=layer.inputs))
+    weighted = layer.space.take("weighted", layer.gradients.shape, like=layer.gradients)
+    b = weigh(layer.gradients, factors, out=weighted)
+    if a.dim() > 2:
+        a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
+    sums[0].addmm_(b.T, a)
+    if layer.bias:
+        sums[1].add_(b.sum(0))

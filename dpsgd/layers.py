@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from dpsgd.contributions import Contributions, Formed, Looked, Sequence, Single
 from dpsgd.convolutions import of_convolution
+from dpsgd.workspace import Workspace
 
-Rule = Callable[[Any, Tensor, Tensor], Contributions]
-"""(layer, inputs (n, …), gradients of the loss by the layer's outputs (n, …)) -> contributions."""
+Rule = Callable[[Any, Tensor, Tensor, Workspace], Contributions]
+"""(layer, inputs (n, …), gradients of the loss by the layer's outputs (n, …), memory to reuse) -> contributions."""
 
 
 def covers(layer: nn.Module) -> bool:
@@ -29,25 +30,31 @@ def covers(layer: nn.Module) -> bool:
     return type(layer) in RULES and all(p.requires_grad for p in own) and not changed and not unusual
 
 
-def contributions(layer: nn.Module, inputs: Tensor, gradients: Tensor) -> Contributions:
+def contributions(layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
     """Return the contributions of n examples to the gradient of a layer that `covers` accepts.
 
+    They are good until the next contributions of the same layer are made in the same workspace.
+
     >>> ones = torch.ones(2, 3)
-    >>> contributions(nn.Linear(3, 3), ones, ones).squared_norms()
+    >>> contributions(nn.Linear(3, 3), ones, ones, Workspace()).squared_norms()
     tensor([12.0000, 12.0000], dtype=torch.float64)
     """
-    return RULES[type(layer)](layer, inputs, gradients)
+    return RULES[type(layer)](layer, inputs, gradients, space)
 
 
-def _linear(layer: nn.Linear, inputs: Tensor, gradients: Tensor) -> Contributions:
+def _linear(layer: nn.Linear, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
+    bias = layer.bias is not None
+    if inputs.dim() == 2:
+        return Single(inputs=inputs, gradients=gradients, bias=bias, space=space)
     a = inputs.reshape(len(inputs), -1, layer.in_features)
     b = gradients.reshape(len(gradients), -1, layer.out_features)
-    bias, length = layer.bias is not None, a.shape[1]
+    length = a.shape[1]
     if length == 1:
-        return Single(inputs=a[:, 0], gradients=b[:, 0], bias=bias)
+        return Single(inputs=a[:, 0], gradients=b[:, 0], bias=bias, space=space)
     if stays_product(layer, length):
-        return Sequence(inputs=a, gradients=b, bias=bias)
-    return Formed(rows=[(b.mT @ a).flatten(start_dim=1)] + [b.sum(1)] * bias)
+        return Sequence(inputs=a, gradients=b, bias=bias, space=space)
+    formed = space.take(layer, (len(a), layer.out_features, layer.in_features), like=a)
+    return Formed(rows=[torch.bmm(b.mT, a, out=formed).flatten(start_dim=1)] + [b.sum(1)] * bias)
 
 
 def stays_product(layer: nn.Linear, length: int) -> bool:
@@ -60,7 +67,7 @@ def stays_product(layer: nn.Linear, length: int) -> bool:
     return length == 1 or 2 * length * (layer.in_features + layer.out_features) < layer.in_features * layer.out_features
 
 
-def _embedding(layer: nn.Embedding, inputs: Tensor, gradients: Tensor) -> Contributions:
+def _embedding(layer: nn.Embedding, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
     """Add up the gradients of equal words of an example, in places numbered in the order of the words."""
     words = inputs.reshape(len(inputs), -1)
     b = gradients.reshape(*words.shape, layer.embedding_dim)
@@ -73,12 +80,10 @@ def _embedding(layer: nn.Embedding, inputs: Tensor, gradients: Tensor) -> Contri
     first = torch.arange(len(words), device=words.device).unsqueeze(1) * words.shape[1]
     rows = torch.zeros_like(b).view(-1, layer.embedding_dim)
     rows.index_add_(0, (first + place_of_word).view(-1), b.reshape(-1, layer.embedding_dim))
-    return Looked(
-        words=torch.zeros_like(words).scatter_(1, place, ordered), rows=rows.view_as(b), count=layer.num_embeddings
-    )
+    return Looked(words=torch.zeros_like(words).scatter_(1, place, ordered), rows=rows.view_as(b))
 
 
-def _layer_norm(layer: nn.LayerNorm | nn.RMSNorm, inputs: Tensor, gradients: Tensor) -> Contributions:
+def _layer_norm(layer: nn.LayerNorm | nn.RMSNorm, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
     shape = list(layer.normalized_shape)
     if type(layer) is nn.RMSNorm:
         normed = functional.rms_norm(inputs, shape, eps=layer.eps)
@@ -88,7 +93,7 @@ def _layer_norm(layer: nn.LayerNorm | nn.RMSNorm, inputs: Tensor, gradients: Ten
     return _scaled(layer, normed.reshape(entries), gradients.reshape(entries), summed=[1])
 
 
-def _group_norm(layer: nn.GroupNorm, inputs: Tensor, gradients: Tensor) -> Contributions:
+def _group_norm(layer: nn.GroupNorm, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
     each = inputs.reshape(len(inputs), layer.num_channels, -1)
     normed = functional.group_norm(each, layer.num_groups, eps=layer.eps)
     return _scaled(layer, normed, gradients.reshape(each.shape), summed=[2])

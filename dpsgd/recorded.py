@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.bookkeeping import Tape, clipped_sums, in_parts, row_by_row, zeros
+from dpsgd.bookkeeping import FlatSums, Tape, add_clipped_sums, in_parts, row_by_row
 from dpsgd.clippers import Clipper
 from dpsgd.layers import covers
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import trainable
 from dpsgd.units import contributions_of_units, entries_of_unit
 from dpsgd.vectorised import Vectorised
+from dpsgd.workspace import Workspace
 
 # Dimensions that one example has for these, without a batch's.
 OF_ONE_EXAMPLE: dict[type[nn.Module], int] = {nn.Conv1d: 2, nn.Conv2d: 3}
@@ -52,19 +53,25 @@ class Recorded:
     model: nn.Module
     loss: Loss
     clip: Clipper
+    _flat: FlatSums = field(init=False)
     _formed: dict[int, int] = field(default_factory=dict)
     _covers: bool = True
     _copies: bool = False
+    _space: Workspace = field(init=False, default_factory=Workspace)
+
+    def __post_init__(self) -> None:
+        self._flat = FlatSums(_layers(self.model), list(trainable(self.model).values()))
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
-        total = zeros(list(trainable(self.model).values()))
+        total, sums = self._flat.zeros()
         rows = 1 if shares is None else shares.shape[1]
         before = len(self.clip.seen or ())
         try:
             entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
-            for some in in_parts(features, targets, shares, entries=entries):
-                total += self._sum_of(*some)
+            for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
+                tape, losses = self._record(*row_by_row(some, wanted, shared))
+                add_clipped_sums(sums, tape, losses, shared, clip=self.clip, space=self._space)
         except _NotCoveredError:
             self._covers = False
             del (self.clip.seen or [])[before:]  # what was summed does not count
@@ -79,17 +86,12 @@ class Recorded:
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
             with torch.random.fork_rng([features.device] if features.is_cuda else []):
                 tape, _ = self._record(features, targets)
-            held = ((layer, contributions_of_units(layer, a, torch.zeros_like(b), rows=rows)) for layer, a, b in tape)
+            held = (
+                (layer, contributions_of_units(layer, a, torch.zeros_like(b), self._space, rows=rows))
+                for layer, a, b in tape
+            )
             self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
         return self._formed.get(rows, 0)
-
-    def _sum_of(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        tape, losses = self._record(*row_by_row(features, targets, shares))
-        sums = iter(clipped_sums(tape, losses, clip=self.clip, shares=shares))
-        by_parameter = {id(parameter): next(sums) for layer, _, _ in tape for parameter in layer.parameters()}
-        return torch.cat(
-            [by_parameter.get(id(p), torch.zeros_like(p).view(-1)) for p in trainable(self.model).values()]
-        )
 
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:

@@ -16,35 +16,39 @@ from torch import Tensor, nn
 
 from dpsgd.contributions import Contributions, Formed
 from dpsgd.layers import contributions
+from dpsgd.workspace import Workspace
 
 # Their rules take any number of dimensions between the examples' and their own, and add up over all of them.
 PLACES = frozenset({nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm})
 
 
-def contributions_of_units(layer: nn.Module, inputs: Tensor, gradients: Tensor, *, rows: int) -> Contributions:
+def contributions_of_units(
+    layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace, *, rows: int
+) -> Contributions:
     """Return the contributions of n units to the gradient of a layer that `dpsgd.layers.covers`.
 
     Args:
         layer: the layer.
         inputs: (n · rows, …), the rows of a unit one after the other.
         gradients: of the units' losses by the layer's outputs (n · rows, …).
+        space: memory to reuse.
         rows: of every unit, >= 1.
 
     >>> import torch
     >>> ones = torch.ones(4, 3)
-    >>> contributions_of_units(nn.Linear(3, 1, bias=False), ones, ones[:, :1], rows=2).weighted_sum(torch.ones(2))
-    [tensor([4., 4., 4.])]
+    >>> contributions_of_units(nn.Linear(3, 1, bias=False), ones, ones[:, :1], Workspace(), rows=2).squared_norms()
+    tensor([12.0000, 12.0000], dtype=torch.float64)
     """
     if rows == 1:
-        return contributions(layer, inputs, gradients)
+        return contributions(layer, inputs, gradients, space)
     if type(layer) in PLACES:
         units = len(inputs) // rows, rows
         return contributions(
-            layer, inputs.reshape(*units, *inputs.shape[1:]), gradients.reshape(*units, *gradients.shape[1:])
+            layer, inputs.reshape(*units, *inputs.shape[1:]), gradients.reshape(*units, *gradients.shape[1:]), space
         )
-    each = contributions(layer, inputs, gradients)
+    each = contributions(layer, inputs, gradients, space)
     assert isinstance(each, Formed)
-    return Formed(rows=[piece.view(-1, rows, piece.shape[1]).sum(1) for piece in each.rows], transposed=each.transposed)
+    return Formed(rows=[piece.view(-1, rows, piece.shape[1]).sum(1) for piece in each.rows], order=each.order)
 
 
 def entries_of_unit(layer: nn.Module, formed: int, *, rows: int) -> int:

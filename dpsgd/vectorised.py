@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dpsgd.clippers import Clipper, clipped_pieces
+from dpsgd.clippers import Clipper, add_clipped
 from dpsgd.contributions import Formed
 from dpsgd.losses import Loss, per_example
 from dpsgd.parameters import by_layer, trainable
@@ -38,19 +38,22 @@ class Vectorised:
         size = max(1, CHUNK_ENTRIES // (dimension if shares is None else dimension * shares.shape[1]))
         gradients = vmap(grad(loss), in_dims=(None, *[0] * len(batch)), randomness="different")
         total = next(iter(parameters.values())).new_zeros(dimension)
+        pieces = torch.split(total, [parameter.numel() for parameter in parameters.values()])
+        sums = dict(zip(parameters, pieces, strict=True))
         for start in range(0, len(features), size):
             by_name = gradients(parameters, *(part[start : start + size] for part in batch))
-            total += torch.cat(self._clipped_sums(by_name))
+            self._add_clipped(sums, by_name)
         return total
 
-    def _clipped_sums(self, by_name: dict[str, Tensor]) -> list[Tensor]:
+    def _add_clipped(self, sums: dict[str, Tensor], by_name: dict[str, Tensor]) -> None:
         layers = by_layer(self.model)
         rows = [
             [by_name[name].reshape(len(by_name[name]), -1).contiguous() for name in names] for _, _, names in layers
         ]
         parts = [Formed(rows=of_layer) for of_layer in rows]
         multiplied = [of_layer[0] for of_layer in rows]
-        return clipped_pieces(parts, self.clip, layers=[layer for _, layer, _ in layers], multiplied=multiplied)
+        of_layers = [[sums[name] for name in names] for _, _, names in layers]
+        add_clipped(of_layers, parts, self.clip, layers=[layer for _, layer, _ in layers], multiplied=multiplied)
 
     def _loss_of_one(self) -> Callable[..., Tensor]:
         places = _places(self.model)

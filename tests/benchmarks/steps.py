@@ -1,173 +1,181 @@
-"""What privacy costs a training step: CPU seconds of the private step ÷ those of the plain one, on one thread.
+"""What privacy costs a training step: CPU seconds and memory of the private step beside those of the plain one.
 
-    python -m tests.benchmarks.steps [rounds]
+    python -m tests.benchmarks.steps [--json FILE] [--rounds N] [--cases TEXT] [--no-peers]
 
 The private step fetches its batch, sums clipped gradients, adds Gaussian noise and moves the weights; the plain one
-fetches the same batch and does backward and `torch.optim.SGD`. Both take turns; ratios are of medians.
+fetches the same batch and does backward and `torch.optim.SGD`. They take turns on one thread; times are medians of
+process CPU seconds. Opacus, where installed, takes turns with another plain step, its own noise included; otherwise it
+is left out. Peak memory is how far four steps lift the resident memory of a process of their own above what it held
+before the first (VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains).
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
+import json
+import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from rich.console import Console
+from rich.table import Table
 
-from dpsgd import gradient_sum
-from dpsgd.noise import Noise
-from dpsgd.parameters import assign, flatten, trainable
-from mechanisms import SystemSource
+from dpsgd.parameters import flatten
+from mechanisms import __version__
+from tests.benchmarks.measure import ROOT, megabytes
+from tests.benchmarks.training_steps import AVAILABLE, CASES, OURS, PEERS, RECORDS, Case
 
-RECORDS = 1024
-MOST_STEPS = 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """A model with the batch it is trained on.
-
-    Args:
-        make: the model.
-        batch: number of examples.
-        bar: the ratio not to exceed.
-        shape: of one example's features.
-        words: number of words if features are words, which are then the targets as well; 0 for real features.
-        classes: number of targets.
-    """
-
-    make: Callable[[], nn.Module]
-    batch: int
-    bar: float
-    shape: tuple[int, ...]
-    words: int = 0
-    classes: int = 10
-
-    def data(self) -> tuple[Tensor, Tensor]:
-        """Return random features and targets."""
-        if self.words:
-            features = torch.randint(self.words, (RECORDS, *self.shape))
-            return features, features.roll(-1, dims=1)
-        return torch.randn(RECORDS, *self.shape), torch.randint(self.classes, (RECORDS,))
+SCHEMA = "dp-calipers/step-benchmarks/1"
+WARM = 2
+MEMORY_STEPS = 4
+PATIENCE, MOST_ROUNDS = 5.0, 400
+"""Seconds for which short steps are repeated beyond the rounds asked for, and how often at most."""
 
 
-class Causal(nn.Module):
-    """A language model: every word mixes with the three before it."""
-
-    def __init__(self, words: int = 1000, width: int = 64) -> None:
-        super().__init__()
-        self.look = nn.Embedding(words, width)
-        self.mix = nn.Conv1d(width, width, 4, padding=3)
-        self.norm, self.tell = nn.LayerNorm(width), nn.Linear(width, words)
-
-    def forward(self, words: Tensor) -> Tensor:
-        """Return logits (n, T, words) of the following words."""
-        looked = self.look(words)
-        mixed = self.mix(looked.mT)[:, :, : words.shape[1]].mT
-        return self.tell(self.norm(looked + torch.tanh(mixed)))
-
-
-def tanh_cnn() -> nn.Sequential:
-    """Return the CIFAR network of six convolutions that private training is often shown on."""
-    layers: list[nn.Module] = []
-    for before, width in ((3, 32), (32, 64), (64, 128)):
-        for channels in (before, width):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.Tanh()]
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2048, 128), nn.Tanh(), nn.Linear(128, 10))
-
-
-def mnist_cnn() -> nn.Sequential:
-    """Return the MNIST network of Opacus's example."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 8, stride=2, padding=3), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Conv2d(16, 32, 4, stride=2),
-        nn.ReLU(), nn.MaxPool2d(2, 1), nn.Flatten(), nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 10),
-    )  # fmt: skip
-
-
-CASES = {
-    "logreg 784-10, B=256": Case(make=lambda: nn.Linear(784, 10), batch=256, bar=1.2, shape=(784,)),
-    "MLP 784-256-10, B=256": Case(
-        make=lambda: nn.Sequential(nn.Linear(784, 256), nn.Tanh(), nn.Linear(256, 10)), batch=256, bar=1.3, shape=(784,)
-    ),
-    "MNIST CNN, B=256": Case(make=mnist_cnn, batch=256, bar=1.35, shape=(1, 28, 28)),
-    "tanh CIFAR CNN, B=64": Case(make=tanh_cnn, batch=64, bar=1.3, shape=(3, 32, 32)),
-    "language model V=1000, d=64, T=64, B=64": Case(make=Causal, batch=64, bar=1.2, shape=(64,), words=1000),
-}
-
-
-def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return one cross-entropy an example, the mean over its places."""
-    if targets.dim() == 1:
-        return cross_entropy(outputs, targets, reduction="none")
-    return cross_entropy(outputs.mT, targets, reduction="none").mean(1)
-
-
-def private_step(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> Callable[[Tensor, int], None]:
-    """Return the function that takes a private step on the rows given."""
-    parameters = list(trainable(model).values())
-    weights = flatten(parameters)
-    assign(weights, parameters)
-    noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
-    clipped = gradient_sum(model, example_dimensions=len(case.shape), loss=loss, max_grad_norm=1.0)
-
-    def step(rows: Tensor, turn: int) -> None:
-        total = clipped(features.index_select(0, rows), targets.index_select(0, rows))
-        noise.add_to(total, step=turn, scale=1.0)
-        weights.sub_(total, alpha=0.1 / case.batch)
-
-    return step
-
-
-def plain_step(features: Tensor, targets: Tensor, model: nn.Module) -> Callable[[Tensor, int], None]:
-    """Return the function that takes a plain step on the rows given."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def step(rows: Tensor, turn: int) -> None:
-        optimizer.zero_grad()
-        loss(model(features.index_select(0, rows)), targets.index_select(0, rows)).mean().backward()
-        optimizer.step()
-
-    return step
-
-
-def measure(case: Case, *, rounds: int) -> dict[str, float]:
-    """Return the medians of the milliseconds of the steps and of the private one's noise, and the coordinates."""
+def milliseconds(case: Case, names: list[str], *, rounds: int) -> dict[str, float]:
+    """Return the medians of contestants that take turns."""
     torch.manual_seed(0)
     model, (features, targets) = case.make(), case.data()
-    private = copy.deepcopy(model)
-    like = flatten(private.parameters())
-    noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=like)
-    contestants: dict[str, Callable[[Tensor, int], object]] = {
-        "plain": plain_step(features, targets, model),
-        "private": private_step(case, features, targets, private),
-        "noise": lambda _, turn: noise.add_to(like, step=turn, scale=1.0),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 2):
+    made = {name: AVAILABLE[name](case, features, targets, copy.deepcopy(model)) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in made}
+    begun = time.process_time()
+    for turn in range(MOST_ROUNDS):
+        if turn >= rounds + WARM and time.process_time() - begun > PATIENCE:
+            break
         rows = torch.randperm(RECORDS)[: case.batch]
-        for name, step in contestants.items():
+        for name, step in made.items():
             start = time.process_time()
             step(rows, turn)
             seconds[name].append(time.process_time() - start)
-    return {"coordinates": len(like)} | {name: 1e3 * statistics.median(taken[2:]) for name, taken in seconds.items()}
+    return {name: 1e3 * statistics.median(taken[WARM:]) for name, taken in seconds.items()}
 
 
-def main(rounds: int) -> None:
-    """Print one line a case."""
+def memory(name: str, contestant: str) -> float:
+    """Return the MiB by which steps lift the peak memory of this process."""
+    torch.manual_seed(0)
+    case = CASES[name]
+    features, targets = case.data()
+    step = AVAILABLE[contestant](case, features, targets, case.make())
+    step(torch.arange(1), 0)  # what is loaded once, whatever the batch
+    before = _peak(afresh=True)
+    for turn in range(MEMORY_STEPS):
+        step(torch.randperm(RECORDS)[: case.batch], turn)
+    return _peak() - before
+
+
+def _peak(*, afresh: bool = False) -> float:
+    """Return the peak of the resident memory in MiB: since the last time that it was asked for afresh, on Linux."""
+    status, marks = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not marks.exists():
+        return megabytes()
+    if afresh:
+        marks.write_text("5")
+    [kilobytes] = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    return float(kilobytes) / 2**10
+
+
+def measured(name: str, *, rounds: int, peers: bool) -> dict[str, Any]:
+    """Return one row of the table."""
+    case = CASES[name]
+    times = milliseconds(case, list(OURS), rounds=rounds)
+    entries = len(flatten(case.make().parameters()))
+    ratios = {other: taken / times["plain"] for other, taken in times.items() if other not in ("plain", "noise")}
+    if peers and set(PEERS) & set(AVAILABLE):
+        theirs = milliseconds(case, ["plain", *PEERS], rounds=rounds)
+        ratios |= {peer: theirs[peer] / theirs["plain"] for peer in PEERS}
+        times |= {peer: theirs[peer] for peer in PEERS}
+    peaks = {one: _alone(name, one) for one in times if one not in ("noise", "private without noise")}
+    bars = {"private": case.bar, "private without noise": case.quiet}
+    return {
+        "case": name,
+        "parameters": entries,
+        "milliseconds": times,
+        "noise ns/entry": 1e6 * times["noise"] / entries,
+        "ratio to plain": ratios,
+        "bars": {one: {"limit": bar, "met": ratios[one] <= bar} for one, bar in bars.items() if bar < float("inf")},
+        "peak MiB": peaks,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    model = platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        names = [
+            line.split(":")[1].strip() for line in listed.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": model,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _alone(name: str, contestant: str) -> float:
+    command = [sys.executable, "-m", "tests.benchmarks.steps", "--memory", name, contestant]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    return float(done.stdout.splitlines()[-1])
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="one training step, CPU ms on one thread")
+    for column in ("case", "contestant", "ms", "ratio", "bar", "peak MiB", "noise ns/entry"):
+        table.add_column(column, justify="left" if column in ("case", "contestant") else "right")
+    for row in rows:
+        for name, taken in row["milliseconds"].items():
+            bar = row["bars"].get(name)
+            ratio, peak = row["ratio to plain"].get(name), row["peak MiB"].get(name)
+            table.add_row(
+                row["case"] if name == "plain" else "",
+                name,
+                f"{taken:.2f}",
+                f"{ratio:.2f}" if ratio else "",
+                f"{bar['limit']} {'met' if bar['met'] else 'missed'}" if bar else "",
+                f"{peak:.0f}" if peak is not None else "",
+                f"{row['noise ns/entry']:.1f}" if name == "noise" else "",
+            )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the table, write it if asked, and return 0."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.steps", description=__doc__)
+    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cases", default="", help="only those whose name holds this text")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # the peers'
     torch.set_num_threads(1)
-    print(f"{'case':40} {'plain ms':>9} {'private':>9} {'of it noise':>12} {'ns each':>8} {'ratio':>6} {'bar':>5}")
-    for name, case in CASES.items():
-        taken = measure(case, rounds=rounds)
-        ratio, each = taken["private"] / taken["plain"], 1e6 * taken["noise"] / taken["coordinates"]
-        milliseconds = f"{taken['plain']:9.2f} {taken['private']:9.2f} {taken['noise']:12.2f}"
-        print(f"{name:40} {milliseconds} {each:8.2f} {ratio:6.2f} {case.bar:5}")
+    if given.memory:
+        print(memory(*given.memory))
+        return 0
+    rows = [measured(name, rounds=given.rounds, peers=not given.no_peers) for name in CASES if given.cases in name]
+    if given.json:
+        document = {
+            "schema": SCHEMA,
+            "library": __version__,
+            "machine": machine(),
+            "rounds": given.rounds,
+            "rows": rows,
+        }
+        given.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _show(rows)
+    return 0
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    sys.exit(main())

@@ -227,6 +227,45 @@ def test_float64_models_are_summed_in_float64():
         torch.testing.assert_close(clipped_sum(features, targets), expected, rtol=1e-12, atol=1e-14)
 
 
+WIDE = {
+    "linear": lambda: nn.Linear(36, 600),  # large enough for memory that is kept
+    "sequences": lambda: nn.Sequential(nn.Unflatten(1, (6, 6)), nn.Linear(6, 100), nn.Flatten()),
+    "convolution": lambda: nn.Sequential(nn.Unflatten(1, (1, 6, 6)), nn.Conv2d(1, 64, 3), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_memory_that_is_kept_carries_nothing_from_one_batch_to_another(name):
+    torch.manual_seed(0)
+    features, targets = torch.randn(300, 36), torch.randint(3, (300,))
+    poisoned = features.clone()
+    poisoned[::2] = float("nan")
+    model = WIDE[name]()
+
+    def fresh():
+        return gradient_sum(model, example_dimensions=1, loss=CROSS_ENTROPY, max_grad_norm=0.3)
+
+    used = fresh()
+    first = used(features, targets)
+    kept = first.clone()
+    used(poisoned, targets)
+    for size in (300, 1, 40, 0, 299):
+        assert torch.equal(used(features[:size], targets[:size]), fresh()(features[:size], targets[:size]))
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(784, 200), lambda: mlp(784, (130,), 3)], ids=["linear", "mlp"])
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**32), scale=st.floats(1e-6, 1e6), max_grad_norm=st.floats(1e-6, 1e2))
+def test_wide_layers_whose_norms_come_in_blocks_keep_the_bound_too(make, seed, scale, max_grad_norm):
+    torch.manual_seed(seed)
+    clipped_sum = gradient_sum(make(), example_dimensions=1, loss=CROSS_ENTROPY, max_grad_norm=max_grad_norm)
+    contribution = clipped_sum(scale * torch.randn(1, 784), torch.tensor([1])).double().norm()
+    assert contribution <= max_grad_norm
+    if contribution > 0.99 * max_grad_norm:  # clipped
+        assert contribution >= (1 - 1e-5) * max_grad_norm
+
+
 def test_a_parameter_that_no_example_uses_has_no_gradient():
     class Idle(nn.Module):
         def __init__(self):

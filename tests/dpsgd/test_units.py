@@ -11,6 +11,7 @@ from dpsgd.parameters import trainable
 from dpsgd.recorded import Recorded
 from dpsgd.units import PLACES, contributions_of_units
 from dpsgd.vectorised import Vectorised
+from dpsgd.workspace import Workspace
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
@@ -132,9 +133,9 @@ def test_no_more_gradients_are_formed_at_once_than_allowed(name, monkeypatch):
     dimension = sum(parameter.numel() for parameter in model.parameters())
     formed = []
 
-    def counted(layer, inputs, gradients, *, rows):
-        held = contributions_of_units(layer, inputs, gradients, rows=rows)
-        each = contributions(layer, inputs, gradients)
+    def counted(layer, inputs, gradients, space, *, rows):
+        held = contributions_of_units(layer, inputs, gradients, Workspace(), rows=rows)
+        each = contributions(layer, inputs, gradients, Workspace())
         formed.append(held.entries() + (each.entries() if type(layer) not in PLACES else 0))
         return held
 
