@@ -51,11 +51,13 @@ fuzz: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+	$(BIN)/python -m tests.benchmarks.steps --no-peers
 
 # The peers live apart: they need an attrs and a scikit-learn that ours have left behind.
 peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m tests.benchmarks $(BENCH)
 	$(PEERS)/bin/python -m tests.benchmarks.noise
+	$(PEERS)/bin/python -m tests.benchmarks.steps
 
 $(PEERS)/.installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(PEERS)
