@@ -59,11 +59,12 @@ class Halves:
         return cls(first=worlds[0][::2], second=worlds[1][::2], first_held=worlds[0][1::2], second_held=worlds[1][1::2])
 
 
-class HeldOutEvent(Estimator):
-    """A lower bound of ε from one event: a threshold of a ranking, both fixed on the first half of the outputs.
+class OutputsEstimator(Estimator):
+    """A lower bound of ε from what a computation gave in two worlds: scores, or whatever else it answered.
 
-    Guarantees: at most the true ε with probability `confidence`, for any computation and anything the ranking learns,
-    if the runs are independent. With few outputs, or a poor ranking, it is small but never wrong.
+    Guarantees: at most the true ε with probability `confidence`, for any computation and anything that is learnt on the
+    first half, if the runs are independent. With few outputs, or a poor guess of what sets the worlds apart, it is
+    small but not wrong.
     """
 
     __slots__ = ()
@@ -72,14 +73,11 @@ class HeldOutEvent(Estimator):
     guarantee: ClassVar[Guarantee] = "frequentist"
 
     @abstractmethod
-    def learn(self, first: Array, second: Array) -> Ranking:
-        """Return a ranking learnt from outputs (n, k) of the two worlds."""
-
     def bound(self, first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
         """Return the largest ε refuted, 0 if none is.
 
         Args:
-            first: outputs of the mechanism on one input, shape (n,) or (n, k), n >= 2, finite.
+            first: outputs of the mechanism on one input, shape (n,) or (n, k), n >= 2 (Rényi: 4), finite.
             second: on a neighbouring input, as many coordinates; n may differ.
             delta: in [0, 1).
             confidence: in (0, 1), one-sided.
@@ -87,16 +85,12 @@ class HeldOutEvent(Estimator):
         Raises:
             InvalidParameter: if a value breaks its rule.
         """
-        check_level(self.name, delta=delta, confidence=confidence)
-        missed, alarms = self._limits(Halves.of(self.name, first, second), delta, confidence)
-        return float(rectangle_bound(missed, alarms, delta=delta))
 
+    @abstractmethod
     def refutes(
         self, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, *, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted: the test that `bound` inverts. Arguments as there."""
-        missed, alarms = self._limits(Halves.of(self.name, first, second), delta, confidence)
-        return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound from the scores, whatever the guesses; the process plays no part."""
@@ -107,6 +101,29 @@ class HeldOutEvent(Estimator):
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
         return self.refutes(data.included, data.excluded, epsilon, delta=delta, confidence=confidence)
+
+
+class HeldOutEvent(OutputsEstimator):
+    """A lower bound of ε from one event: a threshold of a ranking, both fixed on the first half of the outputs."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def learn(self, first: Array, second: Array) -> Ranking:
+        """Return a ranking learnt from outputs (n, k) of the two worlds."""
+
+    def bound(self, first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
+        """Return the largest ε refuted by exact limits of the event's two error rates, 0 if none is."""
+        check_level(self.name, delta=delta, confidence=confidence)
+        missed, alarms = self._limits(Halves.of(self.name, first, second), delta, confidence)
+        return float(rectangle_bound(missed, alarms, delta=delta))
+
+    def refutes(
+        self, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, *, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether those limits refute (ε, δ)."""
+        missed, alarms = self._limits(Halves.of(self.name, first, second), delta, confidence)
+        return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that no error at all on the held-out half would give."""

@@ -23,19 +23,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.counts import Array
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.held_out import Halves
+from audit.evidence import check_level
+from audit.held_out import Halves, OutputsEstimator
 from audit.rankings import log_ratio_in_cells
-from audit.scores import Design, IndependentRuns, LabelledScores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.process import Process
 
 TOPS = (0.2, 0.5, 0.8, 0.95, 1.0)  # quantiles of the log-ratio in the likelier world at which w may reach 1
 HALVINGS = 60
@@ -115,25 +112,22 @@ def rejects(
 
 
 @dataclass(frozen=True, slots=True)
-class Renyi(Estimator):
-    """The bound of `lower_bound_from_outputs` at order 2, of scores, whatever the guesses; the process plays no part.
+class Renyi(OutputsEstimator):
+    """The bound of `lower_bound_from_outputs` at order 2, of scores or of outputs.
 
     >>> Renyi().guarantee
     'frequentist'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
-    guarantee: ClassVar[Guarantee] = "frequentist"
+    def bound(self, first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
+        """Return the largest ε refuted, 0 if none is."""
+        return lower_bound_from_outputs(first, second, delta=delta, confidence=confidence)
 
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound."""
-        return lower_bound_from_outputs(data.included, data.excluded, delta=delta, confidence=confidence)
-
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    def refutes(
+        self, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, *, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted."""
-        return rejects(first=data.included, second=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence)
+        return rejects(first=first, second=second, epsilon=epsilon, delta=delta, confidence=confidence)
 
 
 def _divergence(halves: Halves, order: float, delta: float, level: float) -> float:

@@ -130,9 +130,9 @@ def choices(size):
             1.0,
         ),
         (
-            lambda: choices(1000),
+            lambda: choices(600),
             0.0,
-            {"hockey_stick": 0.3, "histogram": 0.3, "mmd": 0.3, "renyi": 0.0},
+            {"hockey_stick": 0.2, "histogram": 0.2, "mmd": 0.2, "renyi": 0.0},
             0.6427,
         ),
     ],
