@@ -134,11 +134,12 @@ class HeldOutEvent(OutputsEstimator):
 
     def _limits(self, halves: Halves, delta: float, confidence: float) -> tuple[Array, Array]:
         """Return the upper limits of both error rates of the event on the held-out half."""
-        ranking = self.learn(halves.first, halves.second)
         level = (1 - confidence) / 2
-        cut = _best_cut(ranking(halves.first), ranking(halves.second), delta, level)
-        missed = np.count_nonzero(ranking(halves.first_held) < cut)
-        alarms = np.count_nonzero(ranking(halves.second_held) >= cut)
+        with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float ranks may be nan
+            ranking = self.learn(halves.first, halves.second)
+            cut = _best_cut(ranking(halves.first), ranking(halves.second), delta, level)
+            hits, alarms = (np.count_nonzero(ranking(held) >= cut) for held in (halves.first_held, halves.second_held))
+        missed = len(halves.first_held) - hits  # and so nan is outside the event, in both worlds
         return upper_limit(missed, len(halves.first_held), level), upper_limit(alarms, len(halves.second_held), level)
 
 
@@ -177,7 +178,5 @@ def _wilson(errors: NDArray[np.intp], trials: int, level: float) -> Array:
     z = -special.ndtri(level)
     rate = (errors + 0.5) / (trials + 0.5)
     middle = rate + z**2 / (2 * trials)
-    limit: Array = (middle + z * np.sqrt(rate * np.abs(1 - rate) / trials + (z / (2 * trials)) ** 2)) / (
-        1 + z**2 / trials
-    )
+    limit: Array = (middle + z * np.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2)) / (1 + z**2 / trials)
     return limit

@@ -132,9 +132,10 @@ class Renyi(OutputsEstimator):
 
 def _divergence(halves: Halves, order: float, delta: float, level: float) -> float:
     """Return the bound on the held-out half, in the direction and with the cut of w that show most on the other."""
-    log_ratio = log_ratio_in_cells(halves.first, halves.second)
-    known = log_ratio(halves.first), log_ratio(halves.second)
-    held = log_ratio(halves.first_held), log_ratio(halves.second_held)
+    with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float, which share a cell
+        log_ratio = log_ratio_in_cells(halves.first, halves.second)
+        known = log_ratio(halves.first), log_ratio(halves.second)
+        held = log_ratio(halves.first_held), log_ratio(halves.second_held)
     choices = [
         (sign, float(top)) for sign, world in ((1, known[0]), (-1, known[1])) for top in np.quantile(sign * world, TOPS)
     ]

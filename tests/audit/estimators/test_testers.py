@@ -155,6 +155,25 @@ def test_testers_see_outputs_of_several_coordinates(tester):
 
 
 @every_tester
+def test_what_only_the_half_learnt_from_shows_is_not_shown(tester):
+    """Every second output of the first world is far off, the others are like those of the second world."""
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(size=2000), rng.normal(size=2000)
+    level = {"delta": 0.0, "confidence": 0.95}
+    first[::2] += 5.0
+    assert tester.lower_bound_from_outputs(first, second, **level) == 0.0
+    assert tester.lower_bound_from_outputs(np.sort(first), second, **level) > 0.1
+
+
+@every_tester
+@pytest.mark.parametrize("columns", [1, 3])
+def test_outputs_near_the_largest_float_show_nothing_that_is_not_there(tester, columns):
+    rng = np.random.default_rng(3)
+    first, second = (1.7e308 * rng.uniform(-1, 1, size=(400, columns)) for _ in range(2))
+    assert tester.lower_bound_from_outputs(first, second, delta=0.0, confidence=0.999) == 0.0
+
+
+@every_tester
 @pytest.mark.parametrize("shift", [0.0, 0.7, 2.0])
 def test_the_bound_inverts_the_test(tester, shift):
     rng = np.random.default_rng(2)
