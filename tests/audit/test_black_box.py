@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from audit.black_box import mechanism_lower_bound, output_estimators
+from audit.scores import IndependentRuns
+from mechanisms import Adjacency, InvalidParameter, KeyedSource, Laplace
+
+LEVEL = {"runs": 200, "adjacency": "replace_one", "delta": 0.0, "confidence": 0.95}
+
+
+def noisy_sum(noise_multiplier):
+    laplace, source = Laplace(noise_multiplier=noise_multiplier), KeyedSource(3)
+    return lambda records: laplace.release(float(np.sum(records)), sensitivity=1.0, randomness=source)
+
+
+@pytest.mark.parametrize("tester", output_estimators())
+def test_a_mechanism_shows_no_more_than_it_loses(tester):
+    found = mechanism_lower_bound(noisy_sum(0.5), [1.0, 1.0], [1.0, 0.0], tester=tester, **LEVEL)
+    assert (tester != "renyi") * 0.3 <= found.epsilon <= 2.0
+    assert (found.method, found.design, found.adjacency) == (tester, IndependentRuns(runs=400), Adjacency.REPLACE_ONE)
+
+
+def test_too_little_noise_is_seen():
+    """Claimed: noise for a sensitivity of 1, so ε = 1. The records move the sum by four."""
+    found = mechanism_lower_bound(noisy_sum(1.0), [4.0], [0.0], **LEVEL)
+    assert found.epsilon > 1.5
+
+
+def test_answers_of_any_shape_are_laid_out_in_a_row():
+    rng = np.random.default_rng(0)
+
+    def release(value):
+        return rng.normal(size=(2, 2)) + value
+
+    assert mechanism_lower_bound(release, 3.0, 0.0, **LEVEL).epsilon > 1.5
+
+
+def test_inputs_are_called_in_turn():
+    called = []
+
+    def release(value):
+        called.append(value)
+        return 0.0
+
+    assert mechanism_lower_bound(release, "a", "b", **(LEVEL | {"runs": 4})).epsilon == 0.0
+    assert called == ["a", "b"] * 4
+
+
+@pytest.mark.parametrize(
+    ("release", "change", "message"),
+    [
+        (lambda value: 0.0, {"runs": 3}, "runs must be at least 4, got 3"),
+        (lambda value: 0.0, {"tester": "clopper_pearson"}, "tester must be one of"),
+        (lambda value: 0.0, {"adjacency": "next_door"}, "name must be one of"),
+        (lambda value: 0.0, {"delta": 1.0}, "delta must be below 1"),
+        (lambda value: np.zeros(value), {}, "answers must always have the same shape"),
+        (lambda value: np.nan, {}, "outputs of the first world must be finite"),
+        (lambda value: "many", {}, "answers must be numbers or arrays of them, got str"),
+        (lambda value: np.zeros(0), {}, "outputs of the first world must have shape"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(release, change, message):
+    with pytest.raises(InvalidParameter, match=message):
+        mechanism_lower_bound(release, 1, 2, **(LEVEL | {"runs": 8} | change))
