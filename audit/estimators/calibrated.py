@@ -36,7 +36,8 @@ from mechanisms.core.process import Process
 
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
-ROUNDS = 24  # of halving pieces; what is undecided then counts as not refuted
+ROUNDS = 24  # of halving pieces
+PIECES = 2048  # held at once; with more, or more rounds, what is undecided counts as not refuted
 STEPS = 40
 FIRST_STEP_BACK = 2e-5  # in ε, below the point where a single pair of rates reaches the level
 AT_ONCE = 1 << 18  # probabilities held in memory
@@ -64,7 +65,8 @@ def lower_bound_from_counts(
     Guarantees: at most the true ε with probability `confidence`, if the runs are independent and the test was fixed
     without looking at them; given the numbers of runs in and out, so however those came about. Holds for any
     computation. R(ε) grows with ε, so the p-value does, and all that is smaller than a refuted ε is refuted. The float
-    returned is one, and less than 1e-4 below the exact solution with 50 runs or more on each side.
+    returned is one, less than 1e-4 below the exact solution at ε of a half or more; near ε = 0, where the probability
+    is nearly level along the boundary and much of it must be cut finely, a few thousandths below.
 
     Raises:
         InvalidParameter: if a count is negative or fractional, or no run had the canary in, or none out.
@@ -228,6 +230,8 @@ def _refuted(region: Counts, excluded: int, epsilon: float, delta: float, level:
         low, high = low[open_pieces], high[open_pieces]
         if len(low) == 0:
             return True, None
+        if len(low) > PIECES:
+            return False, None
         middle = 0.5 * (low + high)
         reached = size_bound(region, excluded, *_boundary(middle, epsilon, delta)).reshape(2, -1).max(axis=0)
         if np.max(reached) > level:
@@ -257,13 +261,17 @@ def _probability(region: Counts, excluded: int, missed: Array, alarms: Array) ->
 
 @lru_cache(maxsize=256)
 def _critical(order: Ordering, epsilon: float) -> float:
-    """Return a least suggested loss, to 1e-8, whose region of counts refutes ε for certain."""
+    """Return a least suggested loss whose region of counts refutes ε for certain, found as `_largest_refuted` is."""
     level = order.sum_level
+    missed, alarms = _boundary(np.linspace(0.0, 1.0, 33), epsilon, order.delta)
     low, high = float(np.log(LEAST)), LARGEST
     for _ in range(STEPS):
         middle = 0.5 * (low + high)
-        if _refuted(order.region(middle), order.excluded, epsilon, order.delta, level)[0]:
+        if np.max(size_bound(order.region(middle), order.excluded, missed, alarms)) <= level:
             high = middle
         else:
             low = middle
-    return high
+    step_up = FIRST_STEP_BACK
+    while not _refuted(order.region(high + step_up), order.excluded, epsilon, order.delta, level)[0]:
+        step_up *= 2
+    return high + step_up
