@@ -1,0 +1,87 @@
+"""Lower bounds of ε from the best of all thresholds, each judged at its share of the error.
+
+Every score is a threshold: n_in + n_out candidates, none left out after looking. Whichever run it comes from, the other
+runs are independent of it, so their error rates and Clopper–Pearson limits at α / (n_in + n_out) make a valid test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit.binomial import upper_limit
+from audit.evidence import Estimator, Guarantee, check_level
+from audit.scores import Design, IndependentRuns, LabelledScores
+from audit.thresholds import at_most, checked_scores, refuted_by_limits
+from mechanisms.core.process import Process
+
+
+def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+    """Return the largest ε refuted at a threshold by the other runs' error rates, 0 if none is.
+
+    Args:
+        included: scores of the runs with the canary in, shape (n_in,), higher the more likely it was in.
+        excluded: scores of the runs with it out, shape (n_out,).
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Guarantees: at most the true ε with probability `confidence`, if the runs are independent and what scores a run was
+    fixed without looking at the others; given n_in and n_out. Holds for any computation.
+
+    Raises:
+        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+
+    >>> scores = np.arange(1000.0)
+    >>> round(lower_bound_from_scores(included=scores + 500, excluded=scores, delta=0.0, confidence=0.95), 2)
+    3.65
+    """
+    check_level("bonferroni", delta=delta, confidence=confidence)
+    inside, outside = (np.sort(kind) for kind in checked_scores("bonferroni", included, excluded))
+    thresholds = np.concatenate([inside, outside])
+    own = np.arange(len(thresholds)) >= len(inside)  # whether the run that gives the threshold was out
+    level = (1 - confidence) / len(thresholds) / 2
+    missed = np.searchsorted(inside, thresholds, side="left")
+    alarms = len(outside) - np.searchsorted(outside, thresholds, side="left") - own
+    return refuted_by_limits(
+        upper_limit(missed, len(inside) - 1 * ~own, level), upper_limit(alarms, len(outside) - 1 * own, level), delta
+    )
+
+
+def rejects(
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+
+    `epsilon` >= 0 is an array, the rest as there.
+    """
+    found = lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
+    return at_most(epsilon, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Bonferroni(Estimator):
+    """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
+
+    >>> Bonferroni().name
+    'bonferroni'
+    """
+
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound; the process plays no part."""
+        return lower_bound_from_scores(
+            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
+        return rejects(
+            included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
+        )

@@ -1,0 +1,277 @@
+"""Lower bounds of ε from the two error rates of one test, by a joint test that spends the whole level.
+
+The errors of a fixed test over independent runs are independent binomials, and (ε, δ) confines their rates to
+
+    R(ε) = {FNR + e^ε FPR >= 1 − δ and FPR + e^ε FNR >= 1 − δ}                                               [KOV15]
+
+Counts are ordered by the loss they suggest (`audit.ordering`); the p-value of ε is the largest probability over R(ε) of
+counts at least as suggestive as those seen. A rectangle of two confidence limits, in contrast, spends α/2 on each rate
+and wastes more than half of α.
+
+How the largest probability over a continuum is bounded. The suggestive counts A never lose a member when errors are
+taken away, so P[A] falls with both rates, and its largest value lies on the lower boundary of R(ε). On a piece of the
+boundary P[A] is at most its value where FNR and FPR both take the least values they have on the piece. Pieces for
+which that is above α are halved, again and again; ε is refuted when none is left.
+
+[KOV15] P. Kairouz, S. Oh, P. Viswanath. The Composition Theorem for Differential Privacy. ICML 2015. arXiv:1311.0776.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit.binomial import Array, Counts, near_mean, rounded_up
+from audit.evidence import Estimator, Guarantee, check_level
+from audit.ordering import LEAST, Ordering
+from audit.scores import Design, IndependentRuns, LabelledScores
+from audit.thresholds import at_most
+from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.process import Process
+
+LARGEST = 40.0  # no number of runs that fits a computer shows more
+TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
+ROUNDS = 24  # of halving pieces
+PIECES = 2048  # held at once; with more, or more rounds, what is undecided counts as not refuted
+STEPS = 40
+FIRST_STEP_BACK = 2e-5  # in ε, below the point where a single pair of rates reaches the level
+AT_ONCE = 1 << 18  # probabilities held in memory
+
+
+def lower_bound_from_counts(
+    *,
+    true_positives: int,
+    false_negatives: int,
+    false_positives: int,
+    true_negatives: int,
+    delta: float,
+    confidence: float,
+) -> float:
+    """Return the largest ε whose p-value is certified to be at most 1 − confidence, 0 if none is.
+
+    Args:
+        true_positives: number of runs with the canary in that the test called in.
+        false_negatives: number of runs with the canary in that the test called out.
+        false_positives: number of runs with the canary out that the test called in.
+        true_negatives: number of runs with the canary out that the test called out.
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Guarantees: at most the true ε with probability `confidence`, if the runs are independent and the test was fixed
+    without looking at them; given the numbers of runs in and out, so however those came about. Holds for any
+    computation. R(ε) grows with ε, so the p-value does, and all that is smaller than a refuted ε is refuted. The float
+    returned is one, less than 1e-4 below the exact solution at ε of a half or more; near ε = 0, where the probability
+    is nearly level along the boundary and much of it must be cut finely, a few thousandths below.
+
+    Raises:
+        InvalidParameter: if a count is negative or fractional, or no run had the canary in, or none out.
+
+    >>> counts = dict(true_positives=90, false_negatives=10, false_positives=10, true_negatives=90)
+    >>> round(lower_bound_from_counts(**counts, delta=0.0, confidence=0.95), 2)  # the rectangle gives 1.54
+    1.73
+    """
+    included = _positives(true_positives, false_negatives)
+    excluded = _positives(false_positives, true_negatives)
+    check_level("calibrated", delta=delta, confidence=confidence)
+    order = ordering(included, excluded, delta, confidence)
+    seen = float(order.suggested(int(false_negatives), int(false_positives)))
+    return _largest_refuted(order.region(seen - TIE), excluded, delta, 1 - confidence)
+
+
+def rejects(
+    *,
+    false_negatives: ArrayLike,
+    included: int,
+    false_positives: ArrayLike,
+    excluded: int,
+    epsilon: float,
+    delta: float,
+    confidence: float,
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_counts` inverts.
+
+    The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number, whose critical value is
+    found once (seconds for 1,000 runs a side) and kept.
+    """
+    order = ordering(included, excluded, delta, confidence)
+    refuted: NDArray[np.bool_] = order.suggested(false_negatives, false_positives) >= _critical(order, epsilon)
+    return refuted
+
+
+def ordering(included: int, excluded: int, delta: float, confidence: float) -> Ordering:
+    """Return the order of counts that this test uses: all three limits at the level of the test."""
+    level = 1 - confidence
+    return Ordering(included=included, excluded=excluded, delta=delta, edge_level=level, sum_level=level)
+
+
+def size_bound(region: Counts, excluded: int, missed: Array, alarms: Array) -> Array:
+    """Return P[false positives < region[true positives]], rounded up, at rates `missed` and `alarms`, shape (p,).
+
+    Args:
+        region: number of false positives allowed, by true positives, shape (included + 1,), never falling.
+        excluded: number of runs with the canary out.
+        missed: false-negative rates, shape (p,).
+        alarms: false-positive rates, shape (p,).
+    """
+    included = len(region) - 1
+    rows = max(1, AT_ONCE // (2 + included + excluded))
+    parts = [
+        _probability(region, excluded, missed[start : start + rows], alarms[start : start + rows])
+        for start in range(0, len(missed), rows)
+    ]
+    return rounded_up(np.concatenate(parts), included + excluded)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated(Estimator):
+    """The bound of `lower_bound_from_counts`, the guesses being the test.
+
+    >>> Calibrated().name
+    'calibrated'
+    """
+
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound; the process plays no part. A run that the rule does not guess counts as called out."""
+        called_in = data.scores.guesses == 1
+        return lower_bound_from_counts(
+            true_positives=int(np.count_nonzero(called_in & data.membership)),
+            false_negatives=int(np.count_nonzero(~called_in & data.membership)),
+            false_positives=int(np.count_nonzero(called_in & ~data.membership)),
+            true_negatives=int(np.count_nonzero(~called_in & ~data.membership)),
+            delta=delta,
+            confidence=confidence,
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted: whether it is at most the bound, as p-values rise with ε."""
+        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
+        return at_most(epsilon, found)
+
+    def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
+        """Return the bound that no error at all would give."""
+        return lower_bound_from_counts(
+            true_positives=len(data.included),
+            false_negatives=0,
+            false_positives=0,
+            true_negatives=len(data.excluded),
+            delta=delta,
+            confidence=confidence,
+        )
+
+
+def _positives(called: object, missed: object) -> int:
+    total = validate.count("calibrated", "count", called) + validate.count("calibrated", "count", missed)
+    if total == 0:
+        raise InvalidParameter(
+            "calibrated: counts must hold runs with the canary in and runs with it out, got none of one kind."
+        )
+    return total
+
+
+def _largest_refuted(region: Counts, excluded: int, delta: float, level: float) -> float:
+    """Return the largest ε that is certified as refuted by the counts in `region`.
+
+    Points of the boundary, by their share of its length, tell cheaply how large ε may be at most. Just below that the
+    whole boundary is tried; a point found there that reaches the level joins the others.
+    """
+    shares = np.array([0.25, 0.5, 0.75, 1.0])
+    step_back = FIRST_STEP_BACK
+    while True:
+        candidate = _crossing(region, excluded, delta, level, shares) - step_back
+        if candidate <= 0:
+            return 0.0
+        refuted, share = _refuted(region, excluded, candidate, delta, level)
+        if refuted:
+            return candidate
+        if share is None or share in shares:
+            step_back *= 2
+        else:
+            shares = np.append(shares, share)
+
+
+def _crossing(region: Counts, excluded: int, delta: float, level: float, shares: Array) -> float:
+    """Return the ε at which the first of these points of the boundary reaches the level."""
+    low, high = 0.0, LARGEST
+    for _ in range(STEPS):
+        middle = 0.5 * (low + high)
+        missed, alarms = _boundary(shares, middle, delta)
+        if np.max(size_bound(region, excluded, missed, alarms)) <= level:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _boundary(shares: Array, epsilon: float, delta: float) -> tuple[Array, Array]:
+    """Return rates on the two edges of R(ε): an axis is left at share 0, the corner between them reached at 1."""
+    least = shares * (1 - delta) / (1 + np.exp(epsilon))
+    other = np.maximum(1 - delta - np.exp(epsilon) * least, 0.0)
+    return np.concatenate([other, least]), np.concatenate([least, other])
+
+
+def _refuted(region: Counts, excluded: int, epsilon: float, delta: float, level: float) -> tuple[bool, float | None]:
+    """Tell whether P[region] <= level on all of the boundary, else a share at which it is above, if one was found."""
+    cuts = _cuts(max(len(region) - 1, excluded), epsilon, delta)
+    low, high = cuts[:-1], cuts[1:]
+    for _ in range(ROUNDS):
+        far, near = _boundary(low, epsilon, delta), _boundary(high, epsilon, delta)
+        bound = size_bound(region, excluded, np.minimum(far[0], near[0]), np.minimum(far[1], near[1]))
+        open_pieces = np.max(bound.reshape(2, -1), axis=0) > level
+        low, high = low[open_pieces], high[open_pieces]
+        if len(low) == 0:
+            return True, None
+        if len(low) > PIECES:
+            return False, None
+        middle = 0.5 * (low + high)
+        reached = size_bound(region, excluded, *_boundary(middle, epsilon, delta)).reshape(2, -1).max(axis=0)
+        if np.max(reached) > level:
+            return False, float(middle[np.argmax(reached)])
+        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
+    return False, None
+
+
+def _cuts(runs: int, epsilon: float, delta: float) -> Array:
+    """Return shares from 0 to 1 at which an edge is cut, both rates moving about half a standard deviation between."""
+    angles = np.sin(np.linspace(0, np.pi / 2, 4 + int(np.pi * np.sqrt(runs)))) ** 2
+    corner = (1 - delta) / (1 + np.exp(epsilon))
+    shares = np.concatenate([angles / corner, (1 - delta - angles) / corner * np.exp(-epsilon)])
+    return np.unique(np.concatenate([[0.0, 1.0], shares[(shares > 0) & (shares < 1)]]))
+
+
+def _probability(region: Counts, excluded: int, missed: Array, alarms: Array) -> Array:
+    """Return P[region] at a few points, summed over the counts near the means."""
+    included = len(region) - 1
+    hits, hit_mass = near_mean(included, 1 - missed)
+    false, false_mass = near_mean(excluded, alarms)
+    below = np.concatenate([np.zeros((len(false), 1)), np.cumsum(false_mass, axis=1)], axis=1)
+    allowed = np.clip(region[hits] - false[:, :1], 0, false.shape[1])
+    total: Array = np.sum(hit_mass * np.take_along_axis(below, allowed, axis=1), axis=1)
+    return total
+
+
+@lru_cache(maxsize=256)
+def _critical(order: Ordering, epsilon: float) -> float:
+    """Return a least suggested loss whose region of counts refutes ε for certain, found as `_largest_refuted` is."""
+    level = order.sum_level
+    missed, alarms = _boundary(np.linspace(0.0, 1.0, 33), epsilon, order.delta)
+    low, high = float(np.log(LEAST)), LARGEST
+    for _ in range(STEPS):
+        middle = 0.5 * (low + high)
+        if np.max(size_bound(order.region(middle), order.excluded, missed, alarms)) <= level:
+            high = middle
+        else:
+            low = middle
+    step_up = FIRST_STEP_BACK
+    while not _refuted(order.region(high + step_up), order.excluded, epsilon, order.delta, level)[0]:
+        step_up *= 2
+    return high + step_up

@@ -1,0 +1,91 @@
+"""Lower bounds of ε from bands around both empirical distributions, of one width for all thresholds.
+
+    P[FNR <= FN / n_in + √(ln(2 / α) / (2 n_in)) at all thresholds] >= 1 − α/2                               [Mas90]
+
+and the same for FPR. The width is that of the middle, so the tails, where large ε show, are judged harshly.
+
+[Mas90] P. Massart. The Tight Constant in the Dvoretzky–Kiefer–Wolfowitz Inequality. Annals of Probability 18 (1990).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit.binomial import Array, Counts
+from audit.evidence import Estimator, Guarantee, check_level
+from audit.scores import Design, IndependentRuns, LabelledScores
+from audit.thresholds import at_most, checked_scores, errors_at_thresholds, refuted_by_limits
+from mechanisms.core.process import Process
+
+
+def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+    """Return the largest ε refuted at a threshold by the bands, 0 if none is.
+
+    Args:
+        included: scores of the runs with the canary in, shape (n_in,), higher the more likely it was in.
+        excluded: scores of the runs with it out, shape (n_out,).
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Guarantees: at most the true ε with probability `confidence`, if the runs are independent and what scores a run was
+    fixed without looking at the others; given n_in and n_out. Holds for any computation.
+
+    Raises:
+        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+
+    >>> scores = np.arange(1000.0)
+    >>> round(lower_bound_from_scores(included=scores + 500, excluded=scores, delta=0.0, confidence=0.95), 2)
+    2.36
+    """
+    check_level("dkw", delta=delta, confidence=confidence)
+    inside, outside = checked_scores("dkw", included, excluded)
+    missed, alarms = errors_at_thresholds(inside, outside)
+    return refuted_by_limits(
+        _limit(missed, len(inside), 1 - confidence), _limit(alarms, len(outside), 1 - confidence), delta
+    )
+
+
+def rejects(
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+
+    `epsilon` >= 0 is an array, the rest as there.
+    """
+    found = lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
+    return at_most(epsilon, found)
+
+
+@dataclass(frozen=True, slots=True)
+class DKW(Estimator):
+    """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
+
+    >>> DKW().name
+    'dkw'
+    """
+
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound; the process plays no part."""
+        return lower_bound_from_scores(
+            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
+        return rejects(
+            included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
+        )
+
+
+def _limit(errors: Counts, runs: int, level: float) -> Array:
+    limit: Array = np.minimum(errors / runs + np.sqrt(np.log(2 / level) / (2 * runs)), 1.0)
+    return limit

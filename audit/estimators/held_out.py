@@ -1,0 +1,103 @@
+"""Lower bounds of ε from a threshold chosen on half of the runs and judged on the others.
+
+Runs at even positions of each class choose the threshold that suggests the largest loss; those at odd positions, which
+know nothing of the choice, are judged at it by the calibrated joint test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit.estimators import calibrated
+from audit.evidence import Estimator, Guarantee, check_level
+from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from audit.thresholds import at_most, checked_scores
+from mechanisms.core.process import Process
+
+
+def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+    """Return the largest ε refuted by the second half at the first half's threshold, 0 if none is.
+
+    It is 0, too, if a class has a single run.
+
+    Args:
+        included: scores of the runs with the canary in, shape (n_in,), higher the more likely it was in; in the order
+            of the runs or another that knows nothing of the scores: sorted ones would make the halves depend.
+        excluded: scores of the runs with it out, shape (n_out,), likewise.
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Guarantees: at most the true ε with probability `confidence`, if the runs are independent and what scores a run was
+    fixed without looking at the others; given n_in and n_out. Holds for any computation.
+
+    Raises:
+        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+
+    >>> scores = np.random.default_rng(0).normal(size=(2, 1000))
+    >>> round(lower_bound_from_scores(included=scores[0] + 2, excluded=scores[1], delta=0.0, confidence=0.95), 2)
+    2.89
+    """
+    check_level("held_out", delta=delta, confidence=confidence)
+    inside, outside = checked_scores("held_out", included, excluded)
+    if min(len(inside), len(outside)) < 2:
+        return 0.0
+    threshold = _best_threshold(inside[::2], outside[::2], delta, confidence)
+    called_in = inside[1::2] >= threshold, outside[1::2] >= threshold
+    return calibrated.lower_bound_from_counts(
+        true_positives=int(np.count_nonzero(called_in[0])),
+        false_negatives=int(np.count_nonzero(~called_in[0])),
+        false_positives=int(np.count_nonzero(called_in[1])),
+        true_negatives=int(np.count_nonzero(~called_in[1])),
+        delta=delta,
+        confidence=confidence,
+    )
+
+
+def rejects(
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+
+    `epsilon` >= 0 is an array, the rest as there.
+    """
+    found = lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
+    return at_most(epsilon, found)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut(Estimator):
+    """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
+
+    >>> HeldOut().name
+    'held_out'
+    """
+
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound; the process plays no part."""
+        return lower_bound_from_scores(
+            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
+        return rejects(
+            included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
+        )
+
+
+def _best_threshold(inside: Values, outside: Values, delta: float, confidence: float) -> float:
+    """Return the score at which these runs suggest the largest loss."""
+    candidates = np.concatenate([inside, outside])
+    missed = np.searchsorted(np.sort(inside), candidates, side="left")
+    alarms = len(outside) - np.searchsorted(np.sort(outside), candidates, side="left")
+    order = calibrated.ordering(len(inside), len(outside), delta, confidence)
+    return float(candidates[np.argmax(order.suggested(missed, alarms))])

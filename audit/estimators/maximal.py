@@ -1,0 +1,137 @@
+"""Lower bounds of ε from the best of all thresholds, at the true level.
+
+The statistic is the largest loss that the errors at a threshold suggest (`audit.ordering`), over all thresholds that
+the scores offer. Its p-value is the probability of one at least so large under the law of scores that makes that
+likeliest among all (ε, δ)-differentially private computations. That law is known (`audit.least_favourable`) and its
+probability computed, so the size of the test is its level, up to the jumps of a statistic of counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit.evidence import Estimator, Guarantee, check_level
+from audit.least_favourable import LeastFavourable
+from audit.ordering import LEAST, Ordering
+from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from audit.thresholds import at_most, checked_scores, errors_at_thresholds
+from mechanisms.core.process import Process
+
+EDGE_SHARE = 0.05  # level of the limits of single rates ÷ level of the test: keeps noisy tails from drowning the rest
+LARGEST = 40.0  # no number of runs that fits a computer shows more
+TIE = 1e-9  # points that suggest less by no more than this count as equally suggestive: far above round-off
+REST = 1e-4  # of the level, given to numbers of sure answers that are too rare to be examined
+HALVINGS = 48
+CRITICAL_HALVINGS = 26
+
+
+def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+    """Return the largest ε whose p-value is at most 1 − confidence, 0 if none is.
+
+    Args:
+        included: scores of the runs with the canary in, shape (n_in,), higher the more likely it was in.
+        excluded: scores of the runs with it out, shape (n_out,).
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Guarantees: at most the true ε with probability `confidence`, if the runs are independent and what scores a run was
+    fixed without looking at the others; given n_in and n_out, so however those came about. No threshold need be fixed.
+    Holds for any computation. The p-value rises with ε, as it is the largest over more and more computations; the float
+    returned was itself refuted. Tables of 8 (n_in + 1) (n_out + 1) bytes are held, two for δ = 0 and more above.
+
+    Raises:
+        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+
+    >>> scores = np.arange(100.0)
+    >>> round(lower_bound_from_scores(included=scores + 50, excluded=scores, delta=0.0, confidence=0.95), 2)
+    2.15
+    """
+    check_level("maximal", delta=delta, confidence=confidence)
+    kinds = checked_scores("maximal", included, excluded)
+    order = ordering(len(kinds[0]), len(kinds[1]), delta, confidence)
+    return _largest_refuted(order, largest_suggested(order, *kinds), 1 - confidence)
+
+
+def rejects(
+    *, statistic: ArrayLike, included: int, excluded: int, epsilon: float, delta: float, confidence: float
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+
+    `statistic` is an array of what `largest_suggested` gave; `included` and `excluded` are the numbers of runs, both
+    >= 1; ε >= 0 is one number, whose critical value is found once (seconds for 1,000 runs a side) and kept.
+    """
+    order = ordering(included, excluded, delta, confidence)
+    refuted: NDArray[np.bool_] = np.asarray(statistic) >= _critical(order, epsilon, 1 - confidence)
+    return refuted
+
+
+def ordering(included: int, excluded: int, delta: float, confidence: float) -> Ordering:
+    """Return the order of counts that this test uses: most of the level is for the sum of both errors."""
+    level = 1 - confidence
+    return Ordering(included=included, excluded=excluded, delta=delta, edge_level=EDGE_SHARE * level, sum_level=level)
+
+
+def largest_suggested(order: Ordering, included: Values, excluded: Values) -> float:
+    """Return the statistic: the largest loss that a threshold suggests."""
+    return float(np.max(order.suggested(*errors_at_thresholds(included, excluded))))
+
+
+@dataclass(frozen=True, slots=True)
+class Maximal(Estimator):
+    """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
+
+    >>> Maximal().name
+    'maximal'
+    """
+
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound; the process plays no part."""
+        return lower_bound_from_scores(
+            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted: whether it is at most the bound, as p-values rise with ε."""
+        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
+        return at_most(epsilon, found)
+
+    def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
+        """Return the bound that a threshold without any error would give."""
+        order = ordering(len(data.included), len(data.excluded), delta, confidence)
+        return _largest_refuted(order, float(order.suggested(0, 0)), 1 - confidence)
+
+
+def _largest_refuted(order: Ordering, statistic: float, level: float) -> float:
+    """Return the largest ε, to 1e-13, at which so large a statistic is refuted."""
+    law = _law(order, statistic - TIE, level)
+    low, high = 0.0, LARGEST
+    if law.p_value(low) > level:
+        return 0.0
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if law.p_value(middle) <= level else (low, middle)
+    return low
+
+
+def _law(order: Ordering, least: float, level: float) -> LeastFavourable:
+    return LeastFavourable.of(order.region(least), order.excluded, delta=order.delta, rest=REST * level)
+
+
+@lru_cache(maxsize=256)
+def _critical(order: Ordering, epsilon: float, level: float) -> float:
+    """Return a least statistic, to 1e-6, from which on ε is refuted."""
+    low, high = float(np.log(LEAST)), LARGEST
+    for _ in range(CRITICAL_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if _law(order, middle, level).p_value(epsilon) <= level else (middle, high)
+    return high
