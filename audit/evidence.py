@@ -132,8 +132,8 @@ class Estimator(ABC):
 def estimators() -> dict[str, type[Estimator]]:
     """Return every estimator there is, by the name of its file.
 
-    >>> sorted(estimators())
-    ['accountant_inversion', 'clopper_pearson', 'one_run']
+    >>> "clopper_pearson" in estimators()
+    True
     """
     return implementations("audit.estimators", Estimator)
 
