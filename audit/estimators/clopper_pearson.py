@@ -18,16 +18,11 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores
-from mechanisms.core import validate
-from mechanisms.core.errors import InvalidParameter
+from audit.counts import Counts, CountsEstimator, rectangle_bound, rectangle_refutes, upper_limit
+from audit.evidence import Guarantee, check_level
+from audit.scores import LabelledScores
 from mechanisms.core.process import Process
-
-Array = NDArray[np.float64]
-RELATIVE_ERROR = 1e-12  # by which the limits are raised: far above the error of scipy's inverse, which is some ulps
 
 
 def lower_bound_from_counts(
@@ -63,13 +58,14 @@ def lower_bound_from_counts(
     ...                               delta=0.0, confidence=0.99), 4)
     4.5419
     """
-    included = _positives(true_positives, false_negatives)
-    excluded = _positives(false_positives, true_negatives)
-    check_level("clopper_pearson", delta=delta, confidence=confidence)
-    missed = float(_upper_limit(false_negatives, included, (1 - confidence) / 2))
-    alarms = float(_upper_limit(false_positives, excluded, (1 - confidence) / 2))
-    ratio = max((1 - delta - missed) / alarms, (1 - delta - alarms) / missed)
-    return float(np.log(ratio)) * (1 - RELATIVE_ERROR) if ratio > 1 else 0.0
+    counts = Counts(
+        owner="clopper_pearson",
+        true_positives=true_positives,
+        false_negatives=false_negatives,
+        false_positives=false_positives,
+        true_negatives=true_negatives,
+    )
+    return _bound(counts, delta, confidence)
 
 
 def rejects(
@@ -87,38 +83,34 @@ def rejects(
     The two counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of
     runs with the canary in and out, both >= 1; δ and the confidence are as there.
     """
-    missed = _upper_limit(false_negatives, included, (1 - confidence) / 2)
-    alarms = _upper_limit(false_positives, excluded, (1 - confidence) / 2)
-    growth = np.exp(np.asarray(epsilon, dtype=np.float64)) * (1 + RELATIVE_ERROR)
-    broken: NDArray[np.bool_] = (missed + growth * alarms < 1 - delta) | (alarms + growth * missed < 1 - delta)
-    return broken
+    missed = upper_limit(false_negatives, included, (1 - confidence) / 2)
+    alarms = upper_limit(false_positives, excluded, (1 - confidence) / 2)
+    return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
 
 
 @dataclass(frozen=True, slots=True)
-class ClopperPearson(Estimator):
-    """The bound of `lower_bound_from_counts`, the guesses being the test.
+class ClopperPearson(CountsEstimator):
+    """The bound of `lower_bound_from_counts`, the guesses being the test; the process plays no part.
 
     >>> ClopperPearson().name
     'clopper_pearson'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
     guarantee: ClassVar[Guarantee] = "frequentist"
 
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part. A run that the rule does not guess counts as called out."""
-        return lower_bound_from_counts(**_counts(data), delta=delta, confidence=confidence)
+    def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound that these counts give."""
+        return _bound(counts, delta, confidence)
 
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    def refutes(
+        self, counts: Counts, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
-        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        counts = _counts(data)
+        """Tell, elementwise, whether (ε, δ) is refuted."""
         return rejects(
-            false_negatives=counts["false_negatives"],
-            included=len(data.included),
-            false_positives=counts["false_positives"],
-            excluded=len(data.excluded),
+            false_negatives=counts.false_negatives,
+            included=counts.included,
+            false_positives=counts.false_positives,
+            excluded=counts.excluded,
             epsilon=epsilon,
             delta=delta,
             confidence=confidence,
@@ -126,38 +118,11 @@ class ClopperPearson(Estimator):
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that no error at all would give."""
-        return lower_bound_from_counts(
-            true_positives=len(data.included),
-            false_negatives=0,
-            false_positives=0,
-            true_negatives=len(data.excluded),
-            delta=delta,
-            confidence=confidence,
-        )
+        return _bound(Counts.of(self.name, data).flawless, delta, confidence)
 
 
-def _counts(data: LabelledScores) -> dict[str, int]:
-    """Return the four counts by their names, a run that is not guessed counting as called out."""
-    called_in = data.scores.guesses == 1
-    return {
-        "true_positives": int(np.count_nonzero(called_in & data.membership)),
-        "false_negatives": int(np.count_nonzero(~called_in & data.membership)),
-        "false_positives": int(np.count_nonzero(called_in & ~data.membership)),
-        "true_negatives": int(np.count_nonzero(~called_in & ~data.membership)),
-    }
-
-
-def _positives(called: object, missed: object) -> int:
-    total = validate.count("clopper_pearson", "count", called) + validate.count("clopper_pearson", "count", missed)
-    if total == 0:
-        raise InvalidParameter(
-            "clopper_pearson: counts must hold runs with the canary in and runs with it out, got none of one kind."
-        )
-    return total
-
-
-def _upper_limit(successes: ArrayLike, trials: int, level: float) -> Array:
-    """Return u with P[Bin(trials, u) <= successes] = level, rounded up; 1 where all trials are successes."""
-    k = np.asarray(successes, dtype=np.float64)
-    limit = special.betainccinv(k + 1, np.maximum(trials - k, 0.5), level)
-    return np.where(k >= trials, 1.0, np.minimum(limit * (1 + RELATIVE_ERROR), 1.0))
+def _bound(counts: Counts, delta: float, confidence: float) -> float:
+    check_level(counts.owner, delta=delta, confidence=confidence)
+    missed = upper_limit(counts.false_negatives, counts.included, (1 - confidence) / 2)
+    alarms = upper_limit(counts.false_positives, counts.excluded, (1 - confidence) / 2)
+    return float(rectangle_bound(missed, alarms, delta=delta))

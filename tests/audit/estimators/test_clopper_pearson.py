@@ -71,9 +71,9 @@ def test_false_claims_stay_below_the_level_for_every_corner_of_the_privacy_regio
     [
         ((0, 0, 1, 1), "got none of one kind"),
         ((1, 1, 0, 0), "got none of one kind"),
-        ((-1, 2, 1, 1), "count must be at least 0, got -1"),
-        ((1.5, 1, 1, 1), "count must be a whole number, got 1.5"),
-        ((np.nan, 1, 1, 1), "count must be"),
+        ((-1, 2, 1, 1), "true_positives must be at least 0, got -1"),
+        ((1.5, 1, 1, 1), "true_positives must be a whole number, got 1.5"),
+        ((np.nan, 1, 1, 1), "true_positives must be"),
     ],
 )
 def test_impossible_counts_are_refused(counts, message):
