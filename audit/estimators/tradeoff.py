@@ -1,0 +1,308 @@
+"""Lower bounds of ε from the two error rates of one test, against the trade-off curves of a family of processes.
+
+A run whose trade-off function lies above f has, for every test of "in" against "out",
+
+    FNR >= f(FPR),                                                                                           [DRS22]
+
+f being that of the claimed process with some factor times its noise. Counts of errors refute a factor if they refute
+every point (a, b) of that region as the pair of true rates. A point is refuted by the two exact binomial tails
+
+    z0 = Φ⁻¹(P[Bin(excluded, a) <= false positives]),   z1 = Φ⁻¹(P[Bin(included, b) <= false negatives]),
+
+which lie stochastically above independent standard normals if it is the true one, where one of
+
+    z0 cos θ + z1 sin θ <= −c,    z0 <= −k,    z1 <= −k,    k >= √2 c,    Φ(−c) + Φ(−k) <= 1 − confidence
+
+holds. The first is a half-plane's test [Sto49], with weights θ of the point alone: the normal of the curve that passes
+there. The others refute points so far off along the curve that this normal is of no use. Together they err with
+probability Φ(−c) + Φ(−k) at most: to err by another than the first takes
+
+    z0 <= −k and z1 > (k cos θ − c) / sin θ,        or        z1 <= −k and z0 > (k sin θ − c) / cos θ,
+
+limits of which the greater is at least minus the lesser, as k >= √2 c >= c (sin θ + cos θ): normals lie above the one
+and above the other with probabilities that add up to 1 at most.
+
+θ is constant along Φ⁻¹(1 − a) − Φ⁻¹(1 − b) = const. Down such a path both rates fall and both z rise. So where a point
+of the region is not refuted, neither is the point at which its path leaves the region: the boundary decides. Likewise
+the boundary of a larger region, so that what refutes less noise refutes more noise: the tests are nested, and any
+refuted factor is a valid bound, however it was found.
+
+[DRS22] J. Dong, A. Roth, W. Su. Gaussian Differential Privacy. JRSS B 84 (2022). arXiv:1905.02383.
+[Sto49] S. A. Stouffer et al. The American Soldier, vol. 1. Princeton University Press 1949.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from audit.counts import Counts, CountsEstimator
+from audit.evidence import Guarantee, check_level
+from audit.noise_families import Array, NoiseFamily, TradeoffCurve
+from mechanisms.core.errors import NumericalFailure
+from mechanisms.core.process import Adjacency, Process
+
+STRIP = 0.05  # share of the error that goes to rates far off
+QUANTILES = special.ndtr(np.concatenate([[-8.0, -5.0], np.linspace(-3.5, 2.0, 45), [2.5, 3.0, 4.0, 6.0]]))
+NEAR, PIECES = 0.25, 8  # cells whose margin is so near the largest are cut into so many
+STEEPEST = 3.0  # |log tan θ| at most: beyond, one of the two tails says nothing
+FARTHEST = 7.0  # |Φ⁻¹(1 − a) − Φ⁻¹(1 − b)| beyond which paths share one θ
+ROUNDING = 1e-9  # added to margins: far above the error of tails and quantiles
+ENOUGH = 0.01  # standard deviations by which the bound may fall short of what the test refutes
+MOST, NARROW, LARGEST = 60, 1e-6, 20.0  # factors asked; their logarithms: when to stop, where to give up
+AT_ONCE = 512  # pairs of counts that are looked at together
+
+
+def lower_bound_from_counts(
+    *,
+    true_positives: int,
+    false_negatives: int,
+    false_positives: int,
+    true_negatives: int,
+    process: Process,
+    adjacency: Adjacency,
+    delta: float,
+    confidence: float,
+) -> float:
+    """Return the accountant's ε of the claimed process with the least noise that the counts refute, 0 if none is.
+
+    Args:
+        true_positives: number of runs with the canary in that the test called in.
+        false_negatives: number of runs with the canary in that the test called out.
+        false_positives: number of runs with the canary out that the test called in.
+        true_negatives: number of runs with the canary out that the test called out.
+        process: the description claimed, whose noise is varied: see `audit.noise_families.NoiseFamily`.
+        adjacency: which datasets are neighbours; in and out must be such.
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Guarantees: with probability `confidence` at most the ε at δ of every process of the family whose trade-off
+    function the run's own lies above, if the runs are independent and the test was fixed without looking at them;
+    whatever the computation. That is the least ε that this family can honestly claim for the run. The run's own ε it
+    is only as far as the run's trade-off function is the family's: a pure 1-differentially private run lies above no
+    Gaussian's curve with ε(1e-5) near 1.
+
+    Raises:
+        InvalidParameter: if a count is negative or fractional, or no run had the canary in, or none out.
+        UnsupportedProcess: if no such family, or no accountant for it, is known.
+
+    >>> from mechanisms import Gaussian
+    >>> round(lower_bound_from_counts(true_positives=400, false_negatives=100, false_positives=100, true_negatives=400,
+    ...     process=Gaussian(noise_multiplier=0.6), adjacency="add_remove", delta=1e-5, confidence=0.95), 1)
+    7.2
+    """
+    counts = Counts(
+        owner="tradeoff",
+        true_positives=true_positives,
+        false_negatives=false_negatives,
+        false_positives=false_positives,
+        true_negatives=true_negatives,
+    )
+    check_level("tradeoff", delta=delta, confidence=confidence)
+    family = NoiseFamily(process=process, adjacency=adjacency)
+    factor = noise_factor_upper_bound(counts, family, confidence=confidence)
+    return 0.0 if factor == np.inf else family.epsilon(factor, delta=delta)
+
+
+def noise_factor_upper_bound(counts: Counts, family: NoiseFamily, *, confidence: float) -> float:
+    """Return the least factor of the claimed noise that the counts refute, to a hundredth of a standard deviation.
+
+    It is inf if they refute none. The factor returned was itself refuted, and with it every larger one.
+    """
+    if _margin(counts, TradeoffCurve.perfect(), family.shift, confidence) > 0:
+        return np.inf
+
+    def margin(factor: float) -> float:
+        try:
+            return _margin(counts, family.curve(factor), family.shift, confidence)
+        except NumericalFailure:
+            return np.inf  # what no accountant can treat is not refuted
+
+    return _least_refuted(margin, *_guess(counts, family.shift, confidence))
+
+
+def rejects(
+    *,
+    false_negatives: ArrayLike,
+    included: int,
+    false_positives: ArrayLike,
+    excluded: int,
+    process: Process,
+    adjacency: Adjacency,
+    factor: float = 1.0,
+    confidence: float,
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether the counts refute that the run's trade-off function lies above the process's.
+
+    That is the claim itself, all its ε and δ at once, and needs no family. The two counts of errors are arrays that
+    broadcast; `factor` > 0 multiplies the noise; the rest is as in `lower_bound_from_counts`, which inverts this test
+    in the factor.
+    """
+    missed, alarms = np.broadcast_arrays(np.asarray(false_negatives), np.asarray(false_positives))
+    family = NoiseFamily(process=process, adjacency=adjacency)
+    pairs, back = np.unique(np.stack([missed.ravel(), alarms.ravel()]), axis=1, return_inverse=True)
+    curve = family.curve(factor)
+    margins = [
+        _margins(*pairs[:, k : k + AT_ONCE], included, excluded, curve, family.shift, confidence)
+        for k in range(0, pairs.shape[1], AT_ONCE)
+    ]
+    refuted: NDArray[np.bool_] = np.concatenate([np.zeros(0), *margins])[back].reshape(missed.shape) <= 0
+    return refuted
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff(CountsEstimator):
+    """The bound of `lower_bound_from_counts`, the guesses being the test and the claimed process the family.
+
+    Frequentist in what it refutes: the claim that the run's trade-off function lies above that of a process of the
+    family. If the bound lies above the claim's ε, the claimed process's own curve is refuted, without an assumption on
+    the run. Below it, the bound says which smaller claims of the same family would be false; it measures the run's
+    own ε as far as the run is of that family.
+
+    >>> Tradeoff().name
+    'tradeoff'
+    """
+
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound that these counts give.
+
+        Raises:
+            UnsupportedProcess: if no family of the process, or no accountant for it, is known.
+        """
+        return lower_bound_from_counts(
+            true_positives=counts.true_positives,
+            false_negatives=counts.false_negatives,
+            false_positives=counts.false_positives,
+            true_negatives=counts.true_negatives,
+            process=process,
+            adjacency=Adjacency.ADD_REMOVE,
+            delta=delta,
+            confidence=confidence,
+        )
+
+    def refutes(
+        self, counts: Counts, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether every process of the family with no more than this ε at δ is refuted."""
+        found = self.bound(counts, process=process, delta=delta, confidence=confidence)
+        refuted: NDArray[np.bool_] = np.asarray(epsilon, dtype=np.float64) < found
+        return refuted
+
+
+def _least_refuted(margin: Callable[[float], float], factor: float, slope: float) -> float:
+    """Return the least factor found whose margin is at most 0, by secants in its logarithm from a first slope."""
+    x, unrefuted, refuted = float(np.log(factor)), -np.inf, np.inf
+    before: tuple[float, float] | None = None
+    for _ in range(MOST):
+        found = margin(float(np.exp(x)))
+        unrefuted, refuted = (x, refuted) if found > 0 else (unrefuted, x)
+        if -ENOUGH <= found <= 0 or refuted - unrefuted < NARROW or x > LARGEST:
+            break
+        if before is not None and np.isfinite(found) and np.isfinite(before[1]):
+            secant = (found - before[1]) / (x - before[0])
+            slope = secant if secant < 0 else slope
+        before = (x, found)
+        x += float(np.clip((-0.4 * ENOUGH - found) / slope, -1.0, 1.0))
+        x = x if unrefuted < x < refuted else 0.5 * (unrefuted + refuted)
+    return float(np.exp(refuted))
+
+
+def _guess(counts: Counts, shift: float, confidence: float) -> tuple[float, float]:
+    """Return a factor near the least that is refuted, and how the margin's slope in its logarithm is about there."""
+    right = (counts.true_negatives + 1) / (counts.excluded + 2), (counts.true_positives + 1) / (counts.included + 2)
+    u, v = special.ndtri(np.array(right))
+    spread = np.exp(_log_spread(np.array([u, v]))) * np.sqrt(2 * np.pi / np.array([counts.excluded, counts.included]))
+    deviation = float(np.hypot(*spread))
+    refuted = max(u + v + 1.05 * special.ndtri(1 - confidence) * deviation, 0.1 * (u + v), 1e-3 * deviation)
+    return float(shift / refuted), float(-refuted / deviation)
+
+
+def _margin(counts: Counts, curve: TradeoffCurve, shift: float, confidence: float) -> float:
+    """Return how far the counts are from refuting the curve, in standard deviations; at 0 and below they do."""
+    missed, alarms = np.array([counts.false_negatives]), np.array([counts.false_positives])
+    return float(_margins(missed, alarms, counts.included, counts.excluded, curve, shift, confidence)[0])
+
+
+def _margins(
+    missed: Array, alarms: Array, included: int, excluded: int, curve: TradeoffCurve, shift: float, confidence: float
+) -> Array:
+    """Return the margins of pairs of counts, shape (n,).
+
+    The boundary is cut into cells where the counts have quantiles, and those near the largest margin into finer ones.
+    """
+    ends = np.broadcast_to([[0.0], [1.0]], (2, len(missed)))
+    own, others = _quantiles(alarms, excluded), curve(_quantiles(missed, included))
+    alpha = np.sort(np.concatenate([ends, own, others]), axis=0)
+
+    def cells(left: Array, right: Array, which: NDArray[np.intp]) -> Array:
+        rates = (left, curve(left)), (right, curve(right))
+        return _cells(*rates, missed[which], alarms[which], included, excluded, shift, confidence)
+
+    coarse = cells(alpha[:-1], alpha[1:], np.arange(len(missed)))
+    near = coarse > np.max(coarse, axis=0) - NEAR
+    points = np.linspace(alpha[:-1][near], alpha[1:][near], PIECES + 1)
+    which = np.nonzero(near)[1]
+    fine = np.max(cells(points[:-1], points[1:], which), axis=0)
+    largest = np.max(np.where(near, -np.inf, coarse), axis=0)
+    np.maximum.at(largest, which, fine)
+    return largest + ROUNDING
+
+
+def _cells(
+    left: tuple[Array, Array],
+    right: tuple[Array, Array],
+    missed: Array,
+    alarms: Array,
+    included: int,
+    excluded: int,
+    shift: float,
+    confidence: float,
+) -> Array:
+    """Return upper bounds of the margins on the boundary between two points (a, b).
+
+    The rates there are at least (a, b) of the left's a and the right's b, where both z are largest. θ lies between
+    those of the two points; at one of them z0 cos θ + z1 sin θ is largest, unless both z are positive.
+    """
+    z0 = special.ndtri(special.bdtr(alarms, excluded, left[0]))
+    z1 = special.ndtri(special.bdtr(missed, included, right[1]))
+    angles = [_weights(*point, shift, included, excluded) for point in (left, right)]
+    with np.errstate(invalid="ignore"):
+        sums = [np.cos(theta) * z0 + np.sin(theta) * z1 for theta in angles]
+    joint = np.where((z0 > 0) & (z1 > 0), np.inf, np.fmax(*sums))
+    c = -special.ndtri((1 - STRIP) * (1 - confidence))
+    k = max(-special.ndtri(STRIP * (1 - confidence)), 1.4143 * c)
+    margins: Array = np.fmin(joint + c, np.minimum(z0, z1) + k)
+    return margins
+
+
+def _quantiles(errors: Array, trials: int) -> Array:
+    """Return the rates that so many errors speak about, shape (k, n); 1 where there are errors alone."""
+    k = np.asarray(errors, dtype=np.float64)
+    rates = special.betainccinv(k + 1, np.maximum(trials - k, 0.5), QUANTILES[:, None])
+    return np.where(k >= trials, 1.0, rates)
+
+
+def _weights(alpha: Array, beta: Array, shift: float, included: int, excluded: int) -> Array:
+    """Return θ where the path through (a, b) crosses the curve of normals `shift` apart: that curve's normal.
+
+    Lengths are in standard deviations of the two observed rates.
+    """
+    with np.errstate(invalid="ignore"):
+        position = np.nan_to_num(np.clip(special.ndtri(beta) - special.ndtri(alpha), -FARTHEST, FARTHEST))
+    steepness = _log_spread(0.5 * (shift - position)) - _log_spread(0.5 * (shift + position))
+    steepness += 0.5 * np.log(excluded / included)
+    theta: Array = np.arctan(np.exp(np.clip(steepness, -STEEPEST, STEEPEST)))
+    return theta
+
+
+def _log_spread(x: Array) -> Array:
+    """Return log((Φ(x) Φ(−x))^½ e^{x²/2}): the deviation of a rate Φ(−x) measured in x, up to a constant."""
+    spread: Array = 0.5 * (special.log_ndtr(x) + special.log_ndtr(-x) + x * x)
+    return spread
