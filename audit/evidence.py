@@ -133,7 +133,7 @@ def estimators() -> dict[str, type[Estimator]]:
     """Return every estimator there is, by the name of its file.
 
     >>> sorted(estimators())
-    ['accountant_inversion', 'clopper_pearson', 'one_run']
+    ['accountant_inversion', 'anytime', 'anytime_gdp', 'anytime_normal', 'clopper_pearson', 'one_run']
     """
     return implementations("audit.estimators", Estimator)
 
