@@ -1,0 +1,241 @@
+"""Lower bounds of ε from a stream of scores against Gaussian differential privacy, valid at every look.
+
+The wealth against μ-GDP averages, over feared μ/ratio, the products of the payoffs of `audit.payoffs`, whose mean
+is at most 1 for any scores of any μ-GDP computation. What scores are expected (in-scores one `gap` above out-scores,
+with normal noise) decides how fast wealth grows, never whether the bound holds.
+
+Points of a ladder of μ are refuted from below: the bound is the last of those that are refuted with all below them.
+If the computation is μ-GDP, a bound above its ε needs the first point at or above μ refuted, whose wealth is an
+e-process; so the chance of it is at most 1 − confidence, though wealths need not fall along the ladder.
+
+Payoffs treat the worlds alike, so none exceeds 1/Φ(μ/2), the odds on the best guess that μ-GDP allows. Even with every
+guess right ln(1/α) / −ln Φ(μ/2) looks are needed, 14 at ε = 8 and δ = 1e-5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit import e_processes
+from audit.evidence import Estimator, Guarantee
+from audit.payoffs import CELLS, Payoffs, against_gaussian
+from audit.scores import Design, LabelledScores, Stream
+from mechanisms.core import validate
+from mechanisms.core.process import Process
+
+Array = NDArray[np.float64]
+RATIOS = np.array([0.0025, 0.01, 0.03, 0.1, 0.25, 0.45, 0.7, 0.8, 0.9])  # noise feared ÷ noise claimed; the first
+SHARES = np.array([2, 2, 2, 2, 10, 100, 15, 15, 15]) / 163  # four clear the low rungs of the ladder early
+LOUDEST = 40.0  # no μ feared is larger: scores so far apart are all equally convincing
+RUNG = 1.02  # bounds lie up to 2 % of μ below what is refuted
+LADDER = 10.0 * RUNG ** np.arange(-325.0, 1.0)
+CENTRE, GAP = 0.5, 1.0  # out-scores about 0 and in-scores about 1: projections in units of the clip norm
+
+
+def lower_bound_from_scores(
+    *,
+    values: ArrayLike,
+    membership: ArrayLike,
+    delta: float,
+    confidence: float,
+    centre: float = CENTRE,
+    gap: float = GAP,
+) -> float:
+    """Return ε at `delta` of the largest μ refuted at any look, 0 if none is.
+
+    Args:
+        values: shape (n,), scores in the order of the looks, in any unit.
+        membership: bool (n,), True where the canary was in.
+        delta: in (0, 1).
+        confidence: in (0, 1), one-sided.
+        centre: the score half-way between the worlds, fixed beforehand.
+        gap: by how much in-scores are expected above out-scores, > 0, fixed beforehand.
+
+    Guarantees: at most the ε of every μ-GDP computation with probability `confidence`, whatever its scores and whenever
+    one stops, if each look is μ-GDP given the earlier ones and has a fair coin of its own. It is a statement about
+    GDP: a computation that is (ε, δ)-private, but not GDP with that δ(ε), may give more.
+
+    Raises:
+        InvalidParameter: if there are no scores, one is not finite, or a number breaks its rule.
+
+    >>> rng = np.random.default_rng(1)
+    >>> coins = rng.random(200) < 0.5
+    >>> round(lower_bound_from_scores(values=coins + 0.2 * rng.normal(size=200), membership=coins, delta=1e-5,
+    ...                               confidence=0.95), 1)
+    21.0
+    """
+    scores, coins = e_processes.looks_of("anytime_gdp", values, membership)
+    _check_units("anytime_gdp", centre, gap)
+    e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
+    positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
+    payoffs = _ladder_payoffs()
+    reached = 0
+    while reached < len(LADDER) and np.max(_mixed(_each(payoffs, reached), positions, coins)) >= required:
+        reached += 1
+    return e_processes.epsilon_of(float(LADDER[reached - 1]), delta) if reached else 0.0
+
+
+def rejects(
+    *,
+    values: ArrayLike,
+    membership: ArrayLike,
+    epsilon: float,
+    delta: float,
+    confidence: float,
+    centre: float = CENTRE,
+    gap: float = GAP,
+) -> NDArray[np.bool_]:
+    """Tell for every stream, shape (…, n), whether GDP with δ(ε) = δ is refuted at any look.
+
+    It tests this claim alone, where `lower_bound_from_scores` asks the same of every μ on its ladder.
+    """
+    scores, coins = e_processes.looks_of("anytime_gdp", values, membership)
+    _check_units("anytime_gdp", centre, gap)
+    e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
+    wealth = log_wealth((scores - centre) / gap, coins, mu=e_processes.mu_of(float(epsilon), float(delta)))
+    refuted: NDArray[np.bool_] = np.max(wealth, axis=-1) >= e_processes.log_required(confidence)
+    return refuted
+
+
+def log_wealth(positions: Array, membership: NDArray[np.bool_], *, mu: float) -> Array:
+    """Return the log wealth against μ-GDP after every look, shape (…, n), for scores in gaps from the centre.
+
+    Beyond the ladder's ends it is that against the first rung, and 0.
+    """
+    if mu > LADDER[-1]:
+        return np.zeros(np.shape(positions))
+    return _mixed(payoffs_against(max(mu, float(LADDER[0]))), positions, membership)
+
+
+@dataclass(slots=True, kw_only=True)
+class GDPConfidenceSequence(e_processes.ConfidenceSequence):
+    """The bound of `lower_bound_from_scores` after every look, from the wealths of the ladder.
+
+    Args:
+        delta: in (0, 1).
+        confidence: in (0, 1), of all bounds together.
+        centre: see there.
+        gap: see there.
+
+    >>> watched = GDPConfidenceSequence(delta=1e-5, confidence=0.95)
+    >>> [round(watched.update(float(coin), coin), 2) for coin in [True, False, True, True, False] * 3][-4:]
+    [5.55, 6.54, 7.36, 7.9]
+    """
+
+    centre: float = CENTRE
+    gap: float = GAP
+    _logs: Array = field(init=False, repr=False)
+    _refuted: NDArray[np.bool_] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        e_processes.check_normal_level("GDPConfidenceSequence", delta=self.delta, confidence=self.confidence)
+        _check_units("GDPConfidenceSequence", self.centre, self.gap)
+        self._logs = np.tile(np.log(SHARES), (len(LADDER), 1))
+        self._refuted = np.zeros(len(LADDER), dtype=bool)
+
+    def _bound(self, score: float, coin: bool) -> float:
+        payoffs = _ladder_payoffs()
+        cells = payoffs.cells(np.asarray((score - self.centre) / self.gap))[..., None]
+        paid = np.take_along_axis(payoffs.included if coin else payoffs.excluded, cells, axis=-1)
+        self._logs += paid[..., 0]
+        largest = self._logs.max(axis=1)
+        total = largest + np.log(np.exp(self._logs - largest[:, None]).sum(axis=1))
+        self._refuted |= total >= e_processes.log_required(self.confidence)
+        reached = len(LADDER) if self._refuted.all() else int(np.argmin(self._refuted))
+        return e_processes.epsilon_of(float(LADDER[reached - 1]), self.delta) if reached else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnytimeGDP(Estimator):
+    """The bound of `lower_bound_from_scores`: frequentist for every computation that is GDP, of whatever scores.
+
+    Args:
+        centre: see there.
+        gap: see there.
+
+    >>> AnytimeGDP().name
+    'anytime_gdp'
+    """
+
+    designs: ClassVar[tuple[type[Design], ...]] = (Stream,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    centre: float = CENTRE
+    gap: float = GAP
+
+    def __post_init__(self) -> None:
+        _check_units("AnytimeGDP", self.centre, self.gap)
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound; the process plays no part."""
+        return lower_bound_from_scores(
+            values=data.scores.values,
+            membership=data.membership,
+            delta=delta,
+            confidence=confidence,
+            centre=self.centre,
+            gap=self.gap,
+        )
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether GDP with δ(ε) = δ is refuted, with all below, on the ladder."""
+        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
+        refuted: NDArray[np.bool_] = (np.asarray(epsilon, dtype=np.float64) <= found) & (found > 0)
+        return refuted
+
+    def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
+        """Return the bound if every score lay as far on its own side as counts."""
+        best = np.where(data.membership, CELLS, -CELLS)
+        return lower_bound_from_scores(
+            values=best / LADDER[0], membership=data.membership, delta=delta, confidence=confidence
+        )
+
+
+def _check_units(owner: str, centre: float, gap: float) -> None:
+    validate.finite(owner, "centre", centre)
+    validate.positive(owner, "gap", gap)
+
+
+@lru_cache(maxsize=256)
+def payoffs_against(mu: float) -> tuple[Payoffs, ...]:
+    """Return the payoffs against μ-GDP, one for each of `RATIOS`, where μ lies on the ladder or between its rungs."""
+    return _each(_against(np.array([mu])), 0)
+
+
+@lru_cache(maxsize=1)
+def _ladder_payoffs() -> Payoffs:
+    return _against(LADDER)
+
+
+def _against(mu: Array) -> Payoffs:
+    """Return the payoffs against every μ and ratio, of shape (len(mu), len(RATIOS))."""
+    claimed = np.repeat(mu, len(RATIOS))
+    found = against_gaussian(claimed, np.minimum(claimed / np.tile(RATIOS, len(mu)), LOUDEST))
+    shape = (len(mu), len(RATIOS))
+    return Payoffs(
+        limit=found.limit.reshape(shape),
+        included=found.included.reshape(*shape, CELLS),
+        excluded=found.excluded.reshape(*shape, CELLS),
+    )
+
+
+def _each(payoffs: Payoffs, row: int) -> tuple[Payoffs, ...]:
+    rows = zip(payoffs.limit[row], payoffs.included[row], payoffs.excluded[row], strict=True)
+    return tuple(Payoffs(limit=limit, included=included, excluded=excluded) for limit, included, excluded in rows)
+
+
+def _mixed(payoffs: tuple[Payoffs, ...], positions: Array, membership: NDArray[np.bool_]) -> Array:
+    """Return the log of the average wealth over the ratios after every look."""
+    total = np.full(np.shape(positions), -np.inf)
+    for one, share in zip(payoffs, SHARES, strict=True):
+        cells = one.cells(positions)
+        paid = np.where(membership, one.included[cells], one.excluded[cells])
+        total = np.logaddexp(total, np.cumsum(paid, axis=-1) + np.log(share))
+    return total
