@@ -27,7 +27,9 @@ class Rowwise:
     whole batches from then on; if not, or if it cannot run on them, `torch.func.vmap` shows it one example at a time,
     which takes longer and leaves it nothing to mix.
 
-    Guarantees: what is decided follows from the loss and from shapes, never from what records hold.
+    Guarantees: what is decided follows from the loss and from shapes, never from what records hold. An experiment is no
+    proof: a loss that keeps the few made-up examples apart and mixes those of larger batches passes for one that does
+    not mix.
 
     >>> rowwise = Rowwise(loss=lambda outputs, targets: outputs[:, 0] - outputs.mean())
     >>> rowwise(torch.tensor([[1.0], [5.0]]), torch.zeros(2))
