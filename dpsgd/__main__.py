@@ -41,12 +41,12 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="2 unless given.")] = None,
     config: Annotated[Path | None, typer.Option(help="A config.json, instead of budget, steps and rates.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the run reproducible, and so not private.")] = None,
-    out: Annotated[Path, typer.Option(help="Where weights.safetensors and config.json go.")] = Path("trained"),
+    out: Annotated[Path, typer.Option(help="Where weights, privacy card and config.json go.")] = Path("trained"),
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps from one checkpoint to the next.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Train a model privately, print its ε and its accuracy on public test records, and write its weights."""
+    """Train a model privately, print its ε and its accuracy on public test records; write weights and privacy card."""
     own = {
         "epsilon": epsilon,
         "steps": steps,
@@ -80,12 +80,15 @@ def train(
         checkpoint=checkpoint,
         device=device,
         out=out,
+        delta=delta,
     )
     if found is not None:
-        spent = command_line.at_most(found.result.epsilon(delta=delta))
-        print(f"ε           at most {spent} at δ = {delta:g}, add_remove neighbours")
+        claim = found.card.claim
+        spent = command_line.at_most(float(claim.upper))
+        print(f"ε           at most {spent} at δ = {delta:g}, {claim.adjacency} neighbours")
         print(f"accuracy    {found.accuracy:.4f} on public test records")
         print(f"randomness  {job.stamp(found.result)}")
+        print(f"card        {out / 'card.md'}")
 
 
 def _check_out(out: Path, resume: bool) -> None:

@@ -139,7 +139,7 @@ def begun(
     Raises:
         InvalidParameter: as `steps`.
     """
-    parameters = list(_checked(model, config, conduct).values())
+    parameters = list(_checked(model, dataset, config, conduct).values())
     clipping = run_clipping(config, model)
     examples = _examples(model, dataset, config, conduct, clipping)
     population = _population(examples, config, conduct, like=flatten(parameters))
@@ -191,10 +191,10 @@ def _descend(
     course.end()
 
 
-def _checked(model: nn.Module, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
+def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
     """Return the trainable parameters of a model that the run fits."""
     parameters = trainable(model)
-    check_private(model)
+    check_private(model, like=dataset.features)
     check_flat(parameters)
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:

@@ -12,6 +12,7 @@ from dpsgd.chains import rowwise_chain
 from dpsgd.clippers import Clipper, FlatClipper
 from dpsgd.losses import Loss
 from dpsgd.recorded import Recorded, recordable
+from dpsgd.rowwise import Rowwise
 from dpsgd.vectorised import Vectorised
 from mechanisms import InvalidParameter
 
@@ -65,6 +66,6 @@ def gradient_sum_by(clip: Clipper, model: nn.Module, *, example_dimensions: int,
         )
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
     if chain is not None:
-        return BookKeeping(chain=chain, loss=loss, clip=clip)
+        return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip)
     way = Recorded if recordable(model) else Vectorised
     return way(model=model, loss=loss, clip=clip)

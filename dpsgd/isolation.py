@@ -1,38 +1,89 @@
-"""What a model must not hold: layers by which one example reaches another's gradient, or a stored statistic."""
+"""What a model must not hold: layers by which one example reaches another's gradient, or a stored statistic.
+
+Layers of torch that are known to do so are found by their kind, all else by experiment (`dpsgd.probing`).
+"""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.parametrizations import _SpectralNorm
 
+from dpsgd.chains import rowwise_chain
+from dpsgd.findings import Finding, finding_at
+from dpsgd.probing import found_by_experiment
+from dpsgd.replacements import with_replacements
 from mechanisms import InvalidParameter
 
 
-def check_private(model: nn.Module) -> None:
+def check_private(model: nn.Module, *, like: Tensor | None = None) -> None:
     """Refuse a model that per-example clipping cannot make private; frozen parameters are no obstacle.
 
+    Args:
+        model: it is left as it is.
+        like: as in `validate_model`.
+
     Raises:
-        InvalidParameter: naming the first layer that mixes examples, stores statistics of them without noise, or has
-            no parameters yet, and what to use in its place.
+        InvalidParameter: with the first of the findings of `validate_model`.
 
     >>> check_private(nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4)))
     """
-    for name, module in model.named_modules():
-        obstacle = _obstacle(module)
-        if obstacle:
-            place = f"{type(module).__name__} at {'.'.join(filter(None, ('model', name)))}"
-            raise InvalidParameter(f"check_private: model must keep examples apart, got {place}: it {obstacle}")
+    findings = validate_model(model, like=like)
+    if findings:
+        raise InvalidParameter(f"check_private: model must keep examples apart, got {findings[0]}")
 
 
-def _obstacle(module: nn.Module) -> str:
+def validate_model(model: nn.Module, *, like: Tensor | None = None) -> tuple[Finding, ...]:
+    """Return all that keeps per-example clipping from making a model private, with what to use instead; () if nothing.
+
+    No obstacle are parameters that are frozen, shared, unused (they get noise alone), or outside of any layer: all of
+    these have a gradient an example, by `torch.func.vmap` if need be.
+
+    Args:
+        model: it is left as it is.
+        like: features of a batch, (n, …) for any n, of which nothing but shape and dtype is looked at. Then the model,
+            with the layers found so far replaced, also goes through the experiments of `dpsgd.probing`, unless it is a
+            chain of layers that are known to keep examples apart. None for what the kinds of layers tell.
+
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Embedding(9, 4, max_norm=1.0))
+    >>> [finding.place for finding in validate_model(model)]
+    ['1', '2']
+    """
+    findings = tuple(
+        finding_at(place, module, *obstacle)
+        for place, module in model.named_modules()
+        for obstacle in _obstacles(module)
+    )
+    if like is None or rowwise_chain(model, example_dimensions=like.dim() - 1) is not None:
+        return findings
+    if any(map(_lazy, model.modules())):
+        return findings
+    ready = with_replacements(model)
+    if any(obstacle for module in ready.modules() for obstacle in _obstacles(module)):
+        return findings
+    return findings + found_by_experiment(ready, like)
+
+
+def _obstacles(module: nn.Module) -> list[tuple[str, str]]:
+    """Return reasons and replacements for a layer of a kind that cannot be private."""
+    found = []
     if isinstance(module, _BatchNorm):
-        return "normalises by the batch and stores its statistics. Use GroupNorm or LayerNorm."
+        found.append(("normalises by the batch and stores its statistics", "Use GroupNorm or LayerNorm."))
     if isinstance(module, _InstanceNorm) and module.track_running_stats:
-        return "stores statistics of the records. Use track_running_stats=False, GroupNorm or LayerNorm."
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
-        return "rescales the rows it looks up, without noise. Use max_norm=None."
-    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
-        return "has no parameters yet. Run the model once on public data of the right shape."
-    return ""
+        found.append(("stores statistics of the records", "Use track_running_stats=False, GroupNorm or LayerNorm."))
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        if module.max_norm is not None:
+            found.append(("rescales the rows it looks up, without noise", "Use max_norm=None."))
+        if module.sparse:
+            found.append(("has sparse gradients, which noise does not go with", "Use sparse=False."))
+    if isinstance(module, _SpectralNorm):
+        found.append(("moves in every forward pass, and so with the number of batches", "Use weight_norm."))
+    if _lazy(module):
+        found.append(("has no parameters yet", "Run the model once on public data of the right shape."))
+    return found
+
+
+def _lazy(module: nn.Module) -> bool:
+    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()

@@ -10,21 +10,26 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from accountant import available
+from dpsgd.card import PrivacyCard
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
 from dpsgd.models import mlp
 from dpsgd.ranks import Ranks, joined
 from dpsgd.training import TrainResult, train
-from mechanisms import InvalidParameter, Poisson, Source
+from mechanisms import InvalidParameter, Poisson, Source, UnsupportedProcess
 from mechanisms.core import validate
+from mechanisms.core.counting import drawing
 from mechanisms.core.files import write_atomically
+from mechanisms.core.process import Adjacency
 
 RECORDS = {"digits": 1_438, "fashion_mnist": 60_000, "mnist": 60_000}
 """Published numbers of training records, which sampling probabilities come from: never those of a dataset at hand."""
 PIXELS = {"digits": 64, "fashion_mnist": 784, "mnist": 784}
 CLASSES = 10
 MODELS = ("linear", "mlp")
+PUBLIC = "nothing; test records, which are public, are looked at after the last step alone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,10 +38,12 @@ class Outcome:
 
     Args:
         result: the model and what it cost.
+        card: of the run.
         accuracy: on public test records, in [0, 1].
     """
 
     result: TrainResult
+    card: PrivacyCard
     accuracy: float
 
 
@@ -108,8 +115,11 @@ def run(
     checkpoint: Checkpoint | None,
     device: str,
     out: Path,
+    delta: float,
 ) -> Outcome | None:
-    """Train, write config.json before and weights.safetensors after; return the outcome, on the first rank only.
+    """Train, write config.json before, card.md, card.json and weights.safetensors after; return the outcome.
+
+    The first rank alone writes and returns something. Nothing is trained whose price has no theorem.
 
     Args:
         model: what to train.
@@ -121,7 +131,9 @@ def run(
         checkpoint: see `train`.
         device: see `joined`.
         out: folder of the files; it is made.
+        delta: of the card's ε.
     """
+    adjacency = neighbours_of(config)
     with joined(device) as place:
         first = Ranks.present(device=place).first
         if first:
@@ -139,8 +151,31 @@ def run(
         )
         if not first:
             return None
+        card = result.card(delta=delta, adjacency=adjacency, public_data=PUBLIC)
+        card.save(out / "card.md")
+        card.save(out / "card.json")
         write_weights(out / "weights.safetensors", result, config)
-        return Outcome(result=result, accuracy=accuracy(result.model, _moved(public, place)))
+        return Outcome(result=result, card=card, accuracy=accuracy(result.model, _moved(public, place)))
+
+
+def neighbours_of(config: DPSGD) -> str:
+    """Return the first of add_remove, replace_one and zero_out for which the run can be priced.
+
+    Raises:
+        UnsupportedProcess: if there is none.
+
+    >>> from mechanisms import FixedSize
+    >>> neighbours_of(DPSGD(noise_multiplier=1.0, max_grad_norm=1.0, sampling=FixedSize(batch_size=2, records=9),
+    ...                     expected_batch_size=2, steps=1, learning_rate=1.0))
+    'replace_one'
+    """
+    process = config.process()
+    declared = any(getattr(node.sampling, "records", None) is not None for node in drawing(process))
+    for adjacency in Adjacency:
+        shown = declared and adjacency is Adjacency.ADD_REMOVE
+        if not shown and available()["tightest"]().supports(process, adjacency):
+            return adjacency.value
+    raise UnsupportedProcess(f"train: config must have a theorem for its price, and there is none for {process!r}.")
 
 
 def stamp(result: TrainResult) -> str:

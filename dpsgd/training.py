@@ -15,6 +15,8 @@ from dpsgd.augmentation import Augmentation
 from dpsgd.averaging import Average, RunningAverage
 from dpsgd.budget import Budget
 from dpsgd.callbacks import Callback, asked_to_stop
+from dpsgd.card import Circumstances, PrivacyCard
+from dpsgd.card_of import card_of
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.conduct import Conduct
 from dpsgd.config import DPSGD
@@ -45,6 +47,8 @@ class TrainResult:
         executed: number of steps taken.
         averaged_model: the model of the averaged weights, private to the same ε; None without an average, or if the
             run stopped before its first step.
+        config: what ran, of the steps planned.
+        circumstances: how the run was carried out, for its card.
     """
 
     model: nn.Module
@@ -52,6 +56,8 @@ class TrainResult:
     reproducible: bool
     executed: int
     averaged_model: nn.Module | None = None
+    config: DPSGD
+    circumstances: Circumstances
 
     @property
     def unit(self) -> str:
@@ -72,6 +78,38 @@ class TrainResult:
 
         check_neighbours("TrainResult", self.process, adjacency)
         return compute_epsilon(self.process, delta=delta, adjacency=adjacency)
+
+    def card(
+        self,
+        *,
+        delta: float,
+        adjacency: str = "add_remove",
+        public_data: str | None = None,
+        not_accounted: Sequence[str] | None = None,
+    ) -> PrivacyCard:
+        """Return the privacy card of the run: what it guarantees, and what that rests on.
+
+        Args:
+            delta: as in `epsilon`.
+            adjacency: as in `epsilon`.
+            public_data: what was done on public data before, in words; None leaves it unsaid, which the card says.
+            not_accounted: what else was done with the records that ε leaves out, such as tuning or preprocessing;
+                () for nothing, None leaves it unsaid, which the card says.
+
+        Raises:
+            InvalidParameter: as `epsilon`, and if a text is none.
+            UnsupportedProcess: as `epsilon`.
+        """
+        return card_of(
+            self.config,
+            self.circumstances,
+            executed=self.executed,
+            reproducible=self.reproducible,
+            delta=delta,
+            adjacency=adjacency,
+            public_data=public_data,
+            not_accounted=not_accounted,
+        )
 
 
 def train(
@@ -182,6 +220,15 @@ def train(
         reproducible=randomness.reproducible,
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
+        config=config,
+        circumstances=Circumstances(
+            dimension=sum(parameter.numel() for parameter in parameters),
+            dtype=str(parameters[0].dtype).removeprefix("torch."),
+            fresh=initialisation_seed is not None,
+            checkpointed=checkpoint is not None,
+            ranks=course.ranks.count,
+            budget=budget,
+        ),
     )
 
 

@@ -1,7 +1,9 @@
 import pytest
+import torch
 from torch import nn
 
 from dpsgd import check_private
+from dpsgd.isolation import validate_model
 from mechanisms import InvalidParameter
 
 
@@ -36,3 +38,34 @@ def test_a_model_that_is_such_a_layer_itself_is_named():
 )
 def test_layers_that_keep_examples_apart_pass(layer):
     check_private(nn.Sequential(layer))
+
+
+def test_all_findings_come_in_order_and_the_first_is_what_is_raised():
+    model = nn.Sequential(
+        nn.Embedding(4, 3, max_norm=1.0, sparse=True), nn.Linear(3, 3), nn.Sequential(nn.BatchNorm1d(3))
+    )
+    findings = validate_model(model)
+    assert [(finding.place, finding.kind) for finding in findings] == [
+        ("0", "Embedding"),
+        ("0", "Embedding"),
+        ("2.0", "BatchNorm1d"),
+    ]
+    with pytest.raises(InvalidParameter) as refusal:
+        check_private(model)
+    assert str(refusal.value).endswith(str(findings[0]))
+
+
+def test_parameters_that_are_frozen_shared_unused_or_outside_of_layers_are_no_obstacle():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.unused = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+            self.first = nn.Linear(3, 3)
+            self.second = nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+            self.second.bias.requires_grad_(False)
+
+        def forward(self, rows):
+            return self.second(self.first(rows * self.scale))
+
+    assert validate_model(Own(), like=torch.empty(0, 3)) == ()

@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 
 from dpsgd import DPSGD, job
 from dpsgd import __main__ as cli
+from dpsgd.card import PrivacyCard
 from dpsgd.checkpoint import Checkpoint
-from mechanisms import NumericalFailure, Poisson, UnsupportedProcess
+from mechanisms import FixedSize, NumericalFailure, Poisson, UnsupportedProcess
 from mechanisms.core import command_line
 from tests.conftest import ROOT
+from tests.dpsgd.schemes import config_of
 
 QUICK = ["train", "--model", "linear", "--steps", "12"]
 
@@ -86,12 +88,16 @@ def test_a_run_prints_what_it_cost_and_leaves_weights_and_configuration(tmp_path
     assert float(re.search(r"^accuracy +(0\.\d+) on public test records$", shown, re.M)[1]) > 0.6
     assert "reproducible: not private" in shown
     folder = tmp_path / "a" / "b"
-    assert {path.name for path in folder.iterdir()} == {"weights.safetensors", "config.json"}
+    assert {path.name for path in folder.iterdir()} == {"weights.safetensors", "config.json", "card.md", "card.json"}
+    assert f"card        {folder / 'card.md'}" in shown.splitlines()
     config = DPSGD.from_json((folder / "config.json").read_text())
     assert (
         config.steps == 12 and config.sampling == Poisson(probability=256 / 1438) and config.expected_batch_size == 256
     )
     assert config.process().times == 12
+    card = PrivacyCard.from_json((folder / "card.json").read_text())
+    assert card.config == config and card.claim.delta == 1e-6 and card.reproducible and card.circumstances.fresh
+    assert (folder / "card.md").read_text() == card.markdown
     with safe_open(folder / "weights.safetensors", "pt") as weights:
         assert weights.metadata() == {"config": config.to_json(), "randomness": "reproducible: not private"}
         assert {name: tuple(weights.get_tensor(name).shape) for name in weights.keys()} == {  # noqa: SIM118
@@ -116,6 +122,18 @@ def test_a_configuration_that_was_written_gives_the_same_run_again(tmp_path):
     assert (tmp_path / "a" / "config.json").read_bytes() == (tmp_path / "b" / "config.json").read_bytes()
     first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "adjacency"),
+    [(FixedSize(batch_size=1438, records=1438), "replace_one"), (Poisson(probability=1.0), "add_remove")],
+)
+def test_the_card_names_neighbours_for_which_there_is_an_epsilon(sampling, adjacency, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(config_of(sampling, steps=3).to_json())
+    arguments = ["train", "--model", "linear", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path)]
+    assert command_line.run(cli.app, arguments) == 0
+    assert f"{adjacency} neighbours" in capsys.readouterr().out
+    assert f"neighbours by {adjacency}:" in (tmp_path / "card.md").read_text()
 
 
 @pytest.mark.parametrize("seed", [["--seed", 3], []])

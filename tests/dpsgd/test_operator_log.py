@@ -53,6 +53,8 @@ def test_a_log_changes_no_bit_of_a_run_and_is_no_part_of_its_result(clipping, tm
     assert logged.process == plain.process
     assert {field.name for field in dataclasses.fields(logged)} == {
         "averaged_model",
+        "circumstances",
+        "config",
         "executed",
         "model",
         "process",

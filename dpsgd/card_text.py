@@ -1,0 +1,148 @@
+"""Privacy cards as Markdown: one table of one screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from accountant import ErrorLine
+from accountant.risk import true_positive_rate
+from dpsgd.card import PrivacyCard
+from dpsgd.clipping import AdaptiveQuantile
+from dpsgd.cyclic import Cyclic
+from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
+from dpsgd.resolution import RESOLUTIONS
+from mechanisms.core.command_line import at_least, at_most
+from mechanisms.core.process import Adjacency
+
+NEIGHBOURS = {
+    Adjacency.ADD_REMOVE: "one {unit} more or less",
+    Adjacency.REPLACE_ONE: "one {unit} replaced by another, their number being public",
+    Adjacency.ZERO_OUT: "one {unit}'s contribution set to zero, their number being public",
+}
+UNITS = {"delta": "in δ", "epsilon": "in ε", "relative": "of δ"}
+FALSE_ALARMS = 0.01
+
+
+def markdown(card: PrivacyCard) -> str:
+    """Return the card as Markdown text."""
+    rows = "\n".join(f"| {row[0]} | {_cell(row[1])} |" for row in _rows(card))
+    return f"# Privacy card\n\n{_headline(card)}\n\n| | |\n|---|---|\n{rows}\n"
+
+
+def _headline(card: PrivacyCard) -> str:
+    claim, unit = card.claim, card.config.unit
+    neighbours = f"neighbours by {claim.adjacency}: {NEIGHBOURS[claim.adjacency].format(unit=unit)}"
+    bound = f"ε ≤ {at_most(float(claim.upper))} at δ = {claim.at!r}"
+    if card.reproducible:
+        return (
+            "**Reproducible: not private.** Whoever knows the key of the noise can take it away. With a secret key it "
+            f"would be {bound}, {neighbours}."
+        )
+    if math.isinf(float(claim.upper)):
+        return f"**No guarantee: ε is infinite** at δ = {claim.at!r}, {neighbours}."
+    return f"**{bound}**, {neighbours}."
+
+
+def _rows(card: PrivacyCard) -> Iterator[tuple[str, str]]:
+    config, claim = card.config, card.claim
+    rate = at_most(100 * float(true_positive_rate(claim, false_positive_rate=FALSE_ALARMS).upper), 3)
+    yield (
+        "In words",
+        "a test that tells two neighbours apart by all that is released, and raises a false alarm in 1 % of cases, "
+        f"succeeds in at most {rate} %, by this ε and δ alone",
+    )
+    yield "Setting", "central: the trainer sees all records, and is trusted with them"
+    yield "Unit", _unit(card)
+    yield (
+        "Covers",
+        "this one run: the noisy sums of all its steps and the weights after each, whoever sees them, and all that is "
+        "made of them without the records",
+    )
+    yield (
+        "Mechanism",
+        f"DP-SGD: noise {config.noise!r} of multiplier {config.noise_multiplier!r} on sums of gradients, clipped to "
+        f"norm {config.max_grad_norm!r} by {config.clipping!r}, then divided by the public "
+        f"{config.expected_batch_size!r}",
+    )
+    yield "Sampling", _sampling(card)
+    yield "Steps", _steps(card)
+    if card.circumstances.budget is not None:
+        budget = card.circumstances.budget
+        planned = f"the steps planned are those within ε = {budget.epsilon!r} at δ = {budget.delta!r}"
+        yield "Budget", f"{planned} ({budget.adjacency})"
+    yield "Accountant", f"{claim.method}, certified: ε in [{_ends(card)}]"
+    yield "Errors counted", _errors(claim.ledger)
+    yield "Noise in floats", _resolution(card)
+    yield "Randomness", _randomness(card)
+    yield "Weights began", "drawn afresh" if card.circumstances.fresh else "as those of a model that was given"
+    yield "On public data first", card.public_data or "not stated"
+    yield "Not accounted", _not_accounted(card)
+    yield "Not covered", "how long steps take, the memory they use, the operator's log, and the records themselves"
+    yield "Versions", ", ".join(f"{name} {version}" for name, version in dict(card.versions).items())
+
+
+def _unit(card: PrivacyCard) -> str:
+    if card.config.unit == "user":
+        return f"one user with all that it owns, of which the first {card.config.examples_per_user} examples count"
+    return "one record; a person who has several is protected less"
+
+
+def _sampling(card: PrivacyCard) -> str:
+    sampling, epoch = card.config.sampling, card.config.steps_per_epoch
+    spread = "" if epoch is None else f", {epoch} steps an epoch"
+    if isinstance(sampling, Cyclic):
+        return f"{sampling!r}{spread}: fixed batches, whose turns may be known"
+    return f"{sampling!r}{spread}: drawn just as accounted for; who takes part when stays secret"
+
+
+def _steps(card: PrivacyCard) -> str:
+    if card.executed == card.config.steps:
+        return f"{card.executed} planned, all taken"
+    return f"{card.executed} taken of {card.config.steps} planned: what it showed stopped the run, and ε is that of all"
+
+
+def _ends(card: PrivacyCard) -> str:
+    return f"{at_least(float(card.claim.lower))}, {at_most(float(card.claim.upper))}"
+
+
+def _errors(ledger: tuple[ErrorLine, ...]) -> str:
+    lines = [f"{line.source}: ≤ {at_most(line.bound, 2)} {UNITS[line.unit]}, {line.basis}" for line in ledger]
+    return "; ".join(lines) or "rounding of floats only, outward"
+
+
+def _resolution(card: PrivacyCard) -> str:
+    """Return what of the noise is not as accountants price it."""
+    law, here = card.config.noise, card.circumstances
+    count = "; that on the count is exact" if isinstance(card.config.clipping, AdaptiveQuantile) else ""
+    if isinstance(law, (RoundedGaussian, LatticeGaussian)):
+        return "exact, on sums in whole numbers: floats leave nothing open"
+    if not isinstance(law, IndependentGaussian):
+        return "made of float64 normals: what their last digits tell, and those of the sums, no claim covers"
+    resolution = RESOLUTIONS[here.dtype]
+    failure = resolution.failure_within(coordinates=here.dimension, steps=card.config.steps)
+    return (
+        f"{here.dtype}, within {at_most(resolution.error, 2)} standard deviations of normals in all {here.dimension} "
+        f"coordinates of all steps, but with probability {at_most(failure, 2)}: ε holds for readers of no finer "
+        f"digits, and what last digits of noise and sums tell is not covered{count}"
+    )
+
+
+def _randomness(card: PrivacyCard) -> str:
+    here = card.circumstances
+    if card.reproducible:
+        return "AES-CTR under a key that was given: reproducible, not private"
+    shared = f", shared by {here.ranks} processes" if here.ranks > 1 else ""
+    kept = ", in a file of its owner's until the run is complete" if here.checkpointed else ""
+    return f"AES-CTR under a key drawn from the operating system{shared}{kept}; whoever has it can take the noise away"
+
+
+def _not_accounted(card: PrivacyCard) -> str:
+    if card.not_accounted is None:
+        return "not stated: tuning, preprocessing and other runs on these records would add to ε"
+    return "; ".join(card.not_accounted) or "nothing, as the operator states"
+
+
+def _cell(text: str) -> str:
+    """Return text that stays within one cell, whatever it holds."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")

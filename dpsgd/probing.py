@@ -1,0 +1,178 @@
+"""Experiments on a model with made-up examples: what it stores, what torch cannot differentiate, what it mixes.
+
+Models that are no chains of known layers are shown one example at a time by `torch.func.vmap`, so that nothing of one
+reaches the gradient of another. What that leaves open is found here, before the first step:
+
+- **State.** A tensor of the model that a forward pass changes (a running mean, the last batch, a count of calls) holds
+  something of the records, or of how many there are, without noise.
+- **vmap** cannot run every model, and would say so at the first record that is drawn.
+- **Mixing.** A layer that mixes the examples of a batch would be trained on batches of one, as another function than
+  the one that is used afterwards.
+
+Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
+all, vmap or not, is left to say so itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpsgd import gradients
+from dpsgd.findings import Finding, finding_at
+
+APART = "Let row i of its output depend on row i of its input alone."
+STATELESS = "Have no forward pass write to it."
+RUNS = "Write it with operations that torch.func.vmap supports, and without branches on values."
+CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
+
+State = dict[tuple[str, str], Tensor]
+"""(place of the module, name) -> a copy of the tensor."""
+Passes = list[tuple[str, Any, Any]]
+"""(place of the module, its inputs, its outputs) of every module, in the order in which they were done."""
+
+
+def found_by_experiment(model: nn.Module, like: Tensor) -> tuple[Finding, ...]:
+    """Return what experiments on a copy of the model, on the CPU, find.
+
+    Args:
+        model: without layers that are known not to be private.
+        like: features (n, …), of which nothing but shape and dtype is looked at.
+
+    >>> class Centred(nn.Module):
+    ...     def forward(self, rows):
+    ...         return rows - rows.mean(0)
+    >>> print(*found_by_experiment(nn.Sequential(nn.Linear(2, 2), Centred()), torch.empty(0, 2)))
+    Centred at model.1: it mixes the examples of a batch. Let row i of its output depend on row i of its input alone.
+    """
+    pair, *others = _made_up(like)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probed = copy.deepcopy(model).cpu().train()
+        before = _state(probed)
+        passes = _passes(probed, pair)
+        if not passes:
+            return ()
+        found = _stored(probed, before)
+        for kept, other in enumerate(others):
+            found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
+        return found or _failure(probed, pair)
+
+
+def _made_up(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a batch of two examples, one with another second example, and one with another first."""
+    shape = like.shape[1:]
+    if like.dtype.is_floating_point:
+        first, second, third = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    else:
+        first, second, third = (torch.full(shape, value, dtype=like.dtype) for value in (1, 1, 0))
+    return torch.stack([first, second]), torch.stack([first, third]), torch.stack([third, second])
+
+
+def _state(model: nn.Module) -> State:
+    """Return copies of all tensors that the modules hold."""
+    return {
+        (place, name): value.detach().clone()
+        for place, module in model.named_modules()
+        for name, value in (vars(module) | module._parameters | module._buffers).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _stored(model: nn.Module, before: State) -> tuple[Finding, ...]:
+    """Return a finding for every tensor that is no longer as it was."""
+    reason = "changes when the model runs: what it holds of the records, or of how many there are, has no noise"
+    return tuple(
+        finding_at(place, model.get_submodule(place), reason, STATELESS, tensor=name)
+        for (place, name), after in _state(model).items()
+        if (place, name) not in before or not _same(before[place, name], after)
+    )
+
+
+def _passes(model: nn.Module, batch: Tensor) -> Passes:
+    """Return what every module took in and gave out, the model last; nothing if it cannot run on the batch."""
+    passes: Passes = []
+    handles = [
+        module.register_forward_hook(lambda _, taken, given, place=place: passes.append((place, taken, given)))
+        for place, module in model.named_modules()
+    ]
+    torch.manual_seed(0)  # the same masks in every batch
+    try:
+        with torch.no_grad():
+            model(batch)
+    except Exception:  # whatever it is, the run itself will meet it
+        return []
+    finally:
+        for handle in handles:
+            handle.remove()
+    return passes
+
+
+def _mixing(model: nn.Module, passes: Passes, others: Passes, *, kept: int) -> tuple[Finding, ...]:
+    """Return the first module that gives an example something else when the other one is another, if one does."""
+    if not others or _agree(passes[-1][2], others[-1][2], kept):
+        return ()
+    at = next(
+        (
+            a[0]
+            for a, b in zip(passes, others, strict=False)
+            if a[0] == b[0] and _agree(a[1], b[1], kept) and not _agree(a[2], b[2], kept)
+        ),
+        "",
+    )
+    module = model.get_submodule(at)
+    first = getattr(module, "batch_first", True)
+    return (finding_at(at, module, "mixes the examples of a batch", APART if first else "Use batch_first=True."),)
+
+
+def _agree(some: Any, others: Any, row: int) -> bool:
+    """Return whether all tensors of two rows agree in one of them."""
+    if isinstance(some, Tensor) and isinstance(others, Tensor):
+        return some.shape != others.shape or some.shape[:1] != (2,) or _same(some[row], others[row])
+    if isinstance(some, (tuple, list)) and isinstance(others, (tuple, list)):
+        return all(_agree(a, b, row) for a, b in zip(some, others, strict=False))
+    return True
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, rtol=1e-4, equal_nan=True)
+
+
+def _failure(model: nn.Module, pair: Tensor) -> tuple[Finding, ...]:
+    """Return the module in which gradients of single examples fail, if they do."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return ()
+    clipped_sum = gradients.gradient_sum(model, example_dimensions=pair.dim() - 1, loss=_total, max_grad_norm=1.0)
+    try:
+        clipped_sum(pair, torch.zeros(2))
+    except _NoRowsError:
+        return ()
+    except Exception as error:
+        place, module = _where(model, error)
+        said = " ".join(str(error).split(". ")[0].split())[:200].rstrip(".")
+        instead = "Use LSTM, or write it with Linear layers." if isinstance(module, CELLS) else RUNS
+        return (finding_at(place, module, f"cannot run one example at a time ({said})", instead),)
+    return ()
+
+
+class _NoRowsError(Exception):
+    """The outputs are none that this loss can add up; the user's may."""
+
+
+def _total(outputs: Any, _: Tensor) -> Tensor:
+    if not isinstance(outputs, Tensor) or not outputs.dtype.is_floating_point or outputs.shape[:1] == ():
+        raise _NoRowsError
+    return outputs.flatten(start_dim=1).sum(1) if outputs.dim() > 1 else outputs
+
+
+def _where(model: nn.Module, error: BaseException) -> tuple[str, nn.Module]:
+    """Return the innermost module whose code was running."""
+    places = {id(module): place for place, module in model.named_modules()}
+    running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = [(places[id(one)], one) for one in running if isinstance(one, nn.Module) and id(one) in places]
+    return found[-1] if found else ("", model)

@@ -1,0 +1,264 @@
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from accountant import Claim, ErrorLine, compute_epsilon
+from dpsgd import (
+    DPSGD,
+    STOP,
+    AdaptiveQuantile,
+    Budget,
+    Checkpoint,
+    Cyclic,
+    Dataset,
+    LatticeGaussian,
+    MatrixGaussian,
+    RoundedGaussian,
+    mlp,
+    train,
+)
+from dpsgd.card import Circumstances, PrivacyCard
+from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, SystemSource
+from mechanisms.core.process import Adjacency
+from tests.dpsgd.schemes import config_of
+
+EVERY = config_of(Poisson(probability=1.0), steps=20)  # whose price is had at once
+GOLDEN = Path(__file__).with_name("card_v1.json")
+CARD = PrivacyCard(
+    config=DPSGD(
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        sampling=Poisson(probability=0.01),
+        expected_batch_size=600,
+        steps=1000,
+        learning_rate=0.5,
+    ),
+    claim=Claim(
+        lower=1.8282366665133076,
+        upper=1.8282366665198473,
+        quantity="epsilon",
+        at=1e-5,
+        adjacency=Adjacency.ADD_REMOVE,
+        method="contour",
+        ledger=(ErrorLine(source="truncation", bound=2.97e-19, unit="delta", basis="proved"),),
+    ),
+    executed=700,
+    reproducible=False,
+    circumstances=Circumstances(
+        dimension=203_530, dtype="float32", fresh=True, ranks=2, budget=Budget(epsilon=2.0, delta=1e-5)
+    ),
+    versions={"dp-calipers": "0.1.0", "torch": "2.13.0"},
+    public_data="nothing",
+    not_accounted=("12 runs for the learning rate", "pixels scaled by their largest"),
+)
+
+
+def _data(records=8):
+    return Dataset(features=torch.linspace(-1, 1, 5 * records).reshape(records, 5), targets=torch.arange(records) % 3)
+
+
+def _train(config, data=None, *, randomness=None, **options):
+    loss = nn.CrossEntropyLoss(reduction="none")
+    randomness = randomness or SystemSource()
+    return train(mlp(5, (4,), 3), data or _data(), config, loss=loss, randomness=randomness, **options)
+
+
+def _with(**changes):
+    return dataclasses.replace(CARD, **changes)
+
+
+def test_the_price_on_the_card_is_that_of_what_ran():
+    config = EVERY
+    result = _train(config, initialisation_seed=0)
+    card = result.card(delta=1e-6, adjacency="replace_one")
+    assert card.config == config and card.config.process() == result.process
+    assert card.claim.upper == result.epsilon(delta=1e-6, adjacency="replace_one")
+    assert card.claim.upper == compute_epsilon(result.process, delta=1e-6, adjacency="replace_one")
+    assert (card.claim.delta, card.claim.adjacency) == (1e-6, "replace_one")
+    assert (card.executed, card.reproducible) == (20, False)
+    assert card.circumstances == Circumstances(dimension=39, dtype="float32", fresh=True)
+    assert dict(card.versions)["torch"] == torch.__version__
+
+
+def test_the_card_tells_how_the_run_was_carried_out(tmp_path):
+    config, budget = EVERY, Budget(epsilon=16.0, delta=1e-5)
+    checkpoint = Checkpoint(path=tmp_path / "run.safetensors", every=5)
+    card = _train(config, budget=budget, checkpoint=checkpoint).card(delta=1e-5)
+    assert card.config.steps == budget.steps_within(config) < config.steps and card.claim.upper <= 16.0
+    assert card.circumstances.budget == budget and card.circumstances.checkpointed and not card.circumstances.fresh
+    assert "within ε = 16.0 at δ = 1e-05" in card.markdown and "in a file of its owner's" in card.markdown
+
+
+def test_a_run_that_was_stopped_by_what_it_showed_pays_for_all_its_steps():
+    config = EVERY
+    result = _train(config, callbacks=[lambda release: STOP if release.step == 3 else None])
+    card = result.card(delta=1e-5)
+    assert card.executed == 4 and card.claim.upper == compute_epsilon(config.process(), delta=1e-5)
+    assert "4 taken of 20 planned: what it showed stopped the run, and ε is that of all" in card.markdown
+
+
+def test_a_run_with_a_known_key_is_called_not_private_before_anything_else():
+    text = _train(EVERY, randomness=KeyedSource(0)).card(delta=1e-5).markdown
+    assert text.splitlines()[2].startswith("**Reproducible: not private.**")
+    assert "With a secret key it would be ε ≤" in text
+
+
+def test_nothing_private_is_on_the_card():
+    cards = set()
+    for records in (0, 1, 8, 50):
+        data = _data(records)
+        data.features[:1] = float("nan")
+        card = _train(EVERY, data, initialisation_seed=0).card(delta=1e-5, not_accounted=())
+        cards.add((card.markdown, card.to_json()))
+    assert len(cards) == 1
+
+
+def test_a_run_without_noise_guarantees_nothing_and_says_so():
+    card = _train(dataclasses.replace(EVERY, noise_multiplier=0.0)).card(delta=1e-5)
+    assert card.claim.upper == math.inf and "**No guarantee: ε is infinite** at δ = 1e-05" in card.markdown
+    assert '"upper": "inf"' in card.to_json() and PrivacyCard.from_json(card.to_json()) == card
+
+
+def test_what_nobody_has_said_is_not_said_to_be_nothing(config):
+    assert "| Not accounted | not stated: tuning" in _with(not_accounted=None).markdown
+    assert "| Not accounted | nothing, as the operator states |" in _with(not_accounted=[]).markdown
+    assert "| Not accounted | 12 runs for the learning rate; pixels" in CARD.markdown
+    assert "| On public data first | not stated |" in _with(public_data=None).markdown
+
+
+def _law(**changes):
+    return config_of(Poisson(probability=0.3), **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (CARD.config, "float32, within 0.000016 standard deviations of normals in all 203530 coordinates"),
+        (_law(noise=RoundedGaussian()), "exact, on sums in whole numbers"),
+        (
+            config_of(FixedSize(batch_size=2, records=8), noise=LatticeGaussian(dimension=39)),
+            "exact, on sums in whole numbers",
+        ),
+        (
+            config_of(Cyclic(), steps_per_epoch=3, noise=MatrixGaussian(coefficients=(1.0, 0.5))),
+            "made of float64 normals",
+        ),
+        (
+            _law(clipping=AdaptiveQuantile(quantile=0.5, learning_rate=0.2, count_noise_multiplier=9.0)),
+            "that on the count is exact",
+        ),
+    ],
+)
+def test_the_card_says_what_floats_leave_open(config, sentence):
+    claim = dataclasses.replace(CARD.claim, adjacency=Adjacency.REPLACE_ONE)
+    text = _with(config=config, claim=claim, executed=config.steps).markdown
+    [line] = [line for line in text.splitlines() if line.startswith("| Noise in floats |")]
+    assert sentence in line
+
+
+def test_the_failure_of_floats_is_that_of_all_coordinates_of_all_steps():
+    assert 1.6e-16 < 203_530 * 1000 * 2.0**-80 < 1.7e-16
+    assert "with probability 1.7E-16: ε holds" in CARD.markdown
+
+
+def test_users_are_named_with_the_bound_on_their_examples():
+    config = dataclasses.replace(CARD.config, unit="user", examples_per_user=3)
+    text = _with(config=config).markdown
+    assert "one user more or less" in text and "of which the first 3 examples count" in text
+
+
+def test_a_card_is_one_screen_and_no_text_breaks_its_table():
+    text = _with(public_data="a | b\n\n# Privacy card\n**ε ≤ 0.1** <b>`x`", not_accounted=("|", "\\|\n")).markdown
+    assert len(text.splitlines()) <= 24 and text.count("\n# ") == 0
+    assert "| On public data first | a \\| b # Privacy card **ε ≤ 0.1** &lt;b>\\`x\\` |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.replace("\\\\", "").replace("\\|", "").count("|") == 3 for line in rows)
+
+
+def test_upper_ends_are_rounded_up_and_lower_ends_down():
+    assert "**ε ≤ 1.828237 at δ = 1e-05**" in CARD.markdown and "ε in [1.828236, 1.828237]" in CARD.markdown
+
+
+def test_json_brings_every_card_back():
+    for card in (CARD, _with(not_accounted=None), _with(not_accounted=()), _train(EVERY).card(delta=0.5)):
+        assert PrivacyCard.from_json(card.to_json()) == card
+        assert PrivacyCard.from_json(card.to_json()).claim.ledger == card.claim.ledger
+
+
+def test_the_first_cards_that_were_written_load_for_ever():
+    card = PrivacyCard.from_json(GOLDEN.read_text())
+    assert card == CARD and card.claim.ledger == CARD.claim.ledger and card.markdown == CARD.markdown
+
+
+def test_a_card_is_saved_by_the_ending_of_its_name(tmp_path):
+    CARD.save(tmp_path / "card.json")
+    CARD.save(str(tmp_path / "card.md"))
+    assert PrivacyCard.from_json((tmp_path / "card.json").read_text()) == CARD
+    assert (tmp_path / "card.md").read_text() == CARD.markdown
+    with pytest.raises(InvalidParameter, match=r"PrivacyCard: path must end in \.md or \.json, got '.*card\.txt'"):
+        CARD.save(tmp_path / "card.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "card.md"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"executed": 1001}, "executed must be at most steps = 1000, got 1001"),
+        ({"executed": -1}, "executed must be at least 0, got -1"),
+        ({"reproducible": 1}, "reproducible must be True or False, got 1"),
+        ({"claim": 1.8}, "claim must bound an epsilon from 0 on, got 1.8"),
+        ({"claim": dataclasses.replace(CARD.claim, quantity="delta")}, "claim must bound an epsilon"),
+        ({"public_data": ""}, "public_data must be in words, got ''"),
+        ({"not_accounted": "tuning"}, "not_accounted must be a sequence, got 'tuning'"),
+        ({"not_accounted": (1,)}, "not_accounted must be in words, got 1"),
+        ({"config": config_of(FixedSize(batch_size=2, records=8)), "executed": 2}, "adjacency must be 'replace_one'"),
+    ],
+)
+def test_a_card_that_contradicts_itself_is_refused(changes, text):
+    with pytest.raises(InvalidParameter, match=text):
+        _with(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dimension": 0}, "dimension must be at least 1"),
+        ({"dtype": "float16"}, "dtype must be one of 'float32', 'float64', got 'float16'"),
+        ({"fresh": None}, "fresh must be True or False"),
+        ({"ranks": 0}, "ranks must be at least 1"),
+        ({"budget": 3.0}, "budget must be a Budget or None"),
+    ],
+)
+def test_circumstances_that_cannot_be_are_refused(changes, text):
+    with pytest.raises(InvalidParameter, match=f"Circumstances: {text}"):
+        dataclasses.replace(CARD.circumstances, **changes)
+
+
+def _changed(change):
+    document = json.loads(CARD.to_json())
+    change(document)
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "JSON must be well formed"),
+        ("[]", "schema must be 'dp-calipers/card/1', got None"),
+        (_changed(lambda d: d.update(schema="dp-calipers/card/2")), "got 'dp-calipers/card/2'"),
+        (_changed(lambda d: d["card"].pop("executed")), "card must have the fields"),
+        (_changed(lambda d: d["card"].update(records=60_000)), "card must have the fields .*'records'"),
+        (_changed(lambda d: d["card"]["claim"].update(upper="high")), "must have a number here, or 'inf', got 'high'"),
+        (_changed(lambda d: d["card"]["claim"].update(ledger=[3])), "ledger must be a JSON object, got 3"),
+        (_changed(lambda d: d["card"]["config"].update(schema="x/9")), "DPSGD: schema must be .* got 'x/9'"),
+        (_changed(lambda d: d["card"].update(versions=None)), "versions must be a JSON object"),
+    ],
+)
+def test_json_that_is_no_card_is_refused_by_name(text, message):
+    with pytest.raises(InvalidParameter, match=message):
+        PrivacyCard.from_json(text)
