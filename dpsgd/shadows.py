@@ -15,29 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpsgd.batches import Rows, check_records, drawn_rows
+from dpsgd.batches import Rows, drawn_rows
 from dpsgd.chains import Chain
 from dpsgd.clippers import Clipper
-from dpsgd.clipping import AdaptiveQuantile
 from dpsgd.config import DPSGD
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import check_no_autocast
-from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss, per_example
 from dpsgd.noising import noising
 from dpsgd.nonprivate import NonPrivate, ordered_rows
-from dpsgd.parameters import check_flat, flatten, trainable
-from dpsgd.population import check_owners
+from dpsgd.parameters import flatten, trainable
 from dpsgd.run_clipping import run_clipping
 from dpsgd.runs import begin_run
-from dpsgd.stacked import (
-    Records,
-    entries_for_row,
-    gradient_sums,
-    inputs_of,
-    stackable_chain,
-    stacked_outputs,
-)
+from dpsgd.shadow_checks import check_config, checked_chain, checked_membership
+from dpsgd.stacked import Records, entries_for_row, gradient_sums, stacked_outputs
 from dpsgd.training import initialised
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
@@ -89,7 +80,7 @@ class Shadows:
         Raises:
             InvalidParameter: if the features do not fit the models.
         """
-        chain = _checked_chain(self.architecture, features)
+        chain = checked_chain(self.architecture, features)
         shape = len(self), len(features), stacked_outputs(chain, self.weights[:1], features[:0].unsqueeze(0)).shape[2]
         found = self.weights.new_empty(shape)
         for models, rows in self._pieces(chain, len(features)):
@@ -107,7 +98,7 @@ class Shadows:
         Raises:
             InvalidParameter: if the features do not fit the models, or the loss has another shape.
         """
-        chain = _checked_chain(self.architecture, dataset.features)
+        chain = checked_chain(self.architecture, dataset.features)
         found = self.weights.new_empty(len(self), len(dataset))
         for models, rows in self._pieces(chain, len(dataset)):
             outputs, targets = self._outputs(chain, models, dataset.features[rows]), dataset.targets[rows]
@@ -155,7 +146,7 @@ def train_together(
     Guarantees: with DPSGD, model m is what `train` returns for the m-th of as many calls with the same source, on the
     records that m has, up to the rounding of sums, and with its seed. No record outside a model's own dataset has any
     part in its weights, apart from that rounding, as batches are brought to the same size. The same arguments give the
-    same weights, bit for bit, on one machine with one number of threads.
+    same weights, bit for bit, on one machine with one number of threads, of which one is quickest: models are small.
 
     Raises:
         InvalidParameter: before the first step, if something does not fit.
@@ -171,9 +162,9 @@ def train_together(
     torch.Size([2, 8])
     """
     check_no_autocast("train_together")
-    chain = _checked_chain(model, dataset.features)
-    members = _checked_membership(membership, len(dataset))
-    _check_config(config, dataset, members)
+    chain = checked_chain(model, dataset.features)
+    members = checked_membership(membership, len(dataset))
+    check_config(config, dataset, members)
     weights = _initial_weights(model, initialisation_seeds, models=len(members))
     runs = [begin_run(randomness) for _ in members]
     records, batch = Records(dataset), _batch_size(config)
@@ -240,65 +231,6 @@ def _move(
     return privately
 
 
-def _checked_chain(model: nn.Module, features: Tensor) -> Chain:
-    """Return the chain of a model that the features fit."""
-    chain = stackable_chain(model)
-    parameters = trainable(model)
-    check_flat(parameters)
-    like, inputs = next(iter(parameters.values())), inputs_of(chain)
-    if features.shape[1:] != (inputs,) or features.dtype != like.dtype or features.device != like.device:
-        raise InvalidParameter(
-            f"train_together: features must be {like.dtype} on {like.device} with {inputs} numbers a record, as the "
-            f"model takes them, got {features.dtype} on {features.device} with shape (n, …) = (n, "
-            f"{', '.join(map(str, features.shape[1:]))})."
-        )
-    return chain
-
-
-def _checked_membership(membership: object, records: int) -> list[Rows]:
-    """Return the rows of every model's dataset."""
-    if isinstance(membership, (Tensor, np.ndarray)):
-        matrix = np.asarray(membership.cpu() if isinstance(membership, Tensor) else membership)
-        if matrix.dtype == np.bool_ and matrix.ndim == 2 and matrix.shape[1] == records and len(matrix):
-            return [np.flatnonzero(row) for row in matrix]
-        raise InvalidParameter(
-            "train_together: membership must be bool with a row for every model, one at least, and a column for every "
-            f"record, got {matrix.dtype} of {matrix.ndim} dimensions, or of another size."
-        )
-    rows = [np.asarray(own) for own in validate.sequence("train_together", "membership", membership)]
-    for own in rows:
-        whole = own.dtype.kind in "iu" or not own.size
-        if own.ndim != 1 or not whole or not ((own >= 0) & (own < records)).all():
-            raise InvalidParameter(
-                "train_together: membership must hold numbers of rows of the dataset, whole numbers from 0, for every "
-                "model, and holds others."
-            )
-    if not rows:
-        raise InvalidParameter("train_together: membership must be of one model at least, got none.")
-    return [own.astype(np.int64) for own in rows]
-
-
-def _check_config(config: object, dataset: Dataset, members: Sequence[Rows]) -> None:
-    """Refuse what can't be trained together."""
-    if isinstance(config, NonPrivate):
-        return
-    if not isinstance(config, DPSGD):
-        raise InvalidParameter(f"train_together: config must be a DPSGD or a NonPrivate, got {type(config).__name__}.")
-    found = {
-        "unit": config.unit != "record" and config.unit,
-        "noise": not isinstance(config.noise, IndependentGaussian) and config.noise,
-        "clipping": isinstance(config.clipping, AdaptiveQuantile) and config.clipping,
-    }
-    for name, other in found.items():
-        if other is not False:
-            raise InvalidParameter(
-                f"train_together: {name} must be that of plain DP-SGD, got {other!r}.\nTrain one by one: train(...)."
-            )
-    check_owners(config, dataset)
-    for number in {len(rows) for rows in members}:
-        check_records(config, number)
-
-
 def _initial_weights(model: nn.Module, seeds: Sequence[int] | None, *, models: int) -> Tensor:
     """Return the weights (models, d) that training starts from."""
     if seeds is None:
@@ -323,4 +255,4 @@ def _groups(models: int, at_once: int) -> Iterator[slice]:
     """
     size = -(-models // -(-models // max(1, at_once)))
     for start in range(0, models, size):
-        yield slice(start, start + size)
+        yield slice(start, min(start + size, models))

@@ -101,7 +101,7 @@ class Records:
         taken = np.flatnonzero(flat < self._count)
         places, device = torch.from_numpy(flat).to(self._features.device), self._targets.device
         return Batches(
-            features=self._features.index_select(0, places).view(*table.shape, -1),
+            features=self._features.index_select(0, places).view(*table.shape, self._features.shape[1]),
             squares=self._squares.index_select(0, places).view(table.shape),
             targets=self._targets.index_select(0, torch.from_numpy(flat[taken]).to(device)),
             taken=None if len(taken) == len(flat) else torch.from_numpy(taken).to(places.device),
@@ -164,7 +164,7 @@ def gradient_sums(chain: Chain, weights: Tensor, batches: Batches, *, loss: Loss
 def _affine(layer: nn.Linear, weights: Tensor, place: int, rows: Tensor) -> tuple[Tensor, int]:
     """Return all models' outputs of a layer whose parameters begin at `place`, and where the next layer's do."""
     end = place + layer.weight.numel()
-    weight = weights[:, place:end].unflatten(1, layer.weight.shape)
+    weight = weights[:, place:end].view(-1, *layer.weight.shape)
     if layer.bias is None:
         return torch.bmm(rows, weight.mT), end
     bias = weights[:, end : end + layer.out_features].unsqueeze(1)
