@@ -74,7 +74,7 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
     @lru_cache(maxsize=1)
     def spread(epoch: int) -> Rows:
         if isinstance(sampling, Shuffled):
-            return _order(source, at(epoch), records)
+            return uniform_order(source, at(epoch), records)
         return _uniform(source, "sampling places", at(epoch), records, below=per_epoch)
 
     @lru_cache(maxsize=1)
@@ -176,8 +176,14 @@ def _some(source: Source, position: int, records: int, among: Rows, size: int) -
     raise AssertionError
 
 
-def _order(source: Source, position: int, records: int) -> Rows:
-    """Return a uniformly random order of all records."""
+def uniform_order(source: Source, position: int, records: int) -> Rows:
+    """Return a uniformly random order of all records.
+
+    Args:
+        source: where it comes from, its streams "sampling keys" and "sampling keys …".
+        position: where the draws begin in them, see `STEP`.
+        records: their number, >= 0.
+    """
     for attempt in count():
         keys = _words(source, _again("sampling keys", attempt), position, records)
         order = np.argsort(keys)

@@ -60,12 +60,21 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
 
 def gradient_sum_by(clip: Clipper, model: nn.Module, *, example_dimensions: int, loss: Loss) -> GradientSum:
     """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`."""
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-        raise InvalidParameter(
-            "gradient_sum: autocast must be off: norms in low precision do not keep the bound max_grad_norm."
-        )
+    check_no_autocast("gradient_sum")
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
     if chain is not None:
         return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip)
     way = Recorded if recordable(model) else Vectorised
     return way(model=model, loss=loss, clip=clip)
+
+
+def check_no_autocast(owner: str) -> None:
+    """Refuse to take gradients while torch casts products to another precision.
+
+    Raises:
+        InvalidParameter: naming the owner.
+    """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise InvalidParameter(
+            f"{owner}: autocast must be off: norms in low precision do not keep the bound max_grad_norm."
+        )

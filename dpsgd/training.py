@@ -195,7 +195,7 @@ def train(
         config = dataclasses.replace(config, steps=budget.steps_within(config))
         meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
     running = None if average is None else RunningAverage(average=average, steps=config.steps)
-    trained = _initialised(model, initialisation_seed).train()
+    trained = initialised(model, initialisation_seed).train()
     parts: Parts = {} if running is None else {"average": running}
     course, releases = begun(trained, dataset, config, conduct, parts)
     parameters, executed = list(trainable(trained).values()), course.start
@@ -243,8 +243,12 @@ def _averaged(model: nn.Module, running: RunningAverage) -> nn.Module | None:
     return averaged
 
 
-def _initialised(model: nn.Module, seed: int | None) -> nn.Module:
-    """Return a copy of `model`, with weights drawn anew by each module's own `reset_parameters` if there is a seed."""
+def initialised(model: nn.Module, seed: int | None) -> nn.Module:
+    """Return a copy of `model`, with weights drawn anew by each module's own `reset_parameters` if there is a seed.
+
+    Raises:
+        InvalidParameter: if a layer has none, or the seed is no whole number >= 0.
+    """
     fresh = copy.deepcopy(model)
     if seed is None:
         return fresh
