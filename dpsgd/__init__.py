@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from dpsgd.averaging import ExponentialAverage, TailAverage
     from dpsgd.budget import Budget
     from dpsgd.callbacks import STOP
+    from dpsgd.card import PrivacyCard
     from dpsgd.checkpoint import Checkpoint
     from dpsgd.datasets import Dataset, load
     from dpsgd.descent import Release, steps
     from dpsgd.gradients import gradient_sum
-    from dpsgd.isolation import check_private
+    from dpsgd.findings import Finding
+    from dpsgd.isolation import check_private, validate_model
     from dpsgd.linear import PrivateLinearRegression, PrivateLogisticRegression
     from dpsgd.logs import CsvLog, TensorBoardLog
     from dpsgd.meter import Meter
     from dpsgd.models import count_parameters, mlp
     from dpsgd.optimizers import DPAdam
     from dpsgd.prescribed import PrescribedGradients
+    from dpsgd.replacements import with_replacements
     from dpsgd.resolution import NoiseResolution
     from dpsgd.schedules import Cosine
     from dpsgd.training import TrainResult, train
@@ -45,9 +48,11 @@ _HOMES = {
     "DPAdam": "optimizers",
     "Dataset": "datasets",
     "ExponentialAverage": "averaging",
+    "Finding": "findings",
     "Meter": "meter",
     "NoiseResolution": "resolution",
     "PrescribedGradients": "prescribed",
+    "PrivacyCard": "card",
     "PrivateLinearRegression": "linear",
     "PrivateLogisticRegression": "linear",
     "Release": "descent",
@@ -62,6 +67,8 @@ _HOMES = {
     "mlp": "models",
     "steps": "descent",
     "train": "training",
+    "validate_model": "isolation",
+    "with_replacements": "replacements",
 }
 
 __all__ = [
@@ -79,6 +86,7 @@ __all__ = [
     "DPAdam",
     "Dataset",
     "ExponentialAverage",
+    "Finding",
     "Flat",
     "IndependentGaussian",
     "LatticeGaussian",
@@ -88,6 +96,7 @@ __all__ = [
     "Normalised",
     "PerLayer",
     "PrescribedGradients",
+    "PrivacyCard",
     "PrivateLinearRegression",
     "PrivateLogisticRegression",
     "Release",
@@ -103,6 +112,8 @@ __all__ = [
     "mlp",
     "steps",
     "train",
+    "validate_model",
+    "with_replacements",
 ]
 
 
