@@ -98,15 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--looped", type=int, default=4, help="models that are trained one by one as well")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rows = {
-        f"{name}, {kind}": measure(name, config, models=given.models, looped=given.looped)
-        for name, _ in ARCHITECTURES.items()
-        for kind, config in TRAININGS.items()
-    }
+    rows: dict[str, dict[str, float]] = {}
     print(f"{'case':24} {'cpu s':>7} {'wall s':>7} {'models/s':>9} {'loop s':>7} {'ratio':>6}   bar {BAR:g} s")
-    for case, found in rows.items():
+    for case, (name, kind) in {f"{name}, {kind}": (name, kind) for name in ARCHITECTURES for kind in TRAININGS}.items():
+        found = rows[case] = measure(name, TRAININGS[kind], models=given.models, looped=given.looped)
         columns = f"{found['cpu']:7.1f} {found['wall']:7.1f} {found['models a second']:9.1f} {found['loop cpu']:7.1f}"
-        print(f"{case:24} {columns} {found['ratio']:6.1f}")
+        print(f"{case:24} {columns} {found['ratio']:6.1f}", flush=True)
     if given.json:
         document = {"schema": SCHEMA, "library": __version__, "models": given.models, "bar": BAR, "rows": rows}
         given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
