@@ -10,7 +10,7 @@ from audit.curves import ApproximateFamily, GaussianFamily
 from audit.estimators import one_run
 from audit.estimators.one_run_fdp import OneRunFDP, lower_bound_from_guesses, rejects, side_of
 from audit.scores import GuessExtremes, LabelledScores, OneRun, Scores, Threshold
-from mechanisms import Gaussian, InvalidParameter
+from mechanisms import Gaussian, InvalidParameter, Poisson, Sampled
 
 DELTA = 1e-5
 MU = {1: 0.268051, 4: 0.924931}  # of ε at δ = 1e-5
@@ -289,3 +289,19 @@ def test_the_normal_family_is_the_curve_of_two_normals():
     threshold = np.linspace(-4, 4, 30)
     right, wrong = 0.5 * special.ndtr(mu - threshold), 0.5 * special.ndtr(-threshold)
     assert np.array([least(one) for one in right]) == pytest.approx(wrong, rel=1e-11)
+
+
+@pytest.mark.parametrize("rule", [GuessExtremes(included=60, excluded=0), GuessExtremes(included=30, excluded=30)])
+def test_the_bound_inverts_the_test_for_a_sampled_run_and_ignores_the_noise_it_starts_from(rule):
+    rng = np.random.default_rng(5)
+    membership = rng.random(300) < 0.5
+    scores = Scores(values=2.5 * membership + rng.normal(size=300), design=OneRun(canaries=300), guessing_rule=rule)
+    data, level = LabelledScores(scores=scores, membership=membership), {"delta": DELTA, "confidence": 0.95}
+    found = []
+    for noise in (0.6, 1.7):
+        process = Sampled(Gaussian(noise_multiplier=noise), Poisson(probability=0.5))
+        found.append(OneRunFDP().epsilon(data, process=process, **level))
+        points = np.array([0.5, 1.0, 1.0 + 1e-9, 1.5]) * found[-1]
+        decisions = OneRunFDP().rejects(data, points, process=process, **level)
+        assert list(decisions) == [True, True, False, False]
+    assert found[0] > 1 and found[1] == pytest.approx(found[0], rel=5e-3)
