@@ -39,6 +39,10 @@ def test_the_bound_inverts_the_test(counts, delta):
     assert not rejects(epsilon=found + 1e-9, **asked)
 
 
+def test_a_test_that_always_calls_out_shows_nothing():
+    assert bound((0, 1, 0, 100_000)) == 0.0
+
+
 @pytest.mark.parametrize("counts", [(90, 10, 10, 90), (30, 0, 0, 70), (99, 1, 40, 60), (0, 20, 0, 20)])
 def test_the_bound_is_above_the_exact_one(counts):
     exact = clopper_pearson.lower_bound_from_counts(**dict(zip(NAMES, counts, strict=True)), delta=0.0, confidence=0.95)

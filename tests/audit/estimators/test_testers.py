@@ -241,6 +241,16 @@ def test_the_divergence_is_bounded_from_below_and_nearly_reached(order):
     assert 0.9 * exact < found < exact
 
 
+@every_tester
+def test_an_answer_that_one_world_alone_gives_shows_no_more_than_delta_forgives(tester):
+    """A fifth of the first world's outputs; all others say nothing, so that ε is 0 at δ = 1/4 and inf at δ = 0."""
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(0, 3, 4000), rng.integers(0, 3, 4000)
+    first[rng.random(4000) < 0.2] = 9
+    assert tester.lower_bound_from_outputs(first, second, delta=0.25, confidence=0.95) == 0.0
+    assert tester.lower_bound_from_outputs(first, second, delta=0.0, confidence=0.95) > 1.5
+
+
 @pytest.mark.parametrize("order", [1.0, 0.5, np.inf, np.nan])
 def test_orders_that_have_no_such_bound_are_refused(order):
     with pytest.raises(InvalidParameter, match="renyi: order must be"):
