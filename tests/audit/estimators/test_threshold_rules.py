@@ -113,7 +113,7 @@ def rectangle(limit_of, missed, alarms, level):
 @pytest.mark.slow
 def test_what_each_rule_claims_falsely_and_shows_under_the_constant_ratio(capsys):
     """1,000 runs a side, ε = 2, δ = 0, level 5 %: share of false claims and mean bound of every rule."""
-    n, draws, epsilon = 1000, 2000, 2.0
+    n, draws, epsilon = 1000, 300, 2.0
     rng = np.random.default_rng(0)
     errors = np.arange(n + 1)
 
@@ -142,7 +142,7 @@ def test_what_each_rule_claims_falsely_and_shows_under_the_constant_ratio(capsys
             calibrated.lower_bound_from_counts(**counts, true_negatives=n - fixed[1], delta=0.0, confidence=0.95)
         )
         statistics.append(maximal.largest_suggested(order, inside, outside))
-    knots = np.linspace(min(statistics), max(statistics), 40)  # the bound is a smooth function of the statistic
+    knots = np.linspace(min(statistics), max(statistics), 25)  # the bound is a smooth function of the statistic
     bounds = [maximal._largest_refuted(order, knot, 0.05) for knot in knots]
     shown["maximal"] = np.interp(statistics, knots, bounds)
     rates = {name: (np.mean(np.array(values) > epsilon), np.mean(values)) for name, values in shown.items()}
@@ -160,6 +160,7 @@ def test_what_each_rule_claims_falsely_and_shows_under_the_constant_ratio(capsys
         "dkw": (0.0, 1.68),
     }
     for name, (false, mean) in published.items():
-        assert rates[name][0] == pytest.approx(false, abs=0.03), name
-        assert rates[name][1] == pytest.approx(mean, abs=0.015), name
-    assert rates["maximal"][1] >= 1.85 and rates["maximal"][0] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
+        assert rates[name][0] == pytest.approx(false, abs=4 * np.sqrt(max(false, 0.01) / draws)), name
+        assert rates[name][1] == pytest.approx(mean, abs=0.025), name
+    assert rates["maximal"][1] >= 1.85
+    assert rates["maximal"][0] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
