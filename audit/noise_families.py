@@ -75,7 +75,8 @@ class TradeoffCurve:
             self.heights[line] - self.slopes[line] * alpha
             for line in (np.maximum(best - 1, 0), best, np.minimum(best + 1, len(corners)))
         ]
-        return np.maximum(np.max(values, axis=0) - ROUNDING, 0.0)
+        below: Array = np.maximum(np.max(values, axis=0) - ROUNDING, 0.0)
+        return below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +147,12 @@ def _shift(family: NoiseFamily) -> float:
 def _scaled(process: Process, factor: float) -> Process:
     if isinstance(process, Compose):
         return Compose(tuple(_scaled(part, factor) for part in process.parts))
-    if isinstance(process, (Repeat, Sampled, Allocated)):
-        return dataclasses.replace(process, part=_scaled(process.part, factor))
+    if isinstance(process, Repeat):
+        return Repeat(_scaled(process.part, factor), process.times)
+    if isinstance(process, Sampled):
+        return Sampled(_scaled(process.part, factor), process.sampling)
+    if isinstance(process, Allocated):
+        return Allocated(Repeat(_scaled(process.part.part, factor), process.part.times), process.sampling)
     if isinstance(process, (Gaussian, Laplace)):
         return dataclasses.replace(process, noise_multiplier=process.noise_multiplier * factor)
     if isinstance(process, (RandomizedResponse, PureDP)):

@@ -148,7 +148,9 @@ def rejects(
     pairs, back = np.unique(np.stack([missed.ravel(), alarms.ravel()]), axis=1, return_inverse=True)
     curve = family.curve(factor)
     margins = [
-        _margins(*pairs[:, k : k + AT_ONCE], included, excluded, curve, family.shift, confidence)
+        _margins(
+            pairs[0, k : k + AT_ONCE], pairs[1, k : k + AT_ONCE], included, excluded, curve, family.shift, confidence
+        )
         for k in range(0, pairs.shape[1], AT_ONCE)
     ]
     refuted: NDArray[np.bool_] = np.concatenate([np.zeros(0), *margins])[back].reshape(missed.shape) <= 0
@@ -286,7 +288,8 @@ def _quantiles(errors: Array, trials: int) -> Array:
     """Return the rates that so many errors speak about, shape (k, n); 1 where there are errors alone."""
     k = np.asarray(errors, dtype=np.float64)
     rates = special.betainccinv(k + 1, np.maximum(trials - k, 0.5), QUANTILES[:, None])
-    return np.where(k >= trials, 1.0, rates)
+    quantiles: Array = np.where(k >= trials, 1.0, rates)
+    return quantiles
 
 
 def _weights(alpha: Array, beta: Array, shift: float, included: int, excluded: int) -> Array:
