@@ -42,7 +42,7 @@ from mechanisms.core.process import Process
 Array = NDArray[np.float64]
 OWNER = "gaussian_pair"
 SHARE = 0.05  # of the error, that goes to the ratio of variances alone
-TURN = 0.3  # of the turn of θ at which equal variances would cost nothing if ρ were seen without error
+TURN = 0.2  # of the turn of θ at which equal variances would cost nothing if ρ were seen without error
 RATIOS = 32  # looked at on either side of 1
 REACH = 14.0  # the normal quantiles of χ² run over ±14: what lies outside weighs nothing against Φ(−12)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(160)
@@ -64,7 +64,7 @@ def epsilon_of_pair(*, distance: float, ratio: float, delta: float) -> float:
     >>> round(epsilon_of_pair(distance=1.0, ratio=1.0, delta=1e-5), 6)
     4.377178
     >>> round(epsilon_of_pair(distance=2.0, ratio=1.2, delta=1e-5), 6)
-    15.367334
+    15.36733
     """
     check_level(OWNER, delta=delta, confidence=0.5)
     away = validate.non_negative(OWNER, "distance", distance)
@@ -107,7 +107,7 @@ def lower_bound_from_moments(
 
     >>> round(lower_bound_from_moments(gap=1.666, deviation_in=1.0, deviation_out=1.0, included=500, excluded=500,
     ...                                delta=1e-5, confidence=0.95), 2)
-    7.28
+    7.29
     """
     check_level(OWNER, delta=delta, confidence=confidence)
     validate.count(OWNER, "included", included, least=2)
