@@ -19,6 +19,7 @@ from mechanisms.core.process import Adjacency, Allocated, Compose, Repeat, Sampl
 Array = NDArray[np.float64]
 ROUNDING = 1e-12  # absolute: far more than the few operations on numbers up to 1 err by
 POSITIONS = np.append(np.linspace(0.0, 4.0, 65), np.linspace(4.25, 10.0, 24))  # along the curve, see `TradeoffCurve`
+FARTHEST = 300.0  # losses that are looked at: e^ε must remain a float
 SMALLEST, LARGEST = 1e-6, 12.0  # shifts of the normal that places the tangents
 
 
@@ -37,7 +38,7 @@ class TradeoffCurve:
     [DRS22] J. Dong, A. Roth, W. Su. Gaussian Differential Privacy. JRSS B 84 (2022). arXiv:1905.02383.
 
     Args:
-        heights: of the lines at α = 0, shape (j,), rising slopes first.
+        heights: of the lines at α = 0, shape (j,), in that order.
         slopes: what the lines fall by, in falling order: the e^{ε_j}, 1 and the e^{−ε_j}, shape (j,).
 
     >>> TradeoffCurve.perfect()(np.array([0.2, 0.5])).round(9)
@@ -60,7 +61,9 @@ class TradeoffCurve:
             profile: of a process; its upper ends are used alone.
             shift: μ > 0 of the normal whose tangents say at which ε the profile is asked.
         """
+        largest = [float(curve.supremum.upper) for _, curve in profile.curves]  # the slope of a corner there may be
         epsilon = 0.5 * float(np.clip(shift, SMALLEST, LARGEST)) * POSITIONS
+        epsilon = np.unique(np.append(epsilon, [loss for loss in largest if loss < FARTHEST]))
         least, growth = 1.0 - profile.delta(epsilon).upper, np.exp(epsilon)
         return cls(
             heights=np.append(least[::-1], least[1:] / growth[1:]), slopes=np.append(growth[::-1], 1.0 / growth[1:])
@@ -68,14 +71,15 @@ class TradeoffCurve:
 
     def __call__(self, alpha: Array) -> Array:
         """Return a lower bound of f at every α in [0, 1], of any shape."""
-        drop = self.slopes[:-1] - self.slopes[1:]
+        drop = np.maximum(self.slopes[:-1] - self.slopes[1:], 1e-200)  # 0 where two ε are as good as equal
         corners = np.maximum.accumulate((self.heights[:-1] - self.heights[1:]) / drop)
         best = np.searchsorted(corners, alpha)  # whichever lines are taken, they give a lower bound
         values = [
             self.heights[line] - self.slopes[line] * alpha
             for line in (np.maximum(best - 1, 0), best, np.minimum(best + 1, len(corners)))
         ]
-        return np.maximum(np.max(values, axis=0) - ROUNDING, 0.0)
+        below: Array = np.maximum(np.max(values, axis=0) - ROUNDING, 0.0)
+        return below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +150,12 @@ def _shift(family: NoiseFamily) -> float:
 def _scaled(process: Process, factor: float) -> Process:
     if isinstance(process, Compose):
         return Compose(tuple(_scaled(part, factor) for part in process.parts))
-    if isinstance(process, (Repeat, Sampled, Allocated)):
-        return dataclasses.replace(process, part=_scaled(process.part, factor))
+    if isinstance(process, Repeat):
+        return Repeat(_scaled(process.part, factor), process.times)
+    if isinstance(process, Sampled):
+        return Sampled(_scaled(process.part, factor), process.sampling)
+    if isinstance(process, Allocated):
+        return Allocated(Repeat(_scaled(process.part.part, factor), process.part.times), process.sampling)
     if isinstance(process, (Gaussian, Laplace)):
         return dataclasses.replace(process, noise_multiplier=process.noise_multiplier * factor)
     if isinstance(process, (RandomizedResponse, PureDP)):

@@ -55,6 +55,7 @@ FARTHEST = 7.0  # |Φ⁻¹(1 − a) − Φ⁻¹(1 − b)| beyond which paths sha
 ROUNDING = 1e-9  # added to margins: far above the error of tails and quantiles
 ENOUGH = 0.01  # standard deviations by which the bound may fall short of what the test refutes
 MOST, NARROW, LARGEST = 60, 1e-6, 20.0  # factors asked; their logarithms: when to stop, where to give up
+LESS_AT_ONCE = 0.35  # by which the noise's logarithm is lowered: accountants take long where there is little noise
 AT_ONCE = 512  # pairs of counts that are looked at together
 
 
@@ -148,7 +149,9 @@ def rejects(
     pairs, back = np.unique(np.stack([missed.ravel(), alarms.ravel()]), axis=1, return_inverse=True)
     curve = family.curve(factor)
     margins = [
-        _margins(*pairs[:, k : k + AT_ONCE], included, excluded, curve, family.shift, confidence)
+        _margins(
+            pairs[0, k : k + AT_ONCE], pairs[1, k : k + AT_ONCE], included, excluded, curve, family.shift, confidence
+        )
         for k in range(0, pairs.shape[1], AT_ONCE)
     ]
     refuted: NDArray[np.bool_] = np.concatenate([np.zeros(0), *margins])[back].reshape(missed.shape) <= 0
@@ -197,8 +200,11 @@ class Tradeoff(CountsEstimator):
 
 
 def _least_refuted(margin: Callable[[float], float], factor: float, slope: float) -> float:
-    """Return the least factor found whose margin is at most 0, by secants in its logarithm from a first slope."""
-    x, unrefuted, refuted = float(np.log(factor)), -np.inf, np.inf
+    """Return the least factor found whose margin is at most 0, by secants in its logarithm from a first slope.
+
+    The first factor asked is the one given, or the claimed noise where that is larger.
+    """
+    x, unrefuted, refuted = float(np.log(max(factor, 1.0))), -np.inf, np.inf
     before: tuple[float, float] | None = None
     for _ in range(MOST):
         found = margin(float(np.exp(x)))
@@ -209,7 +215,7 @@ def _least_refuted(margin: Callable[[float], float], factor: float, slope: float
             secant = (found - before[1]) / (x - before[0])
             slope = secant if secant < 0 else slope
         before = (x, found)
-        x += float(np.clip((-0.4 * ENOUGH - found) / slope, -1.0, 1.0))
+        x += float(np.clip((-0.4 * ENOUGH - found) / slope, -LESS_AT_ONCE, 1.0))
         x = x if unrefuted < x < refuted else 0.5 * (unrefuted + refuted)
     return float(np.exp(refuted))
 
@@ -252,7 +258,8 @@ def _margins(
     fine = np.max(cells(points[:-1], points[1:], which), axis=0)
     largest = np.max(np.where(near, -np.inf, coarse), axis=0)
     np.maximum.at(largest, which, fine)
-    return largest + ROUNDING
+    raised: Array = largest + ROUNDING
+    return raised
 
 
 def _cells(
@@ -286,7 +293,8 @@ def _quantiles(errors: Array, trials: int) -> Array:
     """Return the rates that so many errors speak about, shape (k, n); 1 where there are errors alone."""
     k = np.asarray(errors, dtype=np.float64)
     rates = special.betainccinv(k + 1, np.maximum(trials - k, 0.5), QUANTILES[:, None])
-    return np.where(k >= trials, 1.0, rates)
+    quantiles: Array = np.where(k >= trials, 1.0, rates)
+    return quantiles
 
 
 def _weights(alpha: Array, beta: Array, shift: float, included: int, excluded: int) -> Array:
