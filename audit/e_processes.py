@@ -69,12 +69,12 @@ class ConfidenceSequence(ABC):
         if not isinstance(coin, (bool, np.bool_)):
             raise InvalidParameter(f"{type(self).__name__}: coin must be a bool, got {type(coin).__name__}.")
         self.looks += 1
-        self.epsilon = max(self.epsilon, self._bound(score, bool(coin)))
+        self.epsilon = self._bound(score, bool(coin))
         return self.epsilon
 
     @abstractmethod
     def _bound(self, score: float, coin: bool) -> float:
-        """Take in the look and return the bound that it gives."""
+        """Take in the look and return the bound after it, never below the one before."""
 
 
 def log_required(confidence: float) -> float:

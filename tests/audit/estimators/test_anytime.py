@@ -71,7 +71,7 @@ def test_a_guess_that_is_half_the_time_passed_on_keeps_the_level():
     assert chance_of_a_false_claim(60, 0.5, 0.05, 0.37, 0.16) <= 0.05
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0])
 @pytest.mark.parametrize("looks", [50, 200, 1000, 5000])
 @pytest.mark.parametrize("law", ["fair", "exact", "reveals", "nothing", "after errors", "last"])

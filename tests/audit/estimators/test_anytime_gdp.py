@@ -59,7 +59,7 @@ def false_claims(law, epsilon, looks, streams, seed=11):
     return rejects(values=LAWS[law](seen, mu, rng) + 0.5, membership=coins, epsilon=epsilon, **LEVEL).mean()
 
 
-@pytest.mark.thinned(9)
+@pytest.mark.thinned(13)
 @pytest.mark.parametrize("looks", [50, 200, 1000, 5000])
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
 @pytest.mark.parametrize("law", LAWS)

@@ -39,7 +39,7 @@ def test_wealth_is_the_average_of_likelihood_ratios():
     assert SHARES.sum() == pytest.approx(1.0, abs=1e-15)
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
 @pytest.mark.parametrize("looks", [50, 200, 1000, 5000])
 @pytest.mark.parametrize("part", [0.5, 1.0])
