@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from dpsgd.checkpoint import Checkpoint
     from dpsgd.datasets import Dataset, load
     from dpsgd.descent import Release, steps
-    from dpsgd.gradients import gradient_sum
     from dpsgd.findings import Finding
+    from dpsgd.gradients import gradient_sum
     from dpsgd.isolation import check_private, validate_model
     from dpsgd.linear import PrivateLinearRegression, PrivateLogisticRegression
     from dpsgd.logs import CsvLog, TensorBoardLog
