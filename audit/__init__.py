@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from audit.attack import Attack, Observations, Public, Trainer, TrainerTask, attacks
+    from audit.black_box import mechanism_lower_bound
     from audit.canaries import SignedCoordinates, signed_coordinates
+    from audit.estimators.anytime import GuessConfidenceSequence
+    from audit.estimators.anytime_gdp import GDPConfidenceSequence
+    from audit.estimators.anytime_normal import NormalConfidenceSequence
     from audit.evidence import Estimator, LowerBound, estimators
     from audit.harness import audit
+    from audit.multiplicity import combined, joint_confidence, refutes, shared_confidences
     from audit.report import AccountantAnswer, AuditReport
     from audit.runs import observe_independent_runs, observe_one_run
     from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
@@ -27,10 +32,13 @@ _HOMES = {
     "Attack": "attack",
     "AuditReport": "report",
     "Estimator": "evidence",
+    "GDPConfidenceSequence": "estimators.anytime_gdp",
+    "GuessConfidenceSequence": "estimators.anytime",
     "GuessExtremes": "scores",
     "IndependentRuns": "scores",
     "LabelledScores": "scores",
     "LowerBound": "evidence",
+    "NormalConfidenceSequence": "estimators.anytime_normal",
     "Observations": "attack",
     "OneRun": "scores",
     "Public": "attack",
@@ -42,10 +50,15 @@ _HOMES = {
     "TrainerTask": "attack",
     "attacks": "attack",
     "audit": "harness",
+    "combined": "multiplicity",
     "dpsgd_trainer": "trainers",
     "estimators": "evidence",
+    "joint_confidence": "multiplicity",
+    "mechanism_lower_bound": "black_box",
     "observe_independent_runs": "runs",
     "observe_one_run": "runs",
+    "refutes": "multiplicity",
+    "shared_confidences": "multiplicity",
     "signed_coordinates": "canaries",
 }
 
@@ -54,10 +67,13 @@ __all__ = [
     "Attack",
     "AuditReport",
     "Estimator",
+    "GDPConfidenceSequence",
+    "GuessConfidenceSequence",
     "GuessExtremes",
     "IndependentRuns",
     "LabelledScores",
     "LowerBound",
+    "NormalConfidenceSequence",
     "Observations",
     "OneRun",
     "Public",
@@ -69,10 +85,15 @@ __all__ = [
     "TrainerTask",
     "attacks",
     "audit",
+    "combined",
     "dpsgd_trainer",
     "estimators",
+    "joint_confidence",
+    "mechanism_lower_bound",
     "observe_independent_runs",
     "observe_one_run",
+    "refutes",
+    "shared_confidences",
     "signed_coordinates",
 ]
 

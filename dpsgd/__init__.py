@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from dpsgd.logs import CsvLog, TensorBoardLog
     from dpsgd.meter import Meter
     from dpsgd.models import count_parameters, mlp
+    from dpsgd.nonprivate import NonPrivate
     from dpsgd.optimizers import DPAdam
     from dpsgd.prescribed import PrescribedGradients
     from dpsgd.replacements import with_replacements
     from dpsgd.resolution import NoiseResolution
     from dpsgd.schedules import Cosine
+    from dpsgd.shadows import Shadows, train_together
     from dpsgd.training import TrainResult, train
 
 _HOMES = {
@@ -51,12 +53,14 @@ _HOMES = {
     "Finding": "findings",
     "Meter": "meter",
     "NoiseResolution": "resolution",
+    "NonPrivate": "nonprivate",
     "PrescribedGradients": "prescribed",
     "PrivacyCard": "card",
     "PrivateLinearRegression": "linear",
     "PrivateLogisticRegression": "linear",
     "Release": "descent",
     "STOP": "callbacks",
+    "Shadows": "shadows",
     "TailAverage": "averaging",
     "TensorBoardLog": "logs",
     "TrainResult": "training",
@@ -67,6 +71,7 @@ _HOMES = {
     "mlp": "models",
     "steps": "descent",
     "train": "training",
+    "train_together": "shadows",
     "validate_model": "isolation",
     "with_replacements": "replacements",
 }
@@ -93,6 +98,7 @@ __all__ = [
     "MatrixGaussian",
     "Meter",
     "NoiseResolution",
+    "NonPrivate",
     "Normalised",
     "PerLayer",
     "PrescribedGradients",
@@ -101,6 +107,7 @@ __all__ = [
     "PrivateLogisticRegression",
     "Release",
     "RoundedGaussian",
+    "Shadows",
     "TailAverage",
     "TensorBoardLog",
     "TrainResult",
@@ -112,6 +119,7 @@ __all__ = [
     "mlp",
     "steps",
     "train",
+    "train_together",
     "validate_model",
     "with_replacements",
 ]
