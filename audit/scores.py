@@ -169,9 +169,11 @@ class Scores:
         values: shape (m,), finite; copied and made read-only.
         design: how the canaries came to be in or out; its size is m.
         guessing_rule: how guesses are read off, fixed before the run.
+        squares: shape (m,), finite and >= 0: the squares, summed over the steps, of what `values` sums; None where an
+            attack does not look at steps one by one. Guesses never see them: they measure the noise.
 
     Raises:
-        InvalidParameter: if a value is not finite or there are more or fewer values than coins.
+        InvalidParameter: if a number is not finite, a square negative, or there are more or fewer than coins.
 
     >>> Scores(values=np.zeros(3), design=OneRun(canaries=3), guessing_rule=Threshold(value=0.0)).guesses
     array([1, 1, 1], dtype=int8)
@@ -180,16 +182,24 @@ class Scores:
     values: Values
     design: Design
     guessing_rule: GuessingRule
+    squares: Values | None = None
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, dtype=np.float64)
-        if values.shape != (self.design.size,):
-            raise InvalidParameter(f"Scores: values must have shape ({self.design.size},), got {values.shape}.")
-        if not np.all(np.isfinite(values)):
-            unusable = int(np.count_nonzero(~np.isfinite(values)))
-            raise InvalidParameter(f"Scores: values must be finite, got {unusable} that are not. Did training diverge?")
-        values.flags.writeable = False
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", self._checked("values", self.values))
+        if self.squares is not None:
+            object.__setattr__(self, "squares", self._checked("squares", self.squares))
+            if np.any(self.squares < 0):
+                raise InvalidParameter("Scores: squares must be at least 0: they are sums of squares over the steps.")
+
+    def _checked(self, name: str, given: Values) -> Values:
+        numbers = np.array(given, dtype=np.float64)
+        if numbers.shape != (self.design.size,):
+            raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
+        if not np.all(np.isfinite(numbers)):
+            unusable = int(np.count_nonzero(~np.isfinite(numbers)))
+            raise InvalidParameter(f"Scores: {name} must be finite, got {unusable} that are not. Did training diverge?")
+        numbers.flags.writeable = False
+        return numbers
 
     @property
     def guesses(self) -> Guesses:
