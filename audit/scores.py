@@ -17,6 +17,7 @@ from mechanisms.core.errors import InvalidParameter
 Values = NDArray[np.float64]
 Coins = NDArray[np.bool_]
 Guesses = NDArray[np.int8]
+Counts = NDArray[np.int64]
 
 
 class Design(ABC):
@@ -214,6 +215,11 @@ class LabelledScores:
     Args:
         scores: of the attack, made without the coins.
         membership: bool (m,), True where the canary was in.
+        participations: int (m,), how many times each canary took part in a step, 0 where it was out; None where the
+            trainer keeps that to itself. The attack never sees them.
+
+    Raises:
+        InvalidParameter: if a shape or type is another, or a canary that was out is said to have taken part.
 
     >>> scores = Scores(values=[2.0, -1.0], design=OneRun(canaries=2), guessing_rule=Threshold(value=0.0))
     >>> LabelledScores(scores=scores, membership=[True, True]).correct
@@ -222,6 +228,7 @@ class LabelledScores:
 
     scores: Scores
     membership: Coins
+    participations: Counts | None = None
 
     def __post_init__(self) -> None:
         membership = np.array(self.membership)
@@ -232,6 +239,24 @@ class LabelledScores:
             )
         membership.flags.writeable = False
         object.__setattr__(self, "membership", membership)
+        if self.participations is not None:
+            object.__setattr__(self, "participations", self._counted(self.participations))
+
+    def _counted(self, participations: Counts) -> Counts:
+        counts = np.array(participations)
+        if counts.dtype.kind not in "iu" or counts.shape != self.membership.shape:
+            raise InvalidParameter(
+                f"LabelledScores: participations must be whole numbers of shape {self.membership.shape}, "
+                f"got {counts.dtype} of shape {counts.shape}."
+            )
+        if np.any(counts < 0) or np.any(counts[~self.membership] != 0):
+            raise InvalidParameter(
+                "LabelledScores: participations must be at least 0, and 0 where the canary was out.\n"
+                "A trainer may draw for canaries that are out, but must not count those draws."
+            )
+        counts = counts.astype(np.int64)
+        counts.flags.writeable = False
+        return counts
 
     @property
     def included(self) -> Values:

@@ -74,6 +74,21 @@ def test_membership_must_be_one_bool_a_score(membership):
         LabelledScores(scores=one_run([1.0, -1.0]), membership=membership)
 
 
+@pytest.mark.parametrize(
+    ("squares", "message"),
+    [([1.0], "squares must have shape"), ([1.0, np.nan], "squares must be finite"), ([1.0, -1.0], "at least 0")],
+)
+def test_squares_must_be_one_number_a_score_and_none_negative(squares, message):
+    with pytest.raises(InvalidParameter, match=f"Scores: .*{message}"):
+        Scores(values=np.zeros(2), design=OneRun(canaries=2), guessing_rule=ANY_RULE, squares=squares)
+
+
+@pytest.mark.parametrize("participations", [[1], [0.5, 0.0], [-1, 0], [3, 1]])
+def test_participations_are_counts_and_none_where_a_canary_was_out(participations):
+    with pytest.raises(InvalidParameter, match="LabelledScores: participations must be"):
+        LabelledScores(scores=one_run([1.0, -1.0]), membership=[True, False], participations=participations)
+
+
 def test_a_guess_is_right_when_it_meets_its_coin_and_passing_is_never_right():
     scores = Scores(
         values=np.arange(5.0), design=OneRun(canaries=5), guessing_rule=GuessExtremes(included=2, excluded=1)
