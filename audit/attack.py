@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from audit.canaries import SignedCoordinates
-from audit.scores import Coins, Design, GuessingRule, Scores
+from audit.scores import Coins, Counts, Design, GuessingRule, Scores
 from mechanisms.core.discover import implementations
 from mechanisms.core.randomness import Source
 
@@ -44,11 +44,14 @@ class Observations:
         released: every step, in order; consumed once, so training may happen as it is read.
         max_grad_norm: C, the described bound on a record's contribution, at which the canaries stand.
         expected_sum: what the known records, those that are no canaries, contribute to a step on average.
+        participations: where the trainer reveals its samples afterwards: called once, by the harness alone, when all
+            is released; how many times each canary took part, int (m,), 0 where it was out. Attacks never see it.
     """
 
     released: Iterable[Release]
     max_grad_norm: float
     expected_sum: ExpectedSum
+    participations: Callable[[], Counts] | None = None
 
 
 Trainer = Callable[[TrainerTask], Observations]

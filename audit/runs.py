@@ -1,15 +1,17 @@
 """Runs: toss the coins, have a trainer run, let an attack watch, and join scores and coins afterwards.
 
-The attack never meets the coins, the trainer never meets the attack.
+The attack meets neither coins nor samples, the trainer never meets the attack.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from audit.attack import Attack, Public, Trainer, TrainerTask
 from audit.canaries import SignedCoordinates
-from audit.scores import Coins, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores, Threshold
+from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores, Threshold
 from mechanisms import InvalidParameter
 from mechanisms.core.randomness import Source, coins
 
@@ -27,8 +29,8 @@ def observe_one_run(
         raise InvalidParameter(
             f"audit: canaries must be enough for some to be in and some out, got {len(canaries)}. Use 20 or more."
         )
-    scores = _scores(trainer, canaries, membership, guessing_rule, randomness, attack)
-    return LabelledScores(scores=scores, membership=membership)
+    scores, revealed = _watched(trainer, canaries, membership, guessing_rule, randomness, attack)
+    return LabelledScores(scores=scores, membership=membership, participations=revealed() if revealed else None)
 
 
 def observe_independent_runs(
@@ -52,22 +54,22 @@ def observe_independent_runs(
         raise InvalidParameter(f"audit: canary must be exactly one for each independent run, got {len(canary)}.")
     membership = _toss(randomness, design.runs)
     values = [
-        _scores(trainer, canary, membership[run : run + 1], threshold, randomness, attack).values[0]
+        _watched(trainer, canary, membership[run : run + 1], threshold, randomness, attack)[0].values[0]
         for run in range(design.runs)
     ]
     scores = Scores(values=np.array(values), design=design, guessing_rule=threshold)
     return LabelledScores(scores=scores, membership=membership)
 
 
-def _scores(
+def _watched(
     trainer: Trainer,
     canaries: SignedCoordinates,
     membership: Coins,
     guessing_rule: GuessingRule,
     randomness: Source,
     attack: Attack,
-) -> Scores:
-    """Fold the attack over one run."""
+) -> tuple[Scores, Callable[[], Counts] | None]:
+    """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
     observations = trainer(TrainerTask(canaries=canaries, membership=membership, streams=randomness))
     public = Public(
         design=OneRun(canaries=len(canaries)),
@@ -78,7 +80,7 @@ def _scores(
     state = attack.start(canaries, public)
     for release in observations.released:
         state = attack.observe(state, release)
-    return attack.finish(state)
+    return attack.finish(state), observations.participations
 
 
 def _toss(randomness: Source, count: int) -> Coins:

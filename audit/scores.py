@@ -17,6 +17,7 @@ from mechanisms.core.errors import InvalidParameter
 Values = NDArray[np.float64]
 Coins = NDArray[np.bool_]
 Guesses = NDArray[np.int8]
+Counts = NDArray[np.int64]
 
 
 class Design(ABC):
@@ -169,9 +170,11 @@ class Scores:
         values: shape (m,), finite; copied and made read-only.
         design: how the canaries came to be in or out; its size is m.
         guessing_rule: how guesses are read off, fixed before the run.
+        squares: shape (m,), finite and >= 0: the squares, summed over the steps, of what `values` sums; None where an
+            attack does not look at steps one by one. Guesses never see them: they measure the noise.
 
     Raises:
-        InvalidParameter: if a value is not finite or there are more or fewer values than coins.
+        InvalidParameter: if a number is not finite, a square negative, or there are more or fewer than coins.
 
     >>> Scores(values=np.zeros(3), design=OneRun(canaries=3), guessing_rule=Threshold(value=0.0)).guesses
     array([1, 1, 1], dtype=int8)
@@ -180,16 +183,24 @@ class Scores:
     values: Values
     design: Design
     guessing_rule: GuessingRule
+    squares: Values | None = None
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, dtype=np.float64)
-        if values.shape != (self.design.size,):
-            raise InvalidParameter(f"Scores: values must have shape ({self.design.size},), got {values.shape}.")
-        if not np.all(np.isfinite(values)):
-            unusable = int(np.count_nonzero(~np.isfinite(values)))
-            raise InvalidParameter(f"Scores: values must be finite, got {unusable} that are not. Did training diverge?")
-        values.flags.writeable = False
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", self._checked("values", self.values))
+        if self.squares is not None:
+            object.__setattr__(self, "squares", self._checked("squares", self.squares))
+            if np.any(self.squares < 0):
+                raise InvalidParameter("Scores: squares must be at least 0: they are sums of squares over the steps.")
+
+    def _checked(self, name: str, given: Values) -> Values:
+        numbers = np.array(given, dtype=np.float64)
+        if numbers.shape != (self.design.size,):
+            raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
+        if not np.all(np.isfinite(numbers)):
+            unusable = int(np.count_nonzero(~np.isfinite(numbers)))
+            raise InvalidParameter(f"Scores: {name} must be finite, got {unusable} that are not. Did training diverge?")
+        numbers.flags.writeable = False
+        return numbers
 
     @property
     def guesses(self) -> Guesses:
@@ -204,6 +215,11 @@ class LabelledScores:
     Args:
         scores: of the attack, made without the coins.
         membership: bool (m,), True where the canary was in.
+        participations: int (m,), how many times each canary took part in a step, 0 where it was out; None where the
+            trainer keeps that to itself. The attack never sees them.
+
+    Raises:
+        InvalidParameter: if a shape or type is another, or a canary that was out is said to have taken part.
 
     >>> scores = Scores(values=[2.0, -1.0], design=OneRun(canaries=2), guessing_rule=Threshold(value=0.0))
     >>> LabelledScores(scores=scores, membership=[True, True]).correct
@@ -212,6 +228,7 @@ class LabelledScores:
 
     scores: Scores
     membership: Coins
+    participations: Counts | None = None
 
     def __post_init__(self) -> None:
         membership = np.array(self.membership)
@@ -222,6 +239,24 @@ class LabelledScores:
             )
         membership.flags.writeable = False
         object.__setattr__(self, "membership", membership)
+        if self.participations is not None:
+            object.__setattr__(self, "participations", self._counted(self.participations))
+
+    def _counted(self, participations: Counts) -> Counts:
+        counts = np.array(participations)
+        if counts.dtype.kind not in "iu" or counts.shape != self.membership.shape:
+            raise InvalidParameter(
+                f"LabelledScores: participations must be whole numbers of shape {self.membership.shape}, "
+                f"got {counts.dtype} of shape {counts.shape}."
+            )
+        if np.any(counts < 0) or np.any(counts[~self.membership] != 0):
+            raise InvalidParameter(
+                "LabelledScores: participations must be at least 0, and 0 where the canary was out.\n"
+                "A trainer may draw for canaries that are out, but must not count those draws."
+            )
+        counts = counts.astype(np.int64)
+        counts.flags.writeable = False
+        return counts
 
     @property
     def included(self) -> Values:

@@ -25,12 +25,14 @@ class Projections:
         coordinates: of the canaries, int64 (m,).
         signs: of the canaries, float64 (m,).
         sums: projections summed over the steps seen, float64 (m,), in the unit of the gradients.
+        squares: their squares, summed likewise.
         public: see `Public`.
     """
 
     coordinates: Tensor
     signs: Tensor
     sums: Tensor
+    squares: Tensor
     public: Public
 
 
@@ -40,7 +42,8 @@ class GradientProjection(Attack):
 
     In units of the clip norm C an out-score is N(0, T σ²), an in-score that plus Bin(T, q), up to the known records'
     own sampling, which is small beside the noise. Without the subtraction the known records' gradients stay in the
-    scores: on digits they hide even a quarter of the described noise from the guesses.
+    scores: on digits they hide even a quarter of the described noise from the guesses. The squares of the projections,
+    summed over the steps too, are σ² χ² of T degrees where the canary is out: they measure the noise step by step.
 
     Guarantees: memory and cost of a step do not depend on the number of steps; the coins are never seen.
     """
@@ -56,6 +59,7 @@ class GradientProjection(Attack):
             coordinates=torch.tensor(canaries.coordinates),
             signs=torch.tensor(canaries.signs),
             sums=torch.zeros(len(canaries), dtype=torch.float64),
+            squares=torch.zeros(len(canaries), dtype=torch.float64),
             public=public,
         )
 
@@ -67,10 +71,16 @@ class GradientProjection(Attack):
             coordinates=state.coordinates,
             signs=state.signs,
             sums=state.sums + state.signs * seen,
+            squares=state.squares + seen.square(),
             public=state.public,
         )
 
     def finish(self, state: Projections) -> Scores:
-        """Return the sums in units of the clip norm."""
-        values = state.sums.numpy() / np.float64(state.public.max_grad_norm)
-        return Scores(values=values, design=state.public.design, guessing_rule=state.public.guessing_rule)
+        """Return the sums, and the sums of squares, in units of the clip norm."""
+        unit = np.float64(state.public.max_grad_norm)
+        return Scores(
+            values=state.sums.numpy() / unit,
+            design=state.public.design,
+            guessing_rule=state.public.guessing_rule,
+            squares=state.squares.numpy() / unit**2,
+        )

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,26 @@ def test_too_few_canaries_for_two_classes_are_refused_before_the_run():
 
     with pytest.raises(InvalidParameter, match="canaries must be enough for some to be in and some out, got 1"):
         one_run(never, 1, KeyedSource(0))
+
+
+def test_what_a_trainer_reveals_of_its_samples_is_joined_after_the_run(simulated):
+    def revealing(task):
+        released = []
+
+        def participations():
+            assert len(released) == 100
+            return np.where(task.membership, 7, 0)
+
+        plain = simulated()(task)
+        watched = (released.append(release.step) or release for release in plain.released)
+        return dataclasses.replace(plain, released=watched, participations=participations)
+
+    data = one_run(revealing, 100, KeyedSource(3))
+    np.testing.assert_array_equal(data.participations, np.where(data.membership, 7, 0))
+    assert one_run(simulated(), 100, KeyedSource(3)).participations is None
+
+
+def test_squares_are_those_of_the_noise_where_a_canary_was_out(simulated):
+    data = one_run(simulated(noise=2.0), 400, KeyedSource(1))
+    assert data.scores.squares[~data.membership].mean() / (100 * 2.0**2) == pytest.approx(1.0, abs=0.04)
+    assert data.scores.squares[data.membership].mean() / (100 * (2.0**2 + 0.5)) == pytest.approx(1.0, abs=0.04)

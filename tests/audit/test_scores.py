@@ -65,13 +65,28 @@ def test_scores_are_copied_and_read_only():
 
 
 def test_scores_hold_no_membership():
-    assert {field for field in Scores.__slots__} == {"values", "design", "guessing_rule"}
+    assert {field for field in Scores.__slots__} == {"values", "design", "guessing_rule", "squares"}
 
 
 @pytest.mark.parametrize("membership", [[1, 0], [True], [0.5, 0.5]])
 def test_membership_must_be_one_bool_a_score(membership):
     with pytest.raises(InvalidParameter, match=r"membership must be bool of shape \(2,\)"):
         LabelledScores(scores=one_run([1.0, -1.0]), membership=membership)
+
+
+@pytest.mark.parametrize(
+    ("squares", "message"),
+    [([1.0], "squares must have shape"), ([1.0, np.nan], "squares must be finite"), ([1.0, -1.0], "at least 0")],
+)
+def test_squares_must_be_one_number_a_score_and_none_negative(squares, message):
+    with pytest.raises(InvalidParameter, match=f"Scores: .*{message}"):
+        Scores(values=np.zeros(2), design=OneRun(canaries=2), guessing_rule=ANY_RULE, squares=squares)
+
+
+@pytest.mark.parametrize("participations", [[1], [0.5, 0.0], [-1, 0], [3, 1]])
+def test_participations_are_counts_and_none_where_a_canary_was_out(participations):
+    with pytest.raises(InvalidParameter, match="LabelledScores: participations must be"):
+        LabelledScores(scores=one_run([1.0, -1.0]), membership=[True, False], participations=participations)
 
 
 def test_a_guess_is_right_when_it_meets_its_coin_and_passing_is_never_right():

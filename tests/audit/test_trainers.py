@@ -142,3 +142,30 @@ def test_an_included_canary_adds_the_clip_norm_at_its_coordinate_and_nothing_els
     assert set(np.round(at_canaries, 5)) == {0.0, 0.1}
     elsewhere = np.delete(difference, canaries.coordinates)
     np.testing.assert_array_equal(elsewhere, 0.0)
+
+
+def test_participations_are_what_the_canaries_added_to_a_run_without_noise(small):
+    model, data, config = small
+    still = dataclasses.replace(config, noise_multiplier=0.0, steps=9, learning_rate=1e-9)
+    canaries = signed_coordinates(canaries=6, dimension=count_parameters(model), rng=np.random.default_rng(0))
+
+    def seen(membership):
+        streams = KeyedSource(0)
+        streams.reserve("runs", 3)  # so that the run does not begin where streams do
+        task = TrainerTask(canaries=canaries, membership=membership, streams=streams)
+        observations = dpsgd_trainer(model, data, still, loss=LOSS)(task)
+        total = sum(release.noisy_sum.double().numpy() for release in observations.released)
+        return total[canaries.coordinates] * canaries.signs / config.max_grad_norm, observations.participations()
+
+    some = np.arange(6) < 4
+    (within, counts), (without, none) = seen(some), seen(np.zeros(6, dtype=bool))
+    np.testing.assert_allclose(within - without, counts, atol=1e-3)
+    assert counts[:4].min() > 0 and counts.max() < 9 and not counts[4:].any() and not none.any()
+
+
+def test_participations_are_refused_before_the_run(small):
+    model, data, config = small
+    canaries = signed_coordinates(canaries=6, dimension=count_parameters(model), rng=np.random.default_rng(0))
+    task = TrainerTask(canaries=canaries, membership=np.ones(6, dtype=bool), streams=KeyedSource(0))
+    with pytest.raises(InvalidParameter, match="must be asked for after the run"):
+        dpsgd_trainer(model, data, config, loss=LOSS)(task).participations()
