@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,21 +12,14 @@ from torch import Tensor, nn
 from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
 from audit.scores import Coins, Counts
 from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
-<<<<<<< HEAD
+from dpsgd.batches import drawn_rows
 from dpsgd.clipping import check_flat_clipping
+from dpsgd.descent import Release
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
 from dpsgd.parameters import assign, trainable
 from dpsgd.population import Examples, population_of
-from mechanisms import InvalidParameter, Poisson
-=======
-from dpsgd.batches import drawn_rows
-from dpsgd.losses import Loss
-from dpsgd.parameters import assign, trainable
-from dpsgd.runs import RUN
 from mechanisms import InvalidParameter, Poisson, Source
-from mechanisms.core.randomness import Words
->>>>>>> e-inversion
 
 ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes
 
@@ -50,70 +44,55 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
 
     def trainer(task: TrainerTask) -> Observations:
         model.load_state_dict(initial)
-        watched = WatchedSource(task.streams)
         prescribed = PrescribedGradients(
             coordinates=torch.tensor(task.canaries.coordinates),
             values=torch.tensor(task.canaries.signs * config.max_grad_norm),
             included=torch.tensor(task.membership),
         )
+        begun: list[int] = []
+
+        def released() -> Iterator[Release]:
+            for release in steps(model, dataset, config, loss=loss, randomness=task.streams, prescribed=prescribed):
+                begun[:] = [release.run]
+                yield release
+
         return Observations(
-            released=steps(model, dataset, config, loss=loss, randomness=watched, prescribed=prescribed),
+            released=released(),
             max_grad_norm=config.max_grad_norm,
             expected_sum=expected_clipped_sum(model, dataset, config, loss=loss),
-            participations=lambda: participations(watched, task.membership, config, known=len(dataset)),
+            participations=lambda: participations(
+                task.streams, task.membership, config, run=begun, known=_units(dataset)
+            ),
         )
 
     return trainer
 
 
-class WatchedSource(Source):
-    """The same streams as `inner`, and where the last run on them began: so its samples can be drawn again."""
-
-    def __init__(self, inner: Source) -> None:
-        self.inner = inner
-        self.run: int | None = None
-
-    @property
-    def reproducible(self) -> bool:
-        """Whether someone else can know the key of `inner`."""
-        return self.inner.reproducible
-
-    def words(self, stream: str, counter: int, n: int) -> Words:
-        """Return the words of `inner`."""
-        return self.inner.words(stream, counter, n)
-
-    def check_process(self) -> None:
-        """Check that this is the process that made `inner`."""
-        self.inner.check_process()
-
-    def reserve(self, stream: str, n: int) -> int:
-        """Return what `inner` reserves, and note where a run begins."""
-        start = self.inner.reserve(stream, n)
-        if stream == "runs":
-            self.run = start * RUN
-        return start
-
-
-def participations(source: WatchedSource, membership: Coins, config: DPSGD, *, known: int) -> Counts:
-    """Return how many times each canary took part in the run seen by `source`, shape (m,), 0 where it was out.
+def participations(source: Source, membership: Coins, config: DPSGD, *, run: Sequence[int], known: int) -> Counts:
+    """Return how many times each canary took part in a run, shape (m,), 0 where it was out.
 
     Args:
         source: what the run drew from.
-        membership: of the canaries, which follow the known records.
+        membership: of the canaries, which follow the known units.
         config: what was run, to its last step.
-        known: number of known records.
+        run: where it began in the source's streams, alone; nothing if it has not.
+        known: number of known units.
 
     Raises:
         InvalidParameter: if no run has begun.
     """
-    if source.run is None:
+    if not run:
         raise InvalidParameter("audit: participations must be asked for after the run, and it has not begun.")
-    records = known + len(membership)
-    rows = drawn_rows(source, config, run=source.run, records=records)
-    counts = np.zeros(records, dtype=np.int64)
+    units = known + len(membership)
+    rows = drawn_rows(source, config, run=run[0], records=units)
+    counts = np.zeros(units, dtype=np.int64)
     for step in range(config.steps):
         np.add.at(counts, rows(step), 1)
     return np.where(membership, counts[known:], 0)
+
+
+def _units(dataset: Dataset) -> int:
+    return len(dataset) if dataset.owners is None else len(torch.unique(dataset.owners))
 
 
 def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> ExpectedSum:

@@ -46,6 +46,7 @@ class Release:
             N(0, σ² C² I) unless `config.noise` names another law.
         max_grad_norm: C, the bound in use.
         noisy_count: of examples within the bound, less half, where the bound is adaptive: see `AdaptiveQuantile`.
+        run: where the run begins in its source's streams, see `dpsgd.runs`.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Release:
     noisy_sum: Tensor
     max_grad_norm: float
     noisy_count: float | None = None
+    run: int = 0
 
 
 def steps(
@@ -183,7 +185,12 @@ def _descend(
         ranks.agree(noisy_sum)
         bound, count = clipping.bound, clipping.end_step(step, source=source, run=run, ranks=ranks)
         release = Release(
-            step=step, weights_before=weights.clone(), noisy_sum=noisy_sum, max_grad_norm=bound, noisy_count=count
+            step=step,
+            weights_before=weights.clone(),
+            noisy_sum=noisy_sum,
+            max_grad_norm=bound,
+            noisy_count=count,
+            run=run,
         )
         updates.apply(noisy_sum, step=step)
         yield release
