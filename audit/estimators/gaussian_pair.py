@@ -309,7 +309,8 @@ def _pair_delta(epsilon: float, distance: Array, ratio: Array) -> Array:
     def between(sign: float, x: Array) -> Array:
         """Return the excess mass above x (sign −1) or below it (1)."""
         heavy = special.ndtr(sign * (x - distance) / ratio)
-        excess: Array = heavy - np.exp(epsilon + special.log_ndtr(sign * x))
+        light = np.exp(np.minimum(epsilon + special.log_ndtr(sign * x), 1.0))  # <= heavy wherever it is used
+        excess: Array = heavy - light
         return excess
 
     inside = np.where(square > 0.0, between(-1.0, near) - between(-1.0, far), 0.0)
