@@ -11,7 +11,7 @@ every point (a, b) of that region as the pair of true rates. A point is refuted 
 
 which lie stochastically above independent standard normals if it is the true one, where one of
 
-    z0 cos θ + z1 sin θ <= −c,    z0 <= −k,    z1 <= −k,    k >= √2 c,    Φ(−c) + Φ(−k) <= 1 − confidence
+    z0 cos θ + z1 sin θ <= −c,    z0 <= −k,    z1 <= −k,    k >= √2 c, 0,    Φ(−c) + Φ(−k) <= 1 − confidence
 
 holds. The first is a half-plane's test [Sto49], with weights θ of the point alone: the normal of the curve that passes
 there. The others refute points so far off along the curve that this normal is of no use. Together they err with
@@ -19,8 +19,8 @@ probability Φ(−c) + Φ(−k) at most: to err by another than the first takes
 
     z0 <= −k and z1 > (k cos θ − c) / sin θ,        or        z1 <= −k and z0 > (k sin θ − c) / cos θ,
 
-limits of which the greater is at least minus the lesser, as k >= √2 c >= c (sin θ + cos θ): normals lie above the one
-and above the other with probabilities that add up to 1 at most.
+limits whose sum is not negative, as k >= c (sin θ + cos θ), so that normals exceed them with probabilities that add up
+to 1 at most, and the two together have Φ(−k) at most.
 
 θ is constant along Φ⁻¹(1 − a) − Φ⁻¹(1 − b) = const. Down such a path both rates fall and both z rise. So where a point
 of the region is not refuted, neither is the point at which its path leaves the region: the boundary decides. Likewise
