@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from audit.evidence import Estimator, LowerBound, estimators
     from audit.harness import audit
     from audit.multiplicity import combined, joint_confidence, refutes, shared_confidences
+    from audit.noise_families import NoiseFamily, TradeoffCurve
     from audit.report import AccountantAnswer, AuditReport
     from audit.runs import observe_independent_runs, observe_one_run
     from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
@@ -38,6 +39,7 @@ _HOMES = {
     "IndependentRuns": "scores",
     "LabelledScores": "scores",
     "LowerBound": "evidence",
+    "NoiseFamily": "noise_families",
     "NormalConfidenceSequence": "estimators.anytime_normal",
     "Observations": "attack",
     "OneRun": "scores",
@@ -46,6 +48,7 @@ _HOMES = {
     "SignedCoordinates": "canaries",
     "Stream": "scores",
     "Threshold": "scores",
+    "TradeoffCurve": "noise_families",
     "Trainer": "attack",
     "TrainerTask": "attack",
     "attacks": "attack",
@@ -73,6 +76,7 @@ __all__ = [
     "IndependentRuns",
     "LabelledScores",
     "LowerBound",
+    "NoiseFamily",
     "NormalConfidenceSequence",
     "Observations",
     "OneRun",
@@ -81,6 +85,7 @@ __all__ = [
     "SignedCoordinates",
     "Stream",
     "Threshold",
+    "TradeoffCurve",
     "Trainer",
     "TrainerTask",
     "attacks",
