@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dpsgd.clip import weigh
-from dpsgd.norms import squared_norms
+from dpsgd.norms import LEAST, squared_norms
 from dpsgd.workspace import Workspace
 
 
@@ -115,12 +115,17 @@ class Sequence(Contributions):
         """Return (‖g_i‖ + share · M_i)²."""
         a, b = self.inputs.double(), self.gradients.double()
         inner, length = a @ a.mT + float(self.bias), a.shape[1]
-        norms = (inner * (b @ b.mT)).sum((1, 2)).clamp_(min=0.0).sqrt()
+        outer = b @ b.mT
+        squares = (inner * outer).sum((1, 2)).clamp_(min=0.0)
+        if self.inputs.dtype == torch.float64:  # products that underflow, times what they are multiplied by
+            lost = LEAST * (a.shape[2] + b.shape[2] + 2)
+            squares += (lost * (inner.abs() + outer.abs() + 1.0)).sum((1, 2))
+        norms = squares.sqrt()
         terms = (torch.linalg.vector_norm(b, dim=2) * inner.diagonal(dim1=1, dim2=2).sqrt()).sum(1)
         rounding = (length + 2) * torch.finfo(self.inputs.dtype).eps / 2
         share = rounding + ((a.shape[2] + b.shape[2] + length) * 2.0**-53) ** 0.5
-        squares: Tensor = (norms + share * terms).square()
-        return squares
+        rounded: Tensor = (norms + share * terms).square()
+        return rounded
 
     def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
         """Add Σ_i factors_i g_i."""

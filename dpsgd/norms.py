@@ -22,6 +22,8 @@ BLOCK = 64
 """Entries summed in float32, at most: norms come out up to (BLOCK + 3) / 2 · 2^-24 = 2e-6 of them too large."""
 UNIT = 2.0**-24
 UNDERFLOW = 2.0**-125
+LEAST = 2.0**-1074
+"""What a square of float64 may lose to underflow, at most; those of float32 entries lose nothing in float64."""
 NORM_ENTRIES = 2**16
 """Entries of which norms are taken in float64 at once: they are copied first, which should stay in the cache."""
 
@@ -37,6 +39,8 @@ def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
     width = rows.shape[1]
     if rows.dtype != torch.float32 or width <= 2 * BLOCK:
         squares = _in_float64(rows)
+        if rows.dtype == torch.float64:
+            squares.add_((width + 2) * LEAST)
         return squares.add_(plus) if plus else squares
     blocks, size, rounding = _blocks(width)
     taken = blocks * size

@@ -1,13 +1,16 @@
 """Norms against exact sums of squares: never below them, and hardly above."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpsgd.contributions import Sequence, Single
 from dpsgd.norms import BLOCK, squared_norms
+from dpsgd.workspace import Workspace
 
 WIDTHS = [1, 2, 127, 2 * BLOCK, 2 * BLOCK + 1, 192, 257, 521, 784, 4097]
 
@@ -69,3 +72,21 @@ def test_a_constant_adds_to_every_norm():
     rows = torch.randn(4, 300)
     torch.testing.assert_close(squared_norms(rows, plus=1.0), squared_norms(rows) + 1.0)
     torch.testing.assert_close(squared_norms(rows[:, :9], plus=1.0), squared_norms(rows[:, :9]) + 1.0)
+
+
+@pytest.mark.parametrize("scale", [1.05e-161, 1.5e-162, 3e-163, 1e-165])
+def test_norms_of_float64_rows_count_what_underflow_takes(scale):
+    rows = torch.full((1, 10**5), scale, dtype=torch.float64)
+    assert Fraction(squared_norms(rows).item()) >= 10**5 * Fraction(scale) ** 2
+
+
+@pytest.mark.parametrize("scale", [1.05e-161, 1.5e-162, 3e-163])
+def test_products_of_float64_rows_that_underflow_keep_the_bound(scale):
+    inputs = torch.full((1, 1), 1.3e154, dtype=torch.float64)
+    gradients = torch.full((1, 10**5), scale, dtype=torch.float64)
+    norm = Fraction(1.3e154) ** 2 * Fraction(scale) ** 2 * 10**5 * (1 - Fraction(1, 10**9))  # less some ulps
+    single = Single(inputs=inputs, gradients=gradients, bias=False, space=Workspace())
+    assert Fraction(single.squared_norms().item()) >= norm
+    twice = [torch.stack([rows, rows], dim=1) for rows in (inputs, gradients / 2)]
+    several = Sequence(inputs=twice[0], gradients=twice[1], bias=False, space=Workspace())
+    assert Fraction(several.squared_norms().item()) >= norm
