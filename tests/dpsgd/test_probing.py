@@ -104,9 +104,9 @@ def test_code_that_keeps_examples_apart_passes(name):
     "code", [lambda own, rows: rows if rows.sum() > 0 else -rows, lambda own, rows: rows[rows.sum(1) > -1e9]]
 )
 def test_code_that_branches_on_values_is_refused_with_the_place(code):
-    torch.manual_seed(0)  # with other weights the branch may show as a mixing of examples, which is refused as well
     [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), Own(code)), like=LIKE)
-    assert finding.place == "1" and "cannot run one example at a time" in finding.reason
+    # A branch on the whole batch may show as a mixing of examples first, as the weights have it.
+    assert finding.place == "1" and finding.reason.startswith(("cannot run one example at a time", "mixes"))
 
 
 def test_a_model_that_cannot_run_on_what_is_made_up_is_left_to_say_so_itself():
