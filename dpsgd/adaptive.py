@@ -17,13 +17,13 @@ from torch import Tensor
 from dpsgd.batches import STEP
 from dpsgd.clippers import FlatClipper, Seen, norms
 from dpsgd.clipping import LOG_RANGE, AdaptiveQuantile
+from dpsgd.places import Place
 from dpsgd.saved import State
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
 from mechanisms.core.exact_noise import HalfNormal, grid, released
-from mechanisms.core.randomness import Words
 
-STREAM = "clipping count"
+STREAM = "count"
 NOTHING = 2.0**-30
 """Share of the bound up to which a gradient counts as 0: norms may be rounded up, so that 0 itself is not met."""
 
@@ -57,7 +57,7 @@ class AdaptiveClipper(FlatClipper):
             step: its number, from 0.
         """
         on = grid("AdaptiveQuantile", Fraction(self.clipping.count_noise_multiplier) / 2, None)
-        part = _Part(source, run + step * STEP)
+        part = Place(source, "clipping", run + step * STEP)
         noisy: float = released(np.array(count), on=on, law=HalfNormal(), randomness=part, stream=STREAM)
         self._move_to(
             self.clipping.moved(self._log_ratio, noisy_count=noisy, expected_batch_size=self.expected_batch_size)
@@ -90,20 +90,3 @@ def _centred_count(squares: Sequence[Tensor], found: Sequence[Tensor], bound: fl
     whole = norms(squares)
     adds = (found[0] > 0) & (whole > NOTHING * bound)
     return float((adds & (whole <= bound)).sum()) - float(adds.sum()) / 2
-
-
-class _Part(Source):
-    """The streams of a source from a position on: whoever draws from it anew gets the same."""
-
-    def __init__(self, source: Source, start: int) -> None:
-        super().__init__(b"")
-        self._source, self._start = source, start
-
-    @property
-    def reproducible(self) -> bool:
-        """As the source."""
-        return self._source.reproducible
-
-    def words(self, stream: str, counter: int, n: int) -> Words:
-        """Return the source's words, the first of them where the part starts."""
-        return self._source.words(stream, self._start + counter, n)

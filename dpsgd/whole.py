@@ -30,8 +30,8 @@ from dpsgd.config import DPSGD
 from dpsgd.correlated import check_scale
 from dpsgd.gradients import GradientSum
 from dpsgd.independent_laws import LatticeGaussian, RoundedGaussian
+from dpsgd.places import Place
 from mechanisms import DiscreteGaussian, Gaussian, Source
-from mechanisms.core.randomness import Words
 
 SLACK = 2.0**-24
 STEP = 2**40
@@ -101,27 +101,6 @@ class Released:
         shown = self.mechanism.release(total.cpu().numpy(), sensitivity=self.divisions, randomness=place)
         noisy = torch.from_numpy(np.asarray(shown, dtype=np.float64))
         return (noisy * (self.max_grad_norm / self.divisions)).to(self.like)
-
-
-class Place(Source):
-    """A source seen from a place of its own: all that is reserved begins there, in streams of a name of its own."""
-
-    def __init__(self, source: Source, name: str, start: int) -> None:
-        super().__init__(b"")  # its own key is never used
-        self._source, self._name, self._start = source, name, start
-
-    @property
-    def reproducible(self) -> bool:
-        """That of the source."""
-        return self._source.reproducible
-
-    def words(self, stream: str, counter: int, n: int) -> Words:
-        """Return words of the source's stream of that name after this one's."""
-        return self._source.words(f"{self._name} {stream}", counter, n)
-
-    def reserve(self, stream: str, n: int) -> int:
-        """Return the counter of the next n words from this place on."""
-        return self._start + super().reserve(stream, n)
 
 
 def summed(config: DPSGD, clipped_sum: GradientSum) -> GradientSum:
