@@ -11,7 +11,8 @@ from torch import nn
 from dpsgd import Dataset, PrescribedGradients, count_parameters, gradient_sum, mlp, steps
 from dpsgd.noise_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from dpsgd.noising import noising
-from dpsgd.whole import Place, WholeSum
+from dpsgd.places import Place
+from dpsgd.whole import WholeSum
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, SystemSource
 from tests.dpsgd.schemes import config_of
 
