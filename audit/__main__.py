@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from audit.core.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
 from audit.report import AuditReport
-from audit.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
 from mechanisms.core import command_line
 from mechanisms.core.files import check_writable
 

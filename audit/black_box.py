@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from audit.counts import Array
+from audit.core.counts import Array
+from audit.core.held_out import OutputsEstimator
 from audit.evidence import LowerBound, check_level, estimators
-from audit.held_out import OutputsEstimator
 from audit.scores import IndependentRuns
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -41,7 +41,7 @@ def mechanism_lower_bound(
         confidence: in (0, 1), one-sided.
         tester: a name of `output_estimators()`, chosen before the runs: the largest of several bounds is no bound.
 
-    Guarantees: frequentist; see `audit.held_out.OutputsEstimator`.
+    Guarantees: frequentist; see `audit.core.held_out.OutputsEstimator`.
 
     Raises:
         InvalidParameter: if a value breaks its rule, or an answer is no finite number or changes its shape.

@@ -13,7 +13,7 @@ import numpy as np
 from accountant import available, epsilon_bounds
 from audit.attack import Attack, Trainer, attacks
 from audit.canaries import SignedCoordinates
-from audit.described import SampledGaussianRun
+from audit.core.described import SampledGaussianRun
 from audit.evidence import Estimator, LowerBound, check_level, estimators
 from audit.report import AccountantAnswer, AuditReport, Verdict
 from audit.runs import observe_one_run

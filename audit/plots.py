@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 
-from audit.rows import DIGITS, roles
+from audit.core.rows import DIGITS, roles
 from mechanisms.core.command_line import at_least, outward
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ class AuditReport:
 
     def to_json(self) -> str:
         """Return the report as JSON text; the same report gives the same bytes."""
-        from audit.serialise import to_json
+        from audit.core.serialise import to_json
 
         return to_json(self)
 
@@ -102,7 +102,7 @@ class AuditReport:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
         """
-        from audit.serialise import from_json
+        from audit.core.serialise import from_json
 
         return from_json(text)
 
@@ -133,7 +133,7 @@ class AuditReport:
 
             content = png(self, scheme="light")
         else:
-            from audit.page import page
+            from audit.core.page import page
 
             content = page(self, seconds=seconds).encode()
         write_atomically(Path(path), content)

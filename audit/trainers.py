@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
 from audit.scores import Coins, Counts
 from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
-from dpsgd.batches import drawn_rows
 from dpsgd.clipping import check_flat_clipping
+from dpsgd.core.batches import drawn_rows
+from dpsgd.core.parameters import assign, trainable
+from dpsgd.core.population import Examples, population_of
 from dpsgd.descent import Release
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
-from dpsgd.parameters import assign, trainable
-from dpsgd.population import Examples, population_of
 from mechanisms import InvalidParameter, Poisson, Source
 
 ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes

@@ -60,8 +60,8 @@ def train(
     seed = None if seed is None else validate.count("train", "seed", seed)
     import torch
 
-    from dpsgd import job
     from dpsgd.checkpoint import Checkpoint
+    from dpsgd.core import job
     from dpsgd.datasets import load
 
     network = job.model_of(model, data=data, hidden=hidden)
@@ -106,7 +106,7 @@ def _settings(path: Path | None, own: dict[str, Any], *, data: str, delta: float
         if given:
             raise InvalidParameter(f"train: with --config {', '.join(given)} must be left out: the file says it.")
         return DPSGD.from_json(path.read_text(encoding="utf-8"))
-    from dpsgd import job
+    from dpsgd.core import job
 
     defaults = {"epsilon": 3.0, "expected_batch_size": 256, "max_grad_norm": 1.0, "learning_rate": 2.0}
     return job.for_data(data, delta=delta, **{"steps": None, "epochs": None, **defaults, **given})

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from dpsgd.batches import Rows
+from dpsgd.core.batches import Rows
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
 
@@ -80,7 +80,7 @@ class Augmentation:
             features: (n, …), n >= 1.
             rows: (n,) their rows in the dataset.
             source: where the uniforms come from, its stream "augmentation".
-            position: where the step's draws begin: see `dpsgd.batches`.
+            position: where the step's draws begin: see `dpsgd.core.batches`.
         """
         needed = self.copies * self.draws
         drawn = [source.words("augmentation", (position + int(row)) * WORDS, needed) for row in rows]

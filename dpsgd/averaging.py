@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dpsgd.saved import State
-from dpsgd.updates import OTHER_STATE
+from dpsgd.core.saved import State
+from dpsgd.core.updates import OTHER_STATE
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 

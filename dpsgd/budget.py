@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dpsgd.calibration import excess_of
 from dpsgd.config import DPSGD
-from dpsgd.schemes import check_neighbours
+from dpsgd.core.calibration import excess_of
+from dpsgd.core.schemes import check_neighbours
 from mechanisms import BudgetExceeded
 from mechanisms.core import validate
 from mechanisms.core.process import Adjacency

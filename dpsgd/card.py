@@ -21,7 +21,7 @@ from pathlib import Path
 from accountant import Claim
 from dpsgd.budget import Budget
 from dpsgd.config import DPSGD
-from dpsgd.schemes import check_neighbours
+from dpsgd.core.schemes import check_neighbours
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 from mechanisms.core.files import write_atomically
@@ -114,13 +114,13 @@ class PrivacyCard:
     @property
     def markdown(self) -> str:
         """The card as Markdown text of one screen."""
-        from dpsgd.card_text import markdown
+        from dpsgd.core.card_text import markdown
 
         return markdown(self)
 
     def to_json(self) -> str:
         """Return the card as JSON text; floats come back bit for bit."""
-        from dpsgd.card_json import to_json
+        from dpsgd.core.card_json import to_json
 
         return to_json(self)
 
@@ -131,7 +131,7 @@ class PrivacyCard:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
         """
-        from dpsgd.card_json import from_json
+        from dpsgd.core.card_json import from_json
 
         return from_json(text)
 

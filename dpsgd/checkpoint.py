@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpsgd.saved import damaged
+from dpsgd.core.saved import damaged
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 from mechanisms.core.files import OWNER_ONLY, check_writable, sync_directory, write_atomically

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from dpsgd.schemes import exactly
+from dpsgd.core.schemes import exactly
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, sqrt

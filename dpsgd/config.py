@@ -7,11 +7,11 @@ import json
 from dataclasses import dataclass, field
 
 from dpsgd import clipping as clippings
-from dpsgd import noise_laws, protected, schemes
 from dpsgd.clipping import FLAT, Clipping
+from dpsgd.core import noise_laws, protected, schemes
+from dpsgd.core.noise_laws import INDEPENDENT, Noise
+from dpsgd.core.schemes import Scheme
 from dpsgd.independent_laws import IndependentGaussian, RoundedGaussian
-from dpsgd.noise_laws import INDEPENDENT, Noise
-from dpsgd.schemes import Scheme
 from mechanisms import InvalidParameter, Poisson, Process, __version__
 from mechanisms.core import validate
 
@@ -43,7 +43,7 @@ class DPSGD:
         learning_rate: > 0, in units of weight per unit of averaged gradient.
         steps_per_epoch: of Shuffled, BallsInBins and Cyclic, >= 1 and public; None for all others.
         noise: the law of the noise, which the formula shows for IndependentGaussian; the others are RoundedGaussian,
-            LatticeGaussian, MatrixGaussian, TreeGaussian: see `dpsgd.noise_laws` for what each goes with.
+            LatticeGaussian, MatrixGaussian, TreeGaussian: see `dpsgd.core.noise_laws` for what each goes with.
         unit: what is sampled, clipped and protected: "record", or "user", who owns several examples. Neighbours differ
             in one unit; where the scheme declares `records`, it is the number of units.
         examples_per_user: public bound on the examples of a user that count, the first so many, whose mean loss gives
@@ -168,7 +168,7 @@ class DPSGD:
 
     def _least_noise(self, epsilon: float, delta: float, adjacency: str) -> float:
         from accountant import calibrate_noise_multiplier
-        from dpsgd.calibration import least_noise
+        from dpsgd.core.calibration import least_noise
 
         schemes.check_neighbours("for_budget", self.process(), adjacency)
         if isinstance(self.sampling, Poisson) and isinstance(self.noise, (IndependentGaussian, RoundedGaussian)):

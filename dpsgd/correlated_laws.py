@@ -12,8 +12,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from dpsgd.core.schemes import Scheme
 from dpsgd.cyclic import Cyclic, CyclicPoisson
-from dpsgd.schemes import Scheme
 from mechanisms import Compose, InvalidParameter, MatrixMechanism, Tree
 from mechanisms.core import validate
 from mechanisms.core.process import Process

@@ -11,25 +11,25 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from dpsgd.augmentation import Augmentation
-from dpsgd.batches import STEP, check_records, drawn_rows
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.clipping import check_flat_clipping
-from dpsgd.conduct import Conduct
 from dpsgd.config import DPSGD
-from dpsgd.course import Course, Parts, set_out
+from dpsgd.core.batches import STEP, check_records, drawn_rows
+from dpsgd.core.conduct import Conduct
+from dpsgd.core.course import Course, Parts, set_out
+from dpsgd.core.noising import check_noise, noising
+from dpsgd.core.operator_log import OperatorLog
+from dpsgd.core.parameters import assign, check_flat, flatten, trainable
+from dpsgd.core.parts import LayerDraws, Weights
+from dpsgd.core.population import Examples, Population, population_of, with_prescribed
+from dpsgd.core.run_clipping import RunClipping, run_clipping
+from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
+from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum_by
 from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
-from dpsgd.noising import check_noise, noising
-from dpsgd.operator_log import OperatorLog
-from dpsgd.parameters import assign, check_flat, flatten, trainable
-from dpsgd.parts import LayerDraws, Weights
-from dpsgd.population import Examples, Population, population_of, with_prescribed
 from dpsgd.prescribed import PrescribedGradients, check_independent
-from dpsgd.run_clipping import RunClipping, run_clipping
-from dpsgd.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
-from dpsgd.whole import summed
 from mechanisms import InvalidParameter, Source
 
 NO_PARTS: Parts = MappingProxyType({})
@@ -46,7 +46,7 @@ class Release:
             N(0, σ² C² I) unless `config.noise` names another law.
         max_grad_norm: C, the bound in use.
         noisy_count: of examples within the bound, less half, where the bound is adaptive: see `AdaptiveQuantile`.
-        run: where the run begins in its source's streams, see `dpsgd.runs`.
+        run: where the run begins in its source's streams, see `dpsgd.core.runs`.
     """
 
     step: int
@@ -92,7 +92,8 @@ def steps(
             for the gradient; None for the steps above.
         schedule: number of the step -> factor of the learning rate, a public function; None for 1.
         checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
-        operator_log: file for exact counts of every step, private: see `dpsgd.operator_log`. It changes nothing else.
+        operator_log: file for exact counts of every step, private: see `dpsgd.core.operator_log`. It changes nothing
+            else.
 
     Guarantees: the first n releases, those before a checkpoint among them, have the guarantee of
     `config.process_after(n)`, for an n fixed before the run; if what was released decides how many are taken, these

@@ -7,13 +7,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dpsgd.bookkeeping import BookKeeping
-from dpsgd.chains import rowwise_chain
-from dpsgd.clippers import Clipper, FlatClipper
+from dpsgd.core.bookkeeping import BookKeeping
+from dpsgd.core.chains import rowwise_chain
+from dpsgd.core.clippers import Clipper, FlatClipper
+from dpsgd.core.recorded import Recorded, recordable
+from dpsgd.core.rowwise import Rowwise
+from dpsgd.core.vectorised import Vectorised
 from dpsgd.losses import Loss
-from dpsgd.recorded import Recorded, recordable
-from dpsgd.rowwise import Rowwise
-from dpsgd.vectorised import Vectorised
 from mechanisms import InvalidParameter
 
 
@@ -21,7 +21,7 @@ class GradientSum(Protocol):
     """(features (n, …), targets (n, …)) -> Σ_i g_i min(1, C / ‖g_i‖) of shape (d,), in the order of `trainable`.
 
     With `shares` (n, rows), each of the n is a unit of several rows, features and targets being (n, rows, …), and g_i
-    is the gradient of its rows' mean loss with these weights: see `dpsgd.units`.
+    is the gradient of its rows' mean loss with these weights: see `dpsgd.core.units`.
     """
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -33,10 +33,10 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
 
         Σ_i g_i min(1, max_grad_norm / ‖g_i‖),    g_i = ∇_w loss(model(x_i), y_i)
 
-    Where all trainable parameters belong to layers that `dpsgd.layers` covers, the gradients come by book-keeping from
-    one backward pass: of a batch, if the model is a chain of layers of torch that keep examples apart; else of a model
-    that `torch.func.vmap` shows one example at a time. All other models go by `torch.func.grad` of each example. All
-    ways give the same sums.
+    Where all trainable parameters belong to layers that `dpsgd.core.layers` covers, the gradients come by book-keeping
+    from one backward pass: of a batch, if the model is a chain of layers of torch that keep examples apart; else of a
+    model that `torch.func.vmap` shows one example at a time. All other models go by `torch.func.grad` of each example.
+    All ways give the same sums.
 
     Args:
         model: its trainable parameters are the w of the formula; ‖·‖ runs over all of them together.

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpsgd import schemes
+from dpsgd.core import schemes
+from dpsgd.core.schemes import Scheme
 from dpsgd.correlated_laws import MatrixGaussian, NoiseLaw, refusal
 from dpsgd.cyclic import Cyclic, CyclicPoisson
-from dpsgd.schemes import Scheme
 from mechanisms import DiscreteGaussian, FixedSize, Gaussian, InvalidParameter, Poisson
 from mechanisms.core import validate
 from mechanisms.core.process import Process

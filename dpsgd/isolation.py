@@ -1,6 +1,6 @@
 """What a model must not hold: layers by which one example reaches another's gradient, or a stored statistic.
 
-Layers of torch that are known to do so are found by their kind, all else by experiment (`dpsgd.probing`).
+Layers of torch that are known to do so are found by their kind, all else by experiment (`dpsgd.core.probing`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from dpsgd.chains import rowwise_chain
+from dpsgd.core.chains import rowwise_chain
+from dpsgd.core.probing import found_by_experiment
 from dpsgd.findings import Finding, finding_at
-from dpsgd.probing import found_by_experiment
 from dpsgd.replacements import with_replacements
 from mechanisms import InvalidParameter
 
@@ -44,8 +44,8 @@ def validate_model(model: nn.Module, *, like: Tensor | None = None) -> tuple[Fin
     Args:
         model: it is left as it is.
         like: features of a batch, (n, …) for any n, of which nothing but shape and dtype is looked at. Then the model,
-            with the layers found so far replaced, also goes through the experiments of `dpsgd.probing`, unless it is a
-            chain of layers that are known to keep examples apart. None for what the kinds of layers tell.
+            with the layers found so far replaced, also goes through the experiments of `dpsgd.core.probing`, unless it
+            is a chain of layers that are known to keep examples apart. None for what the kinds of layers tell.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Embedding(9, 4, max_norm=1.0))
     >>> [finding.place for finding in validate_model(model)]

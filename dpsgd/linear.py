@@ -21,8 +21,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dpsgd.convex import Floats, Huber, Logistic, Loss, clipped_rows
-from dpsgd.perturbation import Perturbation
+from dpsgd.core.convex import Floats, Huber, Logistic, Loss, clipped_rows
+from dpsgd.core.perturbation import Perturbation
 from mechanisms import Adjacency, InvalidParameter, Process, Source
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, sqrt

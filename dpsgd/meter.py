@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dpsgd.config import DPSGD
-from dpsgd.schemes import check_neighbours
+from dpsgd.core.schemes import check_neighbours
 from mechanisms import NumericalFailure
 from mechanisms.core import validate
 from mechanisms.core.process import Adjacency

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from dpsgd.parameters import trainable
+from dpsgd.core.parameters import trainable
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from dpsgd.batches import STEP, Rows, uniform_order
+from dpsgd.core.batches import STEP, Rows, uniform_order
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
 
@@ -80,7 +80,7 @@ def ordered_rows(source: Source, config: NonPrivate, *, run: int, records: int) 
     Args:
         source: where the orders come from, its streams "sampling keys" and "sampling keys …".
         config: its batches.
-        run: where the run begins, see `dpsgd.runs`.
+        run: where the run begins, see `dpsgd.core.runs`.
         records: their number.
 
     Guarantees: after any number of steps no record has been taken more than once more often than another.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpsgd.clip import clipping_bound
-from dpsgd.schemes import Scheme
+from dpsgd.core.clip import clipping_bound
+from dpsgd.core.schemes import Scheme
 from mechanisms import BallsInBins, InvalidParameter, Poisson
 
 

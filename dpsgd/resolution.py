@@ -10,7 +10,7 @@ from mechanisms.core import validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseResolution:
-    """Figures of noise z̃ in floats beside standard normals z of which it is made, see `dpsgd.box_muller`.
+    """Figures of noise z̃ in floats beside standard normals z of which it is made, see `dpsgd.core.box_muller`.
 
     There are independent standard normals z, one for each coordinate of each step, with
 

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpsgd.batches import Rows, drawn_rows
-from dpsgd.chains import Chain
-from dpsgd.clippers import Clipper
 from dpsgd.config import DPSGD
+from dpsgd.core.batches import Rows, drawn_rows
+from dpsgd.core.chains import Chain
+from dpsgd.core.clippers import Clipper
+from dpsgd.core.noising import noising
+from dpsgd.core.parameters import flatten, trainable
+from dpsgd.core.run_clipping import run_clipping
+from dpsgd.core.runs import begin_run
+from dpsgd.core.shadow_checks import check_config, checked_chain, checked_membership
+from dpsgd.core.stacked import Records, entries_for_row, gradient_sums, stacked_outputs
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import check_no_autocast
 from dpsgd.losses import Loss, per_example
-from dpsgd.noising import noising
 from dpsgd.nonprivate import NonPrivate, ordered_rows
-from dpsgd.parameters import flatten, trainable
-from dpsgd.run_clipping import run_clipping
-from dpsgd.runs import begin_run
-from dpsgd.shadow_checks import check_config, checked_chain, checked_membership
-from dpsgd.stacked import Records, entries_for_row, gradient_sums, stacked_outputs
 from dpsgd.training import initialised
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate

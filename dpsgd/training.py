@@ -16,21 +16,21 @@ from dpsgd.averaging import Average, RunningAverage
 from dpsgd.budget import Budget
 from dpsgd.callbacks import Callback, asked_to_stop
 from dpsgd.card import Circumstances, PrivacyCard
-from dpsgd.card_of import card_of
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.conduct import Conduct
 from dpsgd.config import DPSGD
-from dpsgd.course import Parts
+from dpsgd.core.card_of import card_of
+from dpsgd.core.conduct import Conduct
+from dpsgd.core.course import Parts
+from dpsgd.core.parameters import trainable
+from dpsgd.core.reporting import Reporting
+from dpsgd.core.schemes import check_neighbours
+from dpsgd.core.updates import MakeOptimizer, Schedule
 from dpsgd.datasets import Dataset
 from dpsgd.descent import begun
 from dpsgd.logs import Log
 from dpsgd.losses import Loss
 from dpsgd.meter import Meter
-from dpsgd.parameters import trainable
 from dpsgd.prescribed import PrescribedGradients
-from dpsgd.reporting import Reporting
-from dpsgd.schemes import check_neighbours
-from dpsgd.updates import MakeOptimizer, Schedule
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
 
@@ -156,7 +156,7 @@ def train(
         logs: are written a row for every step.
         meter: when progress bar and logs say which ε has been spent; None for the budget's, or never without one.
         checkpoint: where the run is kept: a call that finds it there goes on from it, and one that finds it complete
-            takes no step. With torch.distributed initialised every rank makes the same call, see `dpsgd.ranks`.
+            takes no step. With torch.distributed initialised every rank makes the same call, see `dpsgd.core.ranks`.
         operator_log: a new file for exact counts of every step, of examples, of those clipped and of those that counted
             as zero because they were not finite. It is private as the records are, and no part of the result.
         progress: whether to show the number of steps done on stderr.

@@ -41,9 +41,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.described import SampledGaussianRun
+from audit.core.described import SampledGaussianRun
+from audit.core.noise_bounds import GapLaw, bound_from_squares
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.noise_bounds import GapLaw, bound_from_squares
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter

@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit import e_processes
+from audit.core import e_processes
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, Stream, Threshold
 from mechanisms.core import validate

@@ -1,6 +1,6 @@
 """Lower bounds of ε from a stream of scores against Gaussian differential privacy, valid at every look.
 
-The wealth against μ-GDP averages, over feared μ/ratio, the products of the payoffs of `audit.payoffs`, whose mean
+The wealth against μ-GDP averages, over feared μ/ratio, the products of the payoffs of `audit.core.payoffs`, whose mean
 is at most 1 for any scores of any μ-GDP computation. What scores are expected (in-scores one `gap` above out-scores,
 with normal noise) decides how fast wealth grows, never whether the bound holds.
 
@@ -21,9 +21,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit import e_processes
+from audit.core import e_processes
+from audit.core.payoffs import CELLS, Payoffs, against_gaussian
 from audit.evidence import Estimator, Guarantee
-from audit.payoffs import CELLS, Payoffs, against_gaussian
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
 from mechanisms.core.process import Process

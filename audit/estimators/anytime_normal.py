@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit import e_processes
+from audit.core import e_processes
 from audit.evidence import Estimator, Guarantee
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.binomial import ROUND_OFF_PER_RUN, Array, upper_limit
+from audit.core.binomial import ROUND_OFF_PER_RUN, Array, upper_limit
+from audit.core.thresholds import at_most, checked_scores, errors_at_thresholds, refuted_by_limits
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores
-from audit.thresholds import at_most, checked_scores, errors_at_thresholds, refuted_by_limits
 from mechanisms.core.process import Process
 
 STEPS = 20  # of halving log λ

@@ -12,10 +12,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.binomial import upper_limit
+from audit.core.binomial import upper_limit
+from audit.core.thresholds import at_most, checked_scores, refuted_by_limits
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores
-from audit.thresholds import at_most, checked_scores, refuted_by_limits
 from mechanisms.core.process import Process
 
 

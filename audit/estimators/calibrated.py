@@ -4,9 +4,9 @@ The errors of a fixed test over independent runs are independent binomials, and 
 
     R(ε) = {FNR + e^ε FPR >= 1 − δ and FPR + e^ε FNR >= 1 − δ}                                               [KOV15]
 
-Counts are ordered by the loss they suggest (`audit.ordering`); the p-value of ε is the largest probability over R(ε) of
-counts at least as suggestive as those seen. A rectangle of two confidence limits, in contrast, spends α/2 on each rate
-and wastes more than half of α.
+Counts are ordered by the loss they suggest (`audit.core.ordering`); the p-value of ε is the largest probability over
+R(ε) of counts at least as suggestive as those seen. A rectangle of two confidence limits, in contrast, spends α/2 on
+each rate and wastes more than half of α.
 
 How the largest probability over a continuum is bounded. The suggestive counts A never lose a member when errors are
 taken away, so P[A] falls with both rates, and its largest value lies on the lower boundary of R(ε). On a piece of the
@@ -25,11 +25,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.binomial import Array, Counts, near_mean, rounded_up
+from audit.core.binomial import Array, Counts, near_mean, rounded_up
+from audit.core.ordering import LEAST, Ordering
+from audit.core.thresholds import at_most
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.ordering import LEAST, Ordering
 from audit.scores import Design, IndependentRuns, LabelledScores
-from audit.thresholds import at_most
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator, upper_limit
+from audit.core.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator, upper_limit
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
 from mechanisms import Gaussian, Process, UnsupportedProcess, leaves

@@ -12,10 +12,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core.thresholds import at_most, checked_scores
 from audit.estimators import calibrated
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
-from audit.thresholds import at_most, checked_scores
 from mechanisms.core.process import Process
 
 

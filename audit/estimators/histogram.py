@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.counts import Array
-from audit.held_out import HeldOutEvent
-from audit.rankings import Ranking, log_ratio_in_cells
+from audit.core.counts import Array
+from audit.core.held_out import HeldOutEvent
+from audit.core.rankings import Ranking, log_ratio_in_cells
 
 
 def lower_bound_from_outputs(first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
     """Return the largest ε refuted by outputs of a mechanism on two neighbouring inputs, 0 if none is.
 
-    Arguments, guarantees and errors are those of `audit.held_out.OutputsEstimator`.
+    Arguments, guarantees and errors are those of `audit.core.held_out.OutputsEstimator`.
 
     >>> rng = np.random.default_rng(2)
     >>> first, second = rng.integers(0, 3, 2_000), np.minimum(rng.integers(0, 4, 2_000), 2)

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.counts import Array
-from audit.held_out import HeldOutEvent
-from audit.rankings import Ranking, odds_of_worlds
+from audit.core.counts import Array
+from audit.core.held_out import HeldOutEvent
+from audit.core.rankings import Ranking, odds_of_worlds
 
 
 def lower_bound_from_outputs(first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
     """Return the largest ε refuted by outputs of a mechanism on two neighbouring inputs, 0 if none is.
 
-    Arguments, guarantees and errors are those of `audit.held_out.OutputsEstimator`.
+    Arguments, guarantees and errors are those of `audit.core.held_out.OutputsEstimator`.
 
     >>> rng = np.random.default_rng(0)
     >>> first, second = rng.laplace(1.0, size=2_000), rng.laplace(0.0, size=2_000)  # ε = 1

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.counts import Array, Counts, CountsEstimator, rectangle_bound, rectangle_refutes
+from audit.core.counts import Array, Counts, CountsEstimator, rectangle_bound, rectangle_refutes
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
 from mechanisms.core.process import Process
@@ -35,7 +35,7 @@ def lower_bound_from_counts(
     """Return the largest ε that Jeffreys' limits of the two error rates refute, 0 if they refute none.
 
     The limit of k errors in n runs is the 1 − (1 − confidence)/2 quantile of Beta(k + ½, n − k + ½), and 1 where k = n
-    [BCD01]; what follows from two limits is in `audit.counts.rectangle_bound`                              [KOV15].
+    [BCD01]; what follows from two limits is in `audit.core.counts.rectangle_bound`                           [KOV15].
 
     Args:
         true_positives: number of runs with the canary in that the test called in.

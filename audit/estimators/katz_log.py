@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.counts import Array, Counts, CountsEstimator
+from audit.core.counts import Array, Counts, CountsEstimator
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
 from mechanisms.core.process import Process

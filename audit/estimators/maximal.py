@@ -1,9 +1,9 @@
 """Lower bounds of ε from the best of all thresholds, at the true level.
 
-The statistic is the largest loss that the errors at a threshold suggest (`audit.ordering`), over all thresholds that
-the scores offer. Its p-value is the probability of one at least so large under the law of scores that makes that
-likeliest among all (ε, δ)-differentially private computations. That law is known (`audit.least_favourable`) and its
-probability computed, so the size of the test is its level, up to the jumps of a statistic of counts.
+The statistic is the largest loss that the errors at a threshold suggest (`audit.core.ordering`), over all thresholds
+that the scores offer. Its p-value is the probability of one at least so large under the law of scores that makes that
+likeliest among all (ε, δ)-differentially private computations. That law is known (`audit.core.least_favourable`) and
+its probability computed, so the size of the test is its level, up to the jumps of a statistic of counts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core.least_favourable import LeastFavourable
+from audit.core.ordering import LEAST, Ordering
+from audit.core.thresholds import at_most, checked_scores, errors_at_thresholds
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.least_favourable import LeastFavourable
-from audit.ordering import LEAST, Ordering
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
-from audit.thresholds import at_most, checked_scores, errors_at_thresholds
 from mechanisms.core.process import Process
 
 EDGE_SHARE = 0.05  # level of the limits of single rates ÷ level of the test: keeps noisy tails from drowning the rest

@@ -6,7 +6,7 @@ right": the guess is right in R_c and wrong in W_{c−1} of the cases, on averag
 
     W_{c−1} >= F(R_c),        R_c = Σ_{j >= c} j p_j / m,        W_c = Σ_{j >= c} (g − j) p_j / m               [MMC25]
 
-with the convex increasing F of `audit.curves`. Suppose P[at least v right] >= τ. The recursion
+with the convex increasing F of `audit.core.curves`. Suppose P[at least v right] >= τ. The recursion
 
     r_v = τ v / m,     h_v = τ (g − v) / m,     h_{i−1} = max{h_i, F(r_i)},     r_{i−1} = r_i + κ_{i−1} (h_{i−1} − h_i),
 
@@ -33,7 +33,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.curves import SIDES, Curve, Family, GaussianFamily, Side, family_of
+from audit.core.curves import SIDES, Curve, Family, GaussianFamily, Side, family_of
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, OneRun
 from mechanisms import InvalidParameter, Process

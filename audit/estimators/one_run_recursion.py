@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.curves import ApproximateFamily
+from audit.core.curves import ApproximateFamily
 from audit.estimators import one_run_fdp
 from audit.evidence import Estimator, Guarantee
 from audit.scores import Design, LabelledScores, OneRun

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.counts import Array
+from audit.core.counts import Array
+from audit.core.held_out import Halves, OutputsEstimator
+from audit.core.rankings import log_ratio_in_cells
 from audit.evidence import check_level
-from audit.held_out import Halves, OutputsEstimator
-from audit.rankings import log_ratio_in_cells
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 

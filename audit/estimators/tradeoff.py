@@ -41,7 +41,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.counts import Counts, CountsEstimator
+from audit.core.counts import Counts, CountsEstimator
 from audit.evidence import Guarantee, check_level
 from audit.noise_families import Array, NoiseFamily, TradeoffCurve
 from mechanisms.core.errors import NumericalFailure

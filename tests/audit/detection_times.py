@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
-from audit.e_processes import mu_of
+from audit.core.e_processes import mu_of
+from audit.core.payoffs import CELLS, against_gaussian
 from audit.estimators import anytime, anytime_gdp, anytime_normal
-from audit.payoffs import CELLS, against_gaussian
 
 CLAIMS, RATIOS, DELTA = (8.0, 4.0, 1.0), (0.9, 0.8, 0.7, 0.5, 0.25), 1e-5
 REQUIRED = np.log(20.0)

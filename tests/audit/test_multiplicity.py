@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from audit.e_processes import mu_of
+from audit.core.e_processes import mu_of
 from audit.estimators import anytime, anytime_gdp, clopper_pearson
 from audit.multiplicity import combined, joint_confidence, refutes, shared_confidences
 from mechanisms import InvalidParameter

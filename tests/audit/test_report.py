@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audit import AuditReport
-from audit.rows import ceiling_note, facts, rows
+from audit.core.rows import ceiling_note, facts, rows
 from mechanisms import InvalidParameter, __version__
 
 

@@ -9,8 +9,8 @@ from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # no
 from audit.trainers import expected_clipped_sum  # noqa: E402
 from dpsgd import DPSGD, Dataset, count_parameters, mlp  # noqa: E402
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Normalised  # noqa: E402
+from dpsgd.core.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
 from dpsgd.cyclic import Cyclic, CyclicPoisson  # noqa: E402
-from dpsgd.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")

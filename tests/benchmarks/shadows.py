@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from dpsgd import DPSGD, Dataset, mlp, train
+from dpsgd.core.runs import RUN
 from dpsgd.nonprivate import NonPrivate, ordered_rows
-from dpsgd.runs import RUN
 from dpsgd.shadows import train_together
 from mechanisms import KeyedSource, Poisson, __version__
 

@@ -27,7 +27,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dpsgd.parameters import flatten
+from dpsgd.core.parameters import flatten
 from mechanisms import __version__
 from tests.benchmarks.measure import ROOT, megabytes
 from tests.benchmarks.training_steps import AVAILABLE, CASES, OURS, PEERS, RECORDS, Case

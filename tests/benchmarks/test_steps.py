@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dpsgd.parameters import flatten
+from dpsgd.core.parameters import flatten
 from tests.benchmarks import steps
 from tests.benchmarks.training_steps import AVAILABLE, CASES, OURS, Case
 

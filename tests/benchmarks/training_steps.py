@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dpsgd import gradient_sum
-from dpsgd.noise import Noise
-from dpsgd.parameters import assign, flatten, trainable
+from dpsgd.core.noise import Noise
+from dpsgd.core.parameters import assign, flatten, trainable
 from mechanisms import SystemSource
 
 RECORDS = 1024

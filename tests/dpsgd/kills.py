@@ -19,7 +19,7 @@ from torch import nn
 
 from dpsgd import DPSGD, Dataset, train
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.parameters import flatten
+from dpsgd.core.parameters import flatten
 from mechanisms import BallsInBins, SystemSource
 
 STEPS = 120

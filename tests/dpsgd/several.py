@@ -14,7 +14,7 @@ from torch import distributed, nn
 
 from dpsgd import Dataset, PrescribedGradients, mlp, train
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.parameters import flatten
+from dpsgd.core.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
 from tests.dpsgd.schemes import EVERY_SCHEME
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from accountant import compute_epsilon
 from dpsgd import DPSGD
 from dpsgd.budget import Budget, _last_kept
-from dpsgd.calibration import excess_of
+from dpsgd.core.calibration import excess_of
 from mechanisms import (
     BallsInBins,
     BudgetExceeded,

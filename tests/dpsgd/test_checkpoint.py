@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, PrescribedGradients, mlp, steps, train
-from dpsgd import course as courses
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.parameters import flatten
-from dpsgd.runs import RUN, begin_run, resume_run
+from dpsgd.core import course as courses
+from dpsgd.core.parameters import flatten
+from dpsgd.core.runs import RUN, begin_run, resume_run
 from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.randomness import SecretSource
 from tests.conftest import ROOT

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dpsgd.batches import drawn_rows
+from dpsgd.core.batches import drawn_rows
+from dpsgd.core.noise_laws import MatrixGaussian
 from dpsgd.cyclic import Cyclic, CyclicPoisson
-from dpsgd.noise_laws import MatrixGaussian
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, PrescribedGradients, count_parameters, mlp, steps
-from dpsgd.noise import Noise
-from dpsgd.parameters import flatten
+from dpsgd.core.noise import Noise
+from dpsgd.core.parameters import flatten
 from mechanisms import BallsInBins, FixedSize, InvalidParameter, KeyedSource, Poisson, Shuffled
 from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 

@@ -11,10 +11,10 @@ from dpsgd import Dataset, mlp, train
 from dpsgd.averaging import ExponentialAverage, TailAverage
 from dpsgd.budget import Budget
 from dpsgd.callbacks import STOP
+from dpsgd.core.parameters import flatten
 from dpsgd.logs import CsvLog
 from dpsgd.meter import Meter
 from dpsgd.optimizers import DPAdam
-from dpsgd.parameters import flatten
 from dpsgd.schedules import Cosine
 from mechanisms import BudgetExceeded, InvalidParameter, KeyedSource, Poisson, Shuffled
 from tests.dpsgd.schemes import config_of

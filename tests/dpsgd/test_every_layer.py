@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dpsgd import gradient_sum
+from dpsgd.core.parameters import trainable
 from dpsgd.isolation import validate_model
-from dpsgd.parameters import trainable
 from tests.dpsgd.every_layer import EVERY_LAYER, model_around
 
 REFUSED = {

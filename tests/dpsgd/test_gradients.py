@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn.functional import linear, mse_loss
 
 from dpsgd import gradient_sum, mlp
-from dpsgd.bookkeeping import BookKeeping
-from dpsgd.chains import rowwise_chain
-from dpsgd.clippers import FlatClipper
-from dpsgd.parameters import trainable
-from dpsgd.recorded import Recorded
-from dpsgd.vectorised import Vectorised
+from dpsgd.core.bookkeeping import BookKeeping
+from dpsgd.core.chains import rowwise_chain
+from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.parameters import trainable
+from dpsgd.core.recorded import Recorded
+from dpsgd.core.vectorised import Vectorised
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_counts_as_zero():
 def test_vmap_gives_the_same_in_chunks_of_one(monkeypatch):
     whole = Vectorised(model=mlp(5, (4,), 3), loss=CROSS_ENTROPY, clip=FlatClipper(max_grad_norm=0.5))
     expected = whole(ROWS, torch.arange(6) % 3)
-    monkeypatch.setattr("dpsgd.vectorised.CHUNK_ENTRIES", 1)
+    monkeypatch.setattr("dpsgd.core.vectorised.CHUNK_ENTRIES", 1)
     torch.testing.assert_close(whole(ROWS, torch.arange(6) % 3), expected)
 
 

@@ -8,10 +8,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dpsgd import DPSGD, job
+from dpsgd import DPSGD
 from dpsgd import __main__ as cli
 from dpsgd.card import PrivacyCard
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.core import job
 from mechanisms import FixedSize, NumericalFailure, Poisson, UnsupportedProcess
 from mechanisms.core import command_line
 from tests.conftest import ROOT

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from dpsgd import count_parameters, mlp
-from dpsgd.chains import rowwise_chain
+from dpsgd.core.chains import rowwise_chain
 
 
 def test_an_mlp_has_the_widths_asked_for_and_no_activation_at_its_end():

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, mlp, steps
+from dpsgd.core.parameters import flatten
 from dpsgd.optimizers import DPAdam
-from dpsgd.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource
 
 NOISE = 0.25  # σ C / B of the fixture's configuration

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from dpsgd import DPSGD, AdaptiveQuantile, Automatic, Dataset, PerLayer, RoundedGaussian, mlp, shadows, train
+from dpsgd.core.parameters import flatten
+from dpsgd.core.runs import RUN
 from dpsgd.nonprivate import NonPrivate, ordered_rows
-from dpsgd.parameters import flatten
-from dpsgd.runs import RUN
 from dpsgd.shadows import train_together
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import EVERY_SCHEME

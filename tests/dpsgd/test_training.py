@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dpsgd import DPSGD, Dataset, PrescribedGradients, load, mlp, train
-from dpsgd.parameters import flatten
+from dpsgd.core.parameters import flatten
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, SystemSource
 from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from audit.e_processes import epsilon_of, mu_of
+from audit.core.e_processes import epsilon_of, mu_of
+from audit.core.payoffs import CELLS
 from audit.estimators.anytime_gdp import (
     LADDER,
     RATIOS,
@@ -14,7 +15,6 @@ from audit.estimators.anytime_gdp import (
     payoffs_against,
     rejects,
 )
-from audit.payoffs import CELLS
 from audit.scores import LabelledScores, Scores, Stream, Threshold
 from mechanisms import Gaussian, InvalidParameter
 from tests.audit.detection_times import gdp_times

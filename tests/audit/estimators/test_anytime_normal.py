@@ -2,7 +2,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from audit.e_processes import mu_of
+from audit.core.e_processes import mu_of
 from audit.estimators.anytime_normal import (
     EXCESSES,
     SHARES,

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse, special, stats
 from scipy.optimize import linprog
 
-from audit.curves import ApproximateFamily, GaussianFamily
+from audit.core.curves import ApproximateFamily, GaussianFamily
 from audit.estimators import one_run
 from audit.estimators.one_run_fdp import OneRunFDP, lower_bound_from_guesses, rejects, side_of
 from audit.scores import GuessExtremes, LabelledScores, OneRun, Scores, Threshold

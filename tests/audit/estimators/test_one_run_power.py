@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from accountant import epsilon_bounds
-from audit.curves import ApproximateFamily, family_of
-from audit.described import SampledGaussianRun
+from audit.core.curves import ApproximateFamily, family_of
+from audit.core.described import SampledGaussianRun
 from audit.estimators import one_run, one_run_fdp
 
 RUN = SampledGaussianRun(noise_multiplier=0.93595, probability=0.1, steps=100)

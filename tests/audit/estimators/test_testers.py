@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from audit.core.rankings import log_ratio_in_cells, odds_of_worlds
 from audit.estimators import histogram, hockey_stick, mmd, renyi
-from audit.rankings import log_ratio_in_cells, odds_of_worlds
 from audit.scores import IndependentRuns, LabelledScores, Scores, Threshold
 from mechanisms import Exponential, Gaussian, InvalidParameter, KeyedSource, Laplace, RandomizedResponse
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from audit.core.thresholds import errors_at_thresholds, refuted_by_limits
 from audit.estimators import berk_jones, bonferroni, calibrated, dkw, held_out, maximal
 from audit.estimators.berk_jones import limits, probability_that_all_hold
-from audit.thresholds import errors_at_thresholds, refuted_by_limits
 from mechanisms import InvalidParameter
 from tests.audit.estimators.laws import LAWS, constant_ratio
 

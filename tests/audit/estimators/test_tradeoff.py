@@ -6,7 +6,7 @@ from scipy import special, stats
 
 from accountant import epsilon_bounds
 from accountant.tightest import Tightest
-from audit.counts import Counts
+from audit.core.counts import Counts
 from audit.estimators.tradeoff import QUANTILES, STRIP, lower_bound_from_counts, noise_factor_upper_bound, rejects
 from audit.noise_families import NoiseFamily
 from mechanisms import (

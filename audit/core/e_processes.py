@@ -1,0 +1,172 @@
+"""E-processes: wealth that no private computation lets grow on average, looked at as often as one likes.
+
+Every look multiplies the wealth E, which starts at 1, by a payoff whose mean, given all earlier looks, is at most 1
+under the claim. Then E is a nonnegative supermartingale, and [V39]
+
+    P[some look finds E >= 1/α]  <=  α.
+
+Averages of such payoffs, or of whole wealths, are such again. A claim refuted at one look stays refuted at all later
+ones, so the bounds below only rise, and all of them hold together with the stated confidence.
+
+[V39] J. Ville. Étude critique de la notion de collectif. Gauthier-Villars, 1939.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audit.core.payoffs import gaussian_delta
+from audit.evidence import check_level
+from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
+
+Array = NDArray[np.float64]
+HALVINGS = 50
+SMALLEST_MU, LARGEST_MU = 1e-9, 64.0
+SAFETY = 1e-9  # relative, by which a μ is raised: far above what the halving and δ in floats leave open
+
+
+@dataclass(slots=True, kw_only=True)
+class ConfidenceSequence(ABC):
+    """Lower bounds of ε, one after every look, that all hold together: for watching a computation while it runs.
+
+    It is the one thing here that changes as it is used, and grows with no number of looks.
+
+    Args:
+        delta: in (0, 1).
+        confidence: in (0, 1), of all bounds together.
+
+    Raises:
+        InvalidParameter: if a level breaks its rule.
+    """
+
+    delta: float
+    confidence: float
+    looks: int = field(default=0, init=False)
+    epsilon: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        check_level(type(self).__name__, delta=self.delta, confidence=self.confidence)
+
+    def update(self, score: float, coin: bool) -> float:
+        """Return the bound after one more look.
+
+        Args:
+            score: of a canary, higher the more likely it was in; finite.
+            coin: True if it was in, which was tossed fairly for this look alone.
+
+        Raises:
+            InvalidParameter: if the score is not finite or the coin is no bool; the look is then not counted.
+        """
+        score = validate.finite(type(self).__name__, "score", score)
+        if not isinstance(coin, (bool, np.bool_)):
+            raise InvalidParameter(f"{type(self).__name__}: coin must be a bool, got {type(coin).__name__}.")
+        self.looks += 1
+        self.epsilon = self._bound(score, bool(coin))
+        return self.epsilon
+
+    @abstractmethod
+    def _bound(self, score: float, coin: bool) -> float:
+        """Take in the look and return the bound after it, never below the one before."""
+
+
+def log_required(confidence: float) -> float:
+    """Return ln(1/α), the log wealth that refutes at α = 1 − confidence.
+
+    >>> round(math.exp(log_required(0.95)), 9)
+    20.0
+    """
+    return -math.log(1 - confidence)
+
+
+def last_refuted(refuted: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the largest point found refuted between `low`, which is given back if it is not, and `high`, by halving.
+
+    Args:
+        refuted: holds up to some point and fails beyond.
+        low: where to start.
+        high: a point not refuted.
+
+    >>> round(last_refuted(lambda point: point <= 0.3, 0.0, 1.0), 9)
+    0.3
+    """
+    if not refuted(low):
+        return low
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
+
+
+def looks_of(owner: str, values: ArrayLike, membership: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
+    """Return scores and coins as arrays of one shape (…, n), n >= 1.
+
+    Raises:
+        InvalidParameter: if there are none, shapes differ, a score is not finite, or coins are not bool.
+    """
+    scores, coins = np.asarray(values, dtype=np.float64), np.asarray(membership)
+    if scores.ndim < 1 or scores.shape[-1] < 1:
+        raise InvalidParameter(f"{owner}: values must hold one score or more, got shape {scores.shape}.")
+    if coins.dtype != np.bool_ or coins.shape != scores.shape:
+        raise InvalidParameter(
+            f"{owner}: membership must be bool of shape {scores.shape}, got {coins.dtype} of shape {coins.shape}."
+        )
+    if not np.all(np.isfinite(scores)):
+        raise InvalidParameter(f"{owner}: values must be finite, got {np.count_nonzero(~np.isfinite(scores))} others.")
+    return scores, coins
+
+
+def check_normal_level(owner: str, *, delta: float, confidence: float) -> None:
+    """Refuse, beside impossible levels, δ = 0, at which no normal noise has a finite ε.
+
+    Raises:
+        InvalidParameter: naming the one that breaks its rule.
+    """
+    check_level(owner, delta=delta, confidence=confidence)
+    if delta == 0:
+        raise InvalidParameter(
+            f"{owner}: delta must be above 0, got 0: normal noise has no finite ε there.\n"
+            "Choose the δ of the claim, or the estimator `anytime`, which assumes no curve."
+        )
+
+
+@lru_cache(maxsize=1024)
+def epsilon_of(mu: float, delta: float) -> float:
+    """Return a certified lower end of the ε that a μ-GDP computation may have at `delta` > 0; 0 below `SMALLEST_MU`.
+
+    >>> round(epsilon_of(0.268051, 1e-5), 4)
+    1.0
+    """
+    from accountant import epsilon_bounds
+    from mechanisms import Gaussian
+
+    if mu < SMALLEST_MU:
+        return 0.0
+    softer = Gaussian(noise_multiplier=(1 + SAFETY) / mu)
+    return float(epsilon_bounds(softer, delta=delta, adjacency="add_remove").lower)
+
+
+@lru_cache(maxsize=1024)
+def mu_of(epsilon: float, delta: float) -> float:
+    """Return the largest μ whose GDP stays within (ε, δ), rounded up; infinite beyond `LARGEST_MU`.
+
+    Raises:
+        InvalidParameter: if ε is negative or NaN.
+
+    >>> round(mu_of(8.0, 1e-5), 6)
+    1.666031
+    """
+
+    def within(mu: float) -> bool:
+        return bool(gaussian_delta(np.asarray(epsilon), np.asarray(mu)) <= delta)
+
+    if validate.real("mu_of", "epsilon", epsilon) < 0:
+        raise InvalidParameter(f"mu_of: epsilon must be at least 0, got {epsilon}.")
+    return math.inf if within(LARGEST_MU) else last_refuted(within, SMALLEST_MU, LARGEST_MU) * (1 + SAFETY)

@@ -1,0 +1,182 @@
+"""Held-out events: learn on one half of the outputs what sets two worlds apart, and count on the other.
+
+Whatever is learnt on the first half, an event that it fixes is a test fixed before the second half was looked at, so
+exact limits of its two error rates there hold at their level.
+
+[KMRA23] W. Kong, A. Muñoz Medina, M. Ribero, U. Syed. DP-Auditorium: a Large Scale Library for Auditing Differential
+Privacy. 2023. arXiv:2307.05608.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from audit.core.counts import Array, rectangle_bound, rectangle_refutes, upper_limit
+from audit.core.rankings import Ranking
+from audit.evidence import Estimator, Guarantee, check_level
+from audit.scores import Design, IndependentRuns, LabelledScores
+from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.process import Process
+
+LEAST_GAP = 1e-9  # relative, between ranks that are taken for different
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Halves:
+    """The outputs of a mechanism in two worlds, every second one of each held out.
+
+    Args:
+        first: outputs of the first world to learn from, shape (n, k); so `second`.
+        second: of the second world.
+        first_held: those held out of the first world; so `second_held`.
+        second_held: of the second world.
+    """
+
+    first: Array
+    second: Array
+    first_held: Array
+    second_held: Array
+
+    @classmethod
+    def of(cls, owner: str, first: ArrayLike, second: ArrayLike) -> Halves:
+        """Return the halves, by position, of outputs (n,) or (n, k) of either world.
+
+        Raises:
+            InvalidParameter: if a world has fewer than two outputs, an output is not finite, or shapes do not fit.
+        """
+        worlds = [_outputs(owner, name, values) for name, values in (("first", first), ("second", second))]
+        if worlds[0].shape[1] != worlds[1].shape[1]:
+            raise InvalidParameter(
+                f"{owner}: outputs of both worlds must have as many coordinates, "
+                f"got {worlds[0].shape[1]} and {worlds[1].shape[1]}."
+            )
+        return cls(first=worlds[0][::2], second=worlds[1][::2], first_held=worlds[0][1::2], second_held=worlds[1][1::2])
+
+
+class OutputsEstimator(Estimator):
+    """A lower bound of ε from what a computation gave in two worlds: scores, or whatever else it answered.
+
+    Guarantees: at most the true ε with probability `confidence`, for any computation and anything that is learnt on the
+    first half, if the runs are independent. With few outputs, or a poor guess of what sets the worlds apart, it is
+    small but not wrong.
+    """
+
+    __slots__ = ()
+
+    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
+    guarantee: ClassVar[Guarantee] = "frequentist"
+
+    @abstractmethod
+    def bound(self, first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
+        """Return the largest ε refuted, 0 if none is.
+
+        Args:
+            first: outputs of the mechanism on one input, shape (n,) or (n, k), n >= 2 (Rényi: 4), finite.
+            second: on a neighbouring input, as many coordinates; n may differ.
+            delta: in [0, 1).
+            confidence: in (0, 1), one-sided.
+
+        Raises:
+            InvalidParameter: if a value breaks its rule.
+        """
+
+    @abstractmethod
+    def refutes(
+        self, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, *, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted: the test that `bound` inverts. Arguments as there."""
+
+    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound from the scores, whatever the guesses; the process plays no part."""
+        return self.bound(data.included, data.excluded, delta=delta, confidence=confidence)
+
+    def rejects(
+        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
+        return self.refutes(data.included, data.excluded, epsilon, delta=delta, confidence=confidence)
+
+
+class HeldOutEvent(OutputsEstimator):
+    """A lower bound of ε from one event: a threshold of a ranking, both fixed on the first half of the outputs."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def learn(self, first: Array, second: Array) -> Ranking:
+        """Return a ranking learnt from outputs (n, k) of the two worlds."""
+
+    def bound(self, first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
+        """Return the largest ε refuted by exact limits of the event's two error rates, 0 if none is."""
+        check_level(self.name, delta=delta, confidence=confidence)
+        missed, alarms = self._limits(Halves.of(self.name, first, second), delta, confidence)
+        return float(rectangle_bound(missed, alarms, delta=delta))
+
+    def refutes(
+        self, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, *, delta: float, confidence: float
+    ) -> NDArray[np.bool_]:
+        """Tell, elementwise, whether those limits refute (ε, δ)."""
+        missed, alarms = self._limits(Halves.of(self.name, first, second), delta, confidence)
+        return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
+
+    def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
+        """Return the bound that no error at all on the held-out half would give."""
+        held = Halves.of(self.name, data.included, data.excluded)
+        level = (1 - confidence) / 2
+        limits = (upper_limit(0, len(held.first_held), level), upper_limit(0, len(held.second_held), level))
+        return float(rectangle_bound(*limits, delta=delta))
+
+    def _limits(self, halves: Halves, delta: float, confidence: float) -> tuple[Array, Array]:
+        """Return the upper limits of both error rates of the event on the held-out half."""
+        level = (1 - confidence) / 2
+        with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float ranks may be nan
+            ranking = self.learn(halves.first, halves.second)
+            cut = _best_cut(ranking(halves.first), ranking(halves.second), delta, level)
+            hits, alarms = (np.count_nonzero(ranking(held) >= cut) for held in (halves.first_held, halves.second_held))
+        missed = len(halves.first_held) - hits  # and so nan is outside the event, in both worlds
+        return upper_limit(missed, len(halves.first_held), level), upper_limit(alarms, len(halves.second_held), level)
+
+
+def _outputs(owner: str, name: str, values: ArrayLike) -> Array:
+    outputs = np.asarray(values, dtype=np.float64)
+    if outputs.ndim not in (1, 2) or len(outputs) < 2 or outputs.size == 0:
+        raise InvalidParameter(
+            f"{owner}: outputs of the {name} world must have shape (n,) or (n, k) with n >= 2, got {outputs.shape}."
+        )
+    if not np.all(np.isfinite(outputs)):
+        raise InvalidParameter(
+            f"{owner}: outputs of the {name} world must be finite.\n"
+            "If the mechanism may fail, or answer no number, code that as a number of its own: it is an event too."
+        )
+    return outputs.reshape(len(outputs), -1)
+
+
+def _best_cut(first: Array, second: Array, delta: float, level: float) -> float:
+    """Return the threshold whose event shows most on these ranks, by Wilson's upper limits, which are quick.
+
+    What it returns decides how much is shown on other outputs, not whether it is true. It lies midway between two ranks
+    that differ by more than rounding, so that no output that was seen is next to it.
+    """
+    ranks = np.unique(np.concatenate([first, second]))
+    apart = np.diff(ranks) > LEAST_GAP * np.max(np.abs(ranks))
+    cuts = (ranks[:-1] + 0.5 * np.diff(ranks))[apart]
+    if not len(cuts):
+        return np.inf
+    missed = _wilson(np.searchsorted(np.sort(first), cuts), len(first), level)
+    alarms = _wilson(len(second) - np.searchsorted(np.sort(second), cuts), len(second), level)
+    shown = np.maximum((1 - delta - missed) / alarms, (1 - delta - alarms) / missed)
+    return float(cuts[np.argmax(shown)])
+
+
+def _wilson(errors: NDArray[np.intp], trials: int, level: float) -> Array:
+    z = -special.ndtri(level)
+    rate = (errors + 0.5) / (trials + 0.5)
+    middle = rate + z**2 / (2 * trials)
+    limit: Array = (middle + z * np.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2)) / (1 + z**2 / trials)
+    return limit

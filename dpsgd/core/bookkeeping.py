@@ -1,0 +1,167 @@
+"""Clipped gradient sums by book-keeping: one backward pass, by the outputs of the layers instead of their weights.
+
+The inputs a of every layer are kept on the way forward, and one backward pass gives the gradients b by its outputs.
+Together they give the norms of all examples' gradients and then, with the factors c that the norms ask for, the sum
+of the clipped gradients [BWZK23]; see `dpsgd.core.layers` for how each kind of layer does.
+
+[BWZK23] Z. Bu, Y.-X. Wang, S. Zha, G. Karypis. Differentially Private Optimization on Large Model at Small Cost.
+ICML 2023. arXiv:2210.00038.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dpsgd.core.chains import Chain, dimensions_after, trains
+from dpsgd.core.clippers import Clipper, add_clipped
+from dpsgd.core.layers import stays_product
+from dpsgd.core.units import contributions_of_units, entries_of_unit
+from dpsgd.core.workspace import Workspace
+from dpsgd.losses import Loss, per_example
+
+FORMED_ENTRIES = 2**24
+"""Gradient entries held at once, at most: 64 MiB of float32."""
+CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
+"""Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
+convolutions and products would have too little to do at a time."""
+
+Tape = list[tuple[nn.Module, Tensor, Tensor]]
+"""(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
+
+Sums = dict[nn.Module, list[Tensor]]
+"""For every layer one tensor for each of its parameters, of its shape."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class BookKeeping:
+    """The clipped gradient sum of a chain that `rowwise_chain` found; one batch at a time, since memory is reused."""
+
+    chain: Chain
+    loss: Loss
+    clip: Clipper
+    _flat: FlatSums = field(init=False)
+    _entries: dict[int, int] = field(init=False, default_factory=dict)
+    _space: Workspace = field(init=False, default_factory=Workspace)
+
+    def __post_init__(self) -> None:
+        self._flat = FlatSums([module for module in self.chain if trains(module)])
+
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return the sum of the clipped gradients of a batch, shape (d,)."""
+        rows = 1 if shares is None else shares.shape[1]
+        if rows not in self._entries:
+            dimensions = features.dim() - (1 if shares is None else 2)
+            self._entries[rows] = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
+        total, sums = self._flat.zeros()
+        for some, wanted, shared in in_parts(features, targets, shares, entries=self._entries[rows]):
+            tape, losses = self._record(some, wanted, shared)
+            add_clipped_sums(sums, tape, losses, shared, clip=self.clip, space=self._space)
+        return total
+
+    @torch.enable_grad()
+    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tape, Tensor]:
+        tape: Tape = []
+        rows, targets = row_by_row(features, targets, shares)
+        for module in self.chain:
+            before, rows = rows, module(rows)
+            if module in self._flat.layers:
+                tape.append((module, before.detach(), rows))
+        return tape, per_example(self.loss, rows, targets)
+
+
+def add_clipped_sums(
+    sums: Sums, tape: Tape, losses: Tensor, shares: Tensor | None, *, clip: Clipper, space: Workspace
+) -> None:
+    """Add the clipped gradient sums of the tape's layers, in place.
+
+    Args:
+        sums: of every layer of the tape.
+        tape: what the layers took in and gave out, n examples each.
+        losses: (n,), each from its own example alone.
+        shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
+        clip: gives the factors.
+        space: memory to reuse.
+    """
+    outputs = [output for _, _, output in tape]
+    ones = torch.ones_like(losses).unsqueeze(1) if shares is None else shares.to(losses.dtype)
+    gradients = torch.autograd.grad([losses], outputs, [ones.flatten()], materialize_grads=True)
+    with torch.no_grad():
+        parts = [
+            contributions_of_units(layer, a, b, space, rows=ones.shape[1])
+            for (layer, a, _), b in zip(tape, gradients, strict=True)
+        ]
+        layers = [layer for layer, _, _ in tape]
+        add_clipped([sums[layer] for layer in layers], parts, clip, layers=layers, multiplied=gradients)
+
+
+class FlatSums:
+    """The gradients of layers by all their parameters as one flat vector.
+
+    Args:
+        layers: with trainable parameters alone.
+        order: of the parameters in the vector; that of the layers if it is not given.
+    """
+
+    def __init__(self, layers: list[nn.Module], order: list[nn.Parameter] | None = None) -> None:
+        self.layers = {layer: list(layer.parameters()) for layer in layers}
+        order = [p for owned in self.layers.values() for p in owned] if order is None else order
+        ends = list(itertools.accumulate(parameter.numel() for parameter in order))
+        self._like, self._dimension = order[0], ends[-1]
+        start = {id(parameter): end - parameter.numel() for parameter, end in zip(order, ends, strict=True)}
+        self._places = {
+            layer: [(p.shape, torch.empty(p.shape, device="meta").stride(), start[id(p)]) for p in owned]
+            for layer, owned in self.layers.items()
+        }
+
+    def zeros(self) -> tuple[Tensor, Sums]:
+        """Return the gradients of no example: the vector (d,), and the parts of every layer as views of it."""
+        total = torch.zeros(self._dimension, dtype=self._like.dtype, device=self._like.device)
+        return total, {layer: [total.as_strided(*place) for place in held] for layer, held in self._places.items()}
+
+
+def in_parts(
+    features: Tensor, targets: Tensor, shares: Tensor | None = None, *, entries: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Yield a batch in parts, none of them empty.
+
+    Args:
+        features: (n, …).
+        targets: (n, …).
+        shares: (n, rows), if there are any.
+        entries: of gradients that are formed for one of the n.
+    """
+    formed = max(1, entries)
+    size = max(1, min(FORMED_ENTRIES // formed, max(FEW_EXAMPLES, CACHED_ENTRIES // formed)))
+    if len(features) <= size:
+        if len(features):
+            yield features, targets, shares
+        return
+    size = size - size % 8 or size  # convolutions of eights of images take least time an image
+    for start in range(0, len(features), size):
+        some = slice(start, start + size)
+        yield features[some], targets[some], None if shares is None else shares[some]
+
+
+def row_by_row(features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows of units one after the other; examples, which have no shares, as they are."""
+    return (features, targets) if shares is None else (features.flatten(end_dim=1), targets.flatten(end_dim=1))
+
+
+def entries_formed(chain: Chain, *, example_dimensions: int, rows: int = 1) -> int:
+    """Return how many gradient entries a chain forms for one example, or for a unit of several rows, at most.
+
+    >>> entries_formed((nn.Linear(4, 3), nn.LayerNorm(3)), example_dimensions=1)
+    6
+    """
+    entries, dimensions = 0, example_dimensions
+    for module in chain:
+        linear = type(module) is nn.Linear and dimensions == 1 and stays_product(module, rows)
+        own = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        entries += 0 if linear or type(module) is nn.Embedding else entries_of_unit(module, own, rows=rows)
+        dimensions = dimensions_after(module, dimensions) or 0
+    return entries

@@ -1,0 +1,73 @@
+"""From a run to its privacy card: the price of what ran, and the versions of what it ran with."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import numpy
+import scipy
+import torch
+
+from dpsgd.card import Circumstances, PrivacyCard
+from dpsgd.config import DPSGD
+from dpsgd.core.schemes import check_neighbours
+from mechanisms import __version__
+
+
+def card_of(
+    config: DPSGD,
+    circumstances: Circumstances,
+    *,
+    executed: int,
+    reproducible: bool,
+    delta: float,
+    adjacency: str,
+    public_data: str | None,
+    not_accounted: Sequence[str] | None,
+) -> PrivacyCard:
+    """Return the card of a run of `config`, whose ε is that of `config.process()`.
+
+    Args:
+        config: what ran, of the steps planned.
+        circumstances: of the run.
+        executed: number of steps taken.
+        reproducible: whether others may know the key.
+        delta: in [0, 1].
+        adjacency: which datasets are neighbours.
+        public_data: as in `PrivacyCard`.
+        not_accounted: as in `PrivacyCard`.
+
+    Raises:
+        InvalidParameter: if a value breaks its rule, or these neighbours differ in a number that is public.
+        UnsupportedProcess: if there is no theorem for these neighbours.
+    """
+    from accountant import epsilon_bounds
+
+    process = config.process()
+    check_neighbours("PrivacyCard", process, adjacency)
+    return PrivacyCard(
+        config=config,
+        claim=epsilon_bounds(process, delta=delta, adjacency=adjacency),
+        executed=executed,
+        reproducible=reproducible,
+        circumstances=circumstances,
+        versions=versions(),
+        public_data=public_data,
+        not_accounted=not_accounted,  # type: ignore[arg-type]
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what privacy rests on here.
+
+    >>> sorted(versions())
+    ['dp-calipers', 'numpy', 'python', 'scipy', 'torch']
+    """
+    return {
+        "dp-calipers": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+    }

@@ -1,0 +1,54 @@
+"""Clipping: the factor that brings an example's gradient down to the norm allowed to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SLACK = 2.0**-22
+"""Shrinks the bound, relative to it: the factor and its product with a float32 entry err by 2^-24 each, a float64 sum
+of d squares by d · 2^-53; so up to 2^29 entries the contribution itself, not only its estimate, keeps the bound. Norms
+from sums in float32 come rounded up, see `dpsgd.core.norms`, and take nothing from it."""
+
+
+def clipping_bound(max_grad_norm: float) -> float:
+    """Return the norm that gradients are scaled down to, so that rounding cannot lift them above `max_grad_norm`."""
+    return max_grad_norm * (1.0 - SLACK)
+
+
+def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> Tensor:
+    """Return min(1, max_grad_norm / ‖g_i‖) for every example, 0 where the norm is NaN or past the range of `dtype`.
+
+    An example whose gradient is not finite thus counts as zero, and costs no other example anything.
+
+    Args:
+        norms: ‖g_i‖ of shape (n,), accumulated in float64 or rounded up.
+        max_grad_norm: > 0.
+        dtype: of the parameters, and of the result.
+
+    Guarantees: the exact norm of the floats factor · g_i is at most max_grad_norm, as long as they are not subnormal.
+
+    >>> clip_factors(torch.tensor([0.5, 2.0, float("nan")]).double(), max_grad_norm=1.0, dtype=torch.float32)
+    tensor([1.0000, 0.5000, 0.0000])
+    """
+    bound, kind = clipping_bound(max_grad_norm), torch.finfo(dtype)
+    factors = norms.clamp(min=bound).reciprocal_().mul_(bound)
+    # Below `tiny` a factor is subnormal: it has lost digits and could lift the norm above the bound.
+    kept = torch.threshold(factors, max(kind.tiny, bound / kind.max), 0.0)
+    return kept.to(dtype).nan_to_num_(nan=0.0)
+
+
+def weigh(rows: Tensor, factors: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Return factor · row for every row of (n, …), zeros where the factor is 0 whatever the row holds.
+
+    Args:
+        rows: finite wherever the factor is not 0.
+        factors: (n,).
+        out: where to write them; a new tensor if there is none.
+
+    >>> weigh(torch.tensor([[2.0], [float("nan")]]), torch.tensor([0.5, 0.0]))
+    tensor([[1.],
+            [0.]])
+    """
+    weighted = torch.mul(rows, factors.view(-1, *[1] * (rows.dim() - 1)), out=out)
+    return weighted.nan_to_num_()  # 0 · NaN and 0 · inf are NaN

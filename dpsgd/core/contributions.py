@@ -1,0 +1,166 @@
+"""The gradients of n examples by one layer's parameters, held so that norms and weighted sums are cheap.
+
+A layer's inputs a and output gradients b hold example i's gradient g_i = Σ_t b_it ⊗ a_it, where t runs over the places
+at which the layer is applied to the example. It is formed, or stays a product:           [Goo15; BWZK23; LTLH22]
+
+    formed      ‖g_i‖ from its entries                            Σ_i c_i g_i = c G, where row i of G is g_i
+    a product   ‖g_i‖² = Σ_ts (a_it · a_is) (b_it · b_is)         Σ_i c_i g_i = (c b)ᵀ a
+
+[Goo15] I. Goodfellow. Efficient Per-Example Gradient Computations. 2015. arXiv:1510.01799.
+[BWZK23] Z. Bu, Y.-X. Wang, S. Zha, G. Karypis. Differentially Private Optimization on Large Model at Small Cost.
+ICML 2023. arXiv:2210.00038.
+[LTLH22] X. Li, F. Tramèr, P. Liang, T. Hashimoto. Large Language Models Can Be Strong Differentially Private Learners.
+ICLR 2022. arXiv:2110.05679.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpsgd.core.clip import weigh
+from dpsgd.core.norms import LEAST, squared_norms
+from dpsgd.core.workspace import Workspace
+
+
+class Contributions(ABC):
+    """The gradients of n examples with respect to the parameters of one layer."""
+
+    @abstractmethod
+    def squared_norms(self) -> Tensor:
+        """Return ‖g_i‖² of shape (n,), in float64, rounded up at most."""
+
+    @abstractmethod
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i to one tensor for every parameter; a factor of 0 silences even a NaN.
+
+        To be asked for once, after the norms.
+
+        Args:
+            sums: of the shapes of the parameters.
+            factors: (n,).
+        """
+
+    def entries(self) -> int:
+        """Return how many entries of formed gradients are held."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Formed(Contributions):
+    """Every example's gradient.
+
+    Args:
+        rows: (n, k) for each parameter; they may be overwritten.
+        order: in which rows hold the dimensions of the first parameter, if not in the parameter's own.
+    """
+
+    rows: list[Tensor]
+    order: tuple[int, ...] = ()
+
+    def squared_norms(self) -> Tensor:
+        """Return ‖g_i‖²."""
+        squares = [squared_norms(piece) for piece in self.rows]
+        return functools.reduce(Tensor.add_, squares)
+
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        for sum_, rows in zip([self._ordered(sums[0]), *sums[1:]], self.rows, strict=True):
+            sum_.add_((factors @ rows.nan_to_num_()).view(sum_.shape))  # 0 · NaN would be NaN
+
+    def _ordered(self, sum_: Tensor) -> Tensor:
+        return sum_.permute(self.order) if self.order else sum_
+
+    def entries(self) -> int:
+        """Return how many entries the rows have."""
+        return sum(piece.numel() for piece in self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Single(Contributions):
+    """g_i = b_i ⊗ a_i (and b_i for the bias) of a linear layer with one row of a and b an example."""
+
+    inputs: Tensor
+    gradients: Tensor
+    bias: bool
+    space: Workspace
+
+    def squared_norms(self) -> Tensor:
+        """Return ‖g_i‖²."""
+        return squared_norms(self.inputs, plus=float(self.bias)).mul_(squared_norms(self.gradients))
+
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        _add_products(self, sums, factors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sequence(Contributions):
+    """g_i = Σ_t b_it ⊗ a_it of a linear layer with T rows an example, where products of rows cost less than g_i.
+
+    An example may hold large terms that cancel. What rounding leaves of them in the sum, and the error of products in
+    float64, are at most a share of M_i = Σ_t ‖b_it‖ ‖a_it‖; the norm counts that share, so that the bound holds.
+    """
+
+    inputs: Tensor
+    gradients: Tensor
+    bias: bool
+    space: Workspace
+
+    def squared_norms(self) -> Tensor:
+        """Return (‖g_i‖ + share · M_i)²."""
+        a, b = self.inputs.double(), self.gradients.double()
+        inner, length = a @ a.mT + float(self.bias), a.shape[1]
+        outer = b @ b.mT
+        squares = (inner * outer).sum((1, 2)).clamp_(min=0.0)
+        if self.inputs.dtype == torch.float64:  # products that underflow, times what they are multiplied by
+            lost = LEAST * (a.shape[2] + b.shape[2] + 2)
+            squares += (lost * (inner.abs() + outer.abs() + 1.0)).sum((1, 2))
+        norms = squares.sqrt()
+        terms = (torch.linalg.vector_norm(b, dim=2) * inner.diagonal(dim1=1, dim2=2).sqrt()).sum(1)
+        rounding = (length + 2) * torch.finfo(self.inputs.dtype).eps / 2
+        share = rounding + ((a.shape[2] + b.shape[2] + length) * 2.0**-53) ** 0.5
+        rounded: Tensor = (norms + share * terms).square()
+        return rounded
+
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        _add_products(self, sums, factors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Looked(Contributions):
+    """Gradients of an embedding: of every example the rows that it looked up, each once.
+
+    Args:
+        words: (n, T) the row that each place stands for; places left over stand for row 0 and hold zeros.
+        rows: (n, T, d) gradients of those rows.
+    """
+
+    words: Tensor
+    rows: Tensor
+
+    def squared_norms(self) -> Tensor:
+        """Return ‖g_i‖²."""
+        return squared_norms(self.rows.flatten(start_dim=1))
+
+    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+        """Add Σ_i factors_i g_i."""
+        sums[0].index_add_(0, self.words.reshape(-1), weigh(self.rows, factors).flatten(end_dim=1))
+
+
+def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Tensor) -> None:
+    """Add (c b)ᵀ a and, with a bias, Σ c b."""
+    # What an example that adds nothing took in could be NaN, which zeros would not silence.
+    a = torch.nan_to_num(layer.inputs, out=layer.space.take("inputs", layer.inputs.shape, like=layer.inputs))
+    weighted = layer.space.take("weighted", layer.gradients.shape, like=layer.gradients)
+    b = weigh(layer.gradients, factors, out=weighted)
+    if a.dim() > 2:
+        a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
+    sums[0].addmm_(b.T, a)
+    if layer.bias:
+        sums[1].add_(b.sum(0))

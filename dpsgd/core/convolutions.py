@@ -1,0 +1,102 @@
+"""Gradients of every example by the weights of a convolution.
+
+What every entry of the kernel sees of an image is laid out as columns, some examples at a time, with the channels of
+a pixel side by side, so that the copies are of whole runs. A product of each example's columns with its output
+gradients then is its gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dpsgd.core.contributions import Contributions, Formed
+from dpsgd.core.workspace import Workspace
+
+COLUMN_ENTRIES = 2**18
+"""Entries of columns held at once: 1 MiB of float32, which stays in a core's cache until the product is done."""
+
+
+def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
+    """Return the gradients of n examples.
+
+    A Conv1d is a Conv2d whose images have one line, and a group of channels is an image of its own. How many examples
+    are treated at a time follows from shapes alone, never from a clock, so that a run repeats bit for bit.
+
+    Args:
+        layer: any padding, stride, dilation and groups.
+        inputs: (n, channels, length) or (n, channels, height, width).
+        gradients: of the loss by the layer's outputs, of their shape.
+        space: memory to reuse.
+
+    >>> ones, total = torch.ones(2, 1, 3), torch.zeros(1, 1, 1)
+    >>> layer = nn.Conv1d(1, 1, 1, bias=False)
+    >>> of_convolution(layer, ones, ones, Workspace()).add_to([total], torch.ones(2))
+    >>> total
+    tensor([[[6.]]])
+    """
+    flat = type(layer) is nn.Conv1d
+    dimensions, groups = 2 if flat else 3, layer.groups
+    a = inputs.reshape(len(inputs), *inputs.shape[-dimensions:])
+    b = gradients.reshape(len(gradients), *gradients.shape[-dimensions:])
+    margins = layer._reversed_padding_repeated_twice
+    if layer.padding_mode != "zeros":
+        a, margins = functional.pad(a, margins, mode=layer.padding_mode), [0] * len(margins)
+    if flat:
+        a, b, margins = a.unsqueeze(2), b.unsqueeze(2), [*margins, 0, 0]
+    window = _Window(
+        kernel=_pair(layer.kernel_size), stride=_pair(layer.stride), dilation=_pair(layer.dilation), margins=margins
+    )
+    images = a.reshape(len(a) * groups, -1, *a.shape[2:])
+    outputs = b.reshape(len(b) * groups, -1, *b.shape[2:])
+    rows = _gradients(images, outputs, window, space, name=layer).view(len(a), -1)
+    bias = [b.sum((2, 3))] * (layer.bias is not None)
+    return Formed(rows=[rows, *bias], order=(0, 2, 1) if flat else (0, 2, 3, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    margins: list[int]
+    """Zeros around an image: left, right, top, bottom."""
+
+
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    return (1, sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def _gradients(images: Tensor, outputs: Tensor, window: _Window, space: Workspace, *, name: nn.Module) -> Tensor:
+    """Return the gradients (m, outputs, kernel entries · channels) of m images (m, channels, height, width)."""
+    (m, channels), (_, made, height, width) = images.shape[:2], outputs.shape
+    seen = height, width, *window.kernel, channels
+    places, entries = height * width, window.kernel[0] * window.kernel[1] * channels
+    formed = space.take(name, (m, made, entries), like=images)
+    size = max(1, COLUMN_ENTRIES // (places * entries))
+    for start in range(0, m, size):
+        padded = _channels_last(images[start : start + size], window.margins, space)
+        n, lines, pixels, _ = padded.shape
+        to_line, to_pixel = pixels * channels, channels
+        moves = [step * to for step, to in zip(window.stride, (to_line, to_pixel), strict=True)]
+        reach = [step * to for step, to in zip(window.dilation, (to_line, to_pixel), strict=True)]
+        columns = space.take("columns", (n, *seen), like=images)
+        columns.copy_(padded.as_strided((n, *seen), (lines * to_line, *moves, *reach, 1)))
+        some = slice(start, start + size)
+        torch.bmm(outputs[some].view(n, made, places), columns.view(n, places, entries), out=formed[some])
+    return formed
+
+
+def _channels_last(images: Tensor, margins: list[int], space: Workspace) -> Tensor:
+    """Return images (n, height, width, channels) with zeros around them."""
+    n, channels, height, width = images.shape
+    left, right, top, bottom = margins
+    shape = n, top + height + bottom, left + width + right, channels
+    padded = space.take("padded", shape, like=images)
+    if any(margins):
+        padded.zero_()
+    padded[:, top : top + height, left : left + width].copy_(images.permute(0, 2, 3, 1))
+    return padded

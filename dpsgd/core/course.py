@@ -1,0 +1,213 @@
+"""The course of a run: whose numbers it draws, at which step it stands, and how it is kept and taken up again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from dpsgd.checkpoint import Checkpoint
+from dpsgd.config import DPSGD
+from dpsgd.core.ranks import Ranks
+from dpsgd.core.runs import RUN, begin_run, resume_run
+from dpsgd.core.saved import Saved, Stateful
+from dpsgd.core.structure import first_difference, structure
+from mechanisms import InvalidParameter, Source, SystemSource, __version__
+from mechanisms.core.randomness import SecretSource
+
+Parts = Mapping[str, Stateful]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kept:
+    """The file of a run.
+
+    Args:
+        checkpoint: where it is.
+        last: what it holds or, of a run that begins, will hold before the first step but for the states of its parts.
+        begins: whether there is no file yet.
+        key: to be written for a run that begins, empty where none is to be.
+    """
+
+    checkpoint: Checkpoint
+    last: Saved
+    begins: bool
+    key: bytes
+
+    def open(self, parts: Parts, *, first: bool) -> None:
+        """Bring the parts to where the run stands or, as the first rank, write where it begins.
+
+        Raises:
+            InvalidParameter: if the file is of a run of other parts.
+        """
+        if self.begins and first:
+            if self.key:
+                self.checkpoint.write_key(self.key)  # before the file, which without its key could not go on
+            self.write(0, parts)
+        if self.begins:
+            return
+        if set(self.last.states) != set(parts):
+            raise InvalidParameter(
+                f"Checkpoint: {self.checkpoint.path} must hold the states of {sorted(parts)}, which this run has, and "
+                f"holds those of {sorted(self.last.states)}."
+            )
+        for name, part in parts.items():
+            part.load_state_dict(self.last.states[name])
+
+    def is_due(self, steps_taken: int) -> bool:
+        """Return whether the file is written after so many steps."""
+        return steps_taken % self.checkpoint.every == 0 or steps_taken == self.last.config.steps
+
+    def write(self, steps_taken: int, parts: Parts) -> None:
+        """Write the file."""
+        states = {name: part.state_dict() for name, part in parts.items()}
+        self.checkpoint.write(dataclasses.replace(self.last, steps_taken=steps_taken, states=states).to_bytes())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """A run that begins or goes on.
+
+    Args:
+        source: of its samples and noise, the same on every rank.
+        run: where it begins in the source's streams, see `dpsgd.core.runs`.
+        start: number of the step that comes next; config.steps for a run that is complete.
+        ranks: the processes that take part.
+        kept: its file, if it has one.
+    """
+
+    source: Source
+    run: int
+    start: int
+    ranks: Ranks
+    kept: Kept | None
+
+    def begin(self, parts: Parts) -> None:
+        """Bring the parts to where the run stands: before the next step, on every rank."""
+        if self.kept is not None:
+            self.kept.open(parts, first=self.ranks.first)
+
+    def after(self, steps_taken: int, parts: Parts) -> None:
+        """Keep the run if that is due, once the release of its last step has been shown."""
+        if self.kept is not None and self.ranks.first and self.kept.is_due(steps_taken):
+            self.kept.write(steps_taken, parts)
+
+    def end(self) -> None:
+        """Remove the key of a complete run: nothing needs it any more."""
+        if self.kept is not None and self.ranks.first and not self.source.reproducible:
+            self.kept.checkpoint.remove_key()
+
+
+def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD, model: nn.Module) -> Course:
+    """Return the course of a run: one that goes on if the checkpoint's file is there, else one that begins.
+
+    Args:
+        checkpoint: where the run is kept; None keeps nothing.
+        randomness: of samples and noise, unless it is a SystemSource and the key must outlive the process, or serve
+            other ranks: then its place is taken by a key that is drawn, or was drawn when the run began, just so.
+        config: of the run.
+        model: of the run.
+
+    Raises:
+        InvalidParameter: if the file is damaged or of another run, or something differs between ranks.
+    """
+    ranks = Ranks.present(device=next(parameter.device for parameter in model.parameters()))
+    if checkpoint is None and ranks.count == 1:
+        return Course(source=randomness, run=begin_run(randomness), start=0, ranks=ranks, kept=None)
+    saved = _found(checkpoint, ranks)
+    fixed = structure(model)
+    if saved is not None:
+        _check_fits(saved, config, fixed, randomness)
+    key = b""
+    if not randomness.reproducible and (saved is None or not saved.complete):
+        key = _lasting_key(randomness, checkpoint if saved is not None else None, ranks)
+    source = SecretSource(key) if key else randomness
+    if saved is None:
+        run, last = _new(source, config, fixed)
+    else:
+        run, last = _same(source, saved), saved
+    ranks.check_same(repr((config, fixed, last.fingerprint, run)), what="model, configuration, key and number of runs")
+    kept = None
+    if checkpoint is not None:
+        kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
+    return Course(source=source, run=run, start=last.steps_taken, ranks=ranks, kept=kept)
+
+
+def _new(source: Source, config: DPSGD, fixed: dict[str, str]) -> tuple[int, Saved]:
+    """Return where a new run begins in its source, and what is to be kept of it."""
+    run = begin_run(source)
+    return run, Saved(
+        config=config,
+        steps_taken=0,
+        run=run // RUN,
+        fingerprint=source.fingerprint(),
+        reproducible=source.reproducible,
+        model=fixed,
+        states={},
+    )
+
+
+def _same(source: Source, saved: Saved) -> int:
+    """Return where the run that was kept began in its source.
+
+    Raises:
+        InvalidParameter: if this is another one; of a complete run with a secret key there is none any more.
+    """
+    if source.fingerprint() != saved.fingerprint and (saved.reproducible or not saved.complete):
+        raise InvalidParameter(
+            "Checkpoint: the key must be the one that the run was begun with, and is another.\n"
+            "It would draw other noise, and steps that were shown before would be shown with both."
+        )
+    return resume_run(source, saved.run)
+
+
+def _found(checkpoint: Checkpoint | None, ranks: Ranks) -> Saved | None:
+    """Return what the first rank finds in the file, on every rank; None where there is no file."""
+    if checkpoint is None:
+        return None
+    content = ranks.from_first(checkpoint.read() if ranks.first else b"")
+    return Saved.from_bytes(content, name=str(checkpoint.path)) if content else None
+
+
+def _lasting_key(randomness: Source, resumed: Checkpoint | None, ranks: Ranks) -> bytes:
+    """Return the key that the first rank draws or, for a run that is resumed, finds in its file, on every rank."""
+    if type(randomness) is not SystemSource:
+        raise InvalidParameter(
+            "train: randomness must be a SystemSource or have a key that was given, such as a KeyedSource, for a run "
+            f"with a checkpoint or several ranks, got {randomness!r}."
+        )
+    own = b""
+    if ranks.first:
+        own = SecretSource.new_key() if resumed is None else resumed.read_key()
+    return ranks.from_first(own)
+
+
+def _check_fits(saved: Saved, config: DPSGD, fixed: dict[str, str], randomness: Source) -> None:
+    """Refuse a file of another run.
+
+    Raises:
+        InvalidParameter: naming what differs first.
+    """
+    for field in dataclasses.fields(DPSGD):
+        was, is_ = getattr(saved.config, field.name), getattr(config, field.name)
+        if was != is_:
+            raise InvalidParameter(
+                f"Checkpoint: {field.name} must be {was!r}, as it was when the run was begun, got {is_!r}.\n"
+                "Another configuration is another run: give it a path of its own."
+            )
+    difference = first_difference(saved.model, fixed)
+    if difference is not None:
+        raise InvalidParameter(f"Checkpoint: the model {difference}: the run was begun with the first.")
+    if saved.reproducible != randomness.reproducible:
+        kinds = ("a SystemSource", "a source with the key that was given then")
+        raise InvalidParameter(
+            f"Checkpoint: randomness must be {kinds[saved.reproducible]}, as when the run was begun, "
+            f"got {randomness!r}."
+        )
+    if saved.library != __version__ and not saved.complete:
+        raise InvalidParameter(
+            f"Checkpoint: the library must be version {saved.library}, which began the run, got {__version__}.\n"
+            "Another version may draw other noise from the same key. Finish the run with the version it was begun with."
+        )

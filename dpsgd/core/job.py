@@ -1,0 +1,205 @@
+"""What the command line trains: public data, a model, a configuration, and the files that are left of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from accountant import available
+from dpsgd.card import PrivacyCard
+from dpsgd.checkpoint import Checkpoint
+from dpsgd.config import DPSGD
+from dpsgd.core.ranks import Ranks, joined
+from dpsgd.datasets import Dataset
+from dpsgd.models import mlp
+from dpsgd.training import TrainResult, train
+from mechanisms import InvalidParameter, Poisson, Source, UnsupportedProcess
+from mechanisms.core import validate
+from mechanisms.core.counting import drawing
+from mechanisms.core.files import write_atomically
+from mechanisms.core.process import Adjacency
+
+RECORDS = {"digits": 1_438, "fashion_mnist": 60_000, "mnist": 60_000}
+"""Published numbers of training records, which sampling probabilities come from: never those of a dataset at hand."""
+PIXELS = {"digits": 64, "fashion_mnist": 784, "mnist": 784}
+CLASSES = 10
+MODELS = ("linear", "mlp")
+PUBLIC = "nothing; test records, which are public, are looked at after the last step alone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """What a run has come to.
+
+    Args:
+        result: the model and what it cost.
+        card: of the run.
+        accuracy: on public test records, in [0, 1].
+    """
+
+    result: TrainResult
+    card: PrivacyCard
+    accuracy: float
+
+
+def model_of(name: str, *, data: str, hidden: int) -> nn.Module:
+    """Return a model for one of the datasets: softmax regression, or with a hidden layer before it.
+
+    >>> model_of("mlp", data="digits", hidden=96)[0]
+    Linear(in_features=64, out_features=96, bias=True)
+    """
+    widths = (validate.count("train", "hidden", hidden, least=1),)
+    name, data = validate.choice("train", "model", name, MODELS), validate.choice("train", "data", data, tuple(PIXELS))
+    return mlp(PIXELS[data], widths if name == "mlp" else (), CLASSES)
+
+
+def for_data(
+    data: str,
+    *,
+    epsilon: float,
+    delta: float,
+    steps: int | None,
+    epochs: float | None,
+    expected_batch_size: float,
+    max_grad_norm: float,
+    learning_rate: float,
+) -> DPSGD:
+    """Return the configuration with the least noise within the budget, on Poisson samples of one of the datasets.
+
+    Args:
+        data: its name.
+        epsilon: budget, > 0, for neighbours by "add_remove".
+        delta: in (0, 1).
+        steps: number of steps, or None.
+        epochs: instead, how often a record takes part in expectation; 20 where both are None.
+        expected_batch_size: of samples, at most the published number of records.
+        max_grad_norm: see `DPSGD`.
+        learning_rate: see `DPSGD`.
+
+    Raises:
+        InvalidParameter: if a value breaks its rule, or both steps and epochs are given.
+    """
+    records = RECORDS[validate.choice("train", "data", data, tuple(RECORDS))]
+    size = validate.positive("train", "expected_batch_size", expected_batch_size)
+    if size > records:
+        raise InvalidParameter(f"train: expected_batch_size must be at most {records} for {data}, got {size:g}.")
+    if steps is not None and epochs is not None:
+        raise InvalidParameter(f"train: one of steps and epochs must be left out, got {steps} and {epochs}.")
+    if steps is None:
+        passes = validate.positive("train", "epochs", 20 if epochs is None else epochs)
+        steps = max(1, round(passes * records / size))
+    return DPSGD.for_budget(
+        epsilon=epsilon,
+        delta=delta,
+        max_grad_norm=max_grad_norm,
+        sampling=Poisson(probability=size / records),
+        expected_batch_size=size,
+        steps=steps,
+        learning_rate=learning_rate,
+    )
+
+
+def run(
+    model: nn.Module,
+    records: Dataset,
+    public: Dataset,
+    config: DPSGD,
+    *,
+    randomness: Source,
+    initialisation_seed: int,
+    checkpoint: Checkpoint | None,
+    device: str,
+    out: Path,
+    delta: float,
+) -> Outcome | None:
+    """Train, write config.json before, card.md, card.json and weights.safetensors after; return the outcome.
+
+    The first rank alone writes and returns something. Nothing is trained whose price has no theorem.
+
+    Args:
+        model: what to train.
+        records: the private records.
+        public: test records, which are not private.
+        config: what to run.
+        randomness: see `train`.
+        initialisation_seed: see `train`.
+        checkpoint: see `train`.
+        device: see `joined`.
+        out: folder of the files; it is made.
+        delta: of the card's ε.
+    """
+    adjacency = neighbours_of(config)
+    with joined(device) as place:
+        first = Ranks.present(device=place).first
+        if first:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomically(out / "config.json", f"{config.to_json()}\n".encode())
+        result = train(
+            model.to(place),
+            _moved(records, place),
+            config,
+            loss=nn.CrossEntropyLoss(reduction="none"),
+            randomness=randomness,
+            initialisation_seed=initialisation_seed,
+            checkpoint=checkpoint,
+            progress=first and sys.stderr.isatty(),
+        )
+        if not first:
+            return None
+        card = result.card(delta=delta, adjacency=adjacency, public_data=PUBLIC)
+        card.save(out / "card.md")
+        card.save(out / "card.json")
+        write_weights(out / "weights.safetensors", result, config)
+        return Outcome(result=result, card=card, accuracy=accuracy(result.model, _moved(public, place)))
+
+
+def neighbours_of(config: DPSGD) -> str:
+    """Return the first of add_remove, replace_one and zero_out for which the run can be priced.
+
+    Raises:
+        UnsupportedProcess: if there is none.
+
+    >>> from mechanisms import FixedSize
+    >>> neighbours_of(DPSGD(noise_multiplier=1.0, max_grad_norm=1.0, sampling=FixedSize(batch_size=2, records=9),
+    ...                     expected_batch_size=2, steps=1, learning_rate=1.0))
+    'replace_one'
+    """
+    process = config.process()
+    declared = any(getattr(node.sampling, "records", None) is not None for node in drawing(process))
+    for adjacency in Adjacency:
+        shown = declared and adjacency is Adjacency.ADD_REMOVE
+        if not shown and available()["tightest"]().supports(process, adjacency):
+            return adjacency.value
+    raise UnsupportedProcess(f"train: config must have a theorem for its price, and there is none for {process!r}.")
+
+
+def stamp(result: TrainResult) -> str:
+    """Return in words whether others may know the noise."""
+    return "reproducible: not private" if result.reproducible else "drawn by the operating system, known to nobody"
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Dataset) -> float:
+    """Return which share of the records the model puts into the class that they belong to; on public records only.
+
+    >>> accuracy(nn.Identity(), Dataset(features=torch.eye(2), targets=torch.tensor([0, 0])))
+    0.5
+    """
+    guesses = model.eval()(data.features).argmax(1)
+    return float((guesses == data.targets).double().mean())
+
+
+def _moved(data: Dataset, device: torch.device) -> Dataset:
+    """Return the records on a device."""
+    return Dataset(features=data.features.to(device), targets=data.targets.to(device))
+
+
+def write_weights(path: Path, result: TrainResult, config: DPSGD) -> None:
+    """Write the weights in safetensors' format; its header says by which configuration and what noise they came."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in result.model.state_dict().items()}
+    write_atomically(path, save(weights, {"config": config.to_json(), "randomness": stamp(result)}))

@@ -1,0 +1,70 @@
+"""From a configuration to the function that makes the sums of its steps noisy."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from dpsgd.config import DPSGD
+from dpsgd.core.correlated import correlated
+from dpsgd.core.noise import Noise
+from dpsgd.core.whole import released
+from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.independent_laws import LatticeGaussian, RoundedGaussian
+from dpsgd.prescribed import PrescribedGradients
+from mechanisms import InvalidParameter, Source
+
+
+class Noising(Protocol):
+    """(sum (d,), step=, scale=) -> noisy sum (d,), a function of the step, the sum and the source alone."""
+
+    def __call__(self, total: Tensor, *, step: int, scale: float) -> Tensor:
+        """Return the noisy sum; `total` may be written to."""
+
+
+def noising(config: DPSGD, *, source: Source, run: int, like: Tensor) -> Noising:
+    """Return what adds the noise of `config.noise`, of the steps of one run.
+
+    Args:
+        config: what is run.
+        source: where the noise comes from, its streams "noise" and "noise …".
+        run: where the run begins, see `dpsgd.core.runs`.
+        like: any tensor of shape (d,), of the dtype and device of the noisy sums.
+    """
+    match config.noise:
+        case MatrixGaussian() | TreeGaussian() as law:
+            return correlated(config, law, source=source, run=run, size=len(like))
+        case RoundedGaussian() | LatticeGaussian() as law:
+            return released(config, law, source=source, run=run, like=like)
+    noise = Noise(source=source, run=run, steps=config.steps, like=like)
+
+    def independent(total: Tensor, *, step: int, scale: float) -> Tensor:
+        noise.add_to(total, step=step, scale=scale)
+        return total
+
+    return independent
+
+
+def check_noise(config: DPSGD, *, dimension: int, prescribed: PrescribedGradients | None) -> None:
+    """Refuse a model or records that the noise of `config` does not fit.
+
+    Args:
+        config: what is to run.
+        dimension: number of trainable parameters.
+        prescribed: records with prescribed gradients, or None.
+
+    Raises:
+        InvalidParameter: if another dimension is declared, or prescribed gradients would have to be whole numbers.
+    """
+    law = config.noise
+    if isinstance(law, LatticeGaussian) and law.dimension != dimension:
+        raise InvalidParameter(
+            f"steps: dimension of {law!r} must be the number of trainable parameters, {dimension}.\n"
+            "Write it down with count_parameters(model)."
+        )
+    if isinstance(law, (RoundedGaussian, LatticeGaussian)) and prescribed is not None:
+        raise InvalidParameter(
+            f"PrescribedGradients: noise must be IndependentGaussian(), got {law!r}, whose sums are whole numbers that "
+            "prescribed gradients are not."
+        )

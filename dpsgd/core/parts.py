@@ -1,0 +1,95 @@
+"""The parts of a run that torch holds: the weights, and the numbers that layers such as Dropout draw for themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpsgd.core.ranks import Ranks
+from dpsgd.core.saved import State
+from mechanisms import InvalidParameter, Source
+
+SEEDS = 1024  # drawn at once: a call costs as much as hundreds of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Weights:
+    """The flat weights, whose views the model's parameters are."""
+
+    flat: Tensor
+
+    def state_dict(self) -> State:
+        """Return them."""
+        return {"flat": self.flat}
+
+    def load_state_dict(self, state: State) -> None:
+        """Write them into the model's parameters."""
+        self.flat.copy_(torch.as_tensor(state["flat"]))
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LayerDraws:
+    """What layers draw from torch's generators during a step: a function of key, run, step and rank.
+
+    A step that is taken again has the same masks, or its sum would be another one under the same noise, and the
+    difference of the two would be bare. Outside of steps torch's generators are as if no layer drew.
+
+    Args:
+        source: of the generators' seeds, its streams "layers 0", "layers 1", … for the ranks.
+        run: where the run begins, see `dpsgd.core.runs`.
+        ranks: the processes that take part.
+    """
+
+    source: Source
+    run: int
+    ranks: Ranks
+    _first: int = 0
+    _seeds: tuple[int, ...] = ()
+    _drawn: bool = False
+
+    @contextlib.contextmanager
+    def of(self, step: int) -> Iterator[None]:
+        """Return the context in which the layers take a step."""
+        generators = self._generators()
+        before = [generator.get_state() for generator in generators]
+        for generator in generators:
+            generator.manual_seed(self._seed(step))
+        seeded = [generator.get_state() for generator in generators]
+        try:
+            yield
+        finally:
+            for generator, was, began in zip(generators, before, seeded, strict=True):
+                self._drawn = self._drawn or not torch.equal(generator.get_state(), began)
+                generator.set_state(was)
+
+    def state_dict(self) -> State:
+        """Return by how many ranks, and whether layers drew."""
+        return {"ranks": self.ranks.count, "drawn": int(self._drawn)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on with as many ranks.
+
+        Raises:
+            InvalidParameter: if there are others, and layers drew: records would meet other masks.
+        """
+        if state["drawn"] and state["ranks"] != self.ranks.count:
+            raise InvalidParameter(
+                f"Checkpoint: there must be {state['ranks']} ranks, as when the run was begun, got {self.ranks.count}: "
+                "layers of the model draw numbers of their own, such as masks, and would draw others."
+            )
+        self._drawn = bool(state["drawn"])
+
+    def _seed(self, step: int) -> int:
+        if not self._first <= step < self._first + len(self._seeds):
+            words = self.source.words(f"layers {self.ranks.rank}", self.run + step, SEEDS)
+            self._first, self._seeds = step, tuple(map(int, words))
+        return self._seeds[step - self._first]
+
+    def _generators(self) -> list[torch.Generator]:
+        if self.ranks.device.type != "cuda":
+            return [torch.default_generator]
+        return [torch.default_generator, torch.cuda.default_generators[self.ranks.device.index]]

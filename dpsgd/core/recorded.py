@@ -1,0 +1,202 @@
+"""Clipped gradient sums by book-keeping of models whose own code runs between the layers.
+
+`torch.func.vmap` shows the model one example at a time, so that no code of the user's can mix examples, while layers
+compute whole batches; their inputs and outputs are recorded on the way, and the backward pass is an ordinary one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.func import vmap
+
+from dpsgd.core.bookkeeping import FlatSums, Tape, add_clipped_sums, in_parts, row_by_row
+from dpsgd.core.clippers import Clipper
+from dpsgd.core.layers import covers
+from dpsgd.core.parameters import trainable
+from dpsgd.core.units import contributions_of_units, entries_of_unit
+from dpsgd.core.vectorised import Vectorised
+from dpsgd.core.workspace import Workspace
+from dpsgd.losses import Loss, per_example
+
+# Dimensions that one example has for these, without a batch's.
+OF_ONE_EXAMPLE: dict[type[nn.Module], int] = {nn.Conv1d: 2, nn.Conv2d: 3}
+
+
+def recordable(model: nn.Module) -> bool:
+    """Return whether every trainable parameter belongs to one layer that `dpsgd.core.layers` covers.
+
+    >>> recordable(nn.TransformerEncoderLayer(4, 2)), recordable(nn.Sequential(nn.Linear(4, 2)))
+    (False, True)
+    """
+    layers = _layers(model)
+    owned = Counter(id(parameter) for layer in layers for parameter in layer.parameters())
+    return bool(layers) and all(map(covers, layers)) and set(owned.values()) == {1}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Recorded:
+    """The clipped gradient sum of a model that is `recordable`.
+
+    A model whose forward pass uses a layer twice, or a layer's parameter outside the layer, is left to `Vectorised`:
+    the first example that comes tells, by the shape of the computation alone.
+    """
+
+    model: nn.Module
+    loss: Loss
+    clip: Clipper
+    _flat: FlatSums = field(init=False)
+    _formed: dict[int, int] = field(default_factory=dict)
+    _covers: bool = True
+    _copies: bool = False
+    _space: Workspace = field(init=False, default_factory=Workspace)
+
+    def __post_init__(self) -> None:
+        self._flat = FlatSums(_layers(self.model), list(trainable(self.model).values()))
+
+    def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return the sum of the clipped gradients of a batch, shape (d,)."""
+        total, sums = self._flat.zeros()
+        rows = 1 if shares is None else shares.shape[1]
+        before = len(self.clip.seen or ())
+        try:
+            entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
+            for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
+                tape, losses = self._record(*row_by_row(some, wanted, shared))
+                add_clipped_sums(sums, tape, losses, shared, clip=self.clip, space=self._space)
+        except _NotCoveredError:
+            self._covers = False
+            del (self.clip.seen or [])[before:]  # what was summed does not count
+            return Vectorised(model=self.model, loss=self.loss, clip=self.clip)(features, targets, shares)
+        return total
+
+    def _entries(self, features: Tensor, targets: Tensor, *, rows: int) -> int:
+        """Return how many gradient entries are formed for one unit, as the rows of the first that comes tell."""
+        if not self._covers:
+            raise _NotCoveredError
+        if rows not in self._formed and len(features):
+            # Beside the run: a resumed one looks again, and its layers must draw no further for that.
+            with torch.random.fork_rng([features.device] if features.is_cuda else []):
+                tape, _ = self._record(features, targets)
+            held = (
+                (layer, contributions_of_units(layer, a, torch.zeros_like(b), self._space, rows=rows))
+                for layer, a, b in tape
+            )
+            self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
+        return self._formed.get(rows, 0)
+
+    @torch.enable_grad()
+    def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
+        tape: list[tuple[nn.Module, Tensor, Tensor]] = []
+        versions: list[tuple[int, int]] = []
+        anchors = features.new_zeros(len(features))
+
+        def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
+            def run(layer: nn.Module, *inputs: Any, **others: Any) -> Tensor:
+                if len(inputs) != 1 or others:
+                    raise _NotCoveredError
+                taken = inputs[0], anchor, layer, lambda a, b: tape.append((layer, a, b))
+                outputs: Tensor = _Run.apply(*taken)  # type: ignore[no-untyped-call]
+                versions.append((tape[-1][1]._version, tape[-1][2]._version))
+                return outputs.clone() if self._copies else outputs
+
+            with _run_by(run, _layers(self.model)):
+                return per_example(self.loss, self.model(features.unsqueeze(0)), target.unsqueeze(0)).squeeze(0)
+
+        losses = vmap(loss_of_one, randomness="different")(features, targets, anchors)
+        if [(a._version, b._version) for _, a, b in tape] != versions:
+            if self._copies:
+                raise _NotCoveredError  # inputs are written over after their use
+            self._copies = True  # what follows a layer writes into its output
+            return self._record(features, targets)
+        _check_uses(tape, losses, list(trainable(self.model).values()))
+        return tape, losses
+
+
+class _NotCoveredError(Exception):
+    """The forward pass does what book-keeping would get wrong."""
+
+
+class _Run(torch.autograd.Function):
+    """Runs a layer on all examples below `vmap`, and notes its inputs and outputs there."""
+
+    @staticmethod
+    def forward(inputs: Tensor, anchor: Tensor, layer: nn.Module, note: Callable[[Tensor, Tensor], None]) -> Tensor:
+        raise _NotCoveredError  # only a `vmap` of the model's own, around the layer, leads here
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise _NotCoveredError
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        inputs: Tensor,
+        anchor: Tensor,
+        layer: nn.Module,
+        note: Callable[[Tensor, Tensor], None],
+    ) -> tuple[Tensor, int]:
+        """Return the outputs with the examples first; inputs are the same for all where they are, say, positions."""
+        if in_dims[1] is None:
+            raise _NotCoveredError  # a `vmap` of the model's own
+        batch = info.batch_size
+        a = inputs.expand(batch, *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
+        within = _within(layer, a)
+        a = a.squeeze(1) if within else a
+        b = type(layer).forward(layer, a)
+        note(a.detach(), b)
+        return b.unsqueeze(1) if within else b, 0
+
+
+@contextlib.contextmanager
+def _run_by(run: Callable[..., Tensor], layers: list[nn.Module]) -> Iterator[None]:
+    try:
+        for layer in layers:
+            vars(layer)["forward"] = functools.partial(run, layer)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that hold trainable parameters themselves, each once."""
+    return [module for module in model.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
+
+
+def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Raise unless the losses depend on every parameter through its layer's recorded outputs alone."""
+    uses: Counter[int] = Counter()
+    seen: set[Node] = set()
+    ahead = [losses.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for before, _ in node.next_functions:
+            uses[id(getattr(before, "variable", None))] += 1
+            ahead.append(before)
+    recorded = Counter(id(parameter) for layer, _, b in tape if b.grad_fn in seen for parameter in layer.parameters())
+    twice = len({id(layer) for layer, _, _ in tape}) < len(tape)
+    if twice or any(uses[id(parameter)] != recorded[id(parameter)] for parameter in parameters):
+        raise _NotCoveredError
+
+
+def _within(layer: nn.Module, inputs: Tensor) -> bool:
+    """Return whether inputs (n, 1, …) must become (n, …), for layers that need to know where the channels are."""
+    wanted = OF_ONE_EXAMPLE.get(type(layer))
+    if (wanted is None and type(layer) is not nn.GroupNorm) or (wanted and inputs.dim() == wanted + 1):
+        return False
+    if inputs.shape[1] != 1:
+        raise _NotCoveredError  # the model's own code has made a batch of one example
+    return True

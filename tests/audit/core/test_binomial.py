@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from audit.core.binomial import near_mean, upper_limit
+
+
+@pytest.mark.parametrize(("trials", "rate"), [(0, 0.3), (1, 0.5), (20, 0.0), (20, 1.0), (3000, 1e-4), (5000, 0.3)])
+def test_the_counts_kept_carry_all_of_the_mass(trials, rate):
+    counts, masses = near_mean(trials, np.array([rate]))
+    assert masses.sum() == pytest.approx(1, abs=1e-11)
+    np.testing.assert_allclose(masses[0], stats.binom.pmf(counts[0], trials, rate), rtol=1e-9, atol=1e-300)
+
+
+def test_points_of_one_call_do_not_touch_each_other():
+    rates = np.array([0.0, 1e-3, 0.4, 1.0])
+    counts, masses = near_mean(4000, rates)
+    assert counts.min() >= 0 and counts.max() <= 4000
+    np.testing.assert_allclose((counts * masses).sum(axis=1), 4000 * rates, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", [0.3, 0.05, 1e-9])
+def test_a_limit_is_where_so_few_successes_become_unlikely(level):
+    successes = np.array([0, 3, 40, 80])
+    limits = upper_limit(successes, 100, level)
+    assert np.all(stats.binom.cdf(successes, 100, limits) <= level)
+    np.testing.assert_allclose(stats.binom.cdf(successes, 100, limits), level, rtol=1e-8)
+    assert upper_limit(100, 100, level) == upper_limit(0, 0, level) == 1.0

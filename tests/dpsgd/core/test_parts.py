@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+
+from dpsgd import Dataset, train
+from dpsgd.core.parameters import flatten
+from dpsgd.core.parts import SEEDS, LayerDraws
+from dpsgd.core.ranks import Ranks
+from mechanisms import InvalidParameter, KeyedSource
+from tests.dpsgd.schemes import EVERY_SCHEME
+
+
+def _draws(*, rank=0, count=1, run=0, key=0):
+    ranks = Ranks(rank=rank, count=count, device=torch.device("cpu"))
+    return LayerDraws(source=KeyedSource(key), run=run, ranks=ranks)
+
+
+def _drawn(draws, step):
+    with draws.of(step):
+        return torch.rand(4)
+
+
+def test_a_step_draws_the_same_whichever_came_before():
+    draws = _draws()
+    some = {step: _drawn(draws, step) for step in (5, 0, SEEDS + 3, 5)}
+    assert all(torch.equal(_drawn(_draws(), step), drawn) for step, drawn in some.items())
+
+
+def test_steps_ranks_runs_and_keys_draw_different_numbers():
+    others = [(_draws(), 1), (_draws(rank=1, count=2), 0), (_draws(run=2**80), 0), (_draws(key=1), 0)]
+    first = [_drawn(_draws(), 0)]
+    assert len({tuple(drawn.tolist()) for drawn in first + [_drawn(*other) for other in others]}) == 5
+
+
+def test_torchs_generator_is_left_where_it_was_after_an_error_too():
+    state = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), _draws().of(3):
+        torch.rand(1)
+        _ = 1 / 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_training_neither_reads_nor_moves_torchs_generator():
+    data = Dataset(features=torch.ones(7, 5), targets=torch.arange(7) % 3)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+
+    def trained(observer):
+        return train(
+            model,
+            data,
+            EVERY_SCHEME["Poisson"],
+            loss=nn.CrossEntropyLoss(reduction="none"),
+            randomness=KeyedSource(0),
+            callbacks=[observer],
+        )
+
+    state = torch.get_rng_state()
+    quiet = trained(lambda release: None)
+    assert torch.equal(torch.get_rng_state(), state)
+    drawing = trained(lambda release: (torch.rand(3), None)[1])
+    assert torch.equal(flatten(quiet.model.parameters()), flatten(drawing.model.parameters()))
+
+
+def test_another_number_of_ranks_is_refused_only_where_layers_drew():
+    quiet, drawing = _draws(count=2), _draws(count=2)
+    with quiet.of(0):
+        pass
+    _drawn(drawing, 0)
+    _draws(count=1).load_state_dict(quiet.state_dict())
+    _draws(count=2).load_state_dict(drawing.state_dict())
+    resumed = _draws(count=2)
+    resumed.load_state_dict(drawing.state_dict())
+    for state in (drawing.state_dict(), resumed.state_dict()):
+        with pytest.raises(InvalidParameter, match="there must be 2 ranks, as when the run was begun, got 1"):
+            _draws(count=1).load_state_dict(state)
