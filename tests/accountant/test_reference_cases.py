@@ -76,6 +76,7 @@ def test_three_kinds_of_steps_overlap_the_reference():
 PUBLISHED_DIGITS = [(2080, 1.9423198259870), (2467, 2.1128178777712), (4500, 2.8514636235030)]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("steps", "epsilon"), PUBLISHED_DIGITS)
 def test_published_saddle_point_values_at_delta_1e_15_lie_in_the_bracket(steps, epsilon):
     """σ = 2, q = .01: 14 digits of Alghamdi et al., ICML 2023."""
@@ -83,6 +84,7 @@ def test_published_saddle_point_values_at_delta_1e_15_lie_in_the_bracket(steps, 
     assert claim.contains(epsilon) and claim.width <= 1e-4
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("noise", "delta", "epsilon"), [(2.0, 1e-6, 2.446734047), (2.0, 1e-5, 2.162704603), (1.0, 1e-6, 6.907422808)]
 )

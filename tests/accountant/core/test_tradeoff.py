@@ -49,6 +49,7 @@ def test_planes_below_the_profile_of_a_gaussian_find_its_closed_form_within_a_mi
     assert np.all(found.width <= 2e-3 * np.minimum(found.upper, 1 - found.lower) + 1e-11)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("mu", [1e-9, 0.01, 1.0, 2.5, 40.0, 1e9])
 def test_a_gaussian_is_known_to_twelve_digits(mu):
     levels = np.concatenate([[0.0, 5e-324, 1e-300, 1e-40], LEVELS, [1 - 2.0**-53, 1.0]])
