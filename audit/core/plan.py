@@ -149,11 +149,17 @@ def described_noise(claim: Process) -> SampledGaussianRun | None:
 def _refuter(
     name: str | None, attack: Attack, design: Design, claim: Process, adjacency: Adjacency
 ) -> Estimator | None:
-    """Return the refuter, which holds for scores that are sums of the described noise and nothing else."""
+    """Return the refuter, which holds for scores that are sums of the described noise and nothing else.
+
+    It inverts the accountant for one record more or less; a Gaussian step on Poisson samples loses the same where a
+    contribution is set to zero.
+    """
     if name is None:
         return None
     if name == WHERE_IT_APPLIES:
-        applies = attack.measures_noise and adjacency is Adjacency.ADD_REMOVE and described_noise(claim) is not None
+        applies = (
+            attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and described_noise(claim) is not None
+        )
         return _named("refuter", REFUTER, design, "parametric") if applies and isinstance(design, OneRun) else None
     found = _named("refuter", name, design, "parametric")
     if not attack.measures_noise:
@@ -161,7 +167,7 @@ def _refuter(
             f"audit: refuter must be None with attack {attack.name!r}, whose scores are no sums of the noise, "
             f"got {name!r}."
         )
-    if adjacency is not Adjacency.ADD_REMOVE:
+    if adjacency is Adjacency.REPLACE_ONE:
         raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
     SampledGaussianRun.of(claim)
     return found

@@ -92,10 +92,6 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"attack": "lozz"}, "attack must be one of .*'gradient'.*, got 'lozz'"),
         ({"exploratory": ["maximal"]}, "exploratory must be an estimator for OneRun, got 'maximal'"),
         ({"adjacency": "replace_one"}, "adjacency must be 'add_remove' or 'zero_out' with these SignedCoordinates"),
-        (
-            {"adjacency": "zero_out", "refuter": "accountant_inversion"},
-            "refuter must be None under zero_out neighbours",
-        ),
         ({"runs": 50}, "guessing_rule must be a Threshold for independent runs"),
         ({"delta": 1.0}, "delta must be below 1"),
         ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
