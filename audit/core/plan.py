@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from audit.attack import Attack, attacks
 from audit.core.described import SampledGaussianRun
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
-from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
+from audit.scores import Design, GuessExtremes, GuessingRule, IndependentRuns, LabelledScores, OneRun
 from mechanisms import Adjacency, InvalidParameter, Process, UnsupportedProcess
 from mechanisms.core import validate
 
@@ -124,6 +124,19 @@ def planned(
         delta=delta,
         confidence=confidence,
     )
+
+
+def check_rule(design: Design, rule: GuessingRule | None) -> None:
+    """Refuse to guess by rank over independent runs.
+
+    Raises:
+        InvalidParameter: if the runs would choose the threshold.
+    """
+    if isinstance(design, IndependentRuns) and isinstance(rule, GuessExtremes):
+        raise InvalidParameter(
+            f"audit: guessing_rule must be a Threshold for independent runs, got {rule!r}: to guess by rank would let "
+            "the runs choose the threshold."
+        )
 
 
 def chosen_attack(attack: str | Attack) -> Attack:

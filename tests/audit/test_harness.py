@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from audit.harness import _answers, verdict
+from audit.core.claims import accountant_answers
+from audit.harness import verdict
 from audit.scores import OneRun
 from mechanisms import (
     Adjacency,
@@ -169,7 +170,7 @@ def test_only_the_primary_violates_and_only_the_refuter_refutes(honest_report, e
 
 def test_accountants_that_fail_or_say_nothing_are_listed_with_their_reason():
     few = Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=1e-3)), 2)
-    told = {answer.name: answer for answer in _answers(few, 1e-9, Adjacency.ADD_REMOVE)}
+    told = {answer.name: answer for answer in accountant_answers(few, delta=1e-9, adjacency=Adjacency.ADD_REMOVE)}
     assert "Use accountant='pld'" in told["contour"].refusal and told["contour"].claim is None
     assert told["jumps"].refusal == "jumps: it has no bound for this process." and told["jumps"].claim is None
     assert told["rdp"].claim.upper > 0 and told["rdp"].refusal == ""
