@@ -15,7 +15,7 @@ from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneve
 from dpsgd.core.users import holdings_of
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum
-from dpsgd.prescribed import PrescribedGradients
+from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
 
 
@@ -95,12 +95,14 @@ def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: 
     largest = checked_physical_batch(largest_physical_batch, unit_rows=unit_rows)
     rows = None if largest is None else largest // examples.copies
     if config.examples_per_user is None:
-        return _of_records(examples, rows)
+        return records_of(examples, rows)
     assert examples.dataset.owners is not None
     return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows)
 
 
-def _of_records(examples: Examples, largest: int | None) -> Population:
+def records_of(examples: Examples, largest: int | None) -> Population:
+    """Return the population of a dataset's records, of which at most `largest` are in memory at once."""
+
     def sum_of(rows: Rows, position: int) -> Tensor:
         return added(examples.sum_of(part, None, position) for part in even_parts(rows, largest))
 
@@ -136,18 +138,26 @@ def check_owners(config: DPSGD, dataset: Dataset) -> None:
         )
 
 
-def with_prescribed(
-    real: Population, prescribed: PrescribedGradients, *, max_grad_norm: float, like: Tensor
-) -> Population:
+def with_prescribed(real: Population, prescribed: Prescribed, *, max_grad_norm: float, like: Tensor) -> Population:
     """Return the real units followed by the prescribed ones, whose parts are drawn whether included or not."""
     prescribed.check_dimension(len(like))
-    coordinates = prescribed.coordinates.to(like.device)
-    contributions = prescribed.contributions(max_grad_norm=max_grad_norm, dtype=like.dtype).to(like.device)
+    placed = prescribed.placed(max_grad_norm=max_grad_norm, like=like)
 
     def sum_of(rows: Rows, position: int) -> Tensor:
         drawn = torch.zeros(len(prescribed), dtype=torch.bool)
         drawn[torch.from_numpy(rows[rows >= real.units] - real.units)] = True
-        total = real.clipped_sum(rows[rows < real.units], position)
-        return total.index_add_(0, coordinates, torch.where(drawn.to(like.device), contributions, 0.0))
+        return placed.add_to(real.clipped_sum(rows[rows < real.units], position), drawn)
 
     return Population(units=real.units + len(prescribed), clipped_sum=sum_of)
+
+
+def with_absent(all_: Population, present: Tensor) -> Population:
+    """Return a population in which units that are not `present`, bool (units,), are drawn in vain.
+
+    Raises:
+        InvalidParameter: if `present` is no such tensor.
+    """
+    if not isinstance(present, Tensor) or present.dtype != torch.bool or present.shape != (all_.units,):
+        raise InvalidParameter("steps: present must be a torch.bool tensor with one entry for each record.")
+    mask = present.cpu().numpy()
+    return Population(units=all_.units, clipped_sum=lambda rows, at: all_.clipped_sum(rows[mask[rows]], at))
