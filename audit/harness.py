@@ -64,7 +64,7 @@ def audit(
     check_level("audit", delta=delta, confidence=confidence)
     described = _described(claim)
     plan = _plan(primary, refuter, confidence)
-    watching = _attack(attack)
+    watching = _attack(attack, claim)
     guessing_rule.guess(np.zeros(len(canaries)))  # refuses before the run what does not fit so many canaries
     claimed = epsilon_bounds(claim, delta=delta, adjacency="add_remove")
     answers = _answers(claim, delta)
@@ -126,9 +126,9 @@ def _named(role: str, name: str, guarantee: str) -> Estimator:
     return kind()
 
 
-def _attack(name: str) -> Attack:
+def _attack(name: str, claim: Process) -> Attack:
     kinds = attacks()
-    return kinds[validate.choice("audit", "attack", name, tuple(kinds))]()
+    return kinds[validate.choice("audit", "attack", name, tuple(kinds))].of(claim)
 
 
 def _answers(claim: Process, delta: float) -> tuple[AccountantAnswer, ...]:
@@ -175,4 +175,5 @@ def _multiplicity(plan: Plan, confidence: float) -> str:
 
 
 def _noise_ratio(data: LabelledScores, described: SampledGaussianRun) -> float:
-    return float(np.var(data.excluded, ddof=1)) / (described.steps * described.noise_multiplier**2)
+    outside = data.scores.measured[~data.membership]
+    return float(np.var(outside, ddof=1)) / (described.steps * described.noise_multiplier**2)

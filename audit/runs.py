@@ -53,11 +53,16 @@ def observe_independent_runs(
     if len(canary) != 1:
         raise InvalidParameter(f"audit: canary must be exactly one for each independent run, got {len(canary)}.")
     membership = _toss(randomness, design.runs)
-    values = [
-        _watched(trainer, canary, membership[run : run + 1], threshold, randomness, attack)[0].values[0]
+    seen = [
+        _watched(trainer, canary, membership[run : run + 1], threshold, randomness, attack)[0]
         for run in range(design.runs)
     ]
-    scores = Scores(values=np.array(values), design=design, guessing_rule=threshold)
+    scores = Scores(
+        values=np.array([one.values[0] for one in seen]),
+        design=design,
+        guessing_rule=threshold,
+        sums=np.array([one.measured[0] for one in seen]),
+    )
     return LabelledScores(scores=scores, membership=membership)
 
 

@@ -186,11 +186,12 @@ class AccountantInversion(Estimator):
         """
         run = SampledGaussianRun.of(process)
         squares, degrees = _squares(data, run.steps) if self.norm == "described" else (None, 0)
+        inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
         return noise_multiplier_upper_bound(
-            gap=_mean(data.included) - _mean(data.excluded),
-            deviation=float(np.std(data.excluded, ddof=1)) if len(data.excluded) > 1 else 0.0,
-            included=len(data.included),
-            excluded=len(data.excluded),
+            gap=_mean(inside) - _mean(outside),
+            deviation=float(np.std(outside, ddof=1)) if len(outside) > 1 else 0.0,
+            included=len(inside),
+            excluded=len(outside),
             probability=run.probability,
             steps=run.steps,
             confidence=confidence,
@@ -231,8 +232,8 @@ def _squares(data: LabelledScores, steps: int) -> tuple[float, int]:
     if scores.squares is not None:
         return float(np.sum(scores.squares[out])), max(1, int(np.count_nonzero(out))) * steps
     if data.participations is not None:
-        return float(np.sum(np.square(scores.values - data.participations))) / steps, len(out)
-    return float(np.sum(np.square(data.excluded))) / steps, max(1, len(data.excluded))
+        return float(np.sum(np.square(scores.measured - data.participations))) / steps, len(out)
+    return float(np.sum(np.square(scores.measured[out]))) / steps, max(1, int(np.count_nonzero(out)))
 
 
 def _mean(values: Array) -> float:

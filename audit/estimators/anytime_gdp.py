@@ -174,7 +174,7 @@ class AnytimeGDP(Estimator):
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound; the process plays no part."""
         return lower_bound_from_scores(
-            values=data.scores.values,
+            values=data.scores.measured,
             membership=data.membership,
             delta=delta,
             confidence=confidence,

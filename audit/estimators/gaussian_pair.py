@@ -209,13 +209,14 @@ class GaussianPair(Estimator):
 
 def _moments(data: LabelledScores) -> dict[str, float]:
     """Return gap and deviations."""
-    for name, scores in (("included", data.included), ("excluded", data.excluded)):
+    inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
+    for name, scores in (("included", inside), ("excluded", outside)):
         if len(scores) < 2:
             raise InvalidParameter(f"{OWNER}: {name} must be at least 2, got {len(scores)}: a variance needs two.")
     return {
-        "gap": float(np.mean(data.included) - np.mean(data.excluded)),
-        "deviation_in": float(np.std(data.included, ddof=1)),
-        "deviation_out": float(np.std(data.excluded, ddof=1)),
+        "gap": float(np.mean(inside) - np.mean(outside)),
+        "deviation_in": float(np.std(inside, ddof=1)),
+        "deviation_out": float(np.std(outside, ddof=1)),
     }
 
 
