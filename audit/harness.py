@@ -49,13 +49,15 @@ def audit(
         guessing_rule: how guesses are read off the scores; it fixes their number.
         randomness: of the coins, and handed to the trainer for samples and noise.
         confidence: of everything that decides, in (0, 1).
-        primary: the frequentist estimator whose evidence alone can show a violation.
+        primary: the frequentist estimator whose evidence decides; it can show a violation if it is about any
+            computation, and refute the description if it is about the claimed family.
         refuter: the parametric estimator that can refute the description, or None; it gets a fifth of the error.
         attack: what turns releases into scores.
         exploratory: further bounds, listed in the report and deciding nothing.
 
-    Guarantees: if the claim holds, P(verdict "violated" or "description refuted") <= 1 − confidence; "violated" needs
-    no assumption on the trainer, "description refuted" those of its estimator.
+    Guarantees: if the claimed process ran, P(verdict "violated" or "description refuted") <= 1 − confidence; if only
+    its (ε, δ) holds, that bounds P("violated") still. "violated" needs no assumption on the trainer, "description
+    refuted" those of its estimator: none if it is the primary.
 
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.
@@ -92,15 +94,17 @@ def audit(
 def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) -> Verdict:
     """Return what the two deciding bounds say about the claim's upper end.
 
+    Evidence about the claimed family refutes the description: the claimed curve fails, its ε at this δ need not.
+
     >>> from mechanisms import Adjacency
     >>> shown = LowerBound(epsilon=1.8, delta=1e-5, confidence=0.95, adjacency=Adjacency.ADD_REMOVE, method="one_run",
     ...                    guarantee="frequentist", threat_model="white box", design=OneRun(canaries=1000))
     >>> verdict(Bounds(lower=3.9, upper=4.0), shown, None)
     'consistent'
     """
-    if evidence.epsilon > claim.upper:
+    if evidence.epsilon > claim.upper and evidence.about == "any computation":
         return "violated"
-    if refutation is not None and refutation.epsilon > claim.upper:
+    if any(bound is not None and bound.epsilon > claim.upper for bound in (evidence, refutation)):
         return "description refuted"
     learnt = evidence.epsilon > 0 or (refutation is not None and refutation.epsilon > 0)
     return "consistent" if learnt else "none"

@@ -47,3 +47,16 @@ class SampledGaussianRun:
         """Return the description for an accountant."""
         step = Sampled(Gaussian(noise_multiplier=self.noise_multiplier), Poisson(probability=self.probability))
         return Repeat(step, self.steps)
+
+
+def check_gaussian(owner: str, process: Process) -> None:
+    """Refuse, for an estimator that tests μ-GDP, a process that has another trade-off curve.
+
+    Raises:
+        UnsupportedProcess: if it is anything but Gaussian mechanisms, composed and not sampled.
+    """
+    if not all(isinstance(leaf, Gaussian) for leaf, _ in leaves(process)):
+        raise UnsupportedProcess(
+            f"{owner}: the process must be Gaussian mechanisms, composed and not sampled, got {process!r}.\n"
+            "Others have no Gaussian trade-off curve: use an estimator that needs no description."
+        )

@@ -18,9 +18,12 @@ MEANINGS = {
     "description refuted": "What ran is not the process described: too little noise, or another way of sampling.",
     "none": "Nothing was learnt: no estimator could show any loss.",
 }
+NOT_AS_PRIVATE = (
+    "What ran is not the process described, nor anything as private: somewhere on its trade-off curve it loses more "
+    "than is claimed, though perhaps not at this ε and δ."
+)
 
-
-HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
+HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on", "about")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class Row:
         ratio: lower bound ÷ the claim's upper end; empty for claims.
         level: confidence of an estimator; empty for accountants, whose bounds hold always.
         rests_on: the kind of guarantee.
+        about: what a bound holds for: the claimed process, any computation, or the claimed family.
     """
 
     name: str
@@ -42,11 +46,12 @@ class Row:
     ratio: str
     level: str
     rests_on: str
+    about: str
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The texts in the order of `HEADINGS`."""
-        return (self.name, self.role, self.epsilon, self.ratio, self.level, self.rests_on)
+        return (self.name, self.role, self.epsilon, self.ratio, self.level, self.rests_on, self.about)
 
 
 def rows(report: AuditReport) -> tuple[Row, ...]:
@@ -83,8 +88,28 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
     )
 
 
+def meaning(report: AuditReport) -> str:
+    """Return what the verdict says, by the strongest bound that it rests on."""
+    if report.verdict == "description refuted" and report.evidence.epsilon > report.claim.upper:
+        return NOT_AS_PRIVATE
+    return MEANINGS[report.verdict]
+
+
+def shown(report: AuditReport) -> str:
+    """Return what the primary evidence says, as a sentence."""
+    least = at_least(report.evidence.epsilon, DIGITS)
+    if report.evidence.about == "any computation":
+        return f"Shown by the primary evidence: ε is at least {least}."
+    return f"Shown by the primary evidence: a process of the claimed family must claim an ε of at least {least}."
+
+
 def ceiling_note(report: AuditReport) -> str:
     """Return a warning where the primary could not have shown a violation, else nothing."""
+    if report.evidence.about != "any computation":
+        return (
+            f"No violation can be shown by {report.evidence.method}, which is about the claimed family: it can refute "
+            "the description, whose trade-off curve may fail where its ε at this δ holds."
+        )
     if report.ceiling > report.claim.upper:
         return ""
     return (
@@ -102,6 +127,7 @@ def _claims(report: AuditReport) -> tuple[Row, ...]:
             ratio="",
             level="",
             rests_on="proof",
+            about="the claim",
         )
         for answer in report.accountants
         if answer.claim is not None
@@ -117,6 +143,7 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
             ratio=_ratio(bound, report),
             level=f"{bound.confidence:.4g}",
             rests_on=bound.guarantee,
+            about=bound.about,
         )
         for role, bound in roles(report)
     )

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import e_processes
+from audit.core.described import check_gaussian
 from audit.core.payoffs import CELLS, Payoffs, against_gaussian
-from audit.evidence import Estimator, Guarantee
+from audit.evidence import About, Estimator, Guarantee
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
 from mechanisms.core.process import Process
@@ -152,7 +153,7 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnytimeGDP(Estimator):
-    """The bound of `lower_bound_from_scores`: frequentist for every computation that is GDP, of whatever scores.
+    """The bound of `lower_bound_from_scores`, of whatever scores, against looks that are claimed to be Gaussian.
 
     Args:
         centre: see there.
@@ -164,6 +165,7 @@ class AnytimeGDP(Estimator):
 
     designs: ClassVar[tuple[type[Design], ...]] = (Stream,)
     guarantee: ClassVar[Guarantee] = "frequentist"
+    about: ClassVar[About] = "the claimed family"
 
     centre: float = CENTRE
     gap: float = GAP
@@ -172,7 +174,13 @@ class AnytimeGDP(Estimator):
         _check_units("AnytimeGDP", self.centre, self.gap)
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part."""
+        """Return the bound; of the process only that it is Gaussian is used.
+
+        Raises:
+            UnsupportedProcess: if it is anything but Gaussian mechanisms, composed and not sampled: an honest run of it
+                need not be GDP with its δ(ε).
+        """
+        check_gaussian(self.name, process)
         return lower_bound_from_scores(
             values=data.scores.measured,
             membership=data.membership,

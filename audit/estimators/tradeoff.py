@@ -42,7 +42,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from audit.core.counts import Counts, CountsEstimator
-from audit.evidence import Guarantee, check_level
+from audit.evidence import About, Guarantee, check_level
 from audit.noise_families import Array, NoiseFamily, TradeoffCurve
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency, Process
@@ -172,6 +172,7 @@ class Tradeoff(CountsEstimator):
     """
 
     guarantee: ClassVar[Guarantee] = "frequentist"
+    about: ClassVar[About] = "the claimed family"
 
     def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound that these counts give.
