@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -66,7 +66,8 @@ def show(report: AuditReport, console: Console) -> None:
     """Print the table and the verdict."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("ε", "ratio", "level") else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if heading in ("ε", "ratio", "level") else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "rests on")
     for row in rows(report):
         table.add_row(*map(escape, row.cells))
     console.print(table)

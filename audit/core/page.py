@@ -53,8 +53,8 @@ $warnings
 $rows
 </tbody></table></div>
 <p class="faint">The verdict follows from the primary evidence and the refuter, both named before the run. Only a
-primary about any computation can show a violation. A bound about the claimed family is the least ε that the described
-process, with some amount of noise, could honestly claim for the run: it can refute the description. Exploratory bounds
+primary about any computation can show a violation. A bound for the family is the least ε that the described process,
+with some amount of noise, could honestly claim for the run: it can refute the description. Exploratory bounds
 decide nothing.</p>
 <h2>How it was made</h2>
 <div class="scroll"><table><tbody>

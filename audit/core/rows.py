@@ -23,7 +23,7 @@ NOT_AS_PRIVATE = (
     "than is claimed, though perhaps not at this ε and δ."
 )
 
-HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on", "about")
+HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,7 @@ class Row:
         epsilon: the bounds.
         ratio: lower bound ÷ the claim's upper end; empty for claims.
         level: confidence of an estimator; empty for accountants, whose bounds hold always.
-        rests_on: the kind of guarantee.
-        about: what a bound holds for: the claimed process, any computation, or the claimed family.
+        rests_on: the kind of guarantee, and whether it is for the claimed family alone.
     """
 
     name: str
@@ -46,12 +45,11 @@ class Row:
     ratio: str
     level: str
     rests_on: str
-    about: str
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The texts in the order of `HEADINGS`."""
-        return (self.name, self.role, self.epsilon, self.ratio, self.level, self.rests_on, self.about)
+        return (self.name, self.role, self.epsilon, self.ratio, self.level, self.rests_on)
 
 
 def rows(report: AuditReport) -> tuple[Row, ...]:
@@ -83,6 +81,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         ("right guesses", f"{report.correct} of {report.guesses}, their number fixed before the run"),
         ("out-score variance ÷ (T σ²)", f"{report.noise_ratio:.3f}, which the described noise makes 1 up to chance"),
         ("designs", "; ".join(f"{bound.method}: {_design(bound)}" for _, bound in roles(report))),
+        ("bounds are about", "; ".join(f"{bound.method}: {bound.about}" for _, bound in roles(report))),
         ("threat model", report.evidence.threat_model),
         ("randomness", stamp + seed),
     )
@@ -127,7 +126,6 @@ def _claims(report: AuditReport) -> tuple[Row, ...]:
             ratio="",
             level="",
             rests_on="proof",
-            about="the claim",
         )
         for answer in report.accountants
         if answer.claim is not None
@@ -142,8 +140,7 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
             epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}",
             ratio=_ratio(bound, report),
             level=f"{bound.confidence:.4g}",
-            rests_on=bound.guarantee,
-            about=bound.about,
+            rests_on=bound.guarantee if bound.about == "any computation" else f"{bound.guarantee}, for the family",
         )
         for role, bound in roles(report)
     )

@@ -89,14 +89,14 @@ def test_evidence_about_the_claimed_family_shows_no_violation(report):
 def test_table_page_and_json_say_what_evidence_is_about(report, tmp_path):
     family = dataclasses.replace(report.evidence, about="the claimed family", method="one_run_fdp")
     told = dataclasses.replace(report, evidence=family)
-    assert [row.about for row in rows(report)][-3:] == ["any computation", "the claimed family", "any computation"]
-    assert [row.about for row in rows(told) if row.role == "primary"] == ["the claimed family"]
-    assert {row.about for row in rows(told) if row.level == ""} == {"the claim"}
+    assert [row.rests_on for row in rows(report)][-3:] == ["frequentist", "parametric, for the family", "frequentist"]
+    assert [row.rests_on for row in rows(told) if row.role == "primary"] == ["frequentist, for the family"]
+    assert dict(facts(told))["bounds are about"].startswith("one_run_fdp: the claimed family; accountant_inversion:")
     assert "ε is at least" in shown(report) and "must claim an ε of at least" in shown(told)
     assert not ceiling_note(report) and "No violation can be shown by one_run_fdp" in ceiling_note(told)
     told.save(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert shown(told) in page and "<td>the claimed family</td>" in page
+    assert shown(told) in page and "<td>frequentist, for the family</td>" in page
     assert AuditReport.from_json(told.to_json()) == told
 
 
@@ -149,7 +149,7 @@ def test_the_table_has_the_ratio_to_the_claim_for_evidence_only(report):
     told = {(row.name, row.role): row for row in rows(report)}
     assert told["contour", "claim"].ratio == "" and told["basic", "accountant"].level == ""
     assert told["one_run", "primary"].ratio == f"{report.evidence.epsilon / report.claim.upper:.2f}"
-    assert told["accountant_inversion", "refuter"].rests_on == "parametric"
+    assert told["accountant_inversion", "refuter"].rests_on == "parametric, for the family"
 
 
 def test_facts_leave_out_what_is_not_known(report):
