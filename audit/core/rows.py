@@ -82,7 +82,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         ("out-score variance ÷ (T σ²)", f"{report.noise_ratio:.3f}, which the described noise makes 1 up to chance"),
         ("designs", "; ".join(f"{bound.method}: {_design(bound)}" for _, bound in roles(report))),
         ("bounds are about", "; ".join(f"{bound.method}: {bound.about}" for _, bound in roles(report))),
-        ("threat model", report.evidence.threat_model),
+        ("threat model", _threat_model(report)),
         ("randomness", stamp + seed),
     )
 
@@ -149,6 +149,14 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
 def _ratio(bound: LowerBound, report: AuditReport) -> str:
     claimed = report.claim.upper
     return f"{bound.epsilon / claimed:.2f}" if 0 < claimed < math.inf else "–"
+
+
+def _threat_model(report: AuditReport) -> str:
+    """Return what the attack saw, by estimator where not all saw the same."""
+    models = {bound.threat_model for _, bound in roles(report)}
+    if len(models) == 1:
+        return report.evidence.threat_model
+    return " | ".join(f"{bound.method}: {bound.threat_model}" for _, bound in roles(report))
 
 
 def _design(bound: LowerBound) -> str:

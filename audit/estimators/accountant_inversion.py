@@ -43,7 +43,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core.described import SampledGaussianRun
 from audit.core.noise_bounds import GapLaw, bound_from_squares
-from audit.evidence import About, Estimator, Guarantee, check_level
+from audit.evidence import About, Estimator, Guarantee, LowerBound, check_level
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -52,6 +52,7 @@ from mechanisms.core.process import Process
 OWNER = "accountant_inversion"
 Array = NDArray[np.float64]
 GAP_SHARE = 0.02  # of the error where C is trusted: the bugs that only the gap sees move it by many standard errors
+TOLD = "; and is told afterwards by the trainer, as no adversary is, how often each canary took part"
 LEAST_NOISE = 0.1  # at which ε is taken for any less: larger noise loses less, and accountants know little below
 
 
@@ -198,6 +199,20 @@ class AccountantInversion(Estimator):
             confidence=confidence,
             squares=squares,
             degrees=degrees,
+        )
+
+    def lower_bound(
+        self, data: LabelledScores, *, process: Process, delta: float, confidence: float, threat_model: str
+    ) -> LowerBound:
+        """Return the bound; where samples were revealed and used, the threat model says so."""
+        used = self.norm == "described" and data.scores.squares is None and data.participations is not None
+        return Estimator.lower_bound(
+            self,
+            data,
+            process=process,
+            delta=delta,
+            confidence=confidence,
+            threat_model=threat_model + TOLD if used else threat_model,
         )
 
     def rejects(

@@ -152,6 +152,13 @@ def test_the_table_has_the_ratio_to_the_claim_for_evidence_only(report):
     assert told["accountant_inversion", "refuter"].rests_on == "parametric, for the family"
 
 
+def test_the_threat_model_is_told_by_estimator_where_they_saw_different_things(report):
+    assert dict(facts(report))["threat model"] == report.evidence.threat_model
+    more = dataclasses.replace(report.refutation, threat_model="grey box")
+    told = dict(facts(dataclasses.replace(report, refutation=more)))["threat model"]
+    assert "accountant_inversion: grey box" in told and f"one_run: {report.evidence.threat_model}" in told
+
+
 def test_facts_leave_out_what_is_not_known(report):
     assert dict(facts(report))["accuracy on test records"] == "94.7%"
     bare = dataclasses.replace(report, accuracy=None, data=None, seed=None, reproducible=False)

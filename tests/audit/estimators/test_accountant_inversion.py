@@ -289,3 +289,12 @@ def test_most_of_epsilon_eight_is_shown_by_one_run(reveal, bars):
         ratio = epsilon_bounds(shown, delta=1e-5, adjacency="add_remove").lower / claimed
         print(f"{canaries} canaries, revealed {reveal}: {ratio:.4f}")
         assert ratio >= bar
+
+
+@pytest.mark.parametrize(
+    ("reveal", "told"), [((), False), (("participations",), True), (("participations", "squares"), False)]
+)
+def test_samples_that_were_revealed_and_used_are_part_of_the_threat_model(reveal, told):
+    asked = {"process": EIGHT, "delta": 1e-5, "confidence": 0.95, "threat_model": "white box"}
+    bound = AccountantInversion().lower_bound(one_run(200, 0, reveal=reveal), **asked)
+    assert bound.threat_model.startswith("white box") and ("told afterwards" in bound.threat_model) == told
