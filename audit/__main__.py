@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audit.core.plan import WHERE_IT_APPLIES
-from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows
+from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.report import AuditReport
 from mechanisms import InvalidParameter
@@ -146,7 +146,8 @@ def show(report: AuditReport, console: Console) -> None:
     """Print the table and the verdict."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in ("ε", "ratio", "level") else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if heading in ("ε", "ratio", "level") else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "rests on")
     for row in rows(report):
         table.add_row(*map(escape, row.cells))
     console.print(table)
@@ -154,6 +155,7 @@ def show(report: AuditReport, console: Console) -> None:
         console.print(f"{name}: {value}", markup=False)
     if ceiling_note(report):
         console.print(ceiling_note(report), markup=False)
+    console.print(shown(report), markup=False)
     console.print(f"verdict: {report.verdict}. {meaning(report)}", markup=False)
 
 

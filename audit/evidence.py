@@ -1,4 +1,13 @@
-"""Evidence: a lower bound of ε, what it relies on, and the estimators that give one."""
+"""Evidence: a lower bound of ε, what it relies on, what it is about, and the estimators that give one.
+
+Two kinds of statement look alike. One bounds the ε of the run itself, whatever it computed. The other tests a family of
+processes that differ in their noise: it refutes that the run's trade-off function lies above a member's, and its ε is
+that of the most private member refuted, the least that a computation of the family could honestly claim. If that lies
+above the claim's ε, then the claimed member's own curve is refuted, with no assumption on the run: what ran is not that
+process, nor anything it dominates, and at some (ε', δ') it loses more than the claim's profile allows. It need not
+be at the δ asked for: randomised response keeps (1, 1e-5), and its best test gains .46 over guessing, where no Gaussian
+that keeps (1, 1e-5) allows more than .11. So evidence about a family can refute a description, but shows no violation.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +27,8 @@ from mechanisms.core.process import Adjacency, Process
 
 Guarantee = Literal["frequentist", "parametric", "credible", "approximate"]
 GUARANTEES = ("frequentist", "parametric", "credible", "approximate")
+About = Literal["any computation", "the claimed family"]
+ABOUT = ("any computation", "the claimed family")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,8 @@ class LowerBound:
             "credible" a prior; "approximate" large numbers.
         threat_model: what the attack was allowed to see, in words.
         design: how the canaries came to be in or out.
+        about: "any computation" if it bounds the run's own ε, whatever ran; "the claimed family" if it is the least ε
+            that a process as described, with some amount of noise, could honestly claim for the run.
 
     Raises:
         InvalidParameter: if ε is negative or NaN, or another value breaks its rule.
@@ -47,6 +60,7 @@ class LowerBound:
     guarantee: Guarantee
     threat_model: str
     design: Design
+    about: About = "any computation"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", validate.real("LowerBound", "epsilon", self.epsilon))
@@ -55,18 +69,21 @@ class LowerBound:
         check_level("LowerBound", delta=self.delta, confidence=self.confidence)
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
         validate.choice("LowerBound", "guarantee", self.guarantee, GUARANTEES)
+        validate.choice("LowerBound", "about", self.about, ABOUT)
 
 
 class Estimator(ABC):
     """A route from scores whose membership is known to a lower bound of ε.
 
-    Subclasses are frozen dataclasses in a file of their own under `audit/estimators`; the file's name is theirs.
+    Subclasses are frozen dataclasses in a file of their own under `audit/estimators`; the file's name is theirs. One
+    that makes anything of the process, be it that it refuses some, must say that it is about the claimed family.
     """
 
     __slots__ = ()
 
     designs: ClassVar[tuple[type[Design], ...]]
     guarantee: ClassVar[Guarantee]
+    about: ClassVar[About] = "any computation"
 
     @property
     def name(self) -> str:
@@ -79,7 +96,7 @@ class Estimator(ABC):
 
         Args:
             data: scores of the design that this estimator is for.
-            process: the description claimed for the run; frequentist estimators ignore it.
+            process: the description claimed for the run; estimators about any computation ignore it.
             delta: in [0, 1).
             confidence: in (0, 1).
         """
@@ -126,6 +143,7 @@ class Estimator(ABC):
             guarantee=self.guarantee,
             threat_model=threat_model,
             design=data.scores.design,
+            about=self.about,
         )
 
 

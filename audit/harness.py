@@ -60,7 +60,8 @@ def audit(
         adjacency: the neighbours that claim and evidence are about, and so what a canary that is out leaves behind:
             nothing (add_remove), a contribution of zero (zero_out), or the record that it replaces (replace_one).
         confidence: of everything that decides, in (0, 1).
-        primary: the frequentist estimator whose evidence alone can show a violation; None for "one_run" or, with
+        primary: the frequentist estimator whose evidence decides: it can show a violation if it is about any
+            computation, and refute the description if it is about the claimed family; None for "one_run" or, with
             `runs`, "calibrated".
         refuter: the parametric estimator that can refute the description, or None; it gets a fifth of the error.
             "where it applies" takes "accountant_inversion" where claim, design and attack allow it, and else none.
@@ -70,9 +71,10 @@ def audit(
         check: run the trainer three times more, to see whether its answers follow from streams and coins alone, and
             heed the coins.
 
-    Guarantees: if the claim holds, P(verdict "violated" or "description refuted") <= 1 − confidence; "violated" needs
-    no assumption on the trainer, "description refuted" those of its estimator. A trainer that raises, releases what no
-    trainer may, or fails the check gets a report that names it under `faults`, and the verdict "none".
+    Guarantees: if the claimed process ran, P(verdict "violated" or "description refuted") <= 1 − confidence; if only
+    its (ε, δ) holds, that bounds P("violated") still. "violated" needs no assumption on the trainer, "description
+    refuted" those of its estimator: none if it is the primary. A trainer that raises, releases what no trainer may, or
+    fails the check gets a report that names it under `faults`, and the verdict "none".
 
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.
@@ -105,15 +107,17 @@ def audit(
 def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) -> Verdict:
     """Return what the two deciding bounds say about the claim's upper end.
 
+    Evidence about the claimed family refutes the description: the claimed curve fails, its ε at this δ need not.
+
     >>> from mechanisms import Adjacency
     >>> shown = LowerBound(epsilon=1.8, delta=1e-5, confidence=0.95, adjacency=Adjacency.ADD_REMOVE, method="one_run",
     ...                    guarantee="frequentist", threat_model="white box", design=OneRun(canaries=1000))
     >>> verdict(Bounds(lower=3.9, upper=4.0), shown, None)
     'consistent'
     """
-    if evidence.epsilon > claim.upper:
+    if evidence.epsilon > claim.upper and evidence.about == "any computation":
         return "violated"
-    if refutation is not None and refutation.epsilon > claim.upper:
+    if any(bound is not None and bound.epsilon > claim.upper for bound in (evidence, refutation)):
         return "description refuted"
     learnt = evidence.epsilon > 0 or (refutation is not None and refutation.epsilon > 0)
     return "consistent" if learnt else "none"
@@ -230,4 +234,5 @@ def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
     described = described_noise(setup.process)
     if not setup.attack.measures_noise or described is None or len(data.excluded) < 2:
         return None
-    return float(np.var(data.excluded, ddof=1)) / (described.steps * described.noise_multiplier**2)
+    outside = data.scores.measured[~data.membership]
+    return float(np.var(outside, ddof=1)) / (described.steps * described.noise_multiplier**2)

@@ -41,11 +41,12 @@ class AuditReport:
         process: the description claimed.
         claim: tightest certified bounds of its ε, with δ, adjacency and accountant.
         accountants: what every accountant says of the same process.
-        evidence: of the primary estimator, named before the run; only it can show a violation.
-        refutation: of the refuter, named before the run, or None; only it can refute the description.
+        evidence: of the primary estimator, named before the run; only it can show a violation, and only if it is
+            about any computation. If it is about the claimed family, it can refute the description.
+        refutation: of the refuter, named before the run, or None; it can refute the description.
         exploratory: further bounds; they decide nothing.
-        verdict: "violated" if the evidence, "description refuted" if the refutation lies above the claim's upper end;
-            "none" if nothing was learnt; else "consistent".
+        verdict: "violated" if evidence about any computation, "description refuted" if other evidence or the refutation
+            lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
         multiplicity: how primary and refuter share the error, in words.
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
@@ -59,8 +60,8 @@ class AuditReport:
         faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
 
     Raises:
-        InvalidParameter: if a number breaks its rule, claim and evidence are about different δ or neighbours, or there
-            are faults and a verdict.
+        InvalidParameter: if a number breaks its rule, claim and evidence are about different δ or neighbours, there are
+            faults and a verdict, or the verdict "violated" rests on evidence about the claimed family.
     """
 
     process: Process
@@ -88,6 +89,12 @@ class AuditReport:
         if self.faults and self.verdict != "none":
             raise InvalidParameter(
                 f"AuditReport: verdict must be 'none' where the trainer is at fault, got {self.verdict!r}."
+            )
+        if self.verdict == "violated" and self.evidence.about != "any computation":
+            raise InvalidParameter(
+                f"AuditReport: verdict must rest on evidence about any computation to be 'violated', got "
+                f"{self.evidence.method}, about {self.evidence.about}.\n"
+                "That refutes the description, whose ε may hold at this δ all the same."
             )
         if self.accuracy is not None:
             validate.probability("AuditReport", "accuracy", self.accuracy)

@@ -141,8 +141,13 @@ def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
     membership = toss(setup.randomness, design.runs)
     if min(np.count_nonzero(membership), np.count_nonzero(~membership)) < 2:
         raise InvalidParameter(f"audit: runs must be enough for some with the canary and some without, got {runs}.")
-    values = [_watched(setup, membership[run : run + 1])[0].values[0] for run in range(design.runs)]
-    scores = Scores(values=np.array(values), design=design, guessing_rule=setup.guessing_rule)
+    seen = [_watched(setup, membership[run : run + 1])[0] for run in range(design.runs)]
+    scores = Scores(
+        values=np.array([one.values[0] for one in seen]),
+        design=design,
+        guessing_rule=setup.guessing_rule,
+        sums=np.array([one.measured[0] for one in seen]),
+    )
     return LabelledScores(scores=scores, membership=membership)
 
 

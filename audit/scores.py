@@ -174,8 +174,10 @@ class Scores:
         values: shape (m,), finite; copied and made read-only.
         design: how the canaries came to be in or out; its size is m.
         guessing_rule: how guesses are read off, fixed before the run.
-        squares: shape (m,), finite and >= 0: the squares, summed over the steps, of what `values` sums; None where an
+        squares: shape (m,), finite and >= 0: the squares, summed over the steps, of what `measured` sums; None where an
             attack does not look at steps one by one. Guesses never see them: they measure the noise.
+        sums: shape (m,), finite: projections summed over the steps, in units of the clip norm, where `values` are
+            another statistic of the same steps; None where `values` are these sums. Guesses never see them either.
 
     Raises:
         InvalidParameter: if a number is not finite, a square negative, or there are more or fewer than coins.
@@ -188,9 +190,12 @@ class Scores:
     design: Design
     guessing_rule: GuessingRule
     squares: Values | None = None
+    sums: Values | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", self._checked("values", self.values))
+        if self.sums is not None:
+            object.__setattr__(self, "sums", self._checked("sums", self.sums))
         if self.squares is not None:
             object.__setattr__(self, "squares", self._checked("squares", self.squares))
             if np.any(self.squares < 0):
@@ -209,6 +214,11 @@ class Scores:
     def guesses(self) -> Guesses:
         """What the rule guesses, shape (m,): 1 in, −1 out, 0 no guess."""
         return self.guessing_rule.guess(self.values)
+
+    @property
+    def measured(self) -> Values:
+        """The sums of projections, shape (m,): what estimators of the noise look at, whatever guesses are read off."""
+        return self.values if self.sums is None else self.sums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

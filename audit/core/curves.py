@@ -43,7 +43,8 @@ SIDES = ("in", "out", "either")
 
 INVERSE_ERROR = 1e-12  # relative, by which F is lowered: the normal quantile errs by less than 1e-14 of itself
 LINE_ERROR = 1e-15  # absolute, in units of e^ε: steep lines are differences of numbers of that size
-LOSSES = 12.0 * np.linspace(0.0, 1.0, 41) ** 1.5  # the ε at which profiles are asked: any choice is valid
+PLACES = np.linspace(0.0, 1.0, 32) ** 1.2  # of the ε at which profiles are asked, up to the farthest: any are valid
+FARTHEST, LONGEST = 4.0, 12.0  # standard deviations of a normal's loss that are looked at; the largest ε asked
 
 
 class Family(ABC):
@@ -126,7 +127,8 @@ class GaussianFamily(NormalFamily):
 class ProcessFamily(NormalFamily):
     """Runs as described but for the noise, which runs over a geometric grid around the described one.
 
-    F is the largest of the lines that the certified upper ends of both profiles give at `LOSSES`.
+    F is the largest of the lines that the certified upper ends of both profiles give at some losses, which lie where
+    the member has its own: whichever they are, F is too small by a little and never too large.
 
     Args:
         described: the run in the middle of the grid; its noise multiplier is > 0.
@@ -146,7 +148,7 @@ class ProcessFamily(NormalFamily):
 
     def curve(self, index: int, side: Side) -> Curve:
         """Return the largest of the lines."""
-        slopes, heights = _lines(LOSSES, *_deltas(self._process(index)), side)
+        slopes, heights = _lines(*_deltas(self._process(index)), side)
 
         def least_wrong(right: float) -> float:
             return max(0.0, float(np.max(slopes * right + heights)))
@@ -214,10 +216,17 @@ def _profile(process: Process, accountant: str = "tightest") -> Profile:
 
 
 @lru_cache(maxsize=1024)
-def _deltas(process: Process) -> tuple[Array, Array]:
-    """Return upper ends of δ at `LOSSES` for removing and for adding a record."""
+def _deltas(process: Process) -> tuple[Array, Array, Array]:
+    """Return losses, and upper ends of δ there for removing and for adding a record.
+
+    The losses lie where a normal with as large a δ(0) has its own.
+    """
     curves = dict(_profile(process).curves)
-    return np.asarray(curves["remove"].delta(LOSSES).upper), np.asarray(curves["add"].delta(LOSSES).upper)
+    advantage = max(float(curves[change].delta(np.zeros(1)).upper[0]) for change in ("remove", "add"))
+    mu = 2.0 * NormalDist().inv_cdf(min(0.5 + 0.5 * advantage, 1.0 - 1e-16))
+    losses = min(mu * (0.5 * mu + FARTHEST), LONGEST) * PLACES
+    removing, adding = (np.asarray(curves[change].delta(losses).upper) for change in ("remove", "add"))
+    return losses, removing, adding
 
 
 def _lines(losses: Array, removing: Array, adding: Array, side: Side) -> tuple[Array, Array]:

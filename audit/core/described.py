@@ -67,3 +67,16 @@ def _sums(leaf: Process) -> int | None:
     if isinstance(leaf, Allocated):
         return leaf.part.times if isinstance(leaf.part, Repeat) else None
     return 1 if isinstance(leaf.part if isinstance(leaf, Sampled) else leaf, Gaussian) else None
+
+
+def check_gaussian(owner: str, process: Process) -> None:
+    """Refuse, for an estimator that tests μ-GDP, a process that has another trade-off curve.
+
+    Raises:
+        UnsupportedProcess: if it is anything but Gaussian mechanisms, composed and not sampled.
+    """
+    if not all(isinstance(leaf, Gaussian) for leaf, _ in leaves(process)):
+        raise UnsupportedProcess(
+            f"{owner}: the process must be Gaussian mechanisms, composed and not sampled, got {process!r}.\n"
+            "Others have no Gaussian trade-off curve: use an estimator that needs no description."
+        )

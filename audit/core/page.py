@@ -6,11 +6,11 @@ import base64
 from html import escape
 from string import Template
 
-from audit.core.rows import DIGITS, HEADINGS, Row, ceiling_note, facts, meaning, rows
+from audit.core.rows import DIGITS, HEADINGS, Row, ceiling_note, facts, meaning, rows, shown
 from audit.plots import Scheme, png
 from audit.report import AuditReport
 from mechanisms import __version__
-from mechanisms.core.command_line import at_least, at_most
+from mechanisms.core.command_line import at_most
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #666666; --line: #d8d8d8;
@@ -40,7 +40,7 @@ PAGE = Template("""<!doctype html>
 <h1>Privacy audit</h1>
 <p class="verdict $tone">Verdict: $verdict</p>
 <p>$meaning</p>
-<p>Claimed: ε is at most $upper. Shown by the primary evidence: ε is at least $shown.</p>
+<p>Claimed: ε is at most $upper. $shown</p>
 $warnings
 <picture>
 <source media="(prefers-color-scheme: dark)" srcset="data:image/png;base64,$dark">
@@ -52,8 +52,10 @@ $warnings
 <tbody>
 $rows
 </tbody></table></div>
-<p class="faint">The verdict follows from the primary evidence, which alone can show a violation, and from the refuter,
-which alone can refute the description; both were named before the run. Exploratory bounds decide nothing.</p>
+<p class="faint">The verdict follows from the primary evidence and the refuter, both named before the run. Only a
+primary about any computation can show a violation. A bound for the family is the least ε that the described process,
+with some amount of noise, could honestly claim for the run: it can refute the description. Exploratory bounds
+decide nothing.</p>
 <h2>How it was made</h2>
 <div class="scroll"><table><tbody>
 $facts
@@ -79,7 +81,7 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         tone="bad" if report.verdict in ("violated", "description refuted") else "good",
         meaning=escape(meaning(report)),
         upper=at_most(report.claim.upper, DIGITS),
-        shown=at_least(report.evidence.epsilon, DIGITS),
+        shown=escape(shown(report)),
         warnings="\n".join(f'<p class="warning">{escape(note)}</p>' for note in warnings),
         caption=escape(f"Claims and evidence on one axis of ε. Verdict: {report.verdict}."),
         light=_inline(report, "light"),

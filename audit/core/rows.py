@@ -18,7 +18,10 @@ MEANINGS = {
     "description refuted": "What ran is not the process described: too little noise, or another way of sampling.",
     "none": "Nothing was learnt: no estimator could show any loss.",
 }
-
+NOT_AS_PRIVATE = (
+    "What ran is not the process described, nor anything as private: somewhere on its trade-off curve it loses more "
+    "than is claimed, though perhaps not at this ε and δ."
+)
 
 FAULTY = "Nothing was learnt: the trainer did not do what every trainer must."
 
@@ -35,7 +38,7 @@ class Row:
         epsilon: the bounds.
         ratio: lower bound ÷ the claim's upper end; empty for claims.
         level: confidence of an estimator; empty for accountants, whose bounds hold always.
-        rests_on: the kind of guarantee.
+        rests_on: the kind of guarantee, and whether it is for the claimed family alone.
     """
 
     name: str
@@ -90,18 +93,36 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
             else ()
         ),
         ("designs", "; ".join(f"{bound.method}: {_design(bound)}" for _, bound in roles(report))),
-        ("threat model", report.evidence.threat_model),
+        ("bounds are about", "; ".join(f"{bound.method}: {bound.about}" for _, bound in roles(report))),
+        ("threat model", _threat_model(report)),
         ("randomness", stamp + seed),
     )
 
 
 def meaning(report: AuditReport) -> str:
-    """Return what the verdict means, in words."""
-    return FAULTY if report.faults else MEANINGS[report.verdict]
+    """Return what the verdict says, by the strongest bound that it rests on."""
+    if report.faults:
+        return FAULTY
+    if report.verdict == "description refuted" and report.evidence.epsilon > report.claim.upper:
+        return NOT_AS_PRIVATE
+    return MEANINGS[report.verdict]
+
+
+def shown(report: AuditReport) -> str:
+    """Return what the primary evidence says, as a sentence."""
+    least = at_least(report.evidence.epsilon, DIGITS)
+    if report.evidence.about == "any computation":
+        return f"Shown by the primary evidence: ε is at least {least}."
+    return f"Shown by the primary evidence: a process of the claimed family must claim an ε of at least {least}."
 
 
 def ceiling_note(report: AuditReport) -> str:
     """Return a warning where the primary could not have shown a violation, else nothing."""
+    if report.evidence.about != "any computation":
+        return (
+            f"No violation can be shown by {report.evidence.method}, which is about the claimed family: it can refute "
+            "the description, whose trade-off curve may fail where its ε at this δ holds."
+        )
     if report.ceiling > report.claim.upper:
         return ""
     return (
@@ -133,7 +154,7 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
             epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}",
             ratio=_ratio(bound, report),
             level=f"{bound.confidence:.4g}",
-            rests_on=bound.guarantee,
+            rests_on=bound.guarantee if bound.about == "any computation" else f"{bound.guarantee}, for the family",
         )
         for role, bound in roles(report)
     )
@@ -142,6 +163,14 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
 def _ratio(bound: LowerBound, report: AuditReport) -> str:
     claimed = report.claim.upper
     return f"{bound.epsilon / claimed:.2f}" if 0 < claimed < math.inf else "–"
+
+
+def _threat_model(report: AuditReport) -> str:
+    """Return what the attack saw, by estimator where not all saw the same."""
+    models = {bound.threat_model for _, bound in roles(report)}
+    if len(models) == 1:
+        return report.evidence.threat_model
+    return " | ".join(f"{bound.method}: {bound.threat_model}" for _, bound in roles(report))
 
 
 def _design(bound: LowerBound) -> str:

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from accountant import Claim, ErrorLine
-from audit.evidence import LowerBound
+from audit.evidence import LowerBound, estimators
 from audit.report import AccountantAnswer, AuditReport
 from audit.scores import IndependentRuns, OneRun, Stream
 from mechanisms import Adjacency, InvalidParameter, Process
@@ -78,6 +78,8 @@ def _decode(value: Any) -> Any:
     if kind is None:
         raise InvalidParameter(f"AuditReport: type must be one of {', '.join(KINDS)}, got {value.get('type')!r}.")
     given = {name: _decode(item) for name, item in value.items() if name != "type"}
+    if kind is LowerBound and "about" not in given:
+        given["about"] = _about(str(given.get("method")))
     fields = dataclasses.fields(kind)
     expected = {field.name for field in fields}
     due = {field.name for field in fields if field.default is dataclasses.MISSING}  # the others may be of a later day
@@ -88,3 +90,9 @@ def _decode(value: Any) -> Any:
     if kind is Claim:
         given["adjacency"] = Adjacency.parse(given["adjacency"])
     return kind(**given)
+
+
+def _about(method: str) -> str:
+    """Return what a bound is about that was written before bounds said so."""
+    kinds = estimators()
+    return kinds[method].about if method in kinds else "any computation"

@@ -43,7 +43,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core.described import SampledGaussianRun
 from audit.core.noise_bounds import GapLaw, bound_from_squares
-from audit.evidence import Estimator, Guarantee, check_level
+from audit.evidence import About, Estimator, Guarantee, LowerBound, check_level
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -52,6 +52,7 @@ from mechanisms.core.process import Process
 OWNER = "accountant_inversion"
 Array = NDArray[np.float64]
 GAP_SHARE = 0.02  # of the error where C is trusted: the bugs that only the gap sees move it by many standard errors
+TOLD = "; and is told afterwards by the trainer, as no adversary is, how often each canary took part"
 LEAST_NOISE = 0.1  # at which ε is taken for any less: larger noise loses less, and accountants know little below
 
 
@@ -155,6 +156,7 @@ class AccountantInversion(Estimator):
 
     designs: ClassVar[tuple[type[Design], ...]] = (OneRun,)
     guarantee: ClassVar[Guarantee] = "parametric"
+    about: ClassVar[About] = "the claimed family"
 
     norm: Literal["described", "measured"] = "described"
 
@@ -186,16 +188,31 @@ class AccountantInversion(Estimator):
         """
         run = SampledGaussianRun.of(process)
         squares, degrees = _squares(data, run.steps) if self.norm == "described" else (None, 0)
+        inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
         return noise_multiplier_upper_bound(
-            gap=_mean(data.included) - _mean(data.excluded),
-            deviation=float(np.std(data.excluded, ddof=1)) if len(data.excluded) > 1 else 0.0,
-            included=len(data.included),
-            excluded=len(data.excluded),
+            gap=_mean(inside) - _mean(outside),
+            deviation=float(np.std(outside, ddof=1)) if len(outside) > 1 else 0.0,
+            included=len(inside),
+            excluded=len(outside),
             probability=run.probability,
             steps=run.steps,
             confidence=confidence,
             squares=squares,
             degrees=degrees,
+        )
+
+    def lower_bound(
+        self, data: LabelledScores, *, process: Process, delta: float, confidence: float, threat_model: str
+    ) -> LowerBound:
+        """Return the bound; where samples were revealed and used, the threat model says so."""
+        used = self.norm == "described" and data.scores.squares is None and data.participations is not None
+        return Estimator.lower_bound(
+            self,
+            data,
+            process=process,
+            delta=delta,
+            confidence=confidence,
+            threat_model=threat_model + TOLD if used else threat_model,
         )
 
     def rejects(
@@ -231,8 +248,8 @@ def _squares(data: LabelledScores, steps: int) -> tuple[float, int]:
     if scores.squares is not None:
         return float(np.sum(scores.squares[out])), max(1, int(np.count_nonzero(out))) * steps
     if data.participations is not None:
-        return float(np.sum(np.square(scores.values - data.participations))) / steps, len(out)
-    return float(np.sum(np.square(data.excluded))) / steps, max(1, len(data.excluded))
+        return float(np.sum(np.square(scores.measured - data.participations))) / steps, len(out)
+    return float(np.sum(np.square(scores.measured[out]))) / steps, max(1, int(np.count_nonzero(out)))
 
 
 def _mean(values: Array) -> float:

@@ -143,7 +143,7 @@ class AnytimeNormal(Estimator):
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound; of the process only the normal law of its noise is used."""
         return lower_bound_from_scores(
-            values=data.scores.values,
+            values=data.scores.measured,
             membership=data.membership,
             delta=delta,
             confidence=confidence,

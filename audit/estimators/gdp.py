@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from audit.core.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator, upper_limit
-from audit.evidence import Guarantee, check_level
+from audit.core.described import check_gaussian
+from audit.evidence import About, Guarantee, check_level
 from audit.scores import LabelledScores
-from mechanisms import Gaussian, Process, UnsupportedProcess, leaves
+from mechanisms import Gaussian, Process
 
 DELTA_ERROR = 1e-9  # relative, taken off δ(ε) where ε is tested: its terms and their difference err by less
 
@@ -134,6 +135,7 @@ class GDP(CountsEstimator):
     """
 
     guarantee: ClassVar[Guarantee] = "parametric"
+    about: ClassVar[About] = "the claimed family"
 
     def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound that these counts give.
@@ -141,7 +143,7 @@ class GDP(CountsEstimator):
         Raises:
             UnsupportedProcess: if the process is anything but Gaussian mechanisms, composed and not sampled.
         """
-        _check_gaussian(process)
+        check_gaussian(self.name, process)
         return _bound(counts, delta, confidence)
 
     def refutes(
@@ -152,7 +154,7 @@ class GDP(CountsEstimator):
         Raises:
             UnsupportedProcess: as `bound`.
         """
-        _check_gaussian(process)
+        check_gaussian(self.name, process)
         return rejects(
             false_negatives=counts.false_negatives,
             included=counts.included,
@@ -196,11 +198,3 @@ def _mu(
     gap = -special.ndtri(alarms) - special.ndtri(missed)  # one limit of 1 makes it −inf; none is ever 0
     mu: Array = np.maximum(gap, 0.0) * (1 - RELATIVE_ERROR)
     return mu
-
-
-def _check_gaussian(process: Process) -> None:
-    if not all(isinstance(leaf, Gaussian) for leaf, _ in leaves(process)):
-        raise UnsupportedProcess(
-            f"gdp: the process must be Gaussian mechanisms, composed and not sampled, got {process!r}.\n"
-            "Others have no Gaussian trade-off curve: use an estimator that needs no description."
-        )

@@ -5,7 +5,13 @@ import pytest
 
 from audit.evidence import LowerBound, estimators
 from audit.scores import IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
-from mechanisms import Adjacency, Gaussian, InvalidParameter
+from mechanisms import (
+    Adjacency,
+    Gaussian,
+    InvalidParameter,
+    Laplace,
+    UnsupportedProcess,
+)
 
 FOUND = estimators()
 DESIGNS = (OneRun(canaries=20), IndependentRuns(runs=20), Stream(looks=20))
@@ -75,6 +81,21 @@ def test_a_bound_says_what_it_rests_on(name):
     bound = bound_by(name, data_of(design))
     assert (bound.method, bound.guarantee, bound.design) == (name, FOUND[name].guarantee, design)
     assert (bound.adjacency, bound.delta, bound.confidence) == (Adjacency.ADD_REMOVE, 1e-5, 0.95)
+    assert bound.about == FOUND[name].about
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_depends_on_the_claimed_process_says_that_it_is_about_its_family(name):
+    design = dataclasses.replace(design_of(name), **{dataclasses.fields(design_of(name))[0].name: 400})
+    values = np.random.default_rng(7).normal(size=400) + 2.0 * (np.arange(400) % 2 == 0)
+    data, level = data_of(design, values), {"delta": 1e-5, "confidence": 0.95}
+    answers = set()
+    for process in (Gaussian(noise_multiplier=1.0), Laplace(noise_multiplier=1.0)):
+        try:
+            answers.add(FOUND[name]().epsilon(data, process=process, **level))
+        except UnsupportedProcess:
+            answers.add(None)
+    assert FOUND[name].about == ("any computation" if len(answers) == 1 else "the claimed family")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +105,7 @@ def test_a_bound_says_what_it_rests_on(name):
         ({"epsilon": np.nan}, "epsilon must be a number, got nan"),
         ({"guarantee": "certain"}, "guarantee must be one of 'frequentist'"),
         ({"adjacency": "next_door"}, "Adjacency: name must be one of"),
+        ({"about": "everything"}, "about must be one of 'any computation', 'the claimed family', got 'everything'"),
     ],
 )
 def test_evidence_is_never_negative_nan_or_of_an_unknown_kind(change, message):

@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from accountant import epsilon_bounds
 from audit.core.claims import accountant_answers
+from audit.evidence import estimators
 from audit.harness import verdict
-from audit.scores import OneRun
+from audit.scores import LabelledScores, OneRun, Scores, Threshold
 from mechanisms import (
     Adjacency,
     Bounds,
@@ -174,3 +176,22 @@ def test_accountants_that_fail_or_say_nothing_are_listed_with_their_reason():
     assert "Use accountant='pld'" in told["contour"].refusal and told["contour"].claim is None
     assert told["jumps"].refusal == "jumps: it has no bound for this process." and told["jumps"].claim is None
     assert told["rdp"].claim.upper > 0 and told["rdp"].refusal == ""
+
+
+def test_a_run_that_keeps_epsilon_but_not_the_claimed_curve_is_no_violation():
+    """Randomised response with ε = 1 on every canary, claimed to be a Gaussian with ε(1e-5) = 1."""
+    rng, claimed = np.random.default_rng(3), Gaussian(noise_multiplier=1 / 0.268051)
+    coins = rng.random(2_000) < 0.5
+    answers = coins ^ (rng.random(2_000) > np.exp(1) / (1 + np.exp(1)))
+    scores = Scores(values=answers, design=OneRun(canaries=2_000), guessing_rule=Threshold(value=0.5))
+    data, claim = LabelledScores(scores=scores, membership=coins), epsilon_bounds(claimed, delta=1e-5)
+    said = {
+        name: estimators()[name]().lower_bound(data, process=claimed, delta=1e-5, confidence=0.95, threat_model="any")
+        for name in ("one_run", "one_run_recursion", "one_run_fdp")
+    }
+    assert said["one_run_fdp"].epsilon > 1.5 * claim.upper
+    assert {name: verdict(claim, bound, None) for name, bound in said.items()} == {
+        "one_run": "consistent",
+        "one_run_recursion": "consistent",
+        "one_run_fdp": "description refuted",
+    }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audit import AuditReport
-from audit.core.rows import ceiling_note, facts, rows
+from audit.core.rows import ceiling_note, facts, meaning, rows, shown
 from mechanisms import InvalidParameter, __version__
 
 
@@ -25,7 +25,9 @@ def test_json_comes_back_as_the_same_report(report):
 
 def test_the_first_report_ever_written_still_loads():
     text = (Path(__file__).parent / "report-1.json").read_text()
-    assert AuditReport.from_json(text).verdict == "consistent"
+    report = AuditReport.from_json(text)
+    assert report.verdict == "consistent"
+    assert (report.evidence.about, report.refutation.about) == ("any computation", "the claimed family")
 
 
 def test_json_keeps_infinities_and_every_bit_of_a_float(report):
@@ -73,6 +75,29 @@ def test_text_that_is_no_json_is_refused():
 def test_claim_and_evidence_must_be_about_the_same_delta(report):
     with pytest.raises(InvalidParameter, match="must be about the same δ and neighbours"):
         dataclasses.replace(report, evidence=dataclasses.replace(report.evidence, delta=1e-6))
+
+
+def test_evidence_about_the_claimed_family_shows_no_violation(report):
+    family = dataclasses.replace(report.evidence, about="the claimed family", method="one_run_fdp", epsilon=9.0)
+    with pytest.raises(InvalidParameter, match="verdict must rest on evidence about any computation to be 'violated'"):
+        dataclasses.replace(report, evidence=family, verdict="violated")
+    told = dataclasses.replace(report, evidence=family, verdict="description refuted")
+    assert "nor anything as private" in meaning(told) and "perhaps not at this ε and δ" in meaning(told)
+    assert meaning(dataclasses.replace(told, evidence=report.evidence)).endswith("another way of sampling.")
+
+
+def test_table_page_and_json_say_what_evidence_is_about(report, tmp_path):
+    family = dataclasses.replace(report.evidence, about="the claimed family", method="one_run_fdp")
+    told = dataclasses.replace(report, evidence=family)
+    assert [row.rests_on for row in rows(report)][-3:] == ["frequentist", "parametric, for the family", "frequentist"]
+    assert [row.rests_on for row in rows(told) if row.role == "primary"] == ["frequentist, for the family"]
+    assert dict(facts(told))["bounds are about"].startswith("one_run_fdp: the claimed family; accountant_inversion:")
+    assert "ε is at least" in shown(report) and "must claim an ε of at least" in shown(told)
+    assert not ceiling_note(report) and "No violation can be shown by one_run_fdp" in ceiling_note(told)
+    told.save(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert shown(told) in page and "<td>frequentist, for the family</td>" in page
+    assert AuditReport.from_json(told.to_json()) == told
 
 
 def test_the_page_says_the_verdict_and_needs_nothing_from_outside(report, tmp_path):
@@ -128,7 +153,14 @@ def test_the_table_has_the_ratio_to_the_claim_for_evidence_only(report):
     told = {(row.name, row.role): row for row in rows(report)}
     assert told["contour", "claim"].ratio == "" and told["basic", "accountant"].level == ""
     assert told["one_run", "primary"].ratio == f"{report.evidence.epsilon / report.claim.upper:.2f}"
-    assert told["accountant_inversion", "refuter"].rests_on == "parametric"
+    assert told["accountant_inversion", "refuter"].rests_on == "parametric, for the family"
+
+
+def test_the_threat_model_is_told_by_estimator_where_they_saw_different_things(report):
+    assert dict(facts(report))["threat model"] == report.evidence.threat_model
+    more = dataclasses.replace(report.refutation, threat_model="grey box")
+    told = dict(facts(dataclasses.replace(report, refutation=more)))["threat model"]
+    assert "accountant_inversion: grey box" in told and f"one_run: {report.evidence.threat_model}" in told
 
 
 def test_facts_leave_out_what_is_not_known(report):

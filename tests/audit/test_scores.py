@@ -65,7 +65,7 @@ def test_scores_are_copied_and_read_only():
 
 
 def test_scores_hold_no_membership():
-    assert {field for field in Scores.__slots__} == {"values", "design", "guessing_rule", "squares"}
+    assert {field for field in Scores.__slots__} == {"values", "design", "guessing_rule", "squares", "sums"}
 
 
 @pytest.mark.parametrize("membership", [[1, 0], [True], [0.5, 0.5]])

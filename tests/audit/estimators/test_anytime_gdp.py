@@ -3,7 +3,7 @@ import pytest
 from scipy import special
 
 from audit.core.e_processes import epsilon_of, mu_of
-from audit.core.payoffs import CELLS
+from audit.core.payoffs import CELLS, against_gaussian, gaussian_delta
 from audit.estimators.anytime_gdp import (
     LADDER,
     RATIOS,
@@ -120,8 +120,29 @@ def test_the_bound_is_the_last_rung_refuted_with_all_below():
 
 @pytest.mark.parametrize(("claim", "bar"), [(8.0, 24), (4.0, 40), (1.0, 420)])
 def test_half_the_noise_is_found_out_within_the_bars(claim, bar):
-    """At ε = 8 the floor is 14, reached only by staking all on no guess being wrong; see `detection_times`."""
+    """At ε = 8 no valid test has a median below 13, see below; those near it are ruined by a single wrong guess."""
     assert np.median(gdp_times(claim, 0.5, 1500 if claim > 1 else 300, np.random.default_rng(8))) <= bar
+
+
+def test_no_valid_test_of_gdp_finds_half_the_noise_sooner_than_stated():
+    """A law that obeys ε = 8 is so near N(±μ, 1) that 12 looks cannot find it out in half of the cases."""
+    mu = np.array([mu_of(8.0, 1e-5)])
+    payoffs = against_gaussian(mu, 2 * mu)
+    edges = np.concatenate([[-np.inf], payoffs.limit * 2 * mu * np.linspace(-1, 1, CELLS - 1), [np.inf]])
+    feared = np.diff(special.ndtr(edges - mu))  # in-scores about μ; out-scores mirror them, coin and all
+    logs = payoffs.included[0]
+    nearest = feared * np.exp(-logs)
+    assert nearest.sum() == pytest.approx(1.0, abs=1e-5)
+    for slope in np.exp(np.linspace(-3, 3, 61)):  # (1) of payoffs.py: the nearest laws are GDP themselves
+        excess = np.max(np.cumsum(nearest[::-1]) - slope * np.cumsum(nearest))
+        assert excess <= gaussian_delta(np.log(slope), mu[0]) + 1e-5
+    assert np.log(20) / (feared @ logs) == pytest.approx(24.57, abs=0.02)
+    ratios = np.exp(np.random.default_rng(0).choice(logs, size=(200_000, 12), p=feared / feared.sum()).sum(axis=1))
+    weights = np.linspace(1, 12, 45)  # of the error: power <= w α + E (1 − w / ratio)⁺ for every w >= 0
+    power = min(0.05 * weight + np.mean(np.maximum(1 - weight / ratios, 0)) for weight in weights)
+    assert 0.45 < power < 0.48
+    assert special.ndtr(mu[0]) ** 14 == pytest.approx(0.503, abs=1e-3)
+    assert special.ndtr(0.5 * mu[0]) ** -13 < 20 < special.ndtr(0.5 * mu[0]) ** -14
 
 
 def test_the_ladder_is_cleared_by_scores_without_noise():

@@ -4,9 +4,9 @@ import pytest
 from scipy import stats
 
 from accountant import Estimate, epsilon_bounds
+from audit.core.moment_pivots import noncentrality
 from audit.estimators.gaussian_pair import (
     GaussianPair,
-    _noncentrality,
     epsilon_of_pair,
     estimate_from_moments,
     lower_bound_from_moments,
@@ -88,7 +88,7 @@ def test_the_order_of_the_worlds_does_not_matter_to_the_loss():
 @pytest.mark.parametrize("y", [-9.0, -1.7, 2.0])
 def test_noncentralities_refute_just_what_their_level_says_or_less(degrees, y):
     for t in np.sqrt(2 * degrees) * np.array([0.1, 0.7, 2.5]):
-        found = float(_noncentrality(np.array([t]), np.array([y]), degrees)[0])
+        found = float(noncentrality(np.array([t]), np.array([y]), degrees)[0])
         with mpmath.workdps(30):
             half = degrees / mpmath.mpf(2)
             log_scale = mpmath.log(2) + half * mpmath.log(half) - mpmath.loggamma(half)

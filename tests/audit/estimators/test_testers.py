@@ -89,7 +89,6 @@ def test_false_claims_stay_below_the_level(tester, law, epsilon):
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0])
 @pytest.mark.parametrize(("size", "simulations"), [(50, 2000), (200, 2000), (1000, 1000), (5000, 200)])
 def test_false_claims_stay_below_the_level_at_any_size(tester, law, epsilon, size, simulations):
-    simulations = simulations // 10 if tester is mmd else simulations
     assert false_claims(tester, law, size, epsilon, simulations) <= allowed(simulations)
 
 

@@ -113,7 +113,7 @@ def rectangle(limit_of, missed, alarms, level):
 @pytest.mark.slow
 def test_what_each_rule_claims_falsely_and_shows_under_the_constant_ratio(capsys):
     """1,000 runs a side, ε = 2, δ = 0, level 5 %: share of false claims and mean bound of every rule."""
-    n, draws, epsilon = 1000, 300, 2.0
+    n, draws, epsilon = 1000, 2000, 2.0
     rng = np.random.default_rng(0)
     errors = np.arange(n + 1)
 

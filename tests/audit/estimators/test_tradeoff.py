@@ -6,8 +6,9 @@ from scipy import special, stats
 
 from accountant import epsilon_bounds
 from accountant.tightest import Tightest
+from audit.core.boundary import QUANTILES, STRIP
 from audit.core.counts import Counts
-from audit.estimators.tradeoff import QUANTILES, STRIP, lower_bound_from_counts, noise_factor_upper_bound, rejects
+from audit.estimators.tradeoff import lower_bound_from_counts, noise_factor_upper_bound, rejects
 from audit.noise_families import NoiseFamily
 from mechanisms import (
     Adjacency,
