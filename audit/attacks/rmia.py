@@ -1,0 +1,93 @@
+"""The robust membership inference attack: against how many people's records does a canary look more like a member?
+
+[Z24] S. Zarifzadeh, P. Liu, R. Shokri. Low-Cost High-Power Membership Inference Attacks. ICML 2024. arXiv:2312.03262.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from audit.core.references import Array, Coins, References
+from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
+
+MODES = ("online", "offline")
+
+
+def dominated_shares(
+    confidences: ArrayLike,
+    population: ArrayLike,
+    references: References,
+    *,
+    mode: str = "online",
+    gamma: float = 1.0,
+    offline_slope: float = 0.3,
+) -> Array:
+    """Return for every canary x the share of population records z that it dominates [Z24].
+
+        Pr_z[(p(x)/P(x)) / (p(z)/P(z)) >= γ],    P(x) = (P_in(x) + P_out(x))/2 online,
+                                                 P(x) = ((1 + a) P_out(x) + 1 − a)/2 offline, and so for z
+
+    p is the audited model's probability of the right class, P_in and P_out its mean over the references with and
+    without x. No model is trained on any z: online P(z) is the mean over all references. For one audited model this
+    only ranks p(x)/P(x), up to ties; the population makes ranks of different models comparable.
+
+    Args:
+        confidences: φ of the audited model on the canaries, (m,): see `audit.core.confidences`.
+        population: its φ on the z population records, (z,).
+        references: on the same canaries and population records, in their order.
+        mode: "online" or "offline"; the latter needs no models trained on canaries.
+        gamma: γ > 0.
+        offline_slope: a in [0, 1]: how much of P_out, as against 1, P_in is taken for. The authors tune it by attacking
+            one reference with the others; 0.3 is theirs for CIFAR-10.
+
+    Raises:
+        InvalidParameter: if the shapes do not fit, the references have no population, or a number breaks its rule.
+
+    >>> references = References(confidences=[[1.0], [-1.0]], included=[[True], [False]], population=[[0.0, 1.0]] * 2)
+    >>> dominated_shares([0.0], [0.0, -2.0], references)
+    array([1.])
+    """
+    validate.choice("rmia", "mode", mode, MODES)
+    level = np.log(validate.positive("rmia", "gamma", gamma))
+    slope = validate.probability("rmia", "offline_slope", offline_slope)
+    canaries, others = np.asarray(confidences, dtype=np.float64), np.asarray(population, dtype=np.float64)
+    if references.population is None or others.shape != references.population.shape[1:]:
+        raise InvalidParameter(
+            f"rmia: population must be that of the references, got confidences of shape {others.shape} and "
+            f"{'none' if references.population is None else references.population.shape[1]} there."
+        )
+    if canaries.shape != references.confidences.shape[1:]:
+        raise InvalidParameter(
+            f"rmia: confidences must be of the {references.confidences.shape[1]} canaries that the references were "
+            f"asked about, got shape {canaries.shape}."
+        )
+    of_canaries, of_population = _usual(references, mode, slope)
+    ratios = np.sort(special.log_expit(others) - of_population)
+    reached = special.log_expit(canaries) - of_canaries - level
+    shares: Array = np.searchsorted(ratios, reached, side="right") / len(ratios)
+    return shares
+
+
+def _usual(references: References, mode: str, slope: float) -> tuple[Array, Array]:
+    """Return log P of the canaries, (m,), and of the population, (z,): in logarithms, where no p underflows."""
+    assert references.population is not None
+    own, everyone = special.log_expit(references.confidences), special.log_expit(references.population)
+    without = _log_mean(own, ~references.included)
+    of_population = _log_mean(everyone, np.ones_like(everyone, dtype=bool))
+    if mode == "online":
+        return np.logaddexp(_log_mean(own, references.included), without) - np.log(2), of_population
+    constant = np.log1p(-slope) if slope < 1 else -np.inf
+    canaries, population = (np.logaddexp(np.log1p(slope) + mean, constant) for mean in (without, of_population))
+    return canaries - np.log(2), population - np.log(2)
+
+
+def _log_mean(logs: Array, chosen: Coins) -> Array:
+    if not np.all(np.any(chosen, axis=0)):
+        raise InvalidParameter(
+            'rmia: references must be one model or more with each canary for mode="online". Use mode="offline".'
+        )
+    total: Array = special.logsumexp(np.where(chosen, logs, -np.inf), axis=0)
+    return total - np.log(np.sum(chosen, axis=0))
