@@ -89,5 +89,5 @@ def _log_mean(logs: Array, chosen: Coins) -> Array:
         raise InvalidParameter(
             'rmia: references must be one model or more with each canary for mode="online". Use mode="offline".'
         )
-    total: Array = special.logsumexp(np.where(chosen, logs, -np.inf), axis=0)
-    return total - np.log(np.sum(chosen, axis=0))
+    means: Array = special.logsumexp(np.where(chosen, logs, -np.inf), axis=0) - np.log(np.sum(chosen, axis=0))
+    return means
