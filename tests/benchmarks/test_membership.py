@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from tests.benchmarks import membership  # noqa: E402
+from tests.benchmarks import membership
 
 
 def test_every_attack_has_a_row_with_limits_and_every_order_an_answer(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(membership, "TRAINING", membership.NonPrivate(batch_size=50, steps=40, learning_rate=0.5))
+    monkeypatch.setattr(membership, "TRAINING", membership.NonPrivate(batch_size=50, steps=15, learning_rate=0.5))
     target = tmp_path / "membership.json"
     assert membership.main(["--data", "digits", "--shadows", "8", "--targets", "2", "--json", str(target)]) == 0
     document = json.loads(target.read_text())
