@@ -5,20 +5,59 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from audit.canaries import SignedCoordinates
-from audit.scores import Coins, Counts, Design, GuessingRule, Scores
+from numpy.typing import NDArray
+
+from audit.canaries import Canaries
+from audit.scores import Coins, Counts, Design, GuessingRule, Scores, Values
 from mechanisms.core.discover import implementations
+from mechanisms.core.process import Adjacency, Process
 from mechanisms.core.randomness import Source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dpsgd import Release
+    from dpsgd import Dataset
 
 ExpectedSum = Callable[["Tensor"], "Tensor"]
 """Flat weights (d,) -> expected sum of the known records' clipped gradients there, (d,)."""
+
+
+class Release(Protocol):
+    """One step as a white-box adversary sees it, such as `dpsgd.Release`; further fields do no harm."""
+
+    @property
+    def step(self) -> int:
+        """The number of the step, from 0."""
+
+    @property
+    def weights_before(self) -> Tensor:
+        """The flat weights at which gradients were taken, (d,)."""
+
+    @property
+    def noisy_sum(self) -> Tensor:
+        """Σ clipped gradients of the records drawn + noise, before any division, (d,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FinalModel:
+    """The trained model as an adversary may ask it, which comes after the last step.
+
+    Args:
+        outputs: features (n, …) -> outputs (n, …), in the model's mode for use.
+        losses: features and targets -> one loss for each record, (n,).
+        weights: the flat weights (d,), or None where they stay with the trainer.
+    """
+
+    outputs: Callable[[NDArray[Any]], NDArray[Any]]
+    losses: Callable[[NDArray[Any], NDArray[Any]], Values]
+    weights: NDArray[Any] | None = None
+
+
+Released = Release | FinalModel
+Observe = Callable[[Released], None]
+Sees = Literal["steps", "final model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,33 +67,40 @@ class TrainerTask:
     Args:
         canaries: the records to add.
         membership: bool (m,): which of them are in. Only trainer and harness ever hold it.
-        streams: private randomness of samples and noise.
+        streams: private randomness of samples and noise, of this run alone: whatever is drawn from it is fresh.
+        adjacency: what a canary that is out leaves behind: nothing (add_remove), a contribution of zero (zero_out) or
+            the record that it replaces (replace_one). A trainer that cannot do it must refuse.
     """
 
-    canaries: SignedCoordinates
+    canaries: Canaries
     membership: Coins
     streams: Source
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observations:
-    """What a trainer hands back: its releases, and what a white-box adversary knows besides.
+    """What a trainer hands back: its releases, and what an adversary knows besides.
 
     Args:
-        released: every step, in order; consumed once, so training may happen as it is read.
-        max_grad_norm: C, the described bound on a record's contribution, at which the canaries stand.
-        expected_sum: what the known records, those that are no canaries, contribute to a step on average.
+        released: every step in order, then the final model, as far as the trainer shows them. Consumed once, so that
+            training may happen as it is read. Or a function that runs the training and hands each to what it is given.
+        max_grad_norm: C, the described bound on a record's contribution; None where there is none.
+        expected_sum: what the known records, those that are no canaries, contribute to a step on average; or None.
+        known: those records; or None.
         participations: where the trainer reveals its samples afterwards: called once, by the harness alone, when all
             is released; how many times each canary took part, int (m,), 0 where it was out. Attacks never see it.
     """
 
-    released: Iterable[Release]
-    max_grad_norm: float
-    expected_sum: ExpectedSum
+    released: Iterable[Released] | Callable[[Observe], None]
+    max_grad_norm: float | None = None
+    expected_sum: ExpectedSum | None = None
+    known: Dataset | None = None
     participations: Callable[[], Counts] | None = None
 
 
 Trainer = Callable[[TrainerTask], Observations]
+"""What is audited. One that has an attribute `process` says by it what it claims to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,33 +110,59 @@ class Public:
     Args:
         design: how the canaries come to be in or out.
         guessing_rule: how guesses will be read off the scores.
-        max_grad_norm: C, see `Observations`.
+        process: the claim; or None.
+        adjacency: what a canary that is out leaves behind, see `TrainerTask`.
+        max_grad_norm: see `Observations`.
         expected_sum: see `Observations`.
+        known: see `Observations`.
+        pool: public records of the same kind, for shadow models; or None.
     """
 
     design: Design
     guessing_rule: GuessingRule
-    max_grad_norm: float
-    expected_sum: ExpectedSum
+    process: Process | None = None
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
+    max_grad_norm: float | None = None
+    expected_sum: ExpectedSum | None = None
+    known: Dataset | None = None
+    pool: Dataset | None = None
 
 
 class Attack(ABC):
     """A fold `start`, `observe`, …, `observe`, `finish` from releases to scores; its state must not grow with steps.
 
     Subclasses are frozen dataclasses in a file of their own under `audit/attacks`; the file's name is theirs.
+    Each says:
+
+        threat_model     what it is allowed to see and to choose, in words
+        sees             "steps", every `Release` and no final model, or "final model", that and no step
+        takes            the kind of canaries it works on
+        needs            names of optional fields of `Public` that it cannot do without
+        measures_noise   whether an out-score is N(0, T σ²), with its squares: what estimators of the noise rest on
+
+    The harness refuses by name what does not fit, before the first step, and hands over nothing that is not seen.
     """
 
     __slots__ = ()
 
     threat_model: ClassVar[str]
+    sees: ClassVar[Sees]
+    takes: ClassVar[type]
+    needs: ClassVar[tuple[str, ...]] = ()
+    measures_noise: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The name by which `attacks()` lists it."""
+        return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod
-    def start(self, canaries: SignedCoordinates, public: Public) -> Any:
+    def start(self, canaries: Any, public: Public) -> Any:
         """Return the state before the first step."""
 
     @abstractmethod
-    def observe(self, state: Any, release: Release) -> Any:
-        """Return the state after one more step; the state given is not used again."""
+    def observe(self, state: Any, release: Any) -> Any:
+        """Return the state after one more step, or after the final model; the state given is not used again."""
 
     @abstractmethod
     def finish(self, state: Any) -> Scores:

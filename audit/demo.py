@@ -16,7 +16,7 @@ from audit.estimators.clopper_pearson import ClopperPearson
 from audit.evidence import LowerBound, check_level
 from audit.harness import audit
 from audit.report import AuditReport
-from audit.runs import observe_independent_runs
+from audit.runs import Setup, observe_independent_runs
 from audit.scores import GuessExtremes, Threshold
 from audit.trainers import dpsgd_trainer, sample_rate
 from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
@@ -133,14 +133,14 @@ def _two_worlds(
     few = Dataset(features=train.features[:RECORDS_OF_A_RUN], targets=train.targets[:RECORDS_OF_A_RUN])
     model = initialised((train.features.shape[1],), rng)
     attack = GradientProjection()
-    data = observe_independent_runs(
-        dpsgd_trainer(model, few, config, loss=LOSS),
-        canary=signed_coordinates(canaries=1, dimension=count_parameters(model), rng=rng),
-        runs=RUNS,
-        threshold=Threshold(value=sample_rate(config) * config.steps / 2),
-        randomness=randomness,
+    setup = Setup(
+        trainer=dpsgd_trainer(model, few, config, loss=LOSS),
+        canaries=signed_coordinates(canaries=1, dimension=count_parameters(model), rng=rng),
         attack=attack,
+        guessing_rule=Threshold(value=sample_rate(config) * config.steps / 2),
+        randomness=randomness,
     )
+    data = observe_independent_runs(setup, runs=RUNS)
     return ClopperPearson().lower_bound(
         data, process=config.process(), delta=delta, confidence=CONFIDENCE, threat_model=attack.threat_model
     )

@@ -16,7 +16,7 @@ from audit.canaries import SignedCoordinates
 from audit.core.described import SampledGaussianRun
 from audit.evidence import Estimator, LowerBound, check_level, estimators
 from audit.report import AccountantAnswer, AuditReport, Verdict
-from audit.runs import observe_one_run
+from audit.runs import Setup, observe_one_run
 from audit.scores import GuessingRule, LabelledScores, OneRun
 from mechanisms import Bounds, InvalidParameter, NumericalFailure, Process, Source, UnsupportedProcess
 from mechanisms.core import validate
@@ -68,9 +68,15 @@ def audit(
     guessing_rule.guess(np.zeros(len(canaries)))  # refuses before the run what does not fit so many canaries
     claimed = epsilon_bounds(claim, delta=delta, adjacency="add_remove")
     answers = _answers(claim, delta)
-    data = observe_one_run(
-        trainer, canaries=canaries, guessing_rule=guessing_rule, randomness=randomness, attack=watching
+    setup = Setup(
+        trainer=trainer,
+        canaries=canaries,
+        attack=watching,
+        guessing_rule=guessing_rule,
+        randomness=randomness,
+        process=claim,
     )
+    data = observe_one_run(setup)
     evidence, refutation = _weigh(data, plan, claim, delta, watching.threat_model)
     return AuditReport(
         process=claim,

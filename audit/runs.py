@@ -6,82 +6,155 @@ The attack meets neither coins nor samples, the trainer never meets the attack.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audit.attack import Attack, Public, Trainer, TrainerTask
-from audit.canaries import SignedCoordinates
-from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores, Threshold
-from mechanisms import InvalidParameter
+from audit.attack import Attack, Observations, Public, Trainer, TrainerTask
+from audit.canaries import Canaries
+from audit.core.described import released_steps
+from audit.core.faults import TrainerFault, blamed
+from audit.core.streams import RunStreams, reserve_run
+from audit.core.watching import scored
+from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
+from mechanisms import Adjacency, DPError, InvalidParameter, Process
+from mechanisms.core import validate
 from mechanisms.core.randomness import Source, coins
 
+if TYPE_CHECKING:
+    from dpsgd import Dataset
 
-def observe_one_run(
-    trainer: Trainer, *, canaries: SignedCoordinates, guessing_rule: GuessingRule, randomness: Source, attack: Attack
-) -> LabelledScores:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Setup:
+    """What is fixed before any run.
+
+    Args:
+        trainer: runs the computation.
+        canaries: the records to add.
+        attack: what turns releases into scores.
+        guessing_rule: how guesses are read off them.
+        randomness: of the coins; every run is handed streams of its own, made from it.
+        process: the claim, if there is one; where it says so, it fixes the number of steps.
+        adjacency: what a canary that is out leaves behind, see `TrainerTask`.
+        pool: public records for shadow models, or None.
+
+    Raises:
+        InvalidParameter: if the attack does not work on such canaries, or these make no such neighbours.
+    """
+
+    trainer: Trainer
+    canaries: Canaries
+    attack: Attack
+    guessing_rule: GuessingRule
+    randomness: Source
+    process: Process | None = None
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
+    pool: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
+        if not isinstance(self.canaries, self.attack.takes):
+            raise InvalidParameter(
+                f"audit: attack {self.attack.name!r} must have {self.attack.takes.__name__}, "
+                f"got {type(self.canaries).__name__}."
+            )
+        if self.adjacency not in self.canaries.adjacencies:
+            made = " or ".join(repr(adjacency.value) for adjacency in self.canaries.adjacencies)
+            raise InvalidParameter(
+                f"audit: adjacency must be {made} with these {type(self.canaries).__name__}, "
+                f"got {self.adjacency.value!r}."
+            )
+
+    def public(self, design: OneRun) -> Public:
+        """Return what an attack may know of a run, but for what the trainer gives."""
+        return Public(
+            design=design,
+            guessing_rule=self.guessing_rule,
+            process=self.process,
+            adjacency=self.adjacency,
+            pool=self.pool,
+        )
+
+    def observations(self, membership: Coins, run: int) -> Observations:
+        """Return what the trainer hands back when it is asked for a run; run number and coins fix all that is drawn.
+
+        Raises:
+            TrainerFault: if it raises anything but an error of this library, or hands back something else.
+        """
+        task = TrainerTask(
+            canaries=self.canaries,
+            membership=membership,
+            streams=RunStreams(self.randomness, run),
+            adjacency=self.adjacency,
+        )
+        try:
+            found = self.trainer(task)
+        except DPError:  # it refuses what it was asked for, in words that hold no data
+            raise
+        except Exception as error:
+            with blamed("setting up"):
+                raise error
+        if not isinstance(found, Observations):
+            raise TrainerFault(f"the trainer handed back {type(found).__name__}, no Observations")
+        return found
+
+
+def observe_one_run(setup: Setup) -> LabelledScores:
     """Return the scores of one run that all canaries entered by their coins, and the coins.
 
     Raises:
         InvalidParameter: before the run, if the coins left fewer than one canary in or fewer than two out.
+        TrainerFault: if the trainer does not do what every trainer must.
     """
-    membership = _toss(randomness, len(canaries))
+    membership = toss(setup.randomness, len(setup.canaries))
     if np.count_nonzero(membership) < 1 or np.count_nonzero(~membership) < 2:
         raise InvalidParameter(
-            f"audit: canaries must be enough for some to be in and some out, got {len(canaries)}. Use 20 or more."
+            f"audit: canaries must be enough for some to be in and some out, got {len(setup.canaries)}. Use 20 or more."
         )
-    scores, revealed = _watched(trainer, canaries, membership, guessing_rule, randomness, attack)
-    return LabelledScores(scores=scores, membership=membership, participations=revealed() if revealed else None)
+    scores, reveal = _watched(setup, membership)
+    return _labelled(scores, membership, reveal)
 
 
-def observe_independent_runs(
-    trainer: Trainer, *, canary: SignedCoordinates, runs: int, threshold: Threshold, randomness: Source, attack: Attack
-) -> LabelledScores:
+def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
     """Return the scores of many runs with one canary each, in by a coin of its own, and the coins.
 
     Args:
-        trainer: is called once for each run; fresh noise each time is its and the source's business.
-        canary: exactly one.
+        setup: of exactly one canary; its trainer is called once for each run.
         runs: >= 1.
-        threshold: guess "in" from this score on, fixed before the runs.
-        randomness: of the coins, and handed to the trainer.
-        attack: what turns releases into scores.
 
     Raises:
         InvalidParameter: if there is not exactly one canary.
+        TrainerFault: if the trainer does not do what every trainer must.
     """
-    design = IndependentRuns(runs=runs)
-    if len(canary) != 1:
-        raise InvalidParameter(f"audit: canary must be exactly one for each independent run, got {len(canary)}.")
-    membership = _toss(randomness, design.runs)
-    values = [
-        _watched(trainer, canary, membership[run : run + 1], threshold, randomness, attack)[0].values[0]
-        for run in range(design.runs)
-    ]
-    scores = Scores(values=np.array(values), design=design, guessing_rule=threshold)
+    design = IndependentRuns(runs=validate.count("audit", "runs", runs, least=1))
+    if len(setup.canaries) != 1:
+        raise InvalidParameter(
+            f"audit: canaries must be exactly one for independent runs, which all have it, got {len(setup.canaries)}."
+        )
+    membership = toss(setup.randomness, design.runs)
+    values = [_watched(setup, membership[run : run + 1])[0].values[0] for run in range(design.runs)]
+    scores = Scores(values=np.array(values), design=design, guessing_rule=setup.guessing_rule)
     return LabelledScores(scores=scores, membership=membership)
 
 
-def _watched(
-    trainer: Trainer,
-    canaries: SignedCoordinates,
-    membership: Coins,
-    guessing_rule: GuessingRule,
-    randomness: Source,
-    attack: Attack,
-) -> tuple[Scores, Callable[[], Counts] | None]:
-    """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
-    observations = trainer(TrainerTask(canaries=canaries, membership=membership, streams=randomness))
-    public = Public(
-        design=OneRun(canaries=len(canaries)),
-        guessing_rule=guessing_rule,
-        max_grad_norm=observations.max_grad_norm,
-        expected_sum=observations.expected_sum,
-    )
-    state = attack.start(canaries, public)
-    for release in observations.released:
-        state = attack.observe(state, release)
-    return attack.finish(state), observations.participations
-
-
-def _toss(randomness: Source, count: int) -> Coins:
+def toss(randomness: Source, count: int) -> Coins:
+    """Return fair coins, fresh at every call, bool (count,)."""
     return coins(randomness, "membership", randomness.reserve("membership", count), count, probability=0.5)
+
+
+def _watched(setup: Setup, membership: Coins) -> tuple[Scores, Callable[[], Counts] | None]:
+    """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
+    observations = setup.observations(membership, reserve_run(setup.randomness))
+    public = setup.public(OneRun(canaries=len(setup.canaries)))
+    steps = None if setup.process is None else released_steps(setup.process)
+    return scored(setup.attack, setup.canaries, public, observations, steps), observations.participations
+
+
+def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | None) -> LabelledScores:
+    data = LabelledScores(scores=scores, membership=membership)
+    if reveal is None:
+        return data
+    with blamed("its participations"):
+        return replace(data, participations=reveal())

@@ -20,6 +20,10 @@ Guesses = NDArray[np.int8]
 Counts = NDArray[np.int64]
 
 
+class NotFinite(InvalidParameter):
+    """A score is infinite or NaN."""
+
+
 class Design(ABC):
     """How the canaries came to be in or out: what an estimator must know before it may compute."""
 
@@ -198,7 +202,7 @@ class Scores:
             raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
         if not np.all(np.isfinite(numbers)):
             unusable = int(np.count_nonzero(~np.isfinite(numbers)))
-            raise InvalidParameter(f"Scores: {name} must be finite, got {unusable} that are not. Did training diverge?")
+            raise NotFinite(f"Scores: {name} must be finite, got {unusable} that are not. Did training diverge?")
         numbers.flags.writeable = False
         return numbers
 

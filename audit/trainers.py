@@ -4,30 +4,74 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from audit.attack import ExpectedSum, Observations, Trainer, TrainerTask
+from audit.attack import ExpectedSum, FinalModel, Observations, Released, TrainerTask
+from audit.canaries import GradientCanaries, InputCanaries
 from audit.scores import Coins, Counts
-from dpsgd import DPSGD, Dataset, PrescribedGradients, gradient_sum, steps
+from dpsgd import DPSGD, Dataset, gradient_sum, steps
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.core.batches import drawn_rows
 from dpsgd.core.parameters import assign, trainable
 from dpsgd.core.population import Examples, population_of
-from dpsgd.descent import Release
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
-from mechanisms import InvalidParameter, Poisson, Source
+from mechanisms import Adjacency, InvalidParameter, Poisson, Process, Source
 
 ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes
 
 
-def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> Trainer:
+@dataclass(frozen=True, slots=True, eq=False)
+class DPSGDTrainer:
+    """`dpsgd` as a trainer that can be audited: see `dpsgd_trainer`."""
+
+    model: nn.Module
+    dataset: Dataset
+    config: DPSGD
+    loss: Loss
+    initial: dict[str, Any] = field(repr=False)
+
+    @property
+    def process(self) -> Process:
+        """What the configuration says it runs."""
+        return self.config.process()
+
+    def __call__(self, task: TrainerTask) -> Observations:
+        """Return the releases of one run, which begins from the initial weights and takes place as they are read."""
+        self.model.load_state_dict(self.initial)
+        dataset, entering = _entering(self.dataset, self.config, task)
+        run = steps(self.model, dataset, self.config, loss=self.loss, randomness=task.streams, **entering)
+        begun: list[int] = []
+
+        def released() -> Iterator[Released]:
+            for release in run:
+                begun[:] = [release.run]
+                yield release
+            yield final_model(self.model, self.loss)
+
+        return Observations(
+            released=released(),
+            max_grad_norm=self.config.max_grad_norm,
+            expected_sum=expected_clipped_sum(self.model, self.dataset, self.config, loss=self.loss),
+            known=self.dataset,
+            participations=lambda: participations(
+                task.streams, task.membership, self.config, run=begun, known=_units(self.dataset)
+            ),
+        )
+
+
+def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> DPSGDTrainer:
     """Return `dpsgd` as a trainer that can be audited, any number of times.
 
     Every task trains `model` in place, from the weights that it has now, on `dataset` and the canaries that are in.
+    These come after the known records and are drawn for wherever they are out, so that a canary's coin changes no other
+    record's part in any step and no noise.
 
     Args:
         model: what to train; after a task it holds the weights that the task ended with.
@@ -40,32 +84,72 @@ def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Lo
     """
     sample_rate(config)
     check_flat_clipping("audit", config.clipping)
-    initial = copy.deepcopy(model.state_dict())
+    return DPSGDTrainer(model, dataset, config, loss, copy.deepcopy(model.state_dict()))
 
-    def trainer(task: TrainerTask) -> Observations:
-        model.load_state_dict(initial)
-        prescribed = PrescribedGradients(
-            coordinates=torch.tensor(task.canaries.coordinates),
-            values=torch.tensor(task.canaries.signs * config.max_grad_norm),
-            included=torch.tensor(task.membership),
+
+def _entering(known: Dataset, config: DPSGD, task: TrainerTask) -> tuple[Dataset, dict[str, Any]]:
+    """Return the records of a run, and the keywords of `steps` by which canaries enter it."""
+    canaries = task.canaries
+    if isinstance(canaries, GradientCanaries):
+        return known, {"prescribed": canaries.prescribed(task.membership, max_grad_norm=config.max_grad_norm)}
+    if not isinstance(canaries, InputCanaries):
+        raise InvalidParameter(
+            f"dpsgd_trainer: canaries must be GradientCanaries or InputCanaries, got {type(canaries).__name__}."
         )
-        begun: list[int] = []
+    if known.owners is not None:
+        raise InvalidParameter("dpsgd_trainer: dataset must be without owners for input canaries, which have none.")
+    if task.adjacency is Adjacency.REPLACE_ONE:
+        return with_records(known, canaries, task.membership), {}
+    everyone = np.ones(len(canaries), dtype=np.bool_)
+    present = torch.cat([torch.ones(len(known), dtype=torch.bool), torch.tensor(task.membership)])
+    return with_records(known, canaries, everyone), {"present": present}
 
-        def released() -> Iterator[Release]:
-            for release in steps(model, dataset, config, loss=loss, randomness=task.streams, prescribed=prescribed):
-                begun[:] = [release.run]
-                yield release
 
-        return Observations(
-            released=released(),
-            max_grad_norm=config.max_grad_norm,
-            expected_sum=expected_clipped_sum(model, dataset, config, loss=loss),
-            participations=lambda: participations(
-                task.streams, task.membership, config, run=begun, known=_units(dataset)
-            ),
-        )
+def with_records(known: Dataset, canaries: InputCanaries, membership: Coins) -> Dataset:
+    """Return the known records followed by the canaries that are in, each that is out by the record it replaces.
 
-    return trainer
+    >>> canaries = InputCanaries(features=np.full((2, 1), 9.0), targets=np.array([1, 1]))
+    >>> known = Dataset(features=torch.zeros(1, 1), targets=torch.zeros(1, dtype=torch.int64))
+    >>> with_records(known, canaries, np.array([True, False])).features.flatten()
+    tensor([0., 9.])
+    """
+    parts = []
+    for name in ("features", "targets"):
+        ours, added = getattr(known, name), getattr(canaries, name)
+        if canaries.replaced is None:
+            added = added[membership]
+        else:
+            where = membership.reshape(-1, *[1] * (added.ndim - 1))
+            added = np.where(where, added, getattr(canaries.replaced, name))
+        if ours.shape[1:] != added.shape[1:]:
+            raise InvalidParameter(
+                f"audit: {name} of input canaries must have the shape {tuple(ours.shape[1:])} of the known records', "
+                f"got {added.shape[1:]}."
+            )
+        parts.append(torch.cat([ours, torch.tensor(added).to(ours)]))
+    return Dataset(features=parts[0], targets=parts[1])
+
+
+def final_model(model: nn.Module, loss: Loss) -> FinalModel:
+    """Return a trained model as it may be asked: as it is now, in its mode for use, whatever becomes of it later."""
+    frozen = copy.deepcopy(model).eval()
+    parameters = list(frozen.parameters())
+
+    def outputs(features: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            given = torch.tensor(features).to(parameters[0].device)
+            found: NDArray[Any] = (
+                frozen(given.to(parameters[0].dtype) if given.is_floating_point() else given).cpu().numpy()
+            )
+        return found
+
+    def losses(features: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+        with torch.no_grad():
+            found: NDArray[np.float64] = loss(torch.tensor(outputs(features)), torch.tensor(targets)).double().numpy()
+        return found
+
+    weights = torch.cat([parameter.detach().reshape(-1) for parameter in trainable(frozen).values()])
+    return FinalModel(outputs=outputs, losses=losses, weights=weights.cpu().numpy())
 
 
 def participations(source: Source, membership: Coins, config: DPSGD, *, run: Sequence[int], known: int) -> Counts:

@@ -21,7 +21,7 @@ from dpsgd.core.noising import check_noise, noising
 from dpsgd.core.operator_log import OperatorLog
 from dpsgd.core.parameters import assign, check_flat, flatten, trainable
 from dpsgd.core.parts import LayerDraws, Weights
-from dpsgd.core.population import Examples, Population, population_of, with_prescribed
+from dpsgd.core.population import Examples, Population, population_of, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
@@ -29,7 +29,7 @@ from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum_by
 from dpsgd.isolation import check_private
 from dpsgd.losses import Loss
-from dpsgd.prescribed import PrescribedGradients, check_independent
+from dpsgd.prescribed import Prescribed, check_independent
 from mechanisms import InvalidParameter, Source
 
 NO_PARTS: Parts = MappingProxyType({})
@@ -64,7 +64,8 @@ def steps(
     *,
     loss: Loss,
     randomness: Source,
-    prescribed: PrescribedGradients | None = None,
+    prescribed: Prescribed | None = None,
+    present: Tensor | None = None,
     augmentation: Augmentation | None = None,
     largest_physical_batch: int | None = None,
     optimizer: MakeOptimizer | None = None,
@@ -85,6 +86,8 @@ def steps(
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
         prescribed: further units with prescribed gradients, for gradient canaries; with Poisson or BallsInBins, and
             with Flat() clipping.
+        present: bool (n,), which records are in the data, for input canaries: the others are drawn for in vain, so that
+            one more changes no other's part and no noise; None for all. With Poisson or BallsInBins, without owners.
         augmentation: of every record drawn, whose copies' mean loss then gives its gradient; None for the record alone.
         largest_physical_batch: most rows, copies counted, that go through the model at once, at least those of one
             unit; None for no bound. It changes the sums by their rounding alone, and nothing else.
@@ -117,6 +120,7 @@ def steps(
         loss=loss,
         randomness=randomness,
         prescribed=prescribed,
+        present=present,
         augmentation=augmentation,
         largest_physical_batch=largest_physical_batch,
         optimizer=optimizer,
@@ -207,6 +211,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
         check_flat_clipping("steps", config.clipping)
+    if conduct.prescribed is not None or conduct.present is not None:
         check_independent(config.sampling)
     return parameters
 
@@ -222,6 +227,10 @@ def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, like: Te
     """Return all that may be sampled."""
     population = population_of(config, examples, largest_physical_batch=conduct.largest_physical_batch)
     check_records(config, population.units)
+    if conduct.present is not None:
+        if config.unit == "user":
+            raise InvalidParameter("steps: present must be None where config.unit is 'user'.")
+        population = with_absent(population, conduct.present)
     if conduct.prescribed is None:
         return population
     return with_prescribed(population, conduct.prescribed, max_grad_norm=config.max_grad_norm, like=like)

@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dpsgd.core.clip import clipping_bound
+from dpsgd.core.clip import clip_factors, clipping_bound, weigh
+from dpsgd.core.norms import squared_norms
 from dpsgd.core.schemes import Scheme
 from mechanisms import BallsInBins, InvalidParameter, Poisson
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PrescribedGradients:
-    """m further records of the training population, each with the same sparse gradient in every step it is sampled.
+class Prescribed(ABC):
+    """m further records of the training population, each with the same gradient in every step it is sampled.
 
-    Record i's gradient is `values[i]` at flat coordinate `coordinates[i]` and 0 elsewhere. It is sampled and clipped as
-    any record's. The parts of all m are drawn whether or not they are included, so that to include one changes no other
-    record's part and no noise: this takes a scheme that draws every record independently, Poisson or BallsInBins.
+    They are sampled and clipped as any record. The parts of all m are drawn whether or not they are included, so that
+    to include one changes no other record's part and no noise: this takes a scheme that draws every record
+    independently, Poisson or BallsInBins.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return m."""
+
+    @abstractmethod
+    def check_dimension(self, dimension: int) -> None:
+        """Refuse records that do not fit a flat gradient of that many entries.
+
+        Raises:
+            InvalidParameter: naming what does not fit.
+        """
+
+    @abstractmethod
+    def placed(self, *, max_grad_norm: float, like: Tensor) -> Prescribed:
+        """Return the same records, clipped, where and of what type `like` is, those not included contributing zero."""
+
+    @abstractmethod
+    def add_to(self, total: Tensor, drawn: Tensor) -> Tensor:
+        """Return `total`, which may be written to, plus what records that are `drawn`, bool (m,), hold; if placed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PrescribedGradients(Prescribed):
+    """Records of one entry: record i's gradient is `values[i]` at flat coordinate `coordinates[i]` and 0 elsewhere.
 
     Args:
         coordinates: int64 (m,), from 0 to the number of trainable parameters − 1.
@@ -77,6 +106,80 @@ class PrescribedGradients:
         clipped = self.values.double().clamp(-bound, bound).to(dtype)
         return torch.where(self.included & torch.isfinite(self.values), clipped, 0.0)
 
+    def placed(self, *, max_grad_norm: float, like: Tensor) -> PrescribedGradients:
+        """Return the records with their contributions for values."""
+        contributions = self.contributions(max_grad_norm=max_grad_norm, dtype=like.dtype)
+        return PrescribedGradients(
+            coordinates=self.coordinates.to(like.device), values=contributions.to(like.device), included=self.included
+        )
+
+    def add_to(self, total: Tensor, drawn: Tensor) -> Tensor:
+        """Return `total` plus the values drawn, at their coordinates."""
+        return total.index_add_(0, self.coordinates, torch.where(drawn.to(total.device), self.values, 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PrescribedVectors(Prescribed):
+    """Records of any gradient: that of record i is row i of `vectors`; one with an entry not finite counts as zero.
+
+    Args:
+        vectors: float32 or float64 (m, d).
+        included: bool (m,): which of the m are in the data.
+
+    Raises:
+        InvalidParameter: if a shape or type differs.
+
+    >>> records = PrescribedVectors(vectors=torch.tensor([[3.0, 4.0]]), included=torch.tensor([True]))
+    >>> records.placed(max_grad_norm=1.0, like=torch.zeros(2)).vectors
+    tensor([[0.6000, 0.8000]])
+    """
+
+    vectors: Tensor
+    included: Tensor
+
+    def __post_init__(self) -> None:
+        for name, dtypes, dimensions in (
+            ("vectors", (torch.float32, torch.float64), 2),
+            ("included", (torch.bool,), 1),
+        ):
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor) or tensor.dtype not in dtypes or tensor.dim() != dimensions:
+                kinds = " or ".join(map(str, dtypes))
+                raise InvalidParameter(
+                    f"PrescribedVectors: {name} must be a {kinds} tensor of {dimensions} dimensions."
+                )
+        if len(self.vectors) != len(self.included):
+            raise InvalidParameter(
+                "PrescribedVectors: included must have one entry for each of the "
+                f"{len(self.vectors)} vectors, got {len(self.included)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def check_dimension(self, dimension: int) -> None:
+        """Refuse vectors of another length.
+
+        Raises:
+            InvalidParameter: naming it.
+        """
+        if self.vectors.shape[1] != dimension:
+            raise InvalidParameter(
+                f"PrescribedVectors: vectors must have {dimension} entries, one for each trainable parameter, "
+                f"got {self.vectors.shape[1]}."
+            )
+
+    def placed(self, *, max_grad_norm: float, like: Tensor) -> PrescribedVectors:
+        """Return the records with their contributions for vectors."""
+        vectors = self.vectors.to(like.dtype)
+        factors = clip_factors(squared_norms(vectors).sqrt(), max_grad_norm=max_grad_norm, dtype=like.dtype)
+        clipped = torch.where(self.included[:, None], weigh(vectors, factors), 0.0)
+        return PrescribedVectors(vectors=clipped.to(like.device), included=self.included)
+
+    def add_to(self, total: Tensor, drawn: Tensor) -> Tensor:
+        """Return `total` plus the sum of the vectors drawn."""
+        return total.add_(drawn.to(total) @ self.vectors)
+
 
 def check_independent(sampling: Scheme) -> None:
     """Refuse a scheme in which a record that is not included would still take a place from others.
@@ -86,6 +189,6 @@ def check_independent(sampling: Scheme) -> None:
     """
     if not isinstance(sampling, (Poisson, BallsInBins)):
         raise InvalidParameter(
-            f"PrescribedGradients: sampling must draw every record independently, got {sampling!r}, in which one that "
-            "is left out would take the place of another.\nUse Poisson(probability=...) or BallsInBins()."
+            f"steps: sampling must draw every record independently, got {sampling!r}, in which a record prescribed or "
+            "absent that is left out would take the place of another.\nUse Poisson(probability=...) or BallsInBins()."
         )

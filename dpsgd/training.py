@@ -30,7 +30,7 @@ from dpsgd.descent import begun
 from dpsgd.logs import Log
 from dpsgd.losses import Loss
 from dpsgd.meter import Meter
-from dpsgd.prescribed import PrescribedGradients
+from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
 
@@ -120,7 +120,7 @@ def train(
     loss: Loss,
     randomness: Source,
     initialisation_seed: int | None = None,
-    prescribed: PrescribedGradients | None = None,
+    prescribed: Prescribed | None = None,
     augmentation: Augmentation | None = None,
     largest_physical_batch: int | None = None,
     optimizer: MakeOptimizer | None = None,

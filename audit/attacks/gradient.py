@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from audit.attack import Attack, Public
-from audit.canaries import SignedCoordinates
+from audit.attack import Attack, Public, Release, Sees
+from audit.canaries import GradientCanaries, Vector
 from audit.scores import Scores
-
-if TYPE_CHECKING:
-    from dpsgd import Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,28 +18,27 @@ class Projections:
     """The fold's state.
 
     Args:
-        coordinates: of the canaries, int64 (m,).
-        signs: of the canaries, float64 (m,).
+        canaries: whose gradients are looked for.
         sums: projections summed over the steps seen, float64 (m,), in the unit of the gradients.
         squares: their squares, summed likewise.
         public: see `Public`.
     """
 
-    coordinates: Tensor
-    signs: Tensor
-    sums: Tensor
-    squares: Tensor
+    canaries: GradientCanaries
+    sums: Vector
+    squares: Vector
     public: Public
 
 
 @dataclass(frozen=True, slots=True)
 class GradientProjection(Attack):
-    """score_i = Σ_t ⟨sign_i e_i, noisy sum_t − E[clipped sum of the known records | w_t]⟩ / C.
+    """score_i = Σ_t ⟨g_i, noisy sum_t − E[clipped sum of the known records | w_t]⟩ / C of a canary of gradient C g_i.
 
-    In units of the clip norm C an out-score is N(0, T σ²), an in-score that plus Bin(T, q), up to the known records'
-    own sampling, which is small beside the noise. Without the subtraction the known records' gradients stay in the
-    scores: on digits they hide even a quarter of the described noise from the guesses. The squares of the projections,
-    summed over the steps too, are σ² χ² of T degrees where the canary is out: they measure the noise step by step.
+    In units of the clip norm C, with canaries orthogonal to one another, an out-score is N(0, T σ²), an in-score that
+    plus Bin(T, q), up to the known records' own sampling, which is small beside the noise. Without the subtraction the
+    known records' gradients stay in the scores: on digits they hide even a quarter of the described noise from the
+    guesses. The squares of the projections, summed over the steps too, are σ² χ² of T degrees where the canary is out:
+    they measure the noise step by step.
 
     Guarantees: memory and cost of a step do not depend on the number of steps; the coins are never seen.
     """
@@ -53,34 +48,35 @@ class GradientProjection(Attack):
         "are in, and chooses the canaries' gradients"
     )
 
-    def start(self, canaries: SignedCoordinates, public: Public) -> Projections:
+    sees: ClassVar[Sees] = "steps"
+    takes: ClassVar[type] = GradientCanaries
+    needs: ClassVar[tuple[str, ...]] = ("max_grad_norm", "expected_sum")
+    measures_noise: ClassVar[bool] = True
+
+    def start(self, canaries: GradientCanaries, public: Public) -> Projections:
         """Return sums of zero."""
-        return Projections(
-            coordinates=torch.tensor(canaries.coordinates),
-            signs=torch.tensor(canaries.signs),
-            sums=torch.zeros(len(canaries), dtype=torch.float64),
-            squares=torch.zeros(len(canaries), dtype=torch.float64),
-            public=public,
-        )
+        zeros = np.zeros(len(canaries))
+        return Projections(canaries=canaries, sums=zeros, squares=zeros, public=public)
 
     def observe(self, state: Projections, release: Release) -> Projections:
         """Return the state with one more step's projections added."""
+        assert state.public.expected_sum is not None
         noise = release.noisy_sum - state.public.expected_sum(release.weights_before)
-        seen = noise[state.coordinates.to(noise.device)].to("cpu", torch.float64)
+        seen = state.canaries.projections(noise.to("cpu", torch.float64).numpy())
         return Projections(
-            coordinates=state.coordinates,
-            signs=state.signs,
-            sums=state.sums + state.signs * seen,
-            squares=state.squares + seen.square(),
+            canaries=state.canaries,
+            sums=state.sums + seen,
+            squares=state.squares + seen**2,
             public=state.public,
         )
 
     def finish(self, state: Projections) -> Scores:
         """Return the sums, and the sums of squares, in units of the clip norm."""
+        assert state.public.max_grad_norm is not None
         unit = np.float64(state.public.max_grad_norm)
         return Scores(
-            values=state.sums.numpy() / unit,
+            values=state.sums / unit,
             design=state.public.design,
             guessing_rule=state.public.guessing_rule,
-            squares=state.squares.numpy() / unit**2,
+            squares=state.squares / unit**2,
         )

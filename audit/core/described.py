@@ -1,10 +1,10 @@
-"""The described run, read from a process: one Gaussian step on Poisson samples, repeated."""
+"""What an auditor reads from the description of a run: its Gaussian steps on Poisson samples, or their mere number."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mechanisms import Gaussian, Poisson, Process, Repeat, Sampled, UnsupportedProcess, leaves
+from mechanisms import Allocated, Gaussian, PerUser, Poisson, Process, Repeat, Sampled, UnsupportedProcess, leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +47,23 @@ class SampledGaussianRun:
         """Return the description for an accountant."""
         step = Sampled(Gaussian(noise_multiplier=self.noise_multiplier), Poisson(probability=self.probability))
         return Repeat(step, self.steps)
+
+
+def released_steps(process: Process) -> int | None:
+    """Return how many noisy sums the described run releases, None where the description does not say.
+
+    >>> released_steps(Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.5)), 100))
+    100
+    """
+    if isinstance(process, PerUser):
+        return released_steps(process.part)
+    numbers = [(_sums(leaf), times) for leaf, times in leaves(process)]
+    if not numbers or any(sums is None for sums, _ in numbers):
+        return None
+    return sum(times * sums for sums, times in numbers if sums is not None)
+
+
+def _sums(leaf: Process) -> int | None:
+    if isinstance(leaf, Allocated):
+        return leaf.part.times if isinstance(leaf.part, Repeat) else None
+    return 1 if isinstance(leaf.part if isinstance(leaf, Sampled) else leaf, Gaussian) else None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 
+from torch import Tensor
+
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.updates import MakeOptimizer, Schedule
 from dpsgd.losses import Loss
-from dpsgd.prescribed import PrescribedGradients
+from dpsgd.prescribed import Prescribed
 from mechanisms import Source
 
 
@@ -21,6 +23,7 @@ class Conduct:
         loss: as there, and so the rest.
         randomness: as there.
         prescribed: as there.
+        present: as there.
         augmentation: as there.
         largest_physical_batch: as there.
         optimizer: as there.
@@ -31,7 +34,8 @@ class Conduct:
 
     loss: Loss
     randomness: Source
-    prescribed: PrescribedGradients | None = None
+    prescribed: Prescribed | None = None
+    present: Tensor | None = None
     augmentation: Augmentation | None = None
     largest_physical_batch: int | None = None
     optimizer: MakeOptimizer | None = None

@@ -12,7 +12,7 @@ from dpsgd.core.noise import Noise
 from dpsgd.core.whole import released
 from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
 from dpsgd.independent_laws import LatticeGaussian, RoundedGaussian
-from dpsgd.prescribed import PrescribedGradients
+from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
 
 
@@ -46,7 +46,7 @@ def noising(config: DPSGD, *, source: Source, run: int, like: Tensor) -> Noising
     return independent
 
 
-def check_noise(config: DPSGD, *, dimension: int, prescribed: PrescribedGradients | None) -> None:
+def check_noise(config: DPSGD, *, dimension: int, prescribed: Prescribed | None) -> None:
     """Refuse a model or records that the noise of `config` does not fit.
 
     Args:

@@ -15,7 +15,7 @@ from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneve
 from dpsgd.core.users import holdings_of
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum
-from dpsgd.prescribed import PrescribedGradients
+from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
 
 
@@ -136,18 +136,26 @@ def check_owners(config: DPSGD, dataset: Dataset) -> None:
         )
 
 
-def with_prescribed(
-    real: Population, prescribed: PrescribedGradients, *, max_grad_norm: float, like: Tensor
-) -> Population:
+def with_prescribed(real: Population, prescribed: Prescribed, *, max_grad_norm: float, like: Tensor) -> Population:
     """Return the real units followed by the prescribed ones, whose parts are drawn whether included or not."""
     prescribed.check_dimension(len(like))
-    coordinates = prescribed.coordinates.to(like.device)
-    contributions = prescribed.contributions(max_grad_norm=max_grad_norm, dtype=like.dtype).to(like.device)
+    placed = prescribed.placed(max_grad_norm=max_grad_norm, like=like)
 
     def sum_of(rows: Rows, position: int) -> Tensor:
         drawn = torch.zeros(len(prescribed), dtype=torch.bool)
         drawn[torch.from_numpy(rows[rows >= real.units] - real.units)] = True
-        total = real.clipped_sum(rows[rows < real.units], position)
-        return total.index_add_(0, coordinates, torch.where(drawn.to(like.device), contributions, 0.0))
+        return placed.add_to(real.clipped_sum(rows[rows < real.units], position), drawn)
 
     return Population(units=real.units + len(prescribed), clipped_sum=sum_of)
+
+
+def with_absent(all_: Population, present: Tensor) -> Population:
+    """Return a population in which units that are not `present`, bool (units,), are drawn in vain.
+
+    Raises:
+        InvalidParameter: if `present` is no such tensor.
+    """
+    if not isinstance(present, Tensor) or present.dtype != torch.bool or present.shape != (all_.units,):
+        raise InvalidParameter("steps: present must be a torch.bool tensor with one entry for each record.")
+    mask = present.cpu().numpy()
+    return Population(units=all_.units, clipped_sum=lambda rows, at: all_.clipped_sum(rows[mask[rows]], at))

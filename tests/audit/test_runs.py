@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from audit import observe_independent_runs, observe_one_run, signed_coordinates
+from audit import signed_coordinates
 from audit.attacks.gradient import GradientProjection
 from audit.estimators.accountant_inversion import rejects as noise_rejects
 from audit.estimators.one_run import OneRunBound
+from audit.runs import Setup, observe_independent_runs, observe_one_run
 from audit.scores import GuessExtremes, IndependentRuns, Threshold
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
 
@@ -18,8 +19,16 @@ def canaries(count):
 
 
 def one_run(trainer, count, randomness):
-    return observe_one_run(
-        trainer, canaries=canaries(count), guessing_rule=RULE, randomness=randomness, attack=GradientProjection()
+    return observe_one_run(setup(trainer, count, randomness, RULE))
+
+
+def setup(trainer, count, randomness, rule):
+    return Setup(
+        trainer=trainer,
+        canaries=canaries(count),
+        guessing_rule=rule,
+        randomness=randomness,
+        attack=GradientProjection(),
     )
 
 
@@ -68,28 +77,14 @@ def test_independent_runs_give_one_score_a_run(simulated):
     def trainer(task):
         return simulated(noise=0.5, seed=next(seeds))(task)
 
-    data = observe_independent_runs(
-        trainer,
-        canary=canaries(1),
-        runs=60,
-        threshold=Threshold(value=25.0),
-        randomness=KeyedSource(0),
-        attack=GradientProjection(),
-    )
+    data = observe_independent_runs(setup(trainer, 1, KeyedSource(0), Threshold(value=25.0)), runs=60)
     assert data.scores.design == IndependentRuns(runs=60)
     assert data.correct == 60 and 0 < data.membership.sum() < 60
 
 
 def test_independent_runs_take_exactly_one_canary(simulated):
-    with pytest.raises(InvalidParameter, match="canary must be exactly one for each independent run, got 2"):
-        observe_independent_runs(
-            simulated(),
-            canary=canaries(2),
-            runs=3,
-            threshold=Threshold(value=25.0),
-            randomness=KeyedSource(0),
-            attack=GradientProjection(),
-        )
+    with pytest.raises(InvalidParameter, match=r"canaries must be exactly one for independent runs, .* got 2"):
+        observe_independent_runs(setup(simulated(), 2, KeyedSource(0), Threshold(value=25.0)), runs=3)
 
 
 def test_too_few_canaries_for_two_classes_are_refused_before_the_run():

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -6,12 +7,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # noqa: E402
-from audit.trainers import expected_clipped_sum  # noqa: E402
-from dpsgd import DPSGD, Dataset, count_parameters, mlp  # noqa: E402
+from audit.attack import FinalModel  # noqa: E402
+from audit.canaries import InputCanaries  # noqa: E402
+from audit.trainers import expected_clipped_sum, with_records  # noqa: E402
+from dpsgd import DPSGD, Dataset, count_parameters, mlp, steps  # noqa: E402
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Normalised  # noqa: E402
 from dpsgd.core.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
 from dpsgd.cyclic import Cyclic, CyclicPoisson  # noqa: E402
-from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
+from mechanisms import Adjacency, FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
 
@@ -36,10 +39,14 @@ def weights_of(model):
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
+def steps_of(observations):
+    return [release for release in observations.released if not isinstance(release, FinalModel)]
+
+
 def releases(trainer, dimension, *, included, key=0):
     canaries = signed_coordinates(canaries=6, dimension=dimension, rng=np.random.default_rng(0))
     task = TrainerTask(canaries=canaries, membership=np.full(6, included), streams=KeyedSource(key))
-    return canaries, list(trainer(task).released)
+    return canaries, steps_of(trainer(task))
 
 
 def test_the_expectation_is_the_clipped_sum_of_every_record_times_the_probability(small):
@@ -154,7 +161,7 @@ def test_participations_are_what_the_canaries_added_to_a_run_without_noise(small
         streams.reserve("runs", 3)  # so that the run does not begin where streams do
         task = TrainerTask(canaries=canaries, membership=membership, streams=streams)
         observations = dpsgd_trainer(model, data, still, loss=LOSS)(task)
-        total = sum(release.noisy_sum.double().numpy() for release in observations.released)
+        total = sum(release.noisy_sum.double().numpy() for release in steps_of(observations))
         return total[canaries.coordinates] * canaries.signs / config.max_grad_norm, observations.participations()
 
     some = np.arange(6) < 4
@@ -169,3 +176,73 @@ def test_participations_are_refused_before_the_run(small):
     task = TrainerTask(canaries=canaries, membership=np.ones(6, dtype=bool), streams=KeyedSource(0))
     with pytest.raises(InvalidParameter, match="must be asked for after the run"):
         dpsgd_trainer(model, data, config, loss=LOSS)(task).participations()
+
+
+def input_canaries(count, *, replaced=None):
+    rng = np.random.default_rng(1)
+    return InputCanaries(
+        features=rng.random((count, 5), dtype=np.float32), targets=np.arange(count) % 3, replaced=replaced
+    )
+
+
+def input_task(membership, canaries, adjacency=Adjacency.ADD_REMOVE):
+    membership = np.array(membership)
+    return TrainerTask(canaries=canaries, membership=membership, streams=KeyedSource(0), adjacency=adjacency)
+
+
+def test_input_canaries_train_as_records_appended_to_the_dataset(small):
+    model, data, config = small
+    canaries = input_canaries(3)
+    together = with_records(data, canaries, np.ones(3, dtype=bool))
+    alone = list(steps(copy.deepcopy(model), together, config, loss=LOSS, randomness=KeyedSource(0)))
+    released = steps_of(dpsgd_trainer(model, data, config, loss=LOSS)(input_task([True] * 3, canaries)))
+    assert len(together) == 33
+    assert all(torch.equal(ours.noisy_sum, theirs.noisy_sum) for ours, theirs in zip(released, alone, strict=True))
+
+
+def test_an_input_canarys_coin_moves_no_other_records_part(small):
+    """Without noise, at weights that do not move: the sums differ by the first canary's own clipped gradient."""
+    model, data, config = small
+    still = dataclasses.replace(config, noise_multiplier=0.0, learning_rate=1e-9, steps=9)
+    canaries, trainer = input_canaries(3), dpsgd_trainer(model, data, still, loss=LOSS)
+    worlds = [steps_of(trainer(input_task([first, False, True], canaries))) for first in (True, False)]
+    differences = [(ours.noisy_sum - theirs.noisy_sum).norm() for ours, theirs in zip(*worlds, strict=True)]
+    taken = [difference > 0.05 for difference in differences]
+    assert 0 < sum(taken) < 9
+    assert max(differences) <= config.max_grad_norm * (1 + 1e-5)
+    assert all(took or difference < 1e-6 for took, difference in zip(taken, differences, strict=True))
+
+
+def test_a_canary_that_is_out_leaves_the_record_that_it_replaces(small):
+    model, data, config = small
+    others = InputCanaries(features=np.zeros((2, 5), dtype=np.float32), targets=np.zeros(2, dtype=np.int64))
+    canaries = input_canaries(2, replaced=others)
+    assert canaries.adjacencies == (Adjacency.REPLACE_ONE,)
+    found = with_records(data, canaries, np.array([False, True]))
+    assert torch.equal(found.features[30], torch.zeros(5)) and len(found) == 32
+    assert torch.equal(found.features[31], torch.tensor(canaries.features[1]))
+    task = input_task([False, True], canaries, Adjacency.REPLACE_ONE)
+    assert len(steps_of(dpsgd_trainer(model, data, config, loss=LOSS)(task))) == 4
+
+
+def test_the_final_model_answers_as_the_trained_one_does_whatever_becomes_of_it(small):
+    model, data, config = small
+    *_, final = dpsgd_trainer(model, data, config, loss=LOSS)(input_task([True], input_canaries(1))).released
+    expected = model(data.features).detach().numpy().copy()
+    with torch.no_grad():
+        next(iter(model.parameters())).zero_()
+    np.testing.assert_array_equal(final.outputs(data.features.numpy()), expected)
+    losses = LOSS(torch.tensor(expected), data.targets).double().numpy()
+    np.testing.assert_array_equal(final.losses(data.features.numpy(), data.targets.numpy()), losses)
+    assert final.weights.shape == (count_parameters(model),)
+
+
+def test_input_canaries_of_another_shape_or_beside_owners_are_refused(small):
+    model, data, config = small
+    wide = InputCanaries(features=np.zeros((2, 6), dtype=np.float32), targets=np.zeros(2, dtype=np.int64))
+    with pytest.raises(InvalidParameter, match=r"features of input canaries must have the shape \(5,\)"):
+        dpsgd_trainer(model, data, config, loss=LOSS)(input_task([True, True], wide))
+    owned = dataclasses.replace(data, owners=torch.arange(30))
+    by_user = dataclasses.replace(config, unit="user", examples_per_user=1)
+    with pytest.raises(InvalidParameter, match="dataset must be without owners for input canaries"):
+        dpsgd_trainer(model, owned, by_user, loss=LOSS)(input_task([True], input_canaries(1)))

@@ -244,7 +244,7 @@ def test_a_dataset_that_does_not_fit_the_scheme_is_refused_before_anything_is_dr
 
 @pytest.mark.parametrize("name", ["FixedSize", "WithReplacement", "TruncatedPoisson", "Shuffled"])
 def test_prescribed_records_are_refused_where_one_takes_anothers_place(name):
-    with pytest.raises(InvalidParameter, match=r"PrescribedGradients: sampling must(.|\n)*Use Poisson") as refusal:
+    with pytest.raises(InvalidParameter, match=r"steps: sampling must(.|\n)*Use Poisson") as refusal:
         _run(_fresh(), _data(7), EVERY_SCHEME[name], prescribed=_canaries([True, True, True]))
     assert repr(EVERY_SCHEME[name].sampling) in str(refusal.value)
 

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -5,8 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsgd import PrescribedGradients
-from mechanisms import InvalidParameter
+from dpsgd import DPSGD, Dataset, PrescribedGradients, steps
+from dpsgd.core.population import Population, with_absent
+from dpsgd.prescribed import PrescribedVectors
+from mechanisms import InvalidParameter, KeyedSource, Poisson
 
 
 def _records(**changes):
@@ -57,3 +60,84 @@ def test_a_value_that_is_not_finite_counts_as_zero(value):
 
 def test_a_record_that_is_not_included_contributes_nothing():
     assert _records().contributions(max_grad_norm=2.0, dtype=torch.float32).tolist() == [1, 0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(width=32), min_size=3, max_size=3), st.floats(min_value=1e-6, max_value=1e6))
+def test_a_vectors_contribution_never_exceeds_the_bound_and_keeps_its_direction(entries, max_grad_norm):
+    records = PrescribedVectors(vectors=torch.tensor([entries]), included=torch.tensor([True]))
+    placed = records.placed(max_grad_norm=max_grad_norm, like=torch.zeros(3))
+    found, given = placed.vectors[0].double(), torch.tensor(entries).double()
+    assert float(found.norm()) <= max_grad_norm
+    if not torch.isfinite(given).all():
+        assert not found.any()
+    elif 1e-3 < float(given.norm()) <= 0.99 * max_grad_norm:
+        torch.testing.assert_close(found, given)
+
+
+def test_only_vectors_included_and_drawn_are_added():
+    vectors, included = torch.eye(3) / 2, torch.tensor([True, True, False])
+    placed = PrescribedVectors(vectors=vectors, included=included).placed(max_grad_norm=1.0, like=torch.zeros(3))
+    assert placed.add_to(torch.ones(3), torch.tensor([False, True, True])).tolist() == [1.0, 1.5, 1.0]
+
+
+def test_vectors_and_coordinates_of_the_same_gradients_train_alike():
+    data = Dataset(features=torch.rand(9, 3), targets=torch.arange(9) % 2)
+    config = DPSGD(
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        sampling=Poisson(probability=0.5),
+        expected_batch_size=4,
+        steps=5,
+        learning_rate=0.1,
+    )
+    sparse = PrescribedGradients(
+        coordinates=torch.tensor([1, 5]), values=torch.tensor([1.0, -2.0]), included=torch.tensor([True, True])
+    )
+    dense = torch.zeros(2, 8)
+    dense[0, 1], dense[1, 5] = 1.0, -2.0
+    vectors = PrescribedVectors(vectors=dense, included=sparse.included)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    sums = [
+        [
+            release.noisy_sum
+            for release in steps(
+                copy.deepcopy(model),
+                data,
+                config,
+                loss=torch.nn.CrossEntropyLoss(reduction="none"),
+                randomness=KeyedSource(0),
+                prescribed=prescribed,
+            )
+        ]
+        for prescribed in (sparse, vectors)
+    ]
+    for ours, theirs in zip(*sums, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"vectors": torch.ones(2)}, r"vectors must be a torch\.float32 or torch\.float64 tensor of 2 dimensions"),
+        ({"included": torch.ones(2)}, r"included must be a torch\.bool tensor of 1 dimension"),
+        ({"included": torch.tensor([True])}, "included must have one entry for each of the 2 vectors, got 1"),
+    ],
+)
+def test_what_is_no_list_of_vectors_is_refused(changes, text):
+    with pytest.raises(InvalidParameter, match=f"PrescribedVectors: {text}"):
+        PrescribedVectors(**{"vectors": torch.ones(2, 4), "included": torch.tensor([True, False])} | changes)
+
+
+def test_vectors_of_another_length_are_refused():
+    records = PrescribedVectors(vectors=torch.ones(1, 3), included=torch.tensor([True]))
+    with pytest.raises(InvalidParameter, match=r"vectors must have 4 entries, .* got 3"):
+        records.check_dimension(4)
+
+
+@pytest.mark.parametrize("present", [torch.ones(9), torch.ones(8, dtype=torch.bool), [True] * 9])
+def test_what_says_not_which_records_are_present_is_refused(present):
+    everyone = Population(units=9, clipped_sum=lambda rows, position: torch.zeros(1))
+    with pytest.raises(InvalidParameter, match=r"present must be a torch\.bool tensor with one entry for each record"):
+        with_absent(everyone, present)

@@ -1,0 +1,29 @@
+"""What a trainer under audit does wrong, in words that hold nothing of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mechanisms.core.errors import DPError
+
+
+class TrainerFault(DPError):
+    """The trainer did not do what every trainer must: there are no scores, and so there is no verdict."""
+
+
+@contextmanager
+def blamed(doing: str) -> Iterator[None]:
+    """Blame on the trainer whatever is raised inside; of the error only its type is told, for its text may hold data.
+
+    >>> with blamed("training"):
+    ...     raise ValueError("record 17 is 3.5")
+    Traceback (most recent call last):
+    audit.core.faults.TrainerFault: the trainer raised ValueError in training
+    """
+    try:
+        yield
+    except TrainerFault:
+        raise
+    except Exception as error:
+        raise TrainerFault(f"the trainer raised {type(error).__name__} in {doing}") from None

@@ -1,0 +1,174 @@
+"""One run watched by one attack: the fold over what the trainer releases, which lets nothing ill-formed through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
+from audit.canaries import Canaries, GradientCanaries
+from audit.core.faults import TrainerFault, blamed
+from audit.scores import NotFinite, Scores, Values
+from mechanisms.core.errors import InvalidParameter
+
+GIVEN = ("max_grad_norm", "expected_sum", "known")
+
+
+def scored(attack: Attack, canaries: Canaries, public: Public, observations: Observations, steps: int | None) -> Scores:
+    """Return the attack's scores of a run, which takes place meanwhile.
+
+    Args:
+        attack: what watches.
+        canaries: that it looks for.
+        public: what it may know, but for what the trainer gives.
+        observations: of the trainer.
+        steps: the number that the claim is about, None where that is not known.
+
+    Raises:
+        TrainerFault: if the trainer raises, or releases nothing that is seen, too much, or what is ill-formed.
+        InvalidParameter: before the first step, if the attack needs what the trainer does not give.
+    """
+    known = replace(public, **{name: getattr(observations, name) for name in GIVEN})
+    check_needs(attack, known)
+    if known.expected_sum is not None:
+        known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
+    dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
+    watch = Watch(attack=attack, state=attack.start(canaries, known), steps=steps, dimension=dimension)
+    watch.follow(observations)
+    try:
+        return attack.finish(watch.state)
+    except NotFinite:
+        raise TrainerFault("the trainer's releases gave scores that are not finite") from None
+
+
+def check_needs(attack: Attack, public: Public) -> None:
+    """Refuse an attack that needs knowledge which is not there.
+
+    Raises:
+        InvalidParameter: naming it.
+    """
+    missing = [name for name in attack.needs if getattr(public, name) is None]
+    if missing:
+        raise InvalidParameter(
+            f"audit: attack {attack.name!r} must be given {' and '.join(missing)}, and is given none.\n"
+            "Have the trainer hand them back in its Observations, or choose an attack that does without."
+        )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Watch:
+    """The attack's state and how much was released; it holds no release.
+
+    Args:
+        attack: what watches.
+        state: of the attack.
+        steps: the number claimed, or None.
+        dimension: d of the gradients, or None where any will do.
+    """
+
+    attack: Attack
+    state: Any
+    steps: int | None
+    dimension: int | None
+    taken: int = 0
+    ended: bool = False
+    failure: Exception | None = None
+
+    def follow(self, observations: Observations) -> None:
+        """Have the run take place, and fold the attack over it.
+
+        Raises:
+            TrainerFault: see `scored`.
+        """
+        with blamed("training"):
+            try:
+                if callable(observations.released):
+                    observations.released(self.take)
+                else:
+                    for release in observations.released:
+                        self.take(release)
+            except Exception:
+                if self.failure is None:
+                    raise
+        if self.failure is not None:  # kept, for a training loop may swallow what is raised inside it
+            raise self.failure
+        self._check_number()
+
+    def take(self, release: Released) -> None:
+        """Fold the attack over one more release."""
+        try:
+            if self.ended:
+                raise TrainerFault("the trainer released something after its final model")
+            if isinstance(release, FinalModel):
+                self.ended = True
+                if self.attack.sees == "final model":
+                    self.state = self.attack.observe(self.state, _guarded_model(release))
+            elif self.attack.sees == "steps":
+                self._check_step(release)
+                self.state = self.attack.observe(self.state, release)
+                self.taken += 1
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+
+    def _check_step(self, release: Any) -> None:
+        if self.steps is not None and self.taken == self.steps:
+            raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed")
+        for name in ("weights_before", "noisy_sum"):
+            value: Any = getattr(release, name, None)
+            shape = getattr(value, "shape", None)
+            if shape is None:
+                raise TrainerFault(f"the trainer released a step whose {name} is {type(value).__name__}, no tensor")
+            if len(shape) != 1 or (self.dimension is not None and shape[0] != self.dimension):
+                wanted = "(d,)" if self.dimension is None else f"({self.dimension},)"
+                raise TrainerFault(f"the trainer released {name} of shape {tuple(shape)}, where {wanted} is due")
+            if not bool((abs(value) < np.inf).all()):
+                raise TrainerFault(f"the trainer released {name} with numbers that are not finite")
+
+    def _check_number(self) -> None:
+        if self.attack.sees == "final model":
+            if not self.ended:
+                raise TrainerFault("the trainer released no final model")
+        elif not self.taken:
+            raise TrainerFault("the trainer released no step")
+        elif self.steps is not None and self.taken < self.steps:
+            raise TrainerFault(f"the trainer released {self.taken} of the {self.steps} steps claimed")
+
+
+def _guarded_sum(expected_sum: ExpectedSum) -> ExpectedSum:
+    def guarded(weights: Any) -> Any:
+        with blamed("its expected_sum"):
+            found = expected_sum(weights)
+            if found.shape != weights.shape:
+                raise TrainerFault(f"the trainer's expected_sum has shape {tuple(found.shape)}, not the weights'")
+        return found
+
+    return guarded
+
+
+def _guarded_model(model: FinalModel) -> FinalModel:
+    """Return the model with answers that are checked."""
+
+    def outputs(features: NDArray[Any]) -> NDArray[Any]:
+        with blamed("its final model"):
+            return _finite(np.asarray(model.outputs(features)), len(features))
+
+    def losses(features: NDArray[Any], targets: NDArray[Any]) -> Values:
+        with blamed("its final model"):
+            found = _finite(np.asarray(model.losses(features, targets), dtype=np.float64), len(features))
+            if found.ndim != 1:
+                raise TrainerFault("the trainer's final model gave losses that are not one for each record")
+        return found
+
+    return replace(model, outputs=outputs, losses=losses)
+
+
+def _finite(answers: NDArray[Any], records: int) -> NDArray[Any]:
+    if answers.ndim < 1 or len(answers) != records:
+        raise TrainerFault("the trainer's final model gave more or fewer answers than there were records")
+    if not np.all(np.isfinite(answers)):
+        raise TrainerFault("the trainer's final model gave answers that are not finite")
+    return answers
