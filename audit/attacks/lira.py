@@ -6,15 +6,71 @@ IEEE S&P 2022. arXiv:2112.03570.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from audit.attack import Attack, FinalModel, Public, Sees
+from audit.canaries import InputCanaries
+from audit.core.asked import Asked
+from audit.core.confidences import logit_confidences
 from audit.core.references import Array, Coins, References
+from audit.scores import Scores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
 MODES = ("online", "offline")
 VARIANCES = ("per_canary", "pooled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelihoodRatio(Attack):
+    """score_i = log-likelihood ratio of the final model's confidence in canary i's class: see `likelihood_ratios`.
+
+    Args:
+        references: of models trained as the audited one, on the same canaries in their order.
+        mode: "online" or "offline".
+        variance: "per_canary" or "pooled".
+
+    Guarantees: the references' coins are their own; the coins of the audited run are never seen.
+
+    Raises:
+        InvalidParameter: if a choice is none of these, or there are too few references for it.
+    """
+
+    references: References
+    mode: str = "online"
+    variance: str = "pooled"
+
+    threat_model: ClassVar[str] = (
+        "black box: sees the final model's outputs on every canary, chooses the canaries, and trains models of its own "
+        "as the audited one is trained, on the same known records"
+    )
+    sees: ClassVar[Sees] = "final model"
+    takes: ClassVar[type] = InputCanaries
+
+    def __post_init__(self) -> None:
+        likelihood_ratios(self.references.confidences[:1], self.references, mode=self.mode, variance=self.variance)
+
+    def start(self, canaries: InputCanaries, public: Public) -> Asked[InputCanaries]:
+        """Return the questions, not yet answered.
+
+        Raises:
+            InvalidParameter: if the references were asked about another number of canaries.
+        """
+        self.references.check_canaries("lira", len(canaries))
+        return Asked(canaries=canaries, public=public)
+
+    def observe(self, state: Asked[InputCanaries], release: FinalModel) -> Asked[InputCanaries]:
+        """Return the likelihood ratios."""
+        seen = logit_confidences(release.outputs(state.canaries.features), state.canaries.targets)
+        return state.answered(likelihood_ratios(seen, self.references, mode=self.mode, variance=self.variance))
+
+    def finish(self, state: Asked[InputCanaries]) -> Scores:
+        """Return the answers as scores."""
+        return state.scores()
 
 
 def likelihood_ratios(
@@ -46,11 +102,7 @@ def likelihood_ratios(
     observed = np.asarray(confidences, dtype=np.float64)
     validate.choice("lira", "mode", mode, MODES)
     validate.choice("lira", "variance", variance, VARIANCES)
-    if observed.ndim < 1 or observed.shape[-1] != references.confidences.shape[1]:
-        raise InvalidParameter(
-            f"lira: confidences must be of the {references.confidences.shape[1]} canaries that the references were "
-            f"asked about, got shape {observed.shape}."
-        )
+    references.check_canaries("lira", *observed.shape[-1:])
     without = _deviation(observed, references, ~references.included, references.excluded_means, variance)
     if mode == "offline":
         return without[0]

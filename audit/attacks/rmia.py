@@ -5,15 +5,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from audit.attack import Attack, FinalModel, Public, Sees
+from audit.canaries import InputCanaries
+from audit.core.asked import Asked
+from audit.core.confidences import logit_confidences
 from audit.core.references import Array, Coins, References
+from audit.scores import Scores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
 MODES = ("online", "offline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopulationRatio(Attack):
+    """score_i = share of a population that canary i dominates under the final model: see `dominated_shares`.
+
+    Args:
+        references: of models trained as the audited one, on the same canaries in their order, with a population.
+        population: the records of that population, in its order.
+        mode: "online" or "offline".
+        gamma: γ > 0.
+        offline_slope: a in [0, 1].
+
+    Guarantees: the references' coins are their own; the coins of the audited run are never seen.
+
+    Raises:
+        InvalidParameter: if a choice breaks its rule, or the references have no such population.
+    """
+
+    references: References
+    population: InputCanaries
+    mode: str = "online"
+    gamma: float = 1.0
+    offline_slope: float = 0.3
+
+    threat_model: ClassVar[str] = (
+        "black box: sees the final model's outputs on every canary and on a population of public records, chooses the "
+        "canaries, and trains models of its own as the audited one is trained, on the same known records"
+    )
+    sees: ClassVar[Sees] = "final model"
+    takes: ClassVar[type] = InputCanaries
+
+    def __post_init__(self) -> None:
+        self._shares(self.references.confidences[0], np.zeros(len(self.population)))
+
+    def start(self, canaries: InputCanaries, public: Public) -> Asked[InputCanaries]:
+        """Return the questions, not yet answered.
+
+        Raises:
+            InvalidParameter: if the references were asked about another number of canaries.
+        """
+        self.references.check_canaries("rmia", len(canaries))
+        return Asked(canaries=canaries, public=public)
+
+    def observe(self, state: Asked[InputCanaries], release: FinalModel) -> Asked[InputCanaries]:
+        """Return the shares."""
+        seen, others = (
+            logit_confidences(release.outputs(records.features), records.targets)
+            for records in (state.canaries, self.population)
+        )
+        return state.answered(self._shares(seen, others))
+
+    def finish(self, state: Asked[InputCanaries]) -> Scores:
+        """Return the answers as scores."""
+        return state.scores()
+
+    def _shares(self, seen: Array, others: Array) -> Array:
+        return dominated_shares(
+            seen, others, self.references, mode=self.mode, gamma=self.gamma, offline_slope=self.offline_slope
+        )
 
 
 def dominated_shares(
@@ -59,11 +127,7 @@ def dominated_shares(
             f"rmia: population must be that of the references, got confidences of shape {others.shape} and "
             f"{'none' if references.population is None else references.population.shape[1]} there."
         )
-    if canaries.shape != references.confidences.shape[1:]:
-        raise InvalidParameter(
-            f"rmia: confidences must be of the {references.confidences.shape[1]} canaries that the references were "
-            f"asked about, got shape {canaries.shape}."
-        )
+    references.check_canaries("rmia", *canaries.shape)
     of_canaries, of_population = _usual(references, mode, slope)
     ratios = np.sort(special.log_expit(others) - of_population)
     reached = special.log_expit(canaries) - of_canaries - level

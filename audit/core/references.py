@@ -62,6 +62,18 @@ class References:
     def __len__(self) -> int:
         return len(self.confidences)
 
+    def check_canaries(self, owner: str, *shape: int) -> None:
+        """Refuse anything but one number for each canary that the models were asked about.
+
+        Raises:
+            InvalidParameter: naming both numbers.
+        """
+        if shape != self.confidences.shape[1:]:
+            raise InvalidParameter(
+                f"{owner}: canaries must be the {self.confidences.shape[1]} that the references were asked about, "
+                f"got {' × '.join(map(str, shape)) or 'none'}."
+            )
+
     @property
     def included_means(self) -> Array:
         """The mean φ of every canary over the models trained on it, (m,).

@@ -88,7 +88,7 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"primary": "clopper_pearson"}, "primary must be a frequentist estimator for OneRun"),
         ({"refuter": "one_run"}, "refuter must be a parametric estimator for OneRun"),
         ({"primary": "one_rum"}, "primary must be one of 'accountant_inversion', .*'one_run'"),
-        ({"attack": "loss"}, "attack must be one of 'gradient', got 'loss'"),
+        ({"attack": "guess"}, "attack must be one of .*'gradient'.*, got 'guess'"),
         ({"delta": 1.0}, "delta must be below 1"),
         ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
         ({"claim": Gaussian(noise_multiplier=0.0)}, "the claimed process must have noise"),

@@ -99,5 +99,5 @@ def test_too_few_references_are_refused(included, options, text):
 
 
 def test_confidences_of_other_canaries_are_refused():
-    with pytest.raises(InvalidParameter, match="must be of the 7 canaries"):
+    with pytest.raises(InvalidParameter, match="must be the 7 that"):
         likelihood_ratios(np.zeros(6), REFERENCES)

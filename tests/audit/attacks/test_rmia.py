@@ -63,7 +63,7 @@ def test_chances_too_small_for_floats_keep_their_ratios():
     ("change", "text"),
     [
         ({"population": np.zeros(3)}, "population must be that of the references"),
-        ({"confidences": np.zeros(3)}, "must be of the 5 canaries"),
+        ({"confidences": np.zeros(3)}, "must be the 5 that"),
         ({"references": References(confidences=[[0.0] * 5], included=[[False] * 5])}, "and none there"),
         ({"gamma": 0.0}, "gamma must be above 0"),
         ({"offline_slope": 1.5}, r"offline_slope must lie in \[0, 1\]"),
