@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audit.core.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
+from audit.core.rows import HEADINGS, ceiling_note, facts, meaning, rows
 from audit.report import AuditReport
 from mechanisms.core import command_line
 from mechanisms.core.files import check_writable
@@ -74,7 +74,7 @@ def show(report: AuditReport, console: Console) -> None:
         console.print(f"{name}: {value}", markup=False)
     if ceiling_note(report):
         console.print(ceiling_note(report), markup=False)
-    console.print(f"verdict: {report.verdict}. {MEANINGS[report.verdict]}", markup=False)
+    console.print(f"verdict: {report.verdict}. {meaning(report)}", markup=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The harness: one audited run from claim to verdict.
+"""The harness: one audit from claim to verdict.
 
 Which estimator decides, at which share of the error, and how guesses are made is settled before the first step.
 """
@@ -7,92 +7,98 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accountant import available, epsilon_bounds
-from audit.attack import Attack, Trainer, attacks
-from audit.canaries import SignedCoordinates
-from audit.core.described import SampledGaussianRun
-from audit.evidence import Estimator, LowerBound, check_level, estimators
+from accountant import Claim, available, epsilon_bounds
+from audit.attack import Attack, Trainer
+from audit.canaries import Canaries
+from audit.core.checks import check_trainer
+from audit.core.faults import TrainerFault
+from audit.core.plan import WHERE_IT_APPLIES, Plan, chosen_attack, described_noise, planned
+from audit.evidence import LowerBound, check_level
 from audit.report import AccountantAnswer, AuditReport, Verdict
-from audit.runs import Setup, observe_one_run
-from audit.scores import GuessingRule, LabelledScores, OneRun
-from mechanisms import Bounds, InvalidParameter, NumericalFailure, Process, Source, UnsupportedProcess
+from audit.runs import Setup, observe_independent_runs, observe_one_run
+from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun, Threshold
+from mechanisms import Adjacency, Bounds, InvalidParameter, NumericalFailure, Process, Source, UnsupportedProcess
 from mechanisms.core import validate
 
-Plan = tuple[tuple[Estimator, float], ...]
-REFUTER_SHARE = 0.2  # of the error; the primary, which needs no description to hold, gets the rest
+if TYPE_CHECKING:
+    from dpsgd import Dataset
 
 
 def audit(
     trainer: Trainer,
     *,
-    claim: Process,
+    claim: Process | None = None,
     delta: float,
-    canaries: SignedCoordinates,
+    canaries: Canaries,
     guessing_rule: GuessingRule,
     randomness: Source,
+    runs: int | None = None,
+    adjacency: Adjacency | str = Adjacency.ADD_REMOVE,
     confidence: float = 0.95,
-    primary: str = "one_run",
-    refuter: str | None = "accountant_inversion",
-    attack: str = "gradient",
-    exploratory: Sequence[LowerBound] = (),
+    primary: str | None = None,
+    refuter: str | None = WHERE_IT_APPLIES,
+    attack: str | Attack = "gradient",
+    exploratory: Sequence[LowerBound | str] = (),
+    pool: Dataset | None = None,
+    check: bool = False,
 ) -> AuditReport:
-    """Return the report of one audited training run: what is claimed, what was shown, and the verdict.
+    """Return the report of an audit of any trainer: what is claimed, what was shown, and the verdict.
 
     Args:
         trainer: runs the computation, see `audit.attack.Trainer`.
-        claim: the process that it is said to be, for the accountants.
+        claim: the process that it is said to be, for the accountants; None for the trainer's own `process`.
         delta: δ in (0, 1) at which claim and evidence are compared.
         canaries: the records to add; each is in by a fair coin.
         guessing_rule: how guesses are read off the scores; it fixes their number.
-        randomness: of the coins, and handed to the trainer for samples and noise.
+        randomness: of the coins, and of what every run is handed for samples and noise.
+        runs: number of independent runs with the one canary; None for one run with all canaries.
+        adjacency: the neighbours that claim and evidence are about, and so what a canary that is out leaves behind:
+            nothing (add_remove), a contribution of zero (zero_out), or the record that it replaces (replace_one).
         confidence: of everything that decides, in (0, 1).
-        primary: the frequentist estimator whose evidence alone can show a violation.
+        primary: the frequentist estimator whose evidence alone can show a violation; None for "one_run" or, with
+            `runs`, "calibrated".
         refuter: the parametric estimator that can refute the description, or None; it gets a fifth of the error.
-        attack: what turns releases into scores.
-        exploratory: further bounds, listed in the report and deciding nothing.
+            "where it applies" takes "accountant_inversion" where claim, design and attack allow it, and else none.
+        attack: what turns releases into scores, by name or itself.
+        exploratory: further bounds, and names of estimators that give some: listed, and deciding nothing.
+        pool: public records of the same kind, for attacks that train shadow models.
+        check: run the trainer three times more, to see whether its answers follow from streams and coins alone, and
+            heed the coins.
 
     Guarantees: if the claim holds, P(verdict "violated" or "description refuted") <= 1 − confidence; "violated" needs
-    no assumption on the trainer, "description refuted" those of its estimator.
+    no assumption on the trainer, "description refuted" those of its estimator. A trainer that raises, releases what no
+    trainer may, or fails the check gets a report that names it under `faults`, and the verdict "none".
 
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.
-        UnsupportedProcess: before the run, if the claim is no repeated Gaussian on Poisson samples.
+        UnsupportedProcess: before the run, if no accountant, or not the refuter, can treat the claim.
     """
     check_level("audit", delta=delta, confidence=confidence)
-    described = _described(claim)
-    plan = _plan(primary, refuter, confidence)
-    watching = _attack(attack)
-    guessing_rule.guess(np.zeros(len(canaries)))  # refuses before the run what does not fit so many canaries
-    claimed = epsilon_bounds(claim, delta=delta, adjacency="add_remove")
-    answers = _answers(claim, delta)
     setup = Setup(
         trainer=trainer,
         canaries=canaries,
-        attack=watching,
+        attack=chosen_attack(attack),
         guessing_rule=guessing_rule,
         randomness=randomness,
-        process=claim,
+        process=_claimed(trainer, claim),
+        adjacency=Adjacency.parse(adjacency),
+        pool=pool,
     )
-    data = observe_one_run(setup)
-    evidence, refutation = _weigh(data, plan, claim, delta, watching.threat_model)
-    return AuditReport(
-        process=claim,
-        claim=claimed,
-        accountants=answers,
-        evidence=evidence,
-        refutation=refutation,
-        exploratory=tuple(exploratory),
-        verdict=verdict(claimed, evidence, refutation),
-        multiplicity=_multiplicity(plan, confidence),
-        ceiling=plan[0][0].ceiling(data, delta=delta, confidence=plan[0][1]),
-        guesses=data.guessed,
-        correct=data.correct,
-        noise_ratio=_noise_ratio(data, described),
-        reproducible=randomness.reproducible,
-    )
+    design = _design(setup, runs)
+    plan = _plan(setup, design, primary, refuter, exploratory, delta=delta, confidence=confidence)
+    claimed = _bounds(plan)
+    answers = _answers(plan.claim, delta, setup.adjacency)
+    try:
+        if check:
+            check_trainer(setup)
+        data = observe_one_run(setup) if runs is None else observe_independent_runs(setup, runs=design.size)
+    except TrainerFault as fault:
+        return _faulty(setup, plan, design, claimed, answers, str(fault), given=_given(exploratory))
+    return _report(setup, plan, data, claimed, answers, given=_given(exploratory))
 
 
 def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) -> Verdict:
@@ -112,39 +118,72 @@ def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) 
     return "consistent" if learnt else "none"
 
 
-def _described(claim: Process) -> SampledGaussianRun:
-    described = SampledGaussianRun.of(claim)
-    if described.noise_multiplier == 0:
+def _claimed(trainer: Trainer, claim: Process | None) -> Process:
+    found = claim if claim is not None else getattr(trainer, "process", None)
+    if not isinstance(found, Process):
         raise InvalidParameter(
-            "audit: the claimed process must have noise, got noise_multiplier 0: nothing is claimed."
+            f"audit: claim must be a process, or None for a trainer that has one, got {type(found).__name__}.\n"
+            "Say what it is said to be: claim=config.process(), or Repeat(Sampled(Gaussian(...), Poisson(...)), steps)."
         )
-    return described
+    return found
 
 
-def _named(role: str, name: str, guarantee: str) -> Estimator:
-    kinds = estimators()
-    kind = kinds[validate.choice("audit", role, name, tuple(kinds))]
-    if kind.guarantee != guarantee or OneRun not in kind.designs:
+def _design(setup: Setup, runs: int | None) -> Design:
+    """Return the design, if the rule of guessing is one for it."""
+    if runs is None:
+        setup.guessing_rule.guess(np.zeros(len(setup.canaries)))  # refuses what does not fit so many canaries
+        return OneRun(canaries=len(setup.canaries))
+    if not isinstance(setup.guessing_rule, Threshold):
         raise InvalidParameter(
-            f"audit: {role} must be a {guarantee} estimator for OneRun, got {name!r}: "
-            f"{kind.guarantee}, for {' or '.join(design.__name__ for design in kind.designs)}."
+            f"audit: guessing_rule must be a Threshold for independent runs, got {setup.guessing_rule!r}: to guess by "
+            "rank would let the runs choose the threshold."
         )
-    return kind()
+    return IndependentRuns(runs=validate.count("audit", "runs", runs, least=1))
 
 
-def _attack(name: str) -> Attack:
-    kinds = attacks()
-    return kinds[validate.choice("audit", "attack", name, tuple(kinds))]()
+def _plan(
+    setup: Setup,
+    design: Design,
+    primary: str | None,
+    refuter: str | None,
+    exploratory: Sequence[LowerBound | str],
+    *,
+    delta: float,
+    confidence: float,
+) -> Plan:
+    assert setup.process is not None
+    return planned(
+        primary=primary,
+        refuter=refuter,
+        exploratory=[other for other in exploratory if isinstance(other, str)],
+        attack=setup.attack,
+        design=design,
+        claim=setup.process,
+        adjacency=setup.adjacency,
+        delta=delta,
+        confidence=confidence,
+    )
 
 
-def _answers(claim: Process, delta: float) -> tuple[AccountantAnswer, ...]:
+def _given(exploratory: Sequence[LowerBound | str]) -> tuple[LowerBound, ...]:
+    return tuple(other for other in exploratory if isinstance(other, LowerBound))
+
+
+def _bounds(plan: Plan) -> Claim:
+    found = epsilon_bounds(plan.claim, delta=plan.delta, adjacency=plan.adjacency)
+    if found.upper == math.inf:
+        raise InvalidParameter("audit: the claimed process must have noise: its ε is infinite, so nothing is claimed.")
+    return found
+
+
+def _answers(claim: Process, delta: float, adjacency: Adjacency) -> tuple[AccountantAnswer, ...]:
     """Return what every accountant says, the refusals too; "tightest" is the claim itself."""
-    return tuple(_answer(name, claim, delta) for name in available() if name != "tightest")
+    return tuple(_answer(name, claim, delta, adjacency) for name in available() if name != "tightest")
 
 
-def _answer(name: str, claim: Process, delta: float) -> AccountantAnswer:
+def _answer(name: str, claim: Process, delta: float, adjacency: Adjacency) -> AccountantAnswer:
     try:
-        bounds = epsilon_bounds(claim, delta=delta, adjacency="add_remove", accountant=name)
+        bounds = epsilon_bounds(claim, delta=delta, adjacency=adjacency, accountant=name)
     except (UnsupportedProcess, NumericalFailure) as error:
         return AccountantAnswer(name=name, claim=None, refusal=str(error).splitlines()[0])
     if bounds.lower == 0.0 and bounds.upper == math.inf:
@@ -152,33 +191,67 @@ def _answer(name: str, claim: Process, delta: float) -> AccountantAnswer:
     return AccountantAnswer(name=name, claim=bounds, refusal="")
 
 
-def _weigh(
-    data: LabelledScores, plan: Plan, claim: Process, delta: float, threat_model: str
-) -> tuple[LowerBound, LowerBound | None]:
-    """Return the bounds of the primary and, if there is one, of the refuter."""
-    primary, *refuter = (
-        estimator.lower_bound(data, process=claim, delta=delta, confidence=level, threat_model=threat_model)
-        for estimator, level in plan
+def _report(
+    setup: Setup,
+    plan: Plan,
+    data: LabelledScores,
+    claimed: Claim,
+    answers: tuple[AccountantAnswer, ...],
+    *,
+    given: tuple[LowerBound, ...],
+) -> AuditReport:
+    threat_model = setup.attack.threat_model
+    evidence, refutation = plan.evidence(data, threat_model), plan.refutation(data, threat_model)
+    return AuditReport(
+        process=plan.claim,
+        claim=claimed,
+        accountants=answers,
+        evidence=evidence,
+        refutation=refutation,
+        exploratory=(*plan.exploratory(data, threat_model), *given),
+        verdict=verdict(claimed, evidence, refutation),
+        multiplicity=plan.multiplicity,
+        ceiling=plan.primary.ceiling(data, delta=plan.delta, confidence=plan.primary_confidence),
+        guesses=data.guessed,
+        correct=data.correct,
+        noise_ratio=_noise_ratio(setup, data),
+        reproducible=setup.randomness.reproducible,
     )
-    return primary, refuter[0] if refuter else None
 
 
-def _plan(primary: str, refuter: str | None, confidence: float) -> Plan:
-    """Return the deciding estimators with their confidences, whose errors add up to 1 − confidence."""
-    if refuter is None:
-        return ((_named("primary", primary, "frequentist"), confidence),)
-    share = REFUTER_SHARE * (1 - confidence)
-    return (
-        (_named("primary", primary, "frequentist"), confidence + share),
-        (_named("refuter", refuter, "parametric"), 1 - share),
+def _faulty(
+    setup: Setup,
+    plan: Plan,
+    design: Design,
+    claimed: Claim,
+    answers: tuple[AccountantAnswer, ...],
+    fault: str,
+    *,
+    given: tuple[LowerBound, ...],
+) -> AuditReport:
+    evidence, refutation = plan.nothing(design, setup.attack.threat_model)
+    return AuditReport(
+        process=plan.claim,
+        claim=claimed,
+        accountants=answers,
+        evidence=evidence,
+        refutation=refutation,
+        exploratory=given,
+        verdict="none",
+        multiplicity=plan.multiplicity,
+        ceiling=math.inf,
+        guesses=0,
+        correct=0,
+        noise_ratio=None,
+        reproducible=setup.randomness.reproducible,
+        faults=(fault,),
     )
 
 
-def _multiplicity(plan: Plan, confidence: float) -> str:
-    """Say in words how the error is shared."""
-    shares = " + ".join(f"{1 - level:.4g} ({estimator.name})" for estimator, level in plan)
-    return f"error {1 - confidence:.4g} = {shares}, by the union bound"
-
-
-def _noise_ratio(data: LabelledScores, described: SampledGaussianRun) -> float:
+def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
+    """Return the out-scores' variance ÷ (T σ²), where they are sums of the described noise."""
+    assert setup.process is not None
+    described = described_noise(setup.process)
+    if not setup.attack.measures_noise or described is None or len(data.excluded) < 2:
+        return None
     return float(np.var(data.excluded, ddof=1)) / (described.steps * described.noise_multiplier**2)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from audit.core.described import SampledGaussianRun
 from audit.core.references import Array
+from audit.scores import LabelledScores
 from mechanisms import InvalidParameter, Process
 
 ENTRIES = 2**22  # of the matrix of cosines that are held at once
@@ -60,10 +61,7 @@ def interference(gradients: ArrayLike, process: Process) -> Interference:
     >>> interference([[1.0, 0.0], [0.6, 0.8]], run).largest_share  # .36 · 18 of that + 64
     0.0919...
     """
-    rows = np.asarray(gradients, dtype=np.float64)
-    run = SampledGaussianRun.of(process)
-    if rows.ndim != 2 or not rows.size or not np.all(np.isfinite(rows)):
-        raise InvalidParameter(f"interference: gradients must be finite of shape (m, d), got shape {rows.shape}.")
+    rows, run = _checked(gradients), SampledGaussianRun.of(process)
     norms = np.linalg.norm(rows, axis=1)
     if np.any(norms == 0):
         raise InvalidParameter("interference: gradients must not be zero: such canaries leave no trace to look for.")
@@ -83,6 +81,49 @@ def interference(gradients: ArrayLike, process: Process) -> Interference:
         largest_share=float(np.max(shares)),
         mean_share=float(np.mean(shares)),
     )
+
+
+def explained_share(gradients: ArrayLike, data: LabelledScores) -> float:
+    """Return the share of the variance of the out-scores of one run that the other canaries' parts in it explain.
+
+    It is R² of the regression of score_i, i out, on Σ_{j ≠ i} ⟨g_i, g_j⟩ n_j, on Σ_{j ≠ i} ⟨g_i, g_j⟩ and 1, n_j being
+    how often canary j took part. What explains nothing has 2 over the smaller of d and the number out on average. For
+    an attack that subtracts what canaries contribute on average it is what `interference` predicts, as long as
+    gradients stay as they are; where they do not, this is the measurement.
+
+    Args:
+        gradients: of the canaries, at the initial or any other weights, in any unit, (m, d).
+        data: scores, with the participations that the trainer revealed.
+
+    Raises:
+        InvalidParameter: if the shapes do not fit, participations were not revealed, or fewer than 4 canaries were out.
+
+    >>> from audit.scores import OneRun, Scores, Threshold
+    >>> scores = Scores(values=[0.0, 3.0, 1.0, 2.0, 9.0], design=OneRun(canaries=5), guessing_rule=Threshold(value=5.0))
+    >>> data = LabelledScores(scores=scores, membership=[False] * 4 + [True], participations=[0, 0, 0, 0, 7])
+    >>> round(explained_share([[0.0, 1.0], [3.0, 1.0], [1.0, 1.0], [2.0, 1.0], [1.0, 0.0]], data), 9)
+    1.0
+    """
+    rows, outside = _checked(gradients), ~data.membership
+    if data.participations is None or len(rows) != len(data.membership) or np.count_nonzero(outside) < 4:
+        raise InvalidParameter(
+            "interference: data must be of these canaries, 4 or more of them out, with participations.\n"
+            "Trainers of this library reveal them when the run is over; of others, `interference` can be had."
+        )
+    products = rows[outside] @ rows.T
+    products[np.arange(len(products)), np.flatnonzero(outside)] = 0.0
+    columns = np.stack([products @ data.participations, products.sum(axis=1), np.ones(len(products))], axis=1)
+    scores = data.excluded - np.mean(data.excluded)
+    fitted = columns @ np.linalg.lstsq(columns, scores, rcond=None)[0]
+    total = float(np.sum(scores**2))
+    return float(np.clip(1 - np.sum((scores - fitted) ** 2) / total, 0.0, 1.0)) if total > 0 else 0.0
+
+
+def _checked(gradients: ArrayLike) -> Array:
+    rows = np.asarray(gradients, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size or not np.all(np.isfinite(rows)):
+        raise InvalidParameter(f"interference: gradients must be finite of shape (m, d), got shape {rows.shape}.")
+    return rows
 
 
 def _shares(others: Array, noise: Array) -> Array:

@@ -50,14 +50,17 @@ class AuditReport:
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
         correct: how many of them were right.
-        noise_ratio: variance of the out-scores ÷ (T σ²) of the claim; 1 if the described noise was added.
+        noise_ratio: variance of the out-scores ÷ (T σ²) of the claim, 1 if the described noise was added; None where
+            scores are no sums of it.
         reproducible: whether the randomness had a key that others may know: then the run is not private.
         data: name of the dataset, or None.
         seed: the seed that everything was derived from, or None.
         accuracy: of the audited model on test records, in [0, 1], or None.
+        faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
 
     Raises:
-        InvalidParameter: if a number breaks its rule, or claim and evidence are about different δ or neighbours.
+        InvalidParameter: if a number breaks its rule, claim and evidence are about different δ or neighbours, or there
+            are faults and a verdict.
     """
 
     process: Process
@@ -71,15 +74,21 @@ class AuditReport:
     ceiling: float
     guesses: int
     correct: int
-    noise_ratio: float
+    noise_ratio: float | None
     reproducible: bool
     data: str | None = None
     seed: int | None = None
     accuracy: float | None = None
+    faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         validate.choice("AuditReport", "verdict", self.verdict, VERDICTS)
-        validate.non_negative("AuditReport", "noise_ratio", self.noise_ratio)
+        if self.noise_ratio is not None:
+            validate.non_negative("AuditReport", "noise_ratio", self.noise_ratio)
+        if self.faults and self.verdict != "none":
+            raise InvalidParameter(
+                f"AuditReport: verdict must be 'none' where the trainer is at fault, got {self.verdict!r}."
+            )
         if self.accuracy is not None:
             validate.probability("AuditReport", "accuracy", self.accuracy)
         for shown in (self.evidence, self.refutation):

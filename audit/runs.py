@@ -67,6 +67,11 @@ class Setup:
                 f"got {self.adjacency.value!r}."
             )
 
+    @property
+    def steps(self) -> int | None:
+        """The number of steps claimed, None where the claim does not say."""
+        return None if self.process is None else released_steps(self.process)
+
     def public(self, design: OneRun) -> Public:
         """Return what an attack may know of a run, but for what the trainer gives."""
         return Public(
@@ -134,6 +139,8 @@ def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
             f"audit: canaries must be exactly one for independent runs, which all have it, got {len(setup.canaries)}."
         )
     membership = toss(setup.randomness, design.runs)
+    if min(np.count_nonzero(membership), np.count_nonzero(~membership)) < 2:
+        raise InvalidParameter(f"audit: runs must be enough for some with the canary and some without, got {runs}.")
     values = [_watched(setup, membership[run : run + 1])[0].values[0] for run in range(design.runs)]
     scores = Scores(values=np.array(values), design=design, guessing_rule=setup.guessing_rule)
     return LabelledScores(scores=scores, membership=membership)
@@ -148,8 +155,7 @@ def _watched(setup: Setup, membership: Coins) -> tuple[Scores, Callable[[], Coun
     """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
     observations = setup.observations(membership, reserve_run(setup.randomness))
     public = setup.public(OneRun(canaries=len(setup.canaries)))
-    steps = None if setup.process is None else released_steps(setup.process)
-    return scored(setup.attack, setup.canaries, public, observations, steps), observations.participations
+    return scored(setup.attack, setup.canaries, public, observations, setup.steps), observations.participations
 
 
 def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | None) -> LabelledScores:
@@ -157,4 +163,8 @@ def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | 
     if reveal is None:
         return data
     with blamed("its participations"):
-        return replace(data, participations=reveal())
+        counts = reveal()
+    try:
+        return replace(data, participations=counts)
+    except InvalidParameter:
+        raise TrainerFault("the trainer revealed participations that do not fit the coins") from None

@@ -6,7 +6,7 @@ import base64
 from html import escape
 from string import Template
 
-from audit.core.rows import DIGITS, HEADINGS, MEANINGS, Row, ceiling_note, facts, rows
+from audit.core.rows import DIGITS, HEADINGS, Row, ceiling_note, facts, meaning, rows
 from audit.plots import Scheme, png
 from audit.report import AuditReport
 from mechanisms import __version__
@@ -71,13 +71,13 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         report: what to show.
         seconds: what the run took, or None to leave it out.
     """
-    warnings = [note for note in (ceiling_note(report), _stamp(report)) if note]
+    warnings = [note for note in (*map(_fault, report.faults), ceiling_note(report), _stamp(report)) if note]
     cost = "" if seconds is None else f" The run took {seconds:.0f} s."
     return PAGE.substitute(
         style=STYLE,
         verdict=escape(report.verdict),
         tone="bad" if report.verdict in ("violated", "description refuted") else "good",
-        meaning=escape(MEANINGS[report.verdict]),
+        meaning=escape(meaning(report)),
         upper=at_most(report.claim.upper, DIGITS),
         shown=at_least(report.evidence.epsilon, DIGITS),
         warnings="\n".join(f'<p class="warning">{escape(note)}</p>' for note in warnings),
@@ -89,6 +89,10 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         facts="\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts(report)),
         footer=escape(f"dp-calipers {__version__}.{cost}"),
     )
+
+
+def _fault(fault: str) -> str:
+    return f"No verdict, for {fault}."
 
 
 def _stamp(report: AuditReport) -> str:

@@ -20,6 +20,8 @@ MEANINGS = {
 }
 
 
+FAULTY = "Nothing was learnt: the trainer did not do what every trainer must."
+
 HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
 
 
@@ -70,17 +72,32 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
     stamp = "reproducible: not private" if report.reproducible else "drawn by the operating system, known to nobody"
     seed = "" if report.seed is None else f" (seed {report.seed})"
     return (
+        *(("fault", fault) for fault in report.faults),
         *((name, value) for name, value in optional if value),
         ("claimed process", repr(report.process)),
         ("δ and neighbours", f"{report.claim.delta:g}, {report.claim.adjacency}"),
         *((("accountants that refuse", refusing),) if refusing else ()),
         ("sharing of the error", report.multiplicity),
         ("right guesses", f"{report.correct} of {report.guesses}, their number fixed before the run"),
-        ("out-score variance ÷ (T σ²)", f"{report.noise_ratio:.3f}, which the described noise makes 1 up to chance"),
+        *(
+            (
+                (
+                    "out-score variance ÷ (T σ²)",
+                    f"{report.noise_ratio:.3f}, which the described noise makes 1 up to chance",
+                ),
+            )
+            if report.noise_ratio is not None
+            else ()
+        ),
         ("designs", "; ".join(f"{bound.method}: {_design(bound)}" for _, bound in roles(report))),
         ("threat model", report.evidence.threat_model),
         ("randomness", stamp + seed),
     )
+
+
+def meaning(report: AuditReport) -> str:
+    """Return what the verdict means, in words."""
+    return FAULTY if report.faults else MEANINGS[report.verdict]
 
 
 def ceiling_note(report: AuditReport) -> str:

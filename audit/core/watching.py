@@ -37,9 +37,10 @@ def scored(attack: Attack, canaries: Canaries, public: Public, observations: Obs
         known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
     watch = Watch(attack=attack, state=attack.start(canaries, known), steps=steps, dimension=dimension)
-    watch.follow(observations)
     try:
-        return attack.finish(watch.state)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
+            watch.follow(observations)
+            return attack.finish(watch.state)
     except NotFinite:
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
 

@@ -6,6 +6,7 @@ import pytest
 from audit.harness import _answers, verdict
 from audit.scores import OneRun
 from mechanisms import (
+    Adjacency,
     Bounds,
     Compose,
     Gaussian,
@@ -88,7 +89,14 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"primary": "clopper_pearson"}, "primary must be a frequentist estimator for OneRun"),
         ({"refuter": "one_run"}, "refuter must be a parametric estimator for OneRun"),
         ({"primary": "one_rum"}, "primary must be one of 'accountant_inversion', .*'one_run'"),
-        ({"attack": "guess"}, "attack must be one of .*'gradient'.*, got 'guess'"),
+        ({"attack": "lozz"}, "attack must be one of .*'gradient'.*, got 'lozz'"),
+        ({"exploratory": ["maximal"]}, "exploratory must be an estimator for OneRun, got 'maximal'"),
+        ({"adjacency": "replace_one"}, "adjacency must be 'add_remove' or 'zero_out' with these SignedCoordinates"),
+        (
+            {"adjacency": "zero_out", "refuter": "accountant_inversion"},
+            "refuter must be None under zero_out neighbours",
+        ),
+        ({"runs": 50}, "guessing_rule must be a Threshold for independent runs"),
         ({"delta": 1.0}, "delta must be below 1"),
         ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
         ({"claim": Gaussian(noise_multiplier=0.0)}, "the claimed process must have noise"),
@@ -99,11 +107,33 @@ def test_bad_input_is_refused_before_the_run(auditing, change, message):
         auditing(never, **change)
 
 
-def test_a_claim_that_is_no_repeated_sampled_gaussian_is_refused_before_the_run(auditing):
-    step = Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.5))
-    mixed = Compose((Repeat(step, 3), Gaussian(noise_multiplier=2.0)))
+@pytest.fixture
+def mixed(described):
+    return lambda last: Compose((described(steps=99), Gaussian(noise_multiplier=last)))
+
+
+def test_a_refuter_of_another_claim_is_refused_before_the_run(auditing, mixed):
     with pytest.raises(UnsupportedProcess, match="must be one Gaussian step"):
-        auditing(never, claim=mixed)
+        auditing(never, claim=mixed(2.0), refuter="accountant_inversion")
+
+
+def test_any_process_can_be_claimed_and_then_has_no_refuter(simulated, auditing, mixed):
+    report = auditing(simulated(noise=0.0), claim=mixed(2.0), guesses=250)
+    assert (report.verdict, report.refutation, report.noise_ratio) == ("violated", None, None)
+    assert report.evidence.confidence == 0.95
+    assert auditing(simulated(), claim=mixed(20.0)).verdict == "consistent"
+
+
+def test_without_a_claim_the_trainers_own_is_taken(simulated, auditing, described):
+    class Said:
+        process = described()
+
+        def __call__(self, task):
+            return simulated()(task)
+
+    assert auditing(Said(), claim=None).process == described()
+    with pytest.raises(InvalidParameter, match="claim must be a process, or None for a trainer that has one"):
+        auditing(simulated(), claim=None)
 
 
 def test_a_misspelt_keyword_is_refused(auditing):
@@ -143,7 +173,7 @@ def test_only_the_primary_violates_and_only_the_refuter_refutes(honest_report, e
 
 def test_accountants_that_fail_or_say_nothing_are_listed_with_their_reason():
     few = Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=1e-3)), 2)
-    told = {answer.name: answer for answer in _answers(few, 1e-9)}
+    told = {answer.name: answer for answer in _answers(few, 1e-9, Adjacency.ADD_REMOVE)}
     assert "Use accountant='pld'" in told["contour"].refusal and told["contour"].claim is None
     assert told["jumps"].refusal == "jumps: it has no bound for this process." and told["jumps"].claim is None
     assert told["rdp"].claim.upper > 0 and told["rdp"].refusal == ""

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from audit import interference as module
-from audit.interference import interference
+from audit.interference import explained_share, interference
+from audit.scores import LabelledScores, OneRun, Scores, Threshold
 from mechanisms import Gaussian, InvalidParameter, Poisson, Repeat, Sampled, UnsupportedProcess
 
 RNG = np.random.default_rng(0)
@@ -50,3 +51,34 @@ def test_bad_gradients_are_named(gradients, text):
 def test_other_processes_are_refused():
     with pytest.raises(UnsupportedProcess, match="one Gaussian step"):
         interference([[1.0]], Repeat(Sampled(RUN, Poisson(probability=0.5)), 2))
+
+
+def simulated(noise, canaries=400):
+    """One run of canaries that crowd few dimensions, what they contribute on average subtracted from the scores."""
+    gradients = RNG.normal(size=(canaries, 100)) / 10
+    membership = RNG.random(canaries) < 0.5
+    visits = RNG.binomial(STEPS, RATE, canaries) * membership
+    scores = gradients @ (gradients.T @ (visits - STEPS * RATE / 2) + RNG.normal(0, noise * np.sqrt(STEPS), 100))
+    data = LabelledScores(
+        scores=Scores(values=scores, design=OneRun(canaries=canaries), guessing_rule=Threshold(value=0.0)),
+        membership=membership, participations=visits,
+    )  # fmt: skip
+    return gradients, data
+
+
+def test_what_is_explained_in_a_run_is_what_is_predicted_of_it():
+    gradients, data = simulated(noise=2.0)
+    predicted = interference(gradients, Repeat(Sampled(Gaussian(noise_multiplier=2.0), RUN.part.sampling), STEPS))
+    shares = [explained_share(*simulated(noise=2.0)) for _ in range(30)]
+    assert np.mean(shares) == pytest.approx(predicted.mean_share, abs=0.08) and predicted.mean_share > 0.3
+    assert explained_share(*simulated(noise=0.0)) > 0.99
+    assert explained_share(RNG.normal(size=(400, 100)), data) < 0.1
+
+
+def test_shares_need_participations_and_canaries_that_were_out():
+    gradients, data = simulated(noise=1.0, canaries=8)
+    hidden = LabelledScores(scores=data.scores, membership=data.membership)
+    inside = LabelledScores(scores=data.scores, membership=[True] * 8, participations=[1] * 8)
+    for given in ((gradients, hidden), (gradients, inside), (gradients[:7], data)):
+        with pytest.raises(InvalidParameter, match="4 or more of them out, with participations"):
+            explained_share(*given)

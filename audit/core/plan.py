@@ -1,0 +1,179 @@
+"""Who decides, at which share of the error, and by which attack: settled before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from audit.attack import Attack, attacks
+from audit.core.described import SampledGaussianRun
+from audit.evidence import Estimator, Guarantee, LowerBound, estimators
+from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
+from mechanisms import Adjacency, InvalidParameter, Process, UnsupportedProcess
+from mechanisms.core import validate
+
+WHERE_IT_APPLIES = "where it applies"
+"""The refuter that is `REFUTER` if claim, design and attack are such that it holds, and none else."""
+REFUTER = "accountant_inversion"
+REFUTER_SHARE = 0.2  # of the error; the primary, which needs no description to hold, gets the rest
+PRIMARIES: dict[type[Design], str] = {OneRun: "one_run", IndependentRuns: "calibrated"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The deciding estimators with their confidences, whose errors add up to 1 − `confidence`.
+
+    Args:
+        primary: alone can show a violation.
+        refuter: alone can refute the description; or None.
+        others: exploratory ones.
+        claim: the process they are told of.
+        adjacency: the neighbours that a coin makes.
+        delta: δ of all bounds.
+        confidence: of everything that decides, and of each exploratory bound.
+    """
+
+    primary: Estimator
+    refuter: Estimator | None
+    others: tuple[Estimator, ...]
+    claim: Process
+    adjacency: Adjacency
+    delta: float
+    confidence: float
+
+    @property
+    def primary_confidence(self) -> float:
+        """The level of the primary: all of the error without a refuter."""
+        return self.confidence if self.refuter is None else self.confidence + self._share
+
+    @property
+    def _share(self) -> float:
+        return REFUTER_SHARE * (1 - self.confidence)
+
+    @property
+    def multiplicity(self) -> str:
+        """How the error is shared, in words."""
+        told = [(self.primary, self.primary_confidence)]
+        if self.refuter is not None:
+            told.append((self.refuter, 1 - self._share))
+        shares = " + ".join(f"{1 - level:.4g} ({estimator.name})" for estimator, level in told)
+        return f"error {1 - self.confidence:.4g} = {shares}, by the union bound"
+
+    def evidence(self, data: LabelledScores, threat_model: str) -> LowerBound:
+        """Return the primary's bound."""
+        return self._bound(self.primary, data, self.primary_confidence, threat_model)
+
+    def refutation(self, data: LabelledScores, threat_model: str) -> LowerBound | None:
+        """Return the refuter's bound, if there is one."""
+        return None if self.refuter is None else self._bound(self.refuter, data, 1 - self._share, threat_model)
+
+    def exploratory(self, data: LabelledScores, threat_model: str) -> tuple[LowerBound, ...]:
+        """Return the other bounds, each at the whole confidence: together they prove nothing."""
+        return tuple(self._bound(other, data, self.confidence, threat_model) for other in self.others)
+
+    def nothing(self, design: Design, threat_model: str) -> tuple[LowerBound, LowerBound | None]:
+        """Return the deciding bounds where nothing was learnt."""
+        primary = self._empty(self.primary, design, self.primary_confidence, threat_model)
+        if self.refuter is None:
+            return primary, None
+        return primary, self._empty(self.refuter, design, 1 - self._share, threat_model)
+
+    def _bound(self, estimator: Estimator, data: LabelledScores, level: float, threat_model: str) -> LowerBound:
+        bound = estimator.lower_bound(
+            data, process=self.claim, delta=self.delta, confidence=level, threat_model=threat_model
+        )
+        return replace(bound, adjacency=self.adjacency)
+
+    def _empty(self, estimator: Estimator, design: Design, level: float, threat_model: str) -> LowerBound:
+        return LowerBound(
+            epsilon=0.0,
+            delta=self.delta,
+            confidence=level,
+            adjacency=self.adjacency,
+            method=estimator.name,
+            guarantee=estimator.guarantee,
+            threat_model=threat_model,
+            design=design,
+        )
+
+
+def planned(
+    *,
+    primary: str | None,
+    refuter: str | None,
+    exploratory: Sequence[str],
+    attack: Attack,
+    design: Design,
+    claim: Process,
+    adjacency: Adjacency,
+    delta: float,
+    confidence: float,
+) -> Plan:
+    """Return the plan of an audit.
+
+    Raises:
+        InvalidParameter: if a name is not known, or its estimator does not hold here.
+        UnsupportedProcess: if the refuter is for another kind of claim.
+    """
+    return Plan(
+        primary=_named("primary", primary or PRIMARIES[type(design)], design, "frequentist"),
+        refuter=_refuter(refuter, attack, design, claim, adjacency),
+        others=tuple(_named("exploratory", name, design) for name in exploratory),
+        claim=claim,
+        adjacency=adjacency,
+        delta=delta,
+        confidence=confidence,
+    )
+
+
+def chosen_attack(attack: str | Attack) -> Attack:
+    """Return the attack of that name, or the one given.
+
+    Raises:
+        InvalidParameter: if there is none; the message lists them.
+    """
+    if isinstance(attack, Attack):
+        return attack
+    kinds = attacks()
+    return kinds[validate.choice("audit", "attack", attack, tuple(kinds))]()
+
+
+def described_noise(claim: Process) -> SampledGaussianRun | None:
+    """Return the claimed run where it is one of Gaussian steps on Poisson samples, else None."""
+    try:
+        return SampledGaussianRun.of(claim)
+    except UnsupportedProcess:
+        return None
+
+
+def _refuter(
+    name: str | None, attack: Attack, design: Design, claim: Process, adjacency: Adjacency
+) -> Estimator | None:
+    """Return the refuter, which holds for scores that are sums of the described noise and nothing else."""
+    if name is None:
+        return None
+    if name == WHERE_IT_APPLIES:
+        applies = attack.measures_noise and adjacency is Adjacency.ADD_REMOVE and described_noise(claim) is not None
+        return _named("refuter", REFUTER, design, "parametric") if applies and isinstance(design, OneRun) else None
+    found = _named("refuter", name, design, "parametric")
+    if not attack.measures_noise:
+        raise InvalidParameter(
+            f"audit: refuter must be None with attack {attack.name!r}, whose scores are no sums of the noise, "
+            f"got {name!r}."
+        )
+    if adjacency is not Adjacency.ADD_REMOVE:
+        raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
+    SampledGaussianRun.of(claim)
+    return found
+
+
+def _named(role: str, name: str, design: Design, guarantee: Guarantee | None = None) -> Estimator:
+    kinds = estimators()
+    kind = kinds[validate.choice("audit", role, name, tuple(kinds))]
+    if guarantee not in (None, kind.guarantee) or not isinstance(design, kind.designs):
+        wanted = "an" if guarantee is None else f"a {guarantee}"
+        raise InvalidParameter(
+            f"audit: {role} must be {wanted} estimator for {type(design).__name__}, got {name!r}: "
+            f"{kind.guarantee}, for {' or '.join(design.__name__ for design in kind.designs)}."
+        )
+    return kind()
