@@ -65,6 +65,11 @@ class ExampleGradients:
         found = [gradients @ vector.to(gradients) for gradients in self.rows(weights)]
         return torch.cat(found).to("cpu", torch.float64)
 
+    def fits(self, weights: Tensor, vector: Tensor) -> Tensor:
+        """Return ⟨ḡ_i(weights), vector⟩ − ‖ḡ_i(weights)‖²/2 of every record, float64 (m,)."""
+        found = [rows @ vector.to(rows) - rows.square().sum(1) / 2 for rows in self.rows(weights)]
+        return torch.cat(found).to("cpu", torch.float64)
+
     def total(self, weights: Tensor) -> Tensor:
         """Return Σ ḡ_i(weights), (d,)."""
         return torch.stack([gradients.sum(0) for gradients in self.rows(weights)]).sum(0)
