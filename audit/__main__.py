@@ -1,4 +1,4 @@
-"""The command line: `python -m audit run` trains, audits and reports.
+"""The command line: `python -m audit run` trains, audits and reports; `… scores` reads the scores of others.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
 130 interrupted. Errors are one line on stderr.
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audit.core.rows import HEADINGS, ceiling_note, facts, meaning, rows
+from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows
 from audit.report import AuditReport
 from mechanisms.core import command_line
 from mechanisms.core.files import check_writable
@@ -59,6 +59,54 @@ def run(
     show(report, Console(highlight=False))
     log.print(f"took {seconds:.0f} s, wrote {', '.join(REPORTS)} in {out}")
     if report.verdict in ("violated", "description refuted"):
+        raise typer.Exit(3)
+
+
+@app.command()
+def scores(
+    file: Annotated[
+        Path, typer.Argument(help="A .npz with arrays scores and membership, or a .csv with these columns.")
+    ],
+    estimator: Annotated[str, typer.Option(help="Chosen before the scores were seen.")] = "one_run",
+    design: Annotated[str, typer.Option(help="one_run: many canaries; independent_runs: one, in many.")] = "one_run",
+    delta: Annotated[float, typer.Option(help="δ that goes with ε.")] = 1e-5,
+    confidence: Annotated[float, typer.Option(help="With which the bound holds.")] = 0.95,
+    threshold: Annotated[float | None, typer.Option(help="Guess in from this score on.")] = None,
+    guesses: Annotated[int | None, typer.Option(help="Guess so many, half of them in, by rank.")] = None,
+    adjacency: Annotated[str, typer.Option(help="add_remove, zero_out or replace_one.")] = "add_remove",
+    noise_multiplier: Annotated[float | None, typer.Option(help="Of the claimed process, with the next two.")] = None,
+    sample_rate: Annotated[float | None, typer.Option(help="Of the claimed process.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the claimed process.")] = None,
+) -> None:
+    """Print what scores in a file show of ε, and hold it against a claim where there is one."""
+    from audit.score_files import claimed, deciders, guessing_rule, lower_bound_from_file
+
+    claim = claimed(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
+    bound = lower_bound_from_file(
+        file,
+        estimator=estimator,
+        design=design,
+        guessing_rule=guessing_rule(threshold=threshold, guesses=guesses),
+        claim=claim,
+        adjacency=adjacency,
+        delta=delta,
+        confidence=confidence,
+    )
+    print(
+        f"ε ≥ {command_line.at_least(bound.epsilon, DIGITS)} at δ = {bound.delta:g}, {bound.adjacency} neighbours, "
+        f"confidence {bound.confidence:g} ({bound.method}, {bound.guarantee})"
+    )
+    if claim is None:
+        return
+    from accountant import epsilon_bounds
+    from audit.harness import verdict
+
+    bounds = epsilon_bounds(claim, delta=delta, adjacency=adjacency)
+    deciding, refuting = deciders(bound)
+    found = verdict(bounds, deciding, refuting)
+    print(f"claim: ε in {command_line.outward(bounds, DIGITS)} ({bounds.method})")
+    print(f"verdict: {found}. {MEANINGS[found]}")
+    if found in ("violated", "description refuted"):
         raise typer.Exit(3)
 
 

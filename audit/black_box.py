@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from audit.core.claims import accountant_answers, claimed_bounds
 from audit.core.counts import Array
+from audit.core.faults import TrainerFault, blamed
 from audit.core.held_out import OutputsEstimator
+from audit.core.streams import RunStreams, reserve_run
 from audit.evidence import LowerBound, check_level, estimators
+from audit.harness import verdict
+from audit.report import AuditReport
 from audit.scores import IndependentRuns
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.process import Adjacency
+from mechanisms.core.process import Adjacency, Process
+from mechanisms.core.randomness import Source
 
 THREAT_MODEL = "black box: the answers alone, on two inputs chosen before"
 
@@ -53,25 +61,164 @@ def mechanism_lower_bound(
     >>> round(found.epsilon, 2), found.guarantee
     (0.67, 'frequentist')
     """
-    runs = validate.count("black_box", "runs", runs, least=4)
-    kinds = output_estimators()
-    estimator = kinds[validate.choice("black_box", "tester", tester, tuple(kinds))]()
-    check_level("black_box", delta=delta, confidence=confidence)
-    neighbours = Adjacency.parse(adjacency)
-    answers = [(_answer(release(first)), _answer(release(second))) for _ in range(runs)]
-    if len({len(answer) for pair in answers for answer in pair}) != 1:
-        raise InvalidParameter("black_box: answers must always have the same shape, got several.")
-    worlds = (np.stack([pair[side] for pair in answers]) for side in (0, 1))
-    return LowerBound(
-        epsilon=estimator.bound(*worlds, delta=delta, confidence=confidence),
-        delta=delta,
-        confidence=confidence,
-        adjacency=neighbours,
-        method=tester,
-        guarantee=estimator.guarantee,
-        threat_model=THREAT_MODEL,
-        design=IndependentRuns(runs=2 * runs),
+    question = Question(
+        runs=runs, adjacency=Adjacency.parse(adjacency), delta=delta, confidence=confidence, tester=tester
     )
+    answers = [(_answer(release(first)), _answer(release(second))) for _ in range(question.runs)]
+    return question.bound(question.tested(answers))
+
+
+def audit_mechanism(
+    mechanism: Callable[[Any, Source], Any],
+    first: Any,
+    second: Any,
+    *,
+    claim: Process,
+    runs: int,
+    adjacency: Adjacency | str,
+    delta: float,
+    randomness: Source,
+    confidence: float = 0.95,
+    tester: str = "hockey_stick",
+    check: bool = False,
+) -> AuditReport:
+    """Return the report of an audit of a mechanism: what is claimed, what its answers show, and the verdict.
+
+    Args:
+        mechanism: (dataset, streams) -> a number, or an array of always the same shape. The streams are fresh at each
+            call; a mechanism that needs a generator of numpy seeds it from their words.
+        first: one dataset.
+        second: a neighbour of it.
+        claim: the process that the mechanism is said to be.
+        runs: as in `mechanism_lower_bound`, and so `adjacency`, `delta`, `confidence` and `tester`.
+        adjacency: as there.
+        delta: as there.
+        randomness: of the streams.
+        confidence: as there.
+        tester: as there.
+        check: call it twice more with the same streams, to see whether its answers follow from streams and dataset.
+
+    Guarantees: if the claim holds, P(verdict "violated") <= 1 − confidence, as long as calls are independent. A
+    mechanism that raises, answers no finite numbers, or fails the check gets a report that names it under `faults`, and
+    the verdict "none". One that fails on purpose should answer a number of its own instead: failing is an event too.
+
+    Raises:
+        InvalidParameter: before the runs, if a value breaks its rule.
+        UnsupportedProcess: before the runs, if no accountant can treat the claim.
+
+    >>> from mechanisms import KeyedSource, RandomizedResponse
+    >>> coin = RandomizedResponse(epsilon=1.0, categories=2)
+    >>> report = audit_mechanism(lambda answer, streams: coin.release(answer, randomness=streams), 1, 0, claim=coin,
+    ...                          runs=500, adjacency="replace_one", delta=0.0, randomness=KeyedSource(0))
+    >>> report.verdict
+    'consistent'
+    """
+    question = Question(
+        runs=runs, adjacency=Adjacency.parse(adjacency), delta=delta, confidence=confidence, tester=tester
+    )
+    claimed = claimed_bounds(claim, delta=delta, adjacency=question.adjacency)
+
+    def called(dataset: Any, number: int) -> Array:
+        with blamed("a call"):
+            released = mechanism(dataset, RunStreams(randomness, number))
+        return _answer(released)
+
+    def answered(dataset: Any) -> Array:
+        return called(dataset, reserve_run(randomness))
+
+    faults: tuple[str, ...] = ()
+    epsilon = 0.0
+    try:
+        if check:
+            number = reserve_run(randomness)
+            _check_same(lambda: called(first, number))
+        epsilon = question.tested([(answered(first), answered(second)) for _ in range(question.runs)])
+    except (TrainerFault, Unusable) as fault:
+        faults = (str(fault).replace("the trainer", "the mechanism"),)
+    evidence = question.bound(epsilon)
+    return AuditReport(
+        process=claim,
+        claim=claimed,
+        accountants=accountant_answers(claim, delta=delta, adjacency=question.adjacency),
+        evidence=evidence,
+        refutation=None,
+        exploratory=(),
+        verdict="none" if faults else verdict(claimed, evidence, None),
+        multiplicity=f"error {1 - confidence:.4g} = {1 - confidence:.4g} ({tester})",
+        ceiling=math.inf,
+        guesses=0,
+        correct=0,
+        noise_ratio=None,
+        reproducible=randomness.reproducible,
+        faults=faults,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of the answers of a mechanism.
+
+    Args:
+        runs: number of calls on each input, >= 4.
+        adjacency: the neighbours that the inputs are.
+        delta: in [0, 1).
+        confidence: in (0, 1).
+        tester: a name of `output_estimators()`.
+
+    Raises:
+        InvalidParameter: if a value breaks its rule.
+    """
+
+    runs: int
+    adjacency: Adjacency
+    delta: float
+    confidence: float
+    tester: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", validate.count("black_box", "runs", self.runs, least=4))
+        validate.choice("black_box", "tester", self.tester, tuple(output_estimators()))
+        check_level("black_box", delta=self.delta, confidence=self.confidence)
+
+    def tested(self, answers: list[tuple[Array, Array]]) -> float:
+        """Return the ε that pairs of answers show.
+
+        Raises:
+            Unusable: if answers change their shape or are not finite.
+        """
+        if len({len(answer) for pair in answers for answer in pair}) != 1:
+            raise Unusable("black_box: answers must always have the same shape, got several.")
+        worlds = [np.stack([pair[side] for pair in answers]) for side in (0, 1)]
+        if not all(np.all(np.isfinite(world)) and world.shape[1] for world in worlds):
+            raise Unusable(
+                "black_box: answers must be finite numbers.\n"
+                "If the mechanism may fail, or answer no number, code that as a number of its own: it is an event too."
+            )
+        estimator = output_estimators()[self.tester]()
+        return estimator.bound(*worlds, delta=self.delta, confidence=self.confidence)
+
+    def bound(self, epsilon: float) -> LowerBound:
+        """Return the bound with all that it rests on."""
+        return LowerBound(
+            epsilon=epsilon,
+            delta=self.delta,
+            confidence=self.confidence,
+            adjacency=self.adjacency,
+            method=self.tester,
+            guarantee=output_estimators()[self.tester].guarantee,
+            threat_model=THREAT_MODEL,
+            design=IndependentRuns(runs=2 * self.runs),
+        )
+
+
+class Unusable(InvalidParameter):
+    """A mechanism's answers are no finite numbers of one shape."""
+
+
+def _check_same(call: Callable[[], Array]) -> None:
+    first, again = call(), call()
+    if first.tobytes() != again.tobytes():
+        raise TrainerFault("the mechanism changed its answer between two calls with the same streams and dataset")
 
 
 def output_estimators() -> dict[str, type[OutputsEstimator]]:
@@ -87,7 +234,7 @@ def _answer(released: Any) -> Array:
     try:
         answer = np.asarray(released, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InvalidParameter(
+        raise Unusable(
             f"black_box: answers must be numbers or arrays of them, got {type(released).__name__}.\n"
             "Code other answers, failures among them, as numbers."
         ) from None

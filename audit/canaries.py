@@ -65,6 +65,11 @@ class GradientCanaries(Canaries):
     def projections(self, vector: Vector) -> Vector:
         """Return ⟨g_i, vector⟩ for every canary, float64 (m,), of a vector (d,)."""
 
+    def rows(self, indices: NDArray[np.int64]) -> Vector:
+        """Return g_i of the canaries named, float64 (k, d)."""
+        each = np.arange(len(self))
+        return np.array([self.total(each == index) for index in indices]).reshape(-1, self.dimension)
+
     @abstractmethod
     def prescribed(self, included: Mask, *, max_grad_norm: float) -> Prescribed:
         """Return what `dpsgd.steps` takes for these canaries; it loads torch."""
@@ -167,6 +172,12 @@ class SignedCoordinates(GradientCanaries):
         total = np.zeros(self.dimension)
         total[self.coordinates] = np.where(included, self.signs, 0.0)
         return total
+
+    def rows(self, indices: NDArray[np.int64]) -> Vector:
+        """Return rows of one entry each."""
+        rows = np.zeros((len(indices), self.dimension))
+        rows[np.arange(len(indices)), self.coordinates[indices]] = self.signs[indices]
+        return rows
 
     def projections(self, vector: Vector) -> Vector:
         """Return the signed entries of the vector."""

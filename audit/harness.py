@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accountant import Claim, available, epsilon_bounds
+from accountant import Claim
 from audit.attack import Attack, Trainer
 from audit.canaries import Canaries
 from audit.core.checks import check_trainer
+from audit.core.claims import accountant_answers, claimed_bounds
 from audit.core.faults import TrainerFault
-from audit.core.plan import WHERE_IT_APPLIES, Plan, chosen_attack, described_noise, planned
+from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned
 from audit.evidence import LowerBound, check_level
 from audit.report import AccountantAnswer, AuditReport, Verdict
 from audit.runs import Setup, observe_independent_runs, observe_one_run
-from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun, Threshold
-from mechanisms import Adjacency, Bounds, InvalidParameter, NumericalFailure, Process, Source, UnsupportedProcess
+from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun
+from mechanisms import Adjacency, Bounds, InvalidParameter, Process, Source
 from mechanisms.core import validate
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def audit(
     )
     design = _design(setup, runs)
     plan = _plan(setup, design, primary, refuter, exploratory, delta=delta, confidence=confidence)
-    claimed = _bounds(plan)
-    answers = _answers(plan.claim, delta, setup.adjacency)
+    claimed = claimed_bounds(plan.claim, delta=delta, adjacency=setup.adjacency)
+    answers = accountant_answers(plan.claim, delta=delta, adjacency=setup.adjacency)
     try:
         if check:
             check_trainer(setup)
@@ -133,12 +134,9 @@ def _design(setup: Setup, runs: int | None) -> Design:
     if runs is None:
         setup.guessing_rule.guess(np.zeros(len(setup.canaries)))  # refuses what does not fit so many canaries
         return OneRun(canaries=len(setup.canaries))
-    if not isinstance(setup.guessing_rule, Threshold):
-        raise InvalidParameter(
-            f"audit: guessing_rule must be a Threshold for independent runs, got {setup.guessing_rule!r}: to guess by "
-            "rank would let the runs choose the threshold."
-        )
-    return IndependentRuns(runs=validate.count("audit", "runs", runs, least=1))
+    design = IndependentRuns(runs=validate.count("audit", "runs", runs, least=1))
+    check_rule(design, setup.guessing_rule)
+    return design
 
 
 def _plan(
@@ -167,28 +165,6 @@ def _plan(
 
 def _given(exploratory: Sequence[LowerBound | str]) -> tuple[LowerBound, ...]:
     return tuple(other for other in exploratory if isinstance(other, LowerBound))
-
-
-def _bounds(plan: Plan) -> Claim:
-    found = epsilon_bounds(plan.claim, delta=plan.delta, adjacency=plan.adjacency)
-    if found.upper == math.inf:
-        raise InvalidParameter("audit: the claimed process must have noise: its ε is infinite, so nothing is claimed.")
-    return found
-
-
-def _answers(claim: Process, delta: float, adjacency: Adjacency) -> tuple[AccountantAnswer, ...]:
-    """Return what every accountant says, the refusals too; "tightest" is the claim itself."""
-    return tuple(_answer(name, claim, delta, adjacency) for name in available() if name != "tightest")
-
-
-def _answer(name: str, claim: Process, delta: float, adjacency: Adjacency) -> AccountantAnswer:
-    try:
-        bounds = epsilon_bounds(claim, delta=delta, adjacency=adjacency, accountant=name)
-    except (UnsupportedProcess, NumericalFailure) as error:
-        return AccountantAnswer(name=name, claim=None, refusal=str(error).splitlines()[0])
-    if bounds.lower == 0.0 and bounds.upper == math.inf:
-        return AccountantAnswer(name=name, claim=None, refusal=f"{name}: it has no bound for this process.")
-    return AccountantAnswer(name=name, claim=bounds, refusal="")
 
 
 def _report(

@@ -201,8 +201,7 @@ class Scores:
         if numbers.shape != (self.design.size,):
             raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
         if not np.all(np.isfinite(numbers)):
-            unusable = int(np.count_nonzero(~np.isfinite(numbers)))
-            raise NotFinite(f"Scores: {name} must be finite, got {unusable} that are not. Did training diverge?")
+            raise NotFinite(f"Scores: {name} must be finite, and some are not. Did training diverge?")
         numbers.flags.writeable = False
         return numbers
 

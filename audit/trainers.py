@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from dpsgd import DPSGD, Dataset, gradient_sum, steps
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.core.batches import drawn_rows
 from dpsgd.core.parameters import assign, trainable
-from dpsgd.core.population import Examples, population_of
+from dpsgd.core.population import Examples, Population, population_of
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
 from mechanisms import Adjacency, InvalidParameter, Poisson, Process, Source
@@ -193,19 +193,45 @@ def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, l
     """
     rate = sample_rate(config)
     check_flat_clipping("audit", config.clipping)
+    at_once = max(ROWS_AT_ONCE, config.examples_per_user or 1)
+    summed = clipped_sum_of(
+        model,
+        dataset,
+        loss=loss,
+        max_grad_norm=config.max_grad_norm,
+        population=lambda examples: population_of(config, examples, largest_physical_batch=at_once),
+    )
+    return lambda weights: summed(weights).mul_(rate)
+
+
+def clipped_sum_of(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    loss: Loss,
+    max_grad_norm: float,
+    population: Callable[[Examples], Population],
+) -> ExpectedSum:
+    """Return the function w -> Σ_i clip(g_i(w)) over all units of `dataset`, shape (d,).
+
+    Args:
+        model: gives the shape; a copy of it is used.
+        dataset: the known records.
+        loss: one loss for each example.
+        max_grad_norm: C.
+        population: of the units that the dataset is made of.
+    """
     twin = copy.deepcopy(model)
     parameters = list(trainable(twin).values())
     dimensions = dataset.features.dim() - 1
-    clipped = gradient_sum(twin, example_dimensions=dimensions, loss=loss, max_grad_norm=config.max_grad_norm)
-    examples = Examples(dataset=dataset, clipped_sum=clipped)
-    at_once = max(ROWS_AT_ONCE, config.examples_per_user or 1)
-    population = population_of(config, examples, largest_physical_batch=at_once)
+    clipped = gradient_sum(twin, example_dimensions=dimensions, loss=loss, max_grad_norm=max_grad_norm)
+    units = population(Examples(dataset=dataset, clipped_sum=clipped))
 
-    def expected(weights: Tensor) -> Tensor:
+    def summed(weights: Tensor) -> Tensor:
         assign(weights, parameters)
-        return population.clipped_sum(np.arange(population.units), 0).mul_(rate)
+        return units.clipped_sum(np.arange(units.units), 0)
 
-    return expected
+    return summed
 
 
 def sample_rate(config: DPSGD) -> float:

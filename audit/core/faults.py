@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mechanisms.core.errors import DPError
+from mechanisms.core.errors import DPError, InvalidParameter
 
 
 class TrainerFault(DPError):
     """The trainer did not do what every trainer must: there are no scores, and so there is no verdict."""
+
+
+class TrainerRefusal(InvalidParameter):
+    """An adapter refuses what it is asked for, in words that hold nothing of the records."""
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def blamed(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except TrainerFault:
+    except (TrainerFault, TrainerRefusal):
         raise
     except Exception as error:
         raise TrainerFault(f"the trainer raised {type(error).__name__} in {doing}") from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from audit.attack import Attack, attacks
 from audit.core.described import SampledGaussianRun
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
-from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
+from audit.scores import Design, GuessExtremes, GuessingRule, IndependentRuns, LabelledScores, OneRun
 from mechanisms import Adjacency, InvalidParameter, Process, UnsupportedProcess
 from mechanisms.core import validate
 
@@ -126,6 +126,19 @@ def planned(
     )
 
 
+def check_rule(design: Design, rule: GuessingRule | None) -> None:
+    """Refuse to guess by rank over independent runs.
+
+    Raises:
+        InvalidParameter: if the runs would choose the threshold.
+    """
+    if isinstance(design, IndependentRuns) and isinstance(rule, GuessExtremes):
+        raise InvalidParameter(
+            f"audit: guessing_rule must be a Threshold for independent runs, got {rule!r}: to guess by rank would let "
+            "the runs choose the threshold."
+        )
+
+
 def chosen_attack(attack: str | Attack) -> Attack:
     """Return the attack of that name, or the one given.
 
@@ -149,11 +162,17 @@ def described_noise(claim: Process) -> SampledGaussianRun | None:
 def _refuter(
     name: str | None, attack: Attack, design: Design, claim: Process, adjacency: Adjacency
 ) -> Estimator | None:
-    """Return the refuter, which holds for scores that are sums of the described noise and nothing else."""
+    """Return the refuter, which holds for scores that are sums of the described noise and nothing else.
+
+    It inverts the accountant for one record more or less; a Gaussian step on Poisson samples loses the same where a
+    contribution is set to zero.
+    """
     if name is None:
         return None
     if name == WHERE_IT_APPLIES:
-        applies = attack.measures_noise and adjacency is Adjacency.ADD_REMOVE and described_noise(claim) is not None
+        applies = (
+            attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and described_noise(claim) is not None
+        )
         return _named("refuter", REFUTER, design, "parametric") if applies and isinstance(design, OneRun) else None
     found = _named("refuter", name, design, "parametric")
     if not attack.measures_noise:
@@ -161,7 +180,7 @@ def _refuter(
             f"audit: refuter must be None with attack {attack.name!r}, whose scores are no sums of the noise, "
             f"got {name!r}."
         )
-    if adjacency is not Adjacency.ADD_REMOVE:
+    if adjacency is Adjacency.REPLACE_ONE:
         raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
     SampledGaussianRun.of(claim)
     return found

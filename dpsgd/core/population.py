@@ -95,12 +95,14 @@ def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: 
     largest = checked_physical_batch(largest_physical_batch, unit_rows=unit_rows)
     rows = None if largest is None else largest // examples.copies
     if config.examples_per_user is None:
-        return _of_records(examples, rows)
+        return records_of(examples, rows)
     assert examples.dataset.owners is not None
     return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows)
 
 
-def _of_records(examples: Examples, largest: int | None) -> Population:
+def records_of(examples: Examples, largest: int | None) -> Population:
+    """Return the population of a dataset's records, of which at most `largest` are in memory at once."""
+
     def sum_of(rows: Rows, position: int) -> Tensor:
         return added(examples.sum_of(part, None, position) for part in even_parts(rows, largest))
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from audit.black_box import mechanism_lower_bound, output_estimators
+from audit import AuditReport
+from audit.black_box import audit_mechanism, mechanism_lower_bound, output_estimators
 from audit.scores import IndependentRuns
 from mechanisms import Adjacency, InvalidParameter, KeyedSource, Laplace
 
@@ -54,11 +55,53 @@ def test_inputs_are_called_in_turn():
         (lambda value: 0.0, {"adjacency": "next_door"}, "name must be one of"),
         (lambda value: 0.0, {"delta": 1.0}, "delta must be below 1"),
         (lambda value: np.zeros(value), {}, "answers must always have the same shape"),
-        (lambda value: np.nan, {}, "outputs of the first world must be finite"),
+        (lambda value: np.nan, {}, "answers must be finite numbers"),
         (lambda value: "many", {}, "answers must be numbers or arrays of them, got str"),
-        (lambda value: np.zeros(0), {}, "outputs of the first world must have shape"),
+        (lambda value: np.zeros(0), {}, "answers must be finite numbers"),
     ],
 )
 def test_what_cannot_be_tested_is_refused(release, change, message):
     with pytest.raises(InvalidParameter, match=message):
         mechanism_lower_bound(release, 1, 2, **(LEVEL | {"runs": 8} | change))
+
+
+def laplace_sum(*, noise=0.5, source=None):
+    laplace = Laplace(noise_multiplier=noise)
+    return lambda records, streams: laplace.release(
+        float(np.sum(records)), sensitivity=1.0, randomness=source or streams
+    )
+
+
+def audited(mechanism, **more):
+    asked = LEVEL | {"adjacency": "zero_out", "claim": Laplace(noise_multiplier=0.5), "randomness": KeyedSource(0)}
+    return audit_mechanism(mechanism, [1.0, 1.0], [1.0, 0.0], **(asked | more))
+
+
+def test_a_mechanism_is_audited_from_claim_to_verdict():
+    report = audited(laplace_sum(), check=True)
+    assert (report.verdict, report.faults, report.claim.adjacency) == ("consistent", (), Adjacency.ZERO_OUT)
+    assert report.evidence.epsilon > 0.3 and report.claim.upper == pytest.approx(2.0)
+    assert audited(laplace_sum(noise=0.1)).verdict == "violated"
+    assert AuditReport.from_json(report.to_json()) == report
+
+
+def test_every_call_has_fresh_streams_whatever_a_mechanism_does_with_them():
+    seen = []
+    audited(lambda records, streams: seen.append(streams.fingerprint()) or 0.0, runs=20)
+    assert len(set(seen)) == 40
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "fault"),
+    [
+        (lambda records, streams: {}["record 17"], "the mechanism raised KeyError in a call"),
+        (lambda records, streams: np.nan, "answers must be finite numbers"),
+        (lambda records, streams: "many", "answers must be numbers or arrays of them, got str"),
+        (lambda records, streams: np.zeros(int(sum(records))), "answers must always have the same shape"),
+        (laplace_sum(source=KeyedSource(1)), "changed its answer between two calls with the same streams"),
+    ],
+)
+def test_what_a_mechanism_does_wrong_is_named_and_there_is_no_verdict(mechanism, fault):
+    report = audited(mechanism, check=True)
+    assert (report.verdict, report.evidence.epsilon) == ("none", 0.0)
+    assert fault in report.faults[0] and "17" not in report.to_json()

@@ -39,7 +39,7 @@ def test_more_guesses_than_scores_are_refused():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_scores_that_are_not_finite_are_refused(bad):
-    with pytest.raises(InvalidParameter, match="Scores: values must be finite, got 1 that are not"):
+    with pytest.raises(InvalidParameter, match="Scores: values must be finite, and some are not"):
         one_run(np.array([0.0, bad]))
 
 

@@ -1,0 +1,240 @@
+"""Scores from files: what an attack of anyone's said of every canary, and which of them were in.
+
+    .npz    arrays `scores` and `membership`, both (m,)
+    .csv    a line "scores,membership", then one line a canary
+
+Membership is true or false, or 1 or 0. Nothing in a file is ever run: pickled arrays are refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.core.plan import check_rule
+from audit.evidence import LowerBound, estimators
+from audit.scores import (
+    Design,
+    Guesses,
+    GuessExtremes,
+    GuessingRule,
+    IndependentRuns,
+    LabelledScores,
+    OneRun,
+    Scores,
+    Threshold,
+    Values,
+)
+from mechanisms import Gaussian, InvalidParameter, Poisson, Process, Repeat, Sampled, UnsupportedProcess
+from mechanisms.core import validate
+from mechanisms.core.pair import DominatingPair
+from mechanisms.core.process import Adjacency
+
+COLUMNS = ("scores", "membership")
+DESIGNS: dict[str, Callable[[int], Design]] = {
+    "one_run": lambda size: OneRun(canaries=size),
+    "independent_runs": lambda size: IndependentRuns(runs=size),
+}
+THREAT_MODEL = "not known: the scores are somebody else's"
+
+
+class Unguessed(GuessingRule):
+    """No rule at all, for estimators that read scores as they are.
+
+    >>> Unguessed()
+    Unguessed()
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Unguessed()"
+
+    def guess(self, values: Values) -> Guesses:
+        """Refuse.
+
+        Raises:
+            InvalidParameter: always.
+        """
+        raise InvalidParameter(
+            "scores: a threshold or a number of guesses must be given for this estimator, which counts right guesses.\n"
+            "Fix it before the scores are seen: one chosen after proves nothing."
+        )
+
+
+class Undescribed(Process):
+    """No claim at all, for estimators that need none.
+
+    >>> Undescribed()
+    Undescribed()
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Undescribed()"
+
+    def pairs(self, adjacency: Adjacency) -> dict[Any, DominatingPair]:
+        """Refuse.
+
+        Raises:
+            UnsupportedProcess: always.
+        """
+        raise UnsupportedProcess("scores: the claimed process must be given for this estimator, which needs it.")
+
+
+def lower_bound_from_file(
+    path: Path,
+    *,
+    estimator: str,
+    design: str,
+    guessing_rule: GuessingRule | None = None,
+    claim: Process | None = None,
+    adjacency: Adjacency | str = Adjacency.ADD_REMOVE,
+    delta: float,
+    confidence: float,
+) -> LowerBound:
+    """Return what scores in a file show of ε.
+
+    Args:
+        path: see the module.
+        estimator: a name in `estimators()`, chosen before the scores were seen.
+        design: "one_run" for many canaries in one run, "independent_runs" for one canary in as many runs.
+        guessing_rule: fixed before the scores were seen; None for estimators that make no guesses.
+        claim: the process, for estimators that need its description; or None.
+        adjacency: the neighbours that a coin made.
+        delta: in [0, 1).
+        confidence: in (0, 1), one-sided.
+
+    Raises:
+        InvalidParameter: if a file, name or number breaks its rule.
+        UnsupportedProcess: if the estimator is for another kind of claim.
+    """
+    kinds = estimators()
+    chosen = kinds[validate.choice("scores", "estimator", estimator, tuple(kinds))]()
+    made = DESIGNS[validate.choice("scores", "design", design, tuple(DESIGNS))]
+    neighbours = Adjacency.parse(adjacency)
+    values, membership = read_scores(path)
+    check_rule(made(len(values)), guessing_rule)
+    data = LabelledScores(
+        scores=Scores(values=values, design=made(len(values)), guessing_rule=guessing_rule or Unguessed()),
+        membership=membership,
+    )
+    bound = chosen.lower_bound(
+        data, process=claim or Undescribed(), delta=delta, confidence=confidence, threat_model=THREAT_MODEL
+    )
+    return replace(bound, adjacency=neighbours)
+
+
+def read_scores(path: Path) -> tuple[Values, NDArray[np.bool_]]:
+    """Return scores and membership from a file, both (m,).
+
+    Raises:
+        InvalidParameter: if the file is none of the two kinds, is damaged, or holds something else.
+        OSError: if it cannot be read.
+    """
+    ending = validate.choice("scores", "the ending of the file", path.suffix, (".npz", ".csv"))
+    found = _from_npz(path) if ending == ".npz" else _from_csv(path)
+    values, membership = (np.asarray(found[name]) for name in COLUMNS)
+    if values.ndim != 1 or values.dtype.kind not in "iuf" or not len(values):
+        raise InvalidParameter(
+            f"scores: scores must be numbers of shape (m,), m >= 1, got {values.dtype} of shape {values.shape}."
+        )
+    if membership.shape != values.shape:
+        raise InvalidParameter(
+            f"scores: membership must have the shape of the scores, {values.shape}, got {membership.shape}."
+        )
+    if membership.dtype.kind not in "biuf" or not np.all((membership == 0) | (membership == 1)):
+        raise InvalidParameter(
+            f"scores: membership must be true or false, or 1 or 0, got {membership.dtype} with others."
+        )
+    return values.astype(np.float64), membership.astype(np.bool_)
+
+
+def _from_npz(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in COLUMNS if name not in arrays]
+            if missing:
+                raise InvalidParameter(
+                    f"scores: {path.name} must hold the arrays scores and membership, got {sorted(arrays.files)}."
+                )
+            return {name: arrays[name] for name in COLUMNS}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, InvalidParameter):
+            raise
+        raise InvalidParameter(
+            f"scores: {path.name} must be a .npz file of plain arrays, and is none.\n"
+            "Write it with numpy.savez(path, scores=..., membership=...), both arrays of numbers."
+        ) from None
+
+
+def _from_csv(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            heading, *rows = csv.reader(lines, strict=True)
+        if sorted(heading) != sorted(COLUMNS):
+            raise InvalidParameter(f"scores: the first line of {path.name} must be scores,membership, got {heading}.")
+        words = {name: [row[heading.index(name)].strip().lower() for row in rows if row] for name in COLUMNS}
+        membership = [{"true": 1.0, "false": 0.0}.get(word) for word in words["membership"]]
+        return {
+            "scores": np.array([float(word) for word in words["scores"]]),
+            "membership": np.array(
+                [
+                    float(word) if known is None else known
+                    for word, known in zip(words["membership"], membership, strict=True)
+                ]
+            ),
+        }
+    except (ValueError, IndexError, csv.Error) as error:
+        if isinstance(error, InvalidParameter):
+            raise
+        raise InvalidParameter(
+            f"scores: {path.name} must hold a line scores,membership and then two numbers a line, and does not."
+        ) from None
+
+
+def claimed(*, noise_multiplier: float | None, sample_rate: float | None, steps: int | None) -> Process | None:
+    """Return the process of the three, None if none is given.
+
+    Raises:
+        InvalidParameter: if only some are given.
+    """
+    given = (noise_multiplier, sample_rate, steps)
+    if all(value is None for value in given):
+        return None
+    if noise_multiplier is None or sample_rate is None or steps is None:
+        raise InvalidParameter("scores: --noise-multiplier, --sample-rate and --steps must be given together.")
+    step = Sampled(Gaussian(noise_multiplier=noise_multiplier), Poisson(probability=sample_rate))
+    return Repeat(step, steps)
+
+
+def guessing_rule(*, threshold: float | None, guesses: int | None) -> GuessingRule | None:
+    """Return the guessing rule that was asked for, if any.
+
+    Raises:
+        InvalidParameter: if both are given.
+    """
+    if threshold is not None and guesses is not None:
+        raise InvalidParameter("scores: --threshold and --guesses must not both be given: a rule is one or the other.")
+    if threshold is not None:
+        return Threshold(value=threshold)
+    if guesses is None:
+        return None
+    count = validate.count("scores", "guesses", guesses)
+    return GuessExtremes(included=count - count // 2, excluded=count // 2)
+
+
+def deciders(bound: LowerBound) -> tuple[LowerBound, LowerBound | None]:
+    """Return what may show a violation, and what may refute the description: of one bound, by its guarantee."""
+    if bound.guarantee == "frequentist":
+        return bound, None
+    nothing = replace(bound, epsilon=0.0)
+    return nothing, bound if bound.guarantee == "parametric" else None

@@ -1,0 +1,195 @@
+"""Loops with Opacus, and with a stand-in of what of Opacus is used, so that most holds without it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from audit import GuessExtremes, TrainerTask, audit, signed_coordinates  # noqa: E402
+from audit.attack import FinalModel  # noqa: E402
+from audit.canaries import InputCanaries  # noqa: E402
+from audit.opacus import opacus_trainer  # noqa: E402
+from dpsgd import Dataset  # noqa: E402
+from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
+
+STEPS, RATE, BOUND = 20, 0.25, 0.5
+
+
+def records(count=60, width=3):
+    torch.manual_seed(0)
+    return Dataset(features=torch.rand(count, width), targets=torch.zeros(count))
+
+
+def first_output(outputs, targets):
+    return outputs[:, 0]
+
+
+class StandIn:
+    """What `make_private` makes of an optimiser, for a linear layer whose output is the loss: gradients are inputs."""
+
+    loss_reduction, expected_batch_size, accumulated_iterations, max_grad_norm = "mean", 10.0, 1, BOUND
+
+    def __init__(self, model, noise, clips=True):
+        self.original_optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.params, self.noise, self.clips = list(model.parameters()), noise, clips
+
+    def clip_and_accumulate(self):
+        (samples,) = (parameter.grad_sample for parameter in self.params)
+        norms = samples.reshape(len(samples), -1).norm(dim=1)
+        factors = (BOUND / norms).clamp(max=1.0) if self.clips else torch.ones(len(samples))
+        self.params[0].summed_grad = torch.einsum("i,i...", factors, samples)
+
+    def step(self):
+        self.clip_and_accumulate()
+        noise = self.noise * BOUND * torch.randn_like(self.params[0])
+        self.params[0].grad = (self.params[0].summed_grad + noise) / self.expected_batch_size
+        self.original_optimizer.step()
+
+
+def stand_in_loop(*, noise=1.0, clips=True, width=3, drop=False, shown=None):
+    def train(dataset, watch):
+        model = torch.nn.Linear(width, 1, bias=False)
+        optimizer = StandIn(model, noise, clips)
+        watch(model, shown or optimizer, SimpleNamespace(sample_rate=RATE))
+        for _ in range(STEPS):
+            rows = torch.nonzero(torch.rand(len(dataset)) < RATE)[:, 0]
+            batch = [dataset[int(row)][0] for row in rows]
+            features = torch.stack(batch[1:] if drop else batch) if batch else torch.zeros(0, width)
+            optimizer.params[0].grad_sample = features[:, None, :].clone()
+            optimizer.step()
+
+    return train
+
+
+def task(canaries, membership, adjacency, key=0):
+    return TrainerTask(
+        canaries=canaries, membership=np.array(membership), streams=KeyedSource(key), adjacency=adjacency
+    )
+
+
+def released(trainer, given):
+    found = []
+    observations = trainer(given)
+    observations.released(found.append)
+    return observations, found
+
+
+def trainer_of(loop, **more):
+    asked = {"loss": first_output, "max_grad_norm": BOUND} | more
+    return opacus_trainer(loop, records(), **asked)
+
+
+def test_releases_are_the_noisy_sums_and_then_the_model():
+    canaries = signed_coordinates(canaries=3, dimension=3, rng=np.random.default_rng(0))
+    observations, (*steps, final) = released(
+        trainer_of(stand_in_loop(noise=0.0)), task(canaries, [False] * 3, Adjacency.ZERO_OUT)
+    )
+    assert len(steps) == STEPS and isinstance(final, FinalModel)
+    moved = steps[0].weights_before - steps[1].weights_before
+    torch.testing.assert_close(moved, 0.1 * steps[0].noisy_sum / 10.0)
+    expected = observations.expected_sum(steps[0].weights_before)
+    clipped = records().features * (BOUND / records().features.norm(dim=1, keepdim=True)).clamp(max=1.0)
+    torch.testing.assert_close(expected, RATE * clipped.sum(0), rtol=1e-4, atol=1e-5)
+    mean = torch.stack([step.noisy_sum for step in steps]).mean(0)
+    assert float((mean - expected).norm()) < 0.35 * float(expected.norm())
+
+
+def test_a_canary_adds_its_direction_at_the_bound_and_moves_nothing_else():
+    canaries = signed_coordinates(canaries=2, dimension=3, rng=np.random.default_rng(0))
+    (_, within), (_, without) = (
+        released(trainer_of(stand_in_loop()), task(canaries, [included, True], Adjacency.ZERO_OUT))
+        for included in (True, False)
+    )
+    added = torch.stack([a.noisy_sum - b.noisy_sum for a, b in zip(within[:-1], without[:-1], strict=True)])
+    direction = torch.zeros(3)
+    direction[canaries.coordinates[0]] = BOUND * canaries.signs[0]
+    taken = added.norm(dim=1) > 0.1
+    assert 0 < int(taken.sum()) < STEPS
+    torch.testing.assert_close(added[taken], direction.expand(int(taken.sum()), 3), rtol=0, atol=1e-4)
+    assert float(added[~taken].abs().max()) < 1e-4
+
+
+def test_a_loop_that_does_not_clip_shows_ten_contributions():
+    canaries = signed_coordinates(canaries=1, dimension=3, rng=np.random.default_rng(0))
+    (_, within), (_, without) = (
+        released(trainer_of(stand_in_loop(clips=False)), task(canaries, [included], Adjacency.ZERO_OUT))
+        for included in (True, False)
+    )
+    added = [float((a.noisy_sum - b.noisy_sum).norm()) for a, b in zip(within[:-1], without[:-1], strict=True)]
+    assert max(added) == pytest.approx(10 * BOUND, rel=1e-4)
+
+
+def test_input_canaries_are_in_the_dataset_where_their_coins_say_so():
+    canaries = InputCanaries(features=np.ones((4, 3), dtype=np.float32), targets=np.zeros(4, dtype=np.float32))
+    seen = []
+
+    def train(dataset, watch):
+        seen.append(len(dataset))
+        stand_in_loop()(dataset, watch)
+
+    released(trainer_of(train), task(canaries, [True, False, True, True], Adjacency.ADD_REMOVE))
+    assert seen == [63]
+
+
+@pytest.mark.parametrize(
+    ("loop", "change", "message"),
+    [
+        (stand_in_loop(), {"max_grad_norm": 2.0}, "max_grad_norm must be the optimizer's, 0.5, got 2.0"),
+        (stand_in_loop(shown=torch.optim.SGD), {}, "must be what make_private returned, .* has no original_optimizer"),
+        (stand_in_loop(drop=True), {}, "every record fetched must have one gradient"),
+        (stand_in_loop(width=4), {}, "canaries must have the dimension of the model, 4 trainable parameters, got 3"),
+    ],
+)
+def test_what_is_no_loop_with_opacus_is_refused_by_name(loop, change, message):
+    canaries = signed_coordinates(canaries=3, dimension=3, rng=np.random.default_rng(0))
+    with pytest.raises(InvalidParameter, match=message):
+        released(trainer_of(loop, **change), task(canaries, [True] * 3, Adjacency.ZERO_OUT))
+
+
+def test_gradient_canaries_of_other_neighbours_are_refused():
+    canaries = signed_coordinates(canaries=3, dimension=3, rng=np.random.default_rng(0))
+    with pytest.raises(InvalidParameter, match="GradientCanaries with adjacency 'zero_out'"):
+        trainer_of(stand_in_loop())(task(canaries, [True] * 3, Adjacency.ADD_REMOVE))
+
+
+def opacus_loop(dataset, watch, noise, privacy_engine):
+    model = torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+    model, optimizer, loader = privacy_engine().make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
+        data_loader=torch.utils.data.DataLoader(dataset, batch_size=len(dataset) // 5),
+        noise_multiplier=noise,
+        max_grad_norm=1.0,
+    )
+    watch(model, optimizer, loader)
+    for _ in range(3):
+        for features, targets in loader:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(features), targets).backward()
+            optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("noise", "verdict"), [(2.0, "consistent"), (1.0, "description refuted")])
+def test_an_opacus_loop_is_audited_as_it_stands(noise, verdict):
+    privacy_engine = pytest.importorskip("opacus", reason="opacus is not installed (extra `peers`)").PrivacyEngine
+    torch.manual_seed(0)
+    data = Dataset(features=torch.rand(600, 64), targets=torch.arange(600) % 10)
+    report = audit(
+        opacus_trainer(
+            lambda dataset, watch: opacus_loop(dataset, watch, noise, privacy_engine),
+            data,
+            loss=torch.nn.CrossEntropyLoss(reduction="none"),
+            max_grad_norm=1.0,
+        ),
+        claim=Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.2)), 15),
+        delta=1e-5,
+        adjacency="zero_out",
+        canaries=signed_coordinates(canaries=1_000, dimension=1_210, rng=np.random.default_rng(0)),
+        guessing_rule=GuessExtremes(included=100, excluded=100),
+        randomness=KeyedSource(1),
+        check=True,
+    )
+    assert (report.verdict, report.faults) == (verdict, ())

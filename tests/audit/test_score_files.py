@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+
+from audit import __main__ as cli
+from audit.estimators.clopper_pearson import lower_bound_from_counts
+from audit.estimators.one_run import lower_bound_from_guesses
+from audit.score_files import lower_bound_from_file, read_scores
+from audit.scores import GuessExtremes, Threshold
+from mechanisms import InvalidParameter, UnsupportedProcess
+from mechanisms.core import command_line
+
+LEVEL = {"delta": 1e-5, "confidence": 0.95}
+
+
+def made(count=400, gap=3.0):
+    rng = np.random.default_rng(0)
+    membership = rng.random(count) < 0.5
+    return rng.normal(size=count) + gap * membership, membership
+
+
+def written(folder, kind, scores, membership):
+    path = folder / f"scores.{kind}"
+    if kind == "npz":
+        np.savez(path, scores=scores, membership=membership)
+    else:
+        lines = (f"{bool(inside)},{float(score)!r}\n" for score, inside in zip(scores, membership, strict=True))
+        path.write_text("membership,scores\n" + "".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+def test_both_kinds_of_file_give_the_arrays_back_bit_for_bit(tmp_path, kind):
+    scores, membership = made()
+    found = read_scores(written(tmp_path, kind, scores, membership))
+    np.testing.assert_array_equal(found[0], scores)
+    np.testing.assert_array_equal(found[1], membership)
+
+
+def test_membership_may_be_ones_and_zeros(tmp_path):
+    scores, membership = made()
+    np.testing.assert_array_equal(read_scores(written(tmp_path, "npz", scores, membership.astype(int)))[1], membership)
+
+
+def test_the_bound_is_that_of_the_counts(tmp_path):
+    scores, membership = made()
+    path = written(tmp_path, "npz", scores, membership)
+    order = np.argsort(scores)
+    right = int(membership[order[-50:]].sum() + (~membership[order[:50]]).sum())
+    found = lower_bound_from_file(
+        path, estimator="one_run", design="one_run", guessing_rule=GuessExtremes(included=50, excluded=50), **LEVEL
+    )
+    assert found.epsilon == lower_bound_from_guesses(canaries=400, guesses=100, correct=right, **LEVEL)
+    called = scores >= 1.5
+    found = lower_bound_from_file(
+        path,
+        estimator="clopper_pearson",
+        design="independent_runs",
+        guessing_rule=Threshold(value=1.5),
+        adjacency="zero_out",
+        **LEVEL,
+    )
+    counts = {
+        "true_positives": int((called & membership).sum()),
+        "false_negatives": int((~called & membership).sum()),
+        "false_positives": int((called & ~membership).sum()),
+        "true_negatives": int((~called & ~membership).sum()),
+    }
+    assert found.epsilon == lower_bound_from_counts(**counts, **LEVEL)
+    assert found.adjacency == "zero_out"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"scores": np.array([1, "a", None], dtype=object), "membership": np.ones(3)}, "must be a .npz file of plain"),
+        ({"scores": np.ones(3)}, r"must hold the arrays scores and membership, got \['scores'\]"),
+        ({"scores": np.ones((3, 1)), "membership": np.ones(3)}, r"scores must be numbers of shape \(m,\)"),
+        ({"scores": np.array(["a"]), "membership": np.ones(1)}, r"scores must be numbers of shape \(m,\)"),
+        ({"scores": np.ones(0), "membership": np.ones(0)}, "m >= 1"),
+        ({"scores": np.ones(3), "membership": np.ones(2)}, r"membership must have the shape of the scores, \(3,\)"),
+        ({"scores": np.ones(2), "membership": np.array([0, 2])}, "membership must be true or false, or 1 or 0"),
+        ({"scores": np.ones(2), "membership": np.array(["yes", "no"])}, "membership must be true or false, or 1 or 0"),
+        ({"scores": np.ones(2), "membership": np.array([np.nan, 1])}, "membership must be true or false, or 1 or 0"),
+        ({"scores": np.array([np.nan, 1.0]), "membership": np.ones(2)}, "values must be finite"),
+    ],
+)
+def test_arrays_that_are_no_scores_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "odd.npz", **arrays)
+    with pytest.raises(InvalidParameter, match=message):
+        lower_bound_from_file(tmp_path / "odd.npz", estimator="maximal", design="independent_runs", **LEVEL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("junk.npz", "hello", "must be a .npz file of plain arrays"),
+        ("empty.npz", "", "must be a .npz file of plain arrays"),
+        ("empty.csv", "", "must hold a line scores,membership"),
+        ("other.csv", "score,in\n1,1\n", "the first line of other.csv must be scores,membership"),
+        ("short.csv", "scores,membership\n1\n", "must hold a line scores,membership and then two numbers"),
+        ("words.csv", "scores,membership\n1,maybe\n", "must hold a line scores,membership and then two numbers"),
+        ("bare.csv", "scores,membership\n", "scores must be numbers"),
+        ("scores.txt", "1,1", r"the ending of the file must be one of '.npz', '.csv', got '.txt'"),
+    ],
+)
+def test_files_that_hold_no_scores_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InvalidParameter, match=message):
+        read_scores(tmp_path / name)
+
+
+def test_a_pickle_in_the_place_of_arrays_is_never_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was run",))
+
+    import pickle
+
+    (tmp_path / "bomb.npz").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(InvalidParameter, match=r"must be a .npz file of plain arrays"):
+        read_scores(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"estimator": "one_rum"}, InvalidParameter, "estimator must be one of"),
+        ({"design": "stream"}, InvalidParameter, "design must be one of 'one_run', 'independent_runs', got 'stream'"),
+        ({"estimator": "maximal"}, InvalidParameter, "maximal: design must be IndependentRuns"),
+        ({"guessing_rule": None}, InvalidParameter, "a threshold or a number of guesses must be given"),
+        ({"estimator": "accountant_inversion"}, UnsupportedProcess, "must be one Gaussian step on Poisson samples"),
+        (
+            {"estimator": "calibrated", "design": "independent_runs"},
+            InvalidParameter,
+            "guessing_rule must be a Threshold for independent runs",
+        ),
+    ],
+)
+def test_what_an_estimator_cannot_do_without_is_asked_for_by_name(tmp_path, change, error, message):
+    path = written(tmp_path, "npz", *made(40))
+    asked = {"estimator": "one_run", "design": "one_run", "guessing_rule": GuessExtremes(included=5, excluded=5)}
+    with pytest.raises(error, match=message):
+        lower_bound_from_file(path, **(asked | change), **LEVEL)
+
+
+CLAIMED = "--noise-multiplier 5 --sample-rate .5 --steps 10"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        ("--guesses 100", 0, "at δ = 1e-05, add_remove neighbours, confidence 0.95 (one_run, frequentist)"),
+        (f"--guesses 100 {CLAIMED}", 3, "verdict: violated."),
+        (f"--guesses 4 {CLAIMED}", 0, "verdict: none."),
+        (f"--estimator jeffreys --design independent_runs --threshold 1.5 {CLAIMED}", 0, "verdict: none."),
+        (f"--estimator gaussian_pair {CLAIMED}", 3, "verdict: description refuted."),
+        ("--guesses 9 --threshold 1", 2, "--threshold and --guesses must not both be given"),
+        ("--guesses 9 --steps 3", 2, "--noise-multiplier, --sample-rate and --steps must be given together"),
+        ("--guesses 900", 2, "guesses must be at most the 400 canaries"),
+        ("--guesses=-1", 2, "guesses must be at least 0"),
+        ("--guesses 9 --delta 2", 2, "delta must be below 1"),
+    ],
+)
+def test_the_command_prints_the_bound_and_sets_the_exit_code(tmp_path, capsys, options, code, told):
+    path = written(tmp_path, "npz", *made())
+    assert command_line.run(cli.app, ["scores", str(path), *options.split()]) == code
+    printed = capsys.readouterr()
+    assert told in (printed.err if code == 2 else printed.out)
+    assert bool(printed.err) == (code == 2)
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    assert command_line.run(cli.app, ["scores", str(tmp_path / "none.npz")]) == 2
+    assert capsys.readouterr().err.endswith("none.npz: No such file or directory\n")
