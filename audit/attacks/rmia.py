@@ -108,8 +108,8 @@ def dominated_shares(
         references: on the same canaries and population records, in their order.
         mode: "online" or "offline"; the latter needs no models trained on canaries.
         gamma: γ > 0.
-        offline_slope: a in [0, 1]: how much of P_out, as against 1, P_in is taken for. The authors tune it by attacking
-            one reference with the others; 0.3 is theirs for CIFAR-10.
+        offline_slope: a in [0, 1]: P_in is taken for a P_out + 1 − a. The authors' code tunes it by attacking one
+            reference with the others: none is the best everywhere.
 
     Raises:
         InvalidParameter: if the shapes do not fit, the references have no population, or a number breaks its rule.
@@ -122,10 +122,11 @@ def dominated_shares(
     level = np.log(validate.positive("rmia", "gamma", gamma))
     slope = validate.probability("rmia", "offline_slope", offline_slope)
     canaries, others = np.asarray(confidences, dtype=np.float64), np.asarray(population, dtype=np.float64)
-    if references.population is None or others.shape != references.population.shape[1:]:
+    asked = () if references.population is None else references.population.shape[1:]
+    if len(asked) != 1 or others.shape != asked:
         raise InvalidParameter(
-            f"rmia: population must be that of the references, got confidences of shape {others.shape} and "
-            f"{'none' if references.population is None else references.population.shape[1]} there."
+            f"rmia: population must be the records that the references were asked about, of shape {asked}, "
+            f"got {others.shape}.\nHave the references asked about a population: shadow_references(population=...)."
         )
     references.check_canaries("rmia", *canaries.shape)
     of_canaries, of_population = _usual(references, mode, slope)

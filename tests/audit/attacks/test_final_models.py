@@ -78,7 +78,7 @@ def no_weights():
             lambda: scores(PopulationRatio(references=REFERENCES, population=OTHERS), OTHERS),
             "rmia: canaries must be the 5 that",
         ),
-        (lambda: PopulationRatio(references=REFERENCES, population=CANARIES), "population must be that of the ref"),
+        (lambda: PopulationRatio(references=REFERENCES, population=CANARIES), "population must be the records that"),
         (lambda: LikelihoodRatio(references=REFERENCES, mode="both"), "mode must be one of"),
         (lambda: PopulationRatio(references=REFERENCES, population=OTHERS, gamma=-1.0), "gamma must be above 0"),
         (lambda: WeightProjection(initial=[[0.0]]), "initial must be finite of shape"),

@@ -7,7 +7,7 @@ from audit.core.references import References, balanced_membership
 from mechanisms import InvalidParameter
 
 RNG = np.random.default_rng(0)
-MODELS, CANARIES, POPULATION = 6, 5, 40
+MODELS, CANARIES, POPULATION = 6, 40, 300
 INCLUDED = balanced_membership(models=MODELS, canaries=CANARIES, rng=RNG)
 REFERENCES = References(
     confidences=RNG.normal(2 * INCLUDED, 1.5), included=INCLUDED, population=RNG.normal(0, 1.5, (MODELS, POPULATION))
@@ -21,13 +21,11 @@ def by_hand(x, z, mode, gamma, slope):
     for canary in range(CANARIES):
         without = chances[~INCLUDED[:, canary], canary].mean()
         usual = (chances[INCLUDED[:, canary], canary].mean() + without) / 2
-        usual = usual if mode == "online" else ((1 + slope) * without + 1 - slope) / 2
-        won = 0
-        for record in range(POPULATION):
-            mean = everyone[:, record].mean()
-            mean = mean if mode == "online" else ((1 + slope) * mean + 1 - slope) / 2
-            won += (special.expit(x[canary]) / usual) / (special.expit(z[record]) / mean) >= gamma
-        shares.append(won / POPULATION)
+        of_z = everyone.mean(axis=0)
+        if mode == "offline":
+            usual, of_z = ((1 + slope) * without + 1 - slope) / 2, ((1 + slope) * of_z + 1 - slope) / 2
+        won = [(special.expit(x[canary]) / usual) / (special.expit(z[j]) / of_z[j]) >= gamma for j in range(POPULATION)]
+        shares.append(np.mean(won))
     return shares
 
 
@@ -62,9 +60,9 @@ def test_chances_too_small_for_floats_keep_their_ratios():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"population": np.zeros(3)}, "population must be that of the references"),
-        ({"confidences": np.zeros(3)}, "must be the 5 that"),
-        ({"references": References(confidences=[[0.0] * 5], included=[[False] * 5])}, "and none there"),
+        ({"population": np.zeros(3)}, "population must be the records that"),
+        ({"confidences": np.zeros(3)}, "must be the 40 that"),
+        ({"references": References(confidences=[[0.0] * 40], included=[[False] * 40])}, "asked about, of shape"),
         ({"gamma": 0.0}, "gamma must be above 0"),
         ({"offline_slope": 1.5}, r"offline_slope must lie in \[0, 1\]"),
         ({"mode": "x"}, "mode must be one of"),
