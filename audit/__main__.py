@@ -17,14 +17,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from audit.core.plan import WHERE_IT_APPLIES
 from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows
+from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.report import AuditReport
+from mechanisms import InvalidParameter
 from mechanisms.core import command_line
-from mechanisms.core.files import check_writable
+from mechanisms.core.files import check_writable, write_atomically
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 log = Console(stderr=True, highlight=False)
 REPORTS = ("report.html", "bracket.png", "report.json")
+CONFIG = "config.json"
+FOLDERS = ("config", "data_dir", "out")
 
 
 @app.callback()
@@ -34,32 +39,59 @@ def main() -> None:
 
 @app.command()
 def run(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="A config.json of an earlier run, for all but folders.")] = None,
     data: Annotated[str, typer.Option(help="digits, fashion_mnist or mnist.")] = "digits",
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data, else $DPCALIPERS_DATA.")] = None,
     epsilon: Annotated[float, typer.Option(help="Privacy budget ε of the training.")] = 4.0,
     delta: Annotated[float, typer.Option(help="δ of the budget.")] = 1e-5,
     seed: Annotated[int | None, typer.Option(help="Makes the run reproducible, and so not private.")] = None,
-    out: Annotated[Path, typer.Option(help="Where report.html, bracket.png and report.json go.")] = Path(
-        "audit-report"
-    ),
+    design: Annotated[str, typer.Option(help="one_run, or independent_runs of a tiny model.")] = "one_run",
+    canaries: Annotated[int, typer.Option(help="How many canaries enter the one run.")] = CANARIES,
+    runs: Annotated[int, typer.Option(help="How many independent runs.")] = RUNS,
+    primary: Annotated[str | None, typer.Option(help="The estimator that decides, else the design's own.")] = None,
+    refuter: Annotated[str, typer.Option(help="The estimator of the noise, or none.")] = WHERE_IT_APPLIES,
+    attack: Annotated[str, typer.Option(help="What makes scores of releases.")] = "gradient",
+    out: Annotated[Path, typer.Option(help="Where the report, its picture and config.json go.")] = Path("audit-report"),
 ) -> None:
     """Train privately with canaries inside, audit the run, print and write the report."""
-    started = time.perf_counter()
+    started = time.process_time()
     check_writable("audit", out)
+    setting = chosen(context, config)
     import torch
 
     from audit import demo
 
     torch.set_num_threads(1)  # matrices this small gain nothing from more, and sums would depend on their number
-    report = demo.run(data=data, directory=data_dir, epsilon=epsilon, delta=delta, seed=seed, log=log.print)
-    seconds = time.perf_counter() - started
+    report = demo.run(setting, directory=data_dir, log=log.print)
+    seconds = time.process_time() - started
     out.mkdir(parents=True, exist_ok=True)
     for name in REPORTS:
         report.save(out / name, seconds=seconds)
+    write_atomically(out / CONFIG, setting.to_json().encode())
     show(report, Console(highlight=False))
-    log.print(f"took {seconds:.0f} s, wrote {', '.join(REPORTS)} in {out}")
+    log.print(f"took {seconds:.0f} s of processor time, wrote {', '.join((*REPORTS, CONFIG))} in {out}")
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
+
+
+def chosen(context: typer.Context, config: Path | None) -> RunConfig:
+    """Return the configuration in the file, or that of the options.
+
+    Raises:
+        InvalidParameter: if both are given, or a value breaks its rule.
+    """
+    options = {name: value for name, value in context.params.items() if name not in FOLDERS}
+    if config is None:
+        refuter = None if options["refuter"] == "none" else options["refuter"]
+        return RunConfig(**(options | {"refuter": refuter}))
+    given = [name for name in options if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        raise InvalidParameter(
+            f"audit: --config must stand for all options but folders, got --{given[0].replace('_', '-')} besides.\n"
+            "Change a copy of the file instead."
+        )
+    return RunConfig.read(config)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from torch import nn
 
 from audit.attacks.gradient import GradientProjection
 from audit.canaries import signed_coordinates
+from audit.core.run_config import RUNS, RunConfig
 from audit.estimators.clopper_pearson import ClopperPearson
 from audit.evidence import LowerBound, check_level
 from audit.harness import audit
@@ -28,12 +29,11 @@ CLASSES = 10
 # of the out-scores has a relative standard error of 2/√canaries: 1.4 % here; 5,000 miss 1 ± 5 % in 8 % of runs. With
 # more guesses the bound scatters less and its ceiling is higher; with more canaries, 2 m δ costs more. Here the primary
 # shows 1.85 or more in 98 % of honest runs, and with every guess right 5.01.
-CANARIES = 20_000
-GUESSES = GuessExtremes(included=500, excluded=500)
+CANARIES_A_GUESS = 20
+GUESSES = GuessExtremes(included=500, excluded=500)  # of 20,000 canaries
 CONFIDENCE = 0.95
 LOSS = nn.CrossEntropyLoss(reduction="none")
 
-RUNS = 200
 RECORDS_OF_A_RUN = 16
 
 
@@ -75,23 +75,12 @@ SETTINGS = {
 }
 
 
-def run(
-    *,
-    data: str,
-    directory: Path | None,
-    epsilon: float,
-    delta: float,
-    seed: int | None,
-    log: Callable[[str], None],
-) -> AuditReport:
-    """Return the report of one audited training run, with two-world runs of a tiny model beside it.
+def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]) -> AuditReport:
+    """Return the report of one audited training run, with two-world runs of a tiny model beside it, or of these alone.
 
     Args:
-        data: a name in `SETTINGS`.
+        config: what to run.
         directory: where the data lies, see `dpsgd.load`.
-        epsilon: budget that the noise is calibrated to, > 0.
-        delta: δ in (0, 1).
-        seed: everything follows from it, and nothing is private; None takes the system's randomness.
         log: is told what happens, a line at a time.
 
     Guarantees: the same seed, machine, software and number of torch's threads give the same report, bit for bit.
@@ -99,39 +88,67 @@ def run(
     Raises:
         InvalidParameter: if a value breaks its rule or the data is not there.
     """
-    setting = SETTINGS[validate.choice("audit", "data", data, tuple(SETTINGS))]
-    epsilon = validate.positive("audit", "epsilon", epsilon)
-    check_level("audit", delta=validate.positive("audit", "delta", delta), confidence=CONFIDENCE)
-    seed = None if seed is None else validate.count("audit", "seed", seed)
-    train, test = load(data, directory=directory)
-    log(f"calibrating the noise to ε = {epsilon:g} at δ = {delta:g}")
-    config = setting.calibrated(epsilon=epsilon, delta=delta)
-    randomness = SystemSource() if seed is None else KeyedSource(seed)
-    rng = np.random.default_rng(seed)
+    setting = SETTINGS[validate.choice("audit", "data", config.data, tuple(SETTINGS))]
+    check_level("audit", delta=config.delta, confidence=CONFIDENCE)
+    train, test = load(config.data, directory=directory)
+    log(f"calibrating the noise to ε = {config.epsilon:g} at δ = {config.delta:g}")
+    ran = setting.calibrated(epsilon=config.epsilon, delta=config.delta)
+    randomness = SystemSource() if config.seed is None else KeyedSource(config.seed)
+    rng = np.random.default_rng(config.seed)
+    if config.design == "independent_runs":
+        log(f"running {config.runs} tiny models with and without one canary")
+        report = _independent_runs(config, train, ran, rng=rng, randomness=randomness)
+        return replace(report, data=config.data, seed=config.seed)
     model = initialised((train.features.shape[1], *setting.hidden), rng)
-    canaries = signed_coordinates(canaries=CANARIES, dimension=count_parameters(model), rng=rng)
+    canaries = signed_coordinates(canaries=config.canaries, dimension=count_parameters(model), rng=rng)
     log(f"running {RUNS} tiny models with and without one canary")
-    two_worlds = _two_worlds(train, config, delta=delta, rng=rng, randomness=randomness)
-    log(f"training on {data} with {CANARIES} canaries, noise multiplier {config.noise_multiplier:.3f}")
+    two_worlds = _two_worlds(train, ran, delta=config.delta, rng=rng, randomness=randomness)
+    log(f"training on {config.data} with {config.canaries} canaries, noise multiplier {ran.noise_multiplier:.3f}")
+    guesses = config.canaries // CANARIES_A_GUESS // 2
     report = audit(
-        dpsgd_trainer(model, train, config, loss=LOSS),
-        claim=config.process(),
-        delta=delta,
+        dpsgd_trainer(model, train, ran, loss=LOSS),
+        delta=config.delta,
         confidence=CONFIDENCE,
         canaries=canaries,
-        guessing_rule=GUESSES,
+        guessing_rule=GuessExtremes(included=guesses, excluded=guesses),
         randomness=randomness,
+        primary=config.primary,
+        refuter=config.refuter,
+        attack=config.attack,
         exploratory=(two_worlds,),
     )
-    return replace(report, data=data, seed=seed, accuracy=accuracy(model, test))
+    return replace(report, data=config.data, seed=config.seed, accuracy=accuracy(model, test))
+
+
+def _independent_runs(
+    config: RunConfig, train: Dataset, ran: DPSGD, *, rng: np.random.Generator, randomness: Source
+) -> AuditReport:
+    """Return the audit of independent runs of the same process on few records, by one threshold: half the gap."""
+    model, few = _tiny(train, rng)
+    return audit(
+        dpsgd_trainer(model, few, ran, loss=LOSS),
+        delta=config.delta,
+        confidence=CONFIDENCE,
+        canaries=signed_coordinates(canaries=1, dimension=count_parameters(model), rng=rng),
+        guessing_rule=Threshold(value=sample_rate(ran) * ran.steps / 2),
+        randomness=randomness,
+        runs=config.runs,
+        primary=config.primary,
+        refuter=config.refuter,
+        attack=config.attack,
+    )
+
+
+def _tiny(train: Dataset, rng: np.random.Generator) -> tuple[nn.Module, Dataset]:
+    few = Dataset(features=train.features[:RECORDS_OF_A_RUN], targets=train.targets[:RECORDS_OF_A_RUN])
+    return initialised((train.features.shape[1],), rng), few
 
 
 def _two_worlds(
     train: Dataset, config: DPSGD, *, delta: float, rng: np.random.Generator, randomness: Source
 ) -> LowerBound:
     """Return what independent runs of the same process, on few records, show by one fixed threshold: half the gap."""
-    few = Dataset(features=train.features[:RECORDS_OF_A_RUN], targets=train.targets[:RECORDS_OF_A_RUN])
-    model = initialised((train.features.shape[1],), rng)
+    model, few = _tiny(train, rng)
     attack = GradientProjection()
     setup = Setup(
         trainer=dpsgd_trainer(model, few, config, loss=LOSS),

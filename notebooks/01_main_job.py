@@ -21,6 +21,7 @@
 # %matplotlib inline
 from accountant import available, dp_sgd, epsilon_bounds
 from audit import demo
+from audit.core.run_config import RunConfig
 from mechanisms import UnsupportedProcess
 
 # %% [markdown]
@@ -30,7 +31,7 @@ from mechanisms import UnsupportedProcess
 # gradient sum to the attack. A seed makes it reproducible, and therefore not private: the report says so.
 
 # %%
-report = demo.run(data="digits", directory=None, epsilon=4.0, delta=1e-5, seed=0, log=print)
+report = demo.run(RunConfig(data="digits", epsilon=4.0, delta=1e-5, seed=0), directory=None, log=print)
 
 # %% [markdown]
 # ## Both jaws on one axis

@@ -72,7 +72,7 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         seconds: what the run took, or None to leave it out.
     """
     warnings = [note for note in (*map(_fault, report.faults), ceiling_note(report), _stamp(report)) if note]
-    cost = "" if seconds is None else f" The run took {seconds:.0f} s."
+    cost = "" if seconds is None else f" The run took {seconds:.0f} s of processor time."
     return PAGE.substitute(
         style=STYLE,
         verdict=escape(report.verdict),

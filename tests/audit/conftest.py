@@ -81,6 +81,7 @@ def digits_run() -> Callable[..., tuple[AuditReport, float]]:
     """Audit the demo's training on digits, its noise multiplied behind the claim's back; return accuracy too."""
     torch = pytest.importorskip("torch")
     from audit import demo, dpsgd_trainer
+    from audit.core.run_config import CANARIES
     from dpsgd import DPSGD, count_parameters, load
 
     torch.set_num_threads(1)
@@ -110,7 +111,7 @@ def digits_run() -> Callable[..., tuple[AuditReport, float]]:
             trainer if subtract else unsubtracted(trainer),
             claim=config.process(),
             delta=DELTA,
-            canaries=signed_coordinates(canaries=demo.CANARIES, dimension=count_parameters(model), rng=rng),
+            canaries=signed_coordinates(canaries=CANARIES, dimension=count_parameters(model), rng=rng),
             guessing_rule=demo.GUESSES,
             randomness=KeyedSource(seed),
         )

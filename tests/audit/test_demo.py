@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 
 from audit import AuditReport, demo  # noqa: E402
 from audit import __main__ as cli  # noqa: E402
+from audit.core.run_config import RunConfig  # noqa: E402
 from mechanisms.core import command_line  # noqa: E402
 
 CLAIM = 4.0
@@ -35,7 +36,7 @@ def test_the_demo_at_seed_zero_shows_what_it_must(written):
 
 def test_the_same_seed_writes_the_same_json_byte_for_byte(written, monkeypatch):
     monkeypatch.setattr(demo, "RUNS", 20)
-    again = demo.run(data="digits", directory=None, epsilon=4.0, delta=1e-5, seed=0, log=lambda line: None)
+    again = demo.run(RunConfig(seed=0), directory=None, log=lambda line: None)
     assert again.to_json().encode() == (written / "report.json").read_bytes()
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from audit import __main__ as cli
 from audit import demo
+from audit.core.run_config import RunConfig
 from mechanisms import NumericalFailure, UnsupportedProcess
 from mechanisms.core import command_line
 
@@ -46,7 +47,7 @@ def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, m
 def run_with(outcome, monkeypatch, tmp_path):
     """Run the command with `demo.run` returning, or raising, `outcome`."""
 
-    def stand_in(**_):
+    def stand_in(*_, **__):
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -84,7 +85,7 @@ def test_the_verdict_sets_the_exit_code_after_everything_is_written(
     report = dataclasses.replace(honest_report, verdict=verdict)
     assert run_with(report, monkeypatch, tmp_path) == code
     written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
-    assert written == {"report.html", "bracket.png", "report.json"}
+    assert written == {"report.html", "bracket.png", "report.json", "config.json"}
 
 
 def test_the_table_fits_a_terminal_of_eighty_columns(honest_report):
@@ -106,3 +107,45 @@ def test_the_module_runs_as_a_command(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "error: audit: delta must be below 1, got 2.0: with δ = 1 anything is private.\n"
     assert done.stdout == ""
+
+
+def test_the_configuration_written_is_taken_back(honest_report, monkeypatch, tmp_path, capsys):
+    ran = []
+    monkeypatch.setattr(demo, "run", lambda config, **_: ran.append(config) or honest_report)
+    options = "--seed 3 --canaries 4000 --epsilon 2 --refuter none --primary one_run_fdp"
+    assert command_line.run(cli.app, ["run", *options.split(), "--out", str(tmp_path / "a")]) == 0
+    written = tmp_path / "a" / "config.json"
+    assert command_line.run(cli.app, ["run", "--config", str(written), "--out", str(tmp_path / "b")]) == 0
+    asked = RunConfig(seed=3, canaries=4_000, epsilon=2.0, refuter=None, primary="one_run_fdp")
+    assert ran == [asked, asked]
+    assert written.read_bytes() == (tmp_path / "b" / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (RunConfig().to_json(), "--seed 3", "--config must stand for all options but folders, got --seed besides"),
+        ("{", "", "a configuration must be well-formed JSON"),
+        ('{"schema": "dp-calipers/report/1"}', "", "schema of a configuration must be"),
+        ('{"schema": "dp-calipers/audit_config/1", "config": {"sed": 1}}', "", "got ['sed']"),
+        ('{"schema": "dp-calipers/audit_config/1", "config": [1]}', "", "a configuration must have fields of"),
+        ('{"schema": "dp-calipers/audit_config/1", "config": {"data": 1}}', "", "data must be a name, got 1"),
+        ('{"schema": "dp-calipers/audit_config/1", "config": {"refuter": 1}}', "", "refuter must be a name or null"),
+        ('{"schema": "dp-calipers/audit_config/1", "config": {"runs": 2}}', "", "runs must be at least 20, got 2"),
+        (None, "", "No such file or directory"),
+    ],
+)
+def test_a_configuration_that_says_something_else_is_refused(content, options, message, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    asked = ["run", "--config", str(tmp_path / "config.json"), *options.split(), "--out", str(tmp_path / "made")]
+    assert command_line.run(cli.app, asked) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and message in errors
+
+
+@pytest.mark.slow
+def test_independent_runs_are_audited_from_the_command_line(tmp_path, monkeypatch, capsys):
+    options = "--seed 0 --design independent_runs --runs 24 --refuter none"
+    assert command_line.run(cli.app, ["run", *options.split(), "--out", str(tmp_path)]) == 0
+    assert "24 independent runs" in capsys.readouterr().out

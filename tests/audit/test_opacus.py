@@ -1,5 +1,7 @@
 """Loops with Opacus, and with a stand-in of what of Opacus is used, so that most holds without it."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -193,3 +195,13 @@ def test_an_opacus_loop_is_audited_as_it_stands(noise, verdict):
         check=True,
     )
     assert (report.verdict, report.faults) == (verdict, ())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_readmes_loop_is_audited_as_written():
+    pytest.importorskip("opacus", reason="opacus is not installed (extra `peers`)")
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = [part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from opacus import" in part]
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["report"].verdict == "consistent" and names["report"].faults == ()
