@@ -172,7 +172,7 @@ class Attack(ABC):
 def attacks() -> dict[str, type[Attack]]:
     """Return every attack there is, by the name of its file.
 
-    >>> {"gradient", "likelihood"} <= set(attacks())
+    >>> {"gradient", "likelihood", "lira", "rmia"} <= set(attacks())
     True
     """
     return implementations("audit.attacks", Attack)

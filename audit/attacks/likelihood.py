@@ -40,7 +40,7 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
-class LikelihoodRatio(Attack):
+class StepLikelihoodRatio(Attack):
     """score_i = Σ_t log(1 − q + q exp((2 x_it − 1) / 2σ²)),    x_it the projection of step t in units of C.
 
     q and σ are those of the claimed process, which is public. If the run is another, scores are worse than they could
@@ -64,7 +64,7 @@ class LikelihoodRatio(Attack):
         """
         if _described(public).noise_multiplier == 0:
             raise InvalidParameter(
-                "LikelihoodRatio: process must have noise, got noise_multiplier 0: there is no ratio of likelihoods."
+                "StepLikelihoodRatio: process must have noise, got noise_multiplier 0: there is no ratio of likelihoods."
             )
         return Weighed(projections=GradientProjection().start(canaries, public), log_odds=np.zeros(len(canaries)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -148,7 +149,14 @@ def chosen_attack(attack: str | Attack) -> Attack:
     if isinstance(attack, Attack):
         return attack
     kinds = attacks()
-    return kinds[validate.choice("audit", "attack", attack, tuple(kinds))]()
+    kind = kinds[validate.choice("audit", "attack", attack, tuple(kinds))]
+    taken = [name for name, one in inspect.signature(kind).parameters.items() if one.default is inspect.Parameter.empty]
+    if taken:
+        raise InvalidParameter(
+            f"audit: attack {attack!r} must be given itself, as it takes {' and '.join(taken)}: "
+            f"attack={kind.__name__}({'=..., '.join(taken)}=...)."
+        )
+    return kind()
 
 
 def described_noise(claim: Process) -> SampledGaussianRun | None:

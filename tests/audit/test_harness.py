@@ -92,6 +92,7 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"primary": "clopper_pearson"}, "primary must be a frequentist estimator for OneRun"),
         ({"refuter": "one_run"}, "refuter must be a parametric estimator for OneRun"),
         ({"primary": "one_rum"}, "primary must be one of 'accountant_inversion', .*'one_run'"),
+        ({"attack": "lira"}, r"attack 'lira' must be given itself, as it takes references: attack=Likelihood"),
         ({"attack": "lozz"}, "attack must be one of .*'gradient'.*, got 'lozz'"),
         ({"exploratory": ["maximal"]}, "exploratory must be an estimator for OneRun, got 'maximal'"),
         ({"adjacency": "replace_one"}, "adjacency must be 'add_remove' or 'zero_out' with these SignedCoordinates"),

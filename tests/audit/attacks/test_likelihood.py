@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from audit.attack import Public  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
-from audit.attacks.likelihood import LikelihoodRatio, log_odds  # noqa: E402
+from audit.attacks.likelihood import StepLikelihoodRatio, log_odds  # noqa: E402
 from audit.canaries import SignedCoordinates, signed_coordinates  # noqa: E402
 from audit.core.described import SampledGaussianRun  # noqa: E402
 from audit.estimators import one_run  # noqa: E402
@@ -40,7 +40,7 @@ def fold(attack, noisy_sums, *, max_grad_norm=1.0, process=None):
 
 def test_a_score_is_the_log_ratio_of_the_two_laws_of_the_projections(described):
     noise, probability, norm = 1.5, 0.1, 0.5
-    scores, _ = fold(LikelihoodRatio(), STEPS, max_grad_norm=norm, process=described(noise, probability))
+    scores, _ = fold(StepLikelihoodRatio(), STEPS, max_grad_norm=norm, process=described(noise, probability))
     seen = np.array([[step[3], -step[0]] for step in STEPS]) / norm
     inside = probability * stats.norm.pdf(seen, 1, noise) + (1 - probability) * stats.norm.pdf(seen, 0, noise)
     expected = np.sum(np.log(inside) - stats.norm.logpdf(seen, 0, noise), axis=0)
@@ -49,21 +49,21 @@ def test_a_score_is_the_log_ratio_of_the_two_laws_of_the_projections(described):
 
 def test_sums_and_squares_are_those_of_the_plain_attack(described):
     plain, _ = fold(GradientProjection(), STEPS, max_grad_norm=0.5)
-    scores, _ = fold(LikelihoodRatio(), STEPS, max_grad_norm=0.5, process=described())
+    scores, _ = fold(StepLikelihoodRatio(), STEPS, max_grad_norm=0.5, process=described())
     np.testing.assert_array_equal(scores.measured, plain.measured)
     np.testing.assert_array_equal(scores.squares, plain.squares)
 
 
 @pytest.mark.parametrize("noise", [1e-3, 1.0, 1e3])
 def test_without_sampling_scores_rank_canaries_as_sums_do(described, noise):
-    scores, _ = fold(LikelihoodRatio(), STEPS, process=described(noise, 1.0))
+    scores, _ = fold(StepLikelihoodRatio(), STEPS, process=described(noise, 1.0))
     assert np.all(np.isfinite(scores.values))
     assert np.array_equal(np.argsort(scores.values), np.argsort(scores.measured))
 
 
 def test_the_state_does_not_grow_with_the_number_of_steps(described):
     for steps in (STEPS, STEPS * 100):
-        _, state = fold(LikelihoodRatio(), steps, process=described())
+        _, state = fold(StepLikelihoodRatio(), steps, process=described())
         assert state.log_odds.shape == state.projections.sums.shape == (2,)
 
 
@@ -71,12 +71,12 @@ def test_the_state_does_not_grow_with_the_number_of_steps(described):
     ("claim", "error", "message"),
     [
         (Laplace(noise_multiplier=1.0), UnsupportedProcess, "must be one Gaussian step on Poisson samples"),
-        (Gaussian(noise_multiplier=0.0), InvalidParameter, "LikelihoodRatio: process must have noise"),
+        (Gaussian(noise_multiplier=0.0), InvalidParameter, "StepLikelihoodRatio: process must have noise"),
     ],
 )
 def test_a_claim_with_no_ratio_of_normal_laws_is_refused(claim, error, message):
     with pytest.raises(error, match=message):
-        fold(LikelihoodRatio(), STEPS, process=claim)
+        fold(StepLikelihoodRatio(), STEPS, process=claim)
 
 
 def test_where_few_steps_take_a_canary_it_shows_more_than_sums_and_the_noise_is_measured_alike(simulated, described):
@@ -92,7 +92,7 @@ def test_where_few_steps_take_a_canary_it_shows_more_than_sums_and_the_noise_is_
                 process=claim,
             )
         )
-        for attack in (GradientProjection(), LikelihoodRatio())
+        for attack in (GradientProjection(), StepLikelihoodRatio())
     }
     plain, weighed = seen.values()
     assert weighed.correct >= plain.correct + 30
