@@ -17,6 +17,7 @@ Auditing of Differential Privacy Libraries. 2026. arXiv:2602.17454.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ from audit.core.comparing import (
 )
 from audit.core.extremes import Neighbours, array_neighbours
 from audit.core.findings import ReplayFinding, ReplayReport
-from audit.core.outputs import numbers
+from audit.core.outputs import form, numbers
 from audit.core.recording import first_difference
 from mechanisms.core import validate
 from mechanisms.core.randomness import Source
@@ -60,7 +61,12 @@ Computation = Callable[[Any, Source], Any]
 
 
 def replay(
-    computation: Computation, neighbours: Iterable[Neighbours], *, description: Additive | None, keys: int = 2
+    computation: Computation,
+    neighbours: Iterable[Neighbours],
+    *,
+    description: Additive | None,
+    keys: int = 2,
+    seed: int = 0,
 ) -> ReplayReport:
     """Return what differs between neighbours under the same streams, beyond what the description allows.
 
@@ -70,6 +76,7 @@ def replay(
         description: says that noise is added, and to what sensitivity; None for mechanisms that choose, of which only
             errors, NaN and randomness from elsewhere are findings: what they draw may depend on a record.
         keys: how many streams, >= 2.
+        seed: names them.
 
     Raises:
         InvalidParameter: if there are too few keys.
@@ -83,28 +90,48 @@ def replay(
     ('noise',)
     """
     keys = validate.count("replay", "keys", keys, least=2)
-    found: list[ReplayFinding] = []
-    pairs = tuple(neighbours)
-    for pair in pairs:
-        found += _once_each(_mechanism_findings(computation, pair, description, keys))
-    return ReplayReport(
-        neighbours=len(pairs),
-        runs=len(pairs) * (2 * keys + 1),
-        compared=len(pairs) * keys,
-        apart=0,
-        findings=tuple(found),
-    )
+    counts, pairs = Counter[str](), tuple(neighbours)
+    found = [
+        one
+        for pair in pairs
+        for one in _once_each(_mechanism_findings(computation, pair, description, range(keys), seed, counts))
+    ]
+    return _report(pairs, keys, counts, found)
 
 
 def _mechanism_findings(
-    computation: Computation, pair: Neighbours, description: Additive | None, keys: int
+    computation: Computation,
+    pair: Neighbours,
+    description: Additive | None,
+    keys: range,
+    seed: int,
+    counts: Counter[str],
 ) -> Iterator[ReplayFinding]:
-    played = [(play(computation, pair.one, key), play(computation, pair.other, key)) for key in range(keys)]
-    yield from repeated(played[0][0], play(computation, pair.one, 0), pair.name)
+    played = [(play(computation, pair.one, seed, key), play(computation, pair.other, seed, key)) for key in keys]
+    yield from repeated(played[0][0], play(computation, pair.one, seed, 0), pair.name)
     for key, (one, other) in enumerate(played):
+        if one.error is None and other.error is None:
+            _count(counts, one.value, other.value)
         yield from compared(one, other, description, f"{pair.name}, key {key}")
     if description is not None:
         yield from depends_on_noise(played, description, pair.name)
+
+
+def _count(counts: Counter[str], one: Any, other: Any) -> None:
+    """Count a comparison, and whether the two differ."""
+    counts["compared"] += 1
+    counts["moved"] += form(one) != form(other) or not np.array_equal(numbers(one), numbers(other), equal_nan=True)
+
+
+def _report(pairs: tuple[Neighbours, ...], keys: int, counts: Counter[str], found: list[ReplayFinding]) -> ReplayReport:
+    return ReplayReport(
+        neighbours=len(pairs),
+        runs=len(pairs) * (2 * keys + 1),
+        compared=counts["compared"],
+        moved=counts["moved"],
+        apart=counts["apart"],
+        findings=tuple(found),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,6 +160,7 @@ def replay_training(
     description: Additive,
     bound: Callable[[Any], float] | None = None,
     keys: int = 2,
+    seed: int = 0,
 ) -> ReplayReport:
     """Return what differs between training runs on neighbours under the same streams, step by step.
 
@@ -148,24 +176,18 @@ def replay_training(
         bound: from a release to the unit of `description.sensitivity`, such as its max_grad_norm where that adapts; two
             steps in different units are apart. None for 1.
         keys: how many streams, >= 1.
+        seed: names them.
 
     Raises:
         InvalidParameter: if there are too few keys.
     """
     keys = validate.count("replay", "keys", keys, least=1)
+    counts, pairs = Counter[str](), tuple(neighbours)
     found: list[ReplayFinding] = []
-    counts = [0, 0]
-    pairs = tuple(neighbours)
     for pair in pairs:
-        runs = _TrainingRuns(training, pair, description, bound or (lambda release: 1.0), counts)
+        runs = _TrainingRuns(training, pair, description, bound or (lambda release: 1.0), seed, counts)
         found += _once_each(one for key in range(keys) for one in runs.findings(key))
-    return ReplayReport(
-        neighbours=len(pairs),
-        runs=len(pairs) * (2 * keys + 1),
-        compared=counts[0],
-        apart=counts[1],
-        findings=tuple(found),
-    )
+    return _report(pairs, keys, counts, found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,14 +196,17 @@ class _TrainingRuns:
     pair: Neighbours
     description: Additive
     bound: Callable[[Any], float]
-    counts: list[int]
+    seed: int
+    counts: Counter[str]
 
     def findings(self, key: int) -> Iterator[ReplayFinding]:
         where = f"{self.pair.name}, key {key}"
-        one = play(self._all, (self.pair.one, None), key)
+        one = play(self._all, (self.pair.one, None), self.seed, key)
         if key == 0:
-            yield from repeated(_bare(one), _bare(play(self._all, (self.pair.one, None), key)), self.pair.name)
-        other = play(self._all, (self.pair.other, one.value), key)
+            yield from repeated(
+                _bare(one), _bare(play(self._all, (self.pair.one, None), self.seed, key)), self.pair.name
+            )
+        other = play(self._all, (self.pair.other, one.value), self.seed, key)
         if one.error != other.error or one.error is not None:
             yield from compared(one, other, self.description, where)
             return
@@ -205,11 +230,11 @@ class _TrainingRuns:
             yield finding("steps", where, message)
         for step, (mine, theirs) in enumerate(zip(one, other, strict=False)):
             if not self._together(mine, theirs):
-                self.counts[1] += 1
+                self.counts["apart"] += 1
                 if step == 0:
                     yield finding("start", where)
                 continue
-            self.counts[0] += 1
+            _count(self.counts, mine.noisy_sum, theirs.noisy_sum)
             unit = self.bound(mine)
             yield from released(
                 numbers(mine.noisy_sum) / unit if unit != 1 else mine.noisy_sum,

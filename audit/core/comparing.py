@@ -79,9 +79,9 @@ class Played:
     draws: list[Draw]
 
 
-def play(computation: Callable[[Any, Source], Any], data: Any, key: int) -> Played:
+def play(computation: Callable[[Any, Source], Any], data: Any, seed: int, key: int) -> Played:
     """Return the run of `computation` on `data` under the streams of a key."""
-    source = replayed(key)
+    source = replayed(seed, key)
     try:
         with np.errstate(all="ignore"):
             value = computation(data, source)

@@ -73,21 +73,23 @@ class ReplayReport:
         neighbours: pairs of datasets replayed.
         runs: of the computation, in all.
         compared: releases of two neighbours held against the claim: those under equal streams from equal weights.
+        moved: those of them that differed at all: 0 says that no record took part, and nothing was tested.
         apart: releases that were not, because the runs had parted.
         findings: in the order found; of each kind at most one for each pair of datasets.
 
-    >>> ReplayReport(neighbours=2, runs=10, compared=4, apart=0, findings=()).found
+    >>> ReplayReport(neighbours=2, runs=10, compared=4, moved=2, apart=0, findings=()).found
     False
     """
 
     neighbours: int
     runs: int
     compared: int
+    moved: int
     apart: int
     findings: tuple[ReplayFinding, ...]
 
     def __post_init__(self) -> None:
-        for name in ("neighbours", "runs", "compared", "apart"):
+        for name in ("neighbours", "runs", "compared", "moved", "apart"):
             object.__setattr__(self, name, validate.count("ReplayReport", name, getattr(self, name)))
         object.__setattr__(self, "findings", tuple(self.findings))
 
@@ -102,9 +104,13 @@ class ReplayReport:
         return tuple(dict.fromkeys(finding.kind for finding in self.findings))
 
     def __str__(self) -> str:
-        seen = f"{self.compared} releases of {self.neighbours} neighbours compared in {self.runs} runs"
-        left = f", {self.apart} not, as the runs had parted" if self.apart else ""
-        lines = [f"replay: {len(self.findings)} findings; {seen}{left}", *(f"  {one}" for one in self.findings), PROVES]
+        seen = f"{self.compared} releases of {self.neighbours} neighbours compared, {self.moved} differed"
+        left = f", {self.apart} not compared, as the runs had parted" if self.apart else ""
+        lines = [
+            f"replay: {len(self.findings)} findings in {self.runs} runs; {seen}{left}",
+            *(f"  {one}" for one in self.findings),
+            PROVES,
+        ]
         return "\n".join(lines)
 
     def to_json(self) -> str:

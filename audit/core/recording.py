@@ -83,6 +83,6 @@ def first_difference(one: list[Draw], other: list[Draw], per_record: tuple[str, 
     return longer[min(len(one), len(other))] if len(one) != len(other) else None
 
 
-def replayed(key: int) -> RecordingSource:
+def replayed(seed: int, key: int) -> RecordingSource:
     """Return the source number `key` of a replay: the same words whenever it is made."""
-    return RecordingSource(f"replay {key}")
+    return RecordingSource(f"replay {seed} {key}")

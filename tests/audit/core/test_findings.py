@@ -14,6 +14,7 @@ EXAMPLE = ReplayReport(
     neighbours=2,
     runs=10,
     compared=3,
+    moved=2,
     apart=1,
     findings=(
         ReplayFinding(kind="sensitivity", where="a record added, key 0", claimed=1.0, seen=math.inf, message="too far"),
@@ -34,6 +35,7 @@ counts = st.integers(0, 10**6)
         neighbours=counts,
         runs=counts,
         compared=counts,
+        moved=counts,
         apart=counts,
         findings=st.lists(findings, max_size=3),
     )
@@ -49,7 +51,7 @@ def test_the_first_schema_loads_for_ever():
 def test_the_text_names_every_finding_and_says_what_it_proves():
     text = str(EXAMPLE)
     assert "2 findings" in text and "too far [a record added, key 0]" in text
-    assert "1 not, as the runs had parted" in text and "No finding proves nothing" in text
+    assert "1 not compared, as the runs had parted" in text and "No finding proves nothing" in text
     assert EXAMPLE.kinds == ("sensitivity", "draws") and EXAMPLE.found
 
 
