@@ -1,6 +1,6 @@
 """Gradients of physical batches are accumulated, and clipped when the step is taken.
 
-Accumulation and per-example clipping in the wrong order: what is clipped is the sum over a whole physical batch.
+What is clipped is the sum over a physical batch, at the bound times its size: one record may be all of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from audit.core.specimens import TrainingSpecimen
 from audit.core.toy_training import Place, Plan, Rows, Step, clipped, dp_sgd
 from mechanisms.core.randomness import Source
 
-SOURCE = "google-deepmind/jax_privacy#271; opacus#683 on accumulation with ghost clipping"
+SOURCE = "tensorflow/privacy#46, which asks for it; class of gradient accumulation"
 
 
 PHYSICAL = 3

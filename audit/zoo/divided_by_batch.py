@@ -11,7 +11,7 @@ from audit.core.specimens import TrainingSpecimen
 from audit.core.toy_training import RUN, Place, Plan, Rows, Step, clipped, gaussian, poisson
 from mechanisms.core.randomness import Source
 
-SOURCE = "opacus#571; discussion in opacus#420"
+SOURCE = "opacus#420, which asks for it; opacus#571"
 
 
 def broken(rows: Rows, plan: Plan, source: Source, weights: Rows) -> Iterator[Step]:

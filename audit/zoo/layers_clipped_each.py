@@ -13,11 +13,7 @@ from audit.core.specimens import TrainingSpecimen
 from audit.core.toy_training import Place, Plan, Rows, Step, clipped, dp_sgd
 from mechanisms.core.randomness import Source
 
-SOURCE = (
-    "fedbiomed#1443; H. B. McMahan et al. A General Approach to Adding Differential Privacy. 2018. arXiv:1812.06210"
-)
-
-
+SOURCE = "class; H. B. McMahan et al. 2018. arXiv:1812.06210; opacus#202 on the norm of the bounds of all layers"
 LAYERS = 4
 
 

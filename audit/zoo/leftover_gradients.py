@@ -11,7 +11,7 @@ from audit.core.specimens import TrainingSpecimen
 from audit.core.toy_training import Place, Plan, Rows, Step, clipped_sum, dp_sgd
 from mechanisms.core.randomness import Source
 
-SOURCE = "opacus PR#203, PR#264 and #143"
+SOURCE = "reviews of opacus PR#203 and PR#264"
 
 
 class _Kept:

@@ -12,7 +12,7 @@ from audit.core.specimens import TrainingSpecimen
 from audit.core.toy_training import Place, Plan, Rows, Step, dp_sgd, gaussian
 from mechanisms.core.randomness import Source
 
-SOURCE = "class of fixed seeds; jax-ml/jax#3646: a key of the generator reused"
+SOURCE = "jax-ml/jax#3646: a key used again; class of fixed seeds"
 
 
 def drawn_once(dimension: int, place: Place) -> Rows:

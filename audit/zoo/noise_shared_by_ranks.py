@@ -13,7 +13,7 @@ from audit.core.specimens import TrainingSpecimen
 from audit.core.toy_training import Place, Plan, Rows, Step, dp_sgd, gaussian
 from mechanisms.core.randomness import Source
 
-SOURCE = "jax-ml/jax#3646: one key for several parameters; for ranks opacus#191"
+SOURCE = "jax-ml/jax#3646: one key for several parameters"
 
 
 def the_same_on_both(dimension: int, place: Place) -> Rows:
