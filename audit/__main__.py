@@ -1,4 +1,4 @@
-"""The command line: `python -m audit run` trains, audits and reports.
+"""The command line: `python -m audit run` trains, audits and reports; `python -m audit zoo` tries out the detectors.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
 130 interrupted. Errors are one line on stderr.
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from audit.core.rows import HEADINGS, MEANINGS, ceiling_note, facts, rows
 from audit.report import AuditReport
+from audit.zoo.__main__ import zoo
 from mechanisms.core import command_line
 from mechanisms.core.files import check_writable
 
@@ -30,6 +31,9 @@ REPORTS = ("report.html", "bracket.png", "report.json")
 @app.callback()
 def main() -> None:
     """Measure from below the privacy that a training run loses, and hold it against the claim."""
+
+
+app.command()(zoo)
 
 
 @app.command()
