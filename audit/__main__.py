@@ -33,9 +33,6 @@ def main() -> None:
     """Measure from below the privacy that a training run loses, and hold it against the claim."""
 
 
-app.command()(zoo)
-
-
 @app.command()
 def run(
     data: Annotated[str, typer.Option(help="digits, fashion_mnist or mnist.")] = "digits",
@@ -64,6 +61,9 @@ def run(
     log.print(f"took {seconds:.0f} s, wrote {', '.join(REPORTS)} in {out}")
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
+
+
+app.command()(zoo)
 
 
 def show(report: AuditReport, console: Console) -> None:

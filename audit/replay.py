@@ -258,7 +258,8 @@ def flipped_canaries(trainer: Trainer, canaries: SignedCoordinates) -> tuple[Tra
     """
 
     def training(membership: Any, source: Source) -> Steps:
-        return Steps(releases=trainer(TrainerTask(canaries=canaries, membership=membership, streams=source)).released)
+        task = TrainerTask(canaries=canaries, membership=membership, streams=source)
+        return Steps(releases=_steps_in(trainer(task).released))
 
     nothing, all_of_them = np.zeros(len(canaries), dtype=bool), np.ones(len(canaries), dtype=bool)
     last = np.arange(len(canaries)) == len(canaries) - 1
@@ -267,6 +268,15 @@ def flipped_canaries(trainer: Trainer, canaries: SignedCoordinates) -> tuple[Tra
         Neighbours(name="the last canary among all", one=all_of_them, other=all_of_them & ~last),
     )
     return training, pairs
+
+
+def _steps_in(released: Any) -> Iterator[Any]:
+    """Yield the steps among all that is released: what is iterated over, or handed out by a function."""
+    if callable(released):
+        taken: list[Any] = []
+        released(taken.append)
+        released = taken
+    return (one for one in released if hasattr(one, "noisy_sum"))
 
 
 def _bare(played: Played) -> Played:

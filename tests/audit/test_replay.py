@@ -217,8 +217,8 @@ def test_every_kind_of_finding_is_planted_somewhere():
     assert set(KINDS) == set(PLANTED) | set(TRAINED_BADLY)
 
 
-def canary_trainer(members_of):
-    """A trainer that can be audited: noisy sums of canaries at the clip norm."""
+def canary_trainer(members_of, *, handed_out=False):
+    """A trainer that can be audited: noisy sums of canaries at the clip norm, and something that is no step."""
 
     def trainer(task):
         def released():
@@ -226,21 +226,29 @@ def canary_trainer(members_of):
                 noisy_sum = normals(task.streams, "noise", 2 * step * 4, 4)
                 noisy_sum[task.canaries.coordinates] += task.canaries.signs * members_of(task.membership)
                 yield SimpleNamespace(step=step, weights_before=np.zeros(4), noisy_sum=noisy_sum)
+            yield SimpleNamespace(weights=np.zeros(4))
 
-        return Observations(released=released(), max_grad_norm=1.0, expected_sum=np.zeros_like)
+        def hand_out(observe):
+            for one in released():
+                observe(one)
+
+        return Observations(
+            released=hand_out if handed_out else released(), max_grad_norm=1.0, expected_sum=np.zeros_like
+        )
 
     return trainer
 
 
+@pytest.mark.parametrize("handed_out", [False, True])
 @pytest.mark.parametrize(("members_of", "kinds"), [
     (lambda coins: coins, ()),
     (lambda coins: 1.5 * coins, ("sensitivity",)),
 ])  # fmt: skip
-def test_any_trainer_that_can_be_audited_can_be_replayed_by_the_coins_of_its_canaries(members_of, kinds):
+def test_any_trainer_that_can_be_audited_can_be_replayed_by_the_coins_of_its_canaries(members_of, kinds, handed_out):
     canaries = signed_coordinates(canaries=3, dimension=4, rng=np.random.default_rng(0))
-    run, pairs = flipped_canaries(canary_trainer(members_of), canaries)
-    found = replay_training(run, pairs, description=Additive(sensitivity=1.0)).kinds
-    assert found == kinds
+    run, pairs = flipped_canaries(canary_trainer(members_of, handed_out=handed_out), canaries)
+    report = replay_training(run, pairs, description=Additive(sensitivity=1.0))
+    assert report.kinds == kinds and report.moved == report.compared == 2 * 2 * 3
 
 
 @pytest.mark.parametrize(("call", "message"), [

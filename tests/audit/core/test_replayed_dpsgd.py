@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from audit.canaries import signed_coordinates  # noqa: E402
 from audit.core.replayed_dpsgd import PER_RECORD, dataset_neighbours, replayed_dpsgd  # noqa: E402
-from audit.replay import Additive, Neighbours, replay_training  # noqa: E402
+from audit.replay import Additive, Neighbours, flipped_canaries, replay_training  # noqa: E402
+from audit.trainers import dpsgd_trainer  # noqa: E402
 from dpsgd import DPSGD, Dataset, steps  # noqa: E402
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer  # noqa: E402
 from mechanisms import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson  # noqa: E402
@@ -112,3 +115,12 @@ def test_features_of_zero_are_another_record_and_not_none():
         run, pair, description=Additive(sensitivity=1.0, per_record=PER_RECORD), bound=bound, keys=8
     )
     assert found.kinds == ("sensitivity",)
+
+
+def test_nothing_is_found_in_our_trainer_as_it_is_audited():
+    config = DPSGD(noise_multiplier=1.0, max_grad_norm=0.7, steps=3, learning_rate=0.5, **POISSON)
+    canaries = signed_coordinates(canaries=4, dimension=39, rng=np.random.default_rng(0))
+    run, pairs = flipped_canaries(dpsgd_trainer(tanh_net(), DATA, config, loss=LOSS), canaries)
+    for claimed, kinds in ((0.7, ()), (0.69, ("sensitivity",))):
+        found = replay_training(run, pairs, description=Additive(sensitivity=claimed, per_record=PER_RECORD), keys=3)
+        assert found.kinds == kinds and found.moved > 0 and found.apart > 0
