@@ -29,7 +29,7 @@ KINDS = {
 }
 PROVES = (
     "A finding is a counterexample: under these very streams two neighbours differ as the description says they never "
-    "do, whatever the noise. No finding proves nothing: other records, other streams and too little noise go unseen."
+    "do, whatever the noise. Without one nothing is proved: other records or streams, and too little noise, go unseen."
 )
 
 

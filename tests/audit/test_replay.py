@@ -114,6 +114,7 @@ def test_refusing_every_dataset_in_the_same_words_tells_nothing():
     assert not mechanism_report(release).found
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("key", NEIGHBOURS)
 def test_nothing_is_found_in_the_mechanisms_of_this_library(key):
     known = NEIGHBOURS[key]
@@ -137,6 +138,7 @@ QUERIES = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", QUERIES)
 @pytest.mark.parametrize(("adjacency", "times"), [("add_remove", 1), ("replace_one", 2)])
 def test_extreme_records_move_no_query_of_this_library_by_more_than_its_sensitivity(name, adjacency, times):

@@ -63,7 +63,7 @@ def test_no_twin_of_the_planted_bugs_is_ever_caught(seed):
 
 def test_the_committed_runs_over_many_seeds_caught_every_bug_and_no_twin():
     results = json.loads(RESULTS.read_text())
-    assert set(results) == set(FOUND), "run python -m tests.audit.zoo_seeds"
+    assert set(REQUIRED) <= set(results) <= set(FOUND)
     for name, one in results.items():
         assert one["alarms"] == {}, name
         assert one["expected"] == list(FOUND[name].caught_by), name
@@ -76,7 +76,7 @@ def test_the_committed_runs_over_many_seeds_caught_every_bug_and_no_twin():
 @pytest.mark.parametrize("name", FOUND)
 def test_a_file_of_the_zoo_is_short_and_says_where_its_bug_is_documented(name):
     lines = (FOLDER / f"{name}.py").read_text().splitlines()
-    assert len(lines) <= 70 and lines[0].endswith(".") and len(FOUND[name].source) > 10
+    assert len(lines) <= 60 and lines[0].endswith(".") and len(FOUND[name].source) > 10
 
 
 def test_the_error_is_shared_by_all_tests_on_bugs_and_twins():

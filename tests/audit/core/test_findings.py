@@ -51,7 +51,7 @@ def test_the_first_schema_loads_for_ever():
 def test_the_text_names_every_finding_and_says_what_it_proves():
     text = str(EXAMPLE)
     assert "2 findings" in text and "too far [a record added, key 0]" in text
-    assert "1 not compared, as the runs had parted" in text and "No finding proves nothing" in text
+    assert "1 not compared, as the runs had parted" in text and "Without one nothing is proved" in text
     assert EXAMPLE.kinds == ("sensitivity", "draws") and EXAMPLE.found
 
 
