@@ -1,4 +1,5 @@
-"""The command line: `python -m audit run` trains, audits and reports; `… scores` reads the scores of others.
+"""The command line: `python -m audit run` trains, audits and reports; `… scores` reads the scores of others; `… zoo`
+tries out the detectors.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
 130 interrupted. Errors are one line on stderr.
@@ -21,6 +22,7 @@ from audit.core.plan import WHERE_IT_APPLIES
 from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.report import AuditReport
+from audit.zoo.__main__ import zoo
 from mechanisms import InvalidParameter
 from mechanisms.core import command_line
 from mechanisms.core.files import check_writable, write_atomically
@@ -140,6 +142,9 @@ def scores(
     print(f"verdict: {found}. {MEANINGS[found]}")
     if found in ("violated", "description refuted"):
         raise typer.Exit(3)
+
+
+app.command()(zoo)
 
 
 def show(report: AuditReport, console: Console) -> None:
