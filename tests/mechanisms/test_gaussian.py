@@ -50,12 +50,12 @@ def test_delta_encloses_the_formula_for_any_shift(mu, epsilon):
 
 
 @pytest.mark.parametrize("mu", [1e-300, 1e-20, 1e-8, 37.0, 1e8, 1e150, 1e300])
-@pytest.mark.parametrize("epsilon", [0.0, 1e-300, 1.0, 700.0, 1e5, 1e300])
-def test_delta_stays_an_enclosure_for_extreme_shifts(mu, epsilon):
-    found = pair_of(mu).delta(Bounds.exact(epsilon))
-    assert 0 <= found.lower <= found.upper <= 1
-    if 1e-20 <= mu <= 1e8 and epsilon <= 1e5:
-        assert found.lower <= float(delta(Normal(mp.mpf(mu)), mp.mpf(epsilon))) <= found.upper + 1e-300
+def test_delta_stays_an_enclosure_for_extreme_shifts(mu):
+    for epsilon in (0.0, 1e-300, 1.0, 700.0, 1e5, 1e300):
+        found = pair_of(mu).delta(Bounds.exact(epsilon))
+        assert 0 <= found.lower <= found.upper <= 1
+        if 1e-20 <= mu <= 1e8 and epsilon <= 1e5:
+            assert found.lower <= float(delta(Normal(mp.mpf(mu)), mp.mpf(epsilon))) <= found.upper + 1e-300
 
 
 def test_tiny_deltas_keep_their_digits():
