@@ -99,12 +99,14 @@ def random_moments(count):
         yield float(10 ** rng.uniform(-2, 0.8)), float(10 ** rng.uniform(-7, -0.1)), float(t[kind])
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("mu", "chance", "power"), list(random_moments(30)))
 def test_moments_enclose_a_finer_quadrature(mu, chance, power):
     found = pair_of(mu).log_mixture_moment(chance, power)
     assert holds(found, log_sampled_moment(mu, chance, power))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("chance", [1e-12, 1e-5, 0.01, 0.5, 0.999])
 @pytest.mark.parametrize(
     ("mu", "order"), [(0.01, 2), (0.1, 64), (1.0, 2), (1.0, 5), (1.0, 300), (5.0, 20), (20.0, 3), (90.0, 9)]

@@ -102,6 +102,7 @@ def random_moments(count):
         yield float(10 ** rng.uniform(-5, 0.8)), float(chance), float(power)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("reach", "chance", "power"), list(random_moments(36)))
 def test_moments_enclose_the_quadrature_narrowly(reach, chance, power):
     found, truth = pair_of(reach).log_mixture_moment(chance, power), moment(reach, chance, power)
