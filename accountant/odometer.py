@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from accountant.core.adaptive import Ledger, Step, divergences, order, target, upward
+from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, log
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency, Process
@@ -36,7 +37,7 @@ class Odometer(Ledger):
     every ε infinite. Sums are exact.
 
     Raises:
-        InvalidParameter: if there is no order, or one is not above 1.
+        InvalidParameter: if the orders are no sequence of numbers above 1, or there is none.
 
     >>> from mechanisms import Gaussian
     >>> odometer = Odometer(adjacency="add_remove")
@@ -52,7 +53,8 @@ class Odometer(Ledger):
 
     def __post_init__(self) -> None:
         self.adjacency = Adjacency.parse(self.adjacency)
-        self.orders = tuple(order("Odometer", alpha) for alpha in self.orders)
+        orders = validate.sequence("Odometer", "orders", self.orders, "For one, pass (order,).")
+        self.orders = tuple(order("Odometer", alpha) for alpha in orders)
         if not self.orders:
             raise InvalidParameter("Odometer: orders must name at least one, got none.")
         self._spent = (0,) * len(self.orders)

@@ -27,6 +27,8 @@ from mechanisms.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from mechanisms.approximate_dp import ApproximateDP
+    from mechanisms.bounded_gaussian import BoundedGaussian
+    from mechanisms.bounded_laplace import BoundedLaplace
     from mechanisms.count import Count
     from mechanisms.covariance import Covariance
     from mechanisms.discrete_gaussian import DiscreteGaussian
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ApproximateDP": "approximate_dp",
+    "BoundedGaussian": "bounded_gaussian",
+    "BoundedLaplace": "bounded_laplace",
     "ConfidentGNMax": "pate",
     "Count": "count",
     "Covariance": "covariance",
@@ -125,6 +129,8 @@ __all__ = [
     "Allocated",
     "ApproximateDP",
     "BallsInBins",
+    "BoundedGaussian",
+    "BoundedLaplace",
     "Bounds",
     "BudgetExceeded",
     "Compose",

@@ -125,7 +125,7 @@ def test_it_is_never_above_basic_composition_nor_below_what_is_certified(process
     assert epsilon_bounds(process, delta=delta).lower <= min(one.epsilon(delta).upper for one in ours)
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("delta", [0.0, 1e-9, 0.3, 1.0])
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 800.0, 1e5, 1e200])
 @pytest.mark.parametrize("times", [1, 10**6, 2**53])

@@ -171,7 +171,7 @@ def test_basic_is_never_below_advanced_nor_that_below_optimal(process, times, de
 # What must be answered properly whatever it is
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("delta", [0.0, 1e-9, 0.3, 1.0])
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 800.0, 1e5, 1e200])
 @pytest.mark.parametrize("times", [1, 10**6, 2**53])

@@ -15,9 +15,12 @@ that each library's own calibration asks for.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import math
+import os
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +38,7 @@ from mechanisms.gaussian import Gaussian
 from mechanisms.laplace import Laplace
 from tests.benchmarks.measure import interleaved
 
-SCHEMA = "dp-calipers/noise-benchmarks/1"
+SCHEMA = "dp-calipers/noise-benchmarks/2"
 PEERS = ("opendp", "diffprivlib")
 SCALE = 10.0
 KINDS = ("Gaussian, floats", "Laplace, floats", "Gaussian, integers", "Laplace, integers")
@@ -107,6 +110,17 @@ def available() -> dict[str, Callable[[str], Draw]]:
     return {name: make for name, make in LIBRARIES.items() if name not in PEERS or importlib.util.find_spec(name)}
 
 
+def machine() -> dict[str, Any]:
+    """Return what the speeds depend on; the load is that of the last minute, of all that runs on the processors."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
 def speeds(kind: str, draws: int, rounds: int) -> dict[str, Any]:
     """Return draws a second of everybody, interleaved, medians: us with ten times as many."""
     sizes = {name: draws * (10 if name not in PEERS else 1) for name in available()}
@@ -174,7 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
     document = {
         "schema": SCHEMA,
         "library": __version__,
-        "peers": sorted(set(available()) & set(PEERS)),
+        "machine": machine(),
+        "peers": {name: importlib.metadata.version(name) for name in sorted(set(available()) & set(PEERS))},
         "draws a second": {kind: speeds(kind, given.draws, given.rounds) for kind in KINDS},
         "told apart": {
             kind: {name: told_apart(make(kind), given.draws) for name, make in available().items()}

@@ -102,6 +102,8 @@ def test_noise_is_drawn_judged_and_written(tmp_path, capsys):
     target = tmp_path / "noise.json"
     assert noise.main(["--draws", "100", "--rounds", "1", "--json", str(target)]) == 0
     document = json.loads(target.read_text())
+    assert document["machine"]["numpy"] == np.__version__ and document["machine"]["load"] >= 0
+    assert set(document["peers"]) <= set(noise.PEERS) and all(document["peers"].values())
     assert all(row["dp-calipers"] > 0 for row in document["draws a second"].values())
     assert all(row["dp-calipers"] == 0 for row in document["told apart"].values())
     assert document["noise"]["ε = 1, δ = 1e-05"]["dp-calipers"] == pytest.approx(3.73063, abs=1e-4)

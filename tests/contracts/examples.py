@@ -9,6 +9,8 @@ from mechanisms import (
     ZCDP,
     Adjacency,
     ApproximateDP,
+    BoundedGaussian,
+    BoundedLaplace,
     ConfidentGNMax,
     Count,
     Covariance,
@@ -71,6 +73,16 @@ _LABELS = LocalCategories(labels=("no", "yes"), mechanism=RESPONSE)
 
 EXAMPLES: dict[str, Example] = {
     "approximate_dp": Example(mechanism=ApproximateDP(epsilon=1.0, delta=1e-6, adjacency=ONE)),
+    "bounded_gaussian": Example(
+        mechanism=BoundedGaussian(noise_multiplier=1.5, lower=-4.0, upper=5.0, sensitivity=2.0),
+        value=1.25,
+        sensitivity=2.0,
+    ),
+    "bounded_laplace": Example(
+        mechanism=BoundedLaplace(noise_multiplier=1.5, lower=-4.0, upper=5.0, sensitivity=2.0),
+        value=1.25,
+        sensitivity=2.0,
+    ),
     "count": Example(mechanism=Count(noise=DiscreteLaplace(noise_multiplier=2.0)), value=[True, False, True]),
     "covariance": Example(
         mechanism=Covariance(max_norm=3.0, dimensions=2, noise=GAUSSIAN, nan=0.5), value=[[1.0, 2.0], [-4.0, 0.25]]

@@ -19,6 +19,8 @@ from mechanisms import (
     Allocated,
     ApproximateDP,
     BallsInBins,
+    BoundedGaussian,
+    BoundedLaplace,
     Compose,
     ConfidentGNMax,
     Count,
@@ -133,6 +135,15 @@ PROCESSES: dict[str, Callable[[Adjacency], Process]] = {
     "DiscreteLaplace": lambda adjacency: Repeat(DiscreteLaplace(noise_multiplier=4.0), 3),
     "Staircase": lambda adjacency: Repeat(Staircase(epsilon=0.5, fraction=0.25), 3),
     "TruncatedLaplace": lambda adjacency: Repeat(TruncatedLaplace(noise_multiplier=2.0, bound=20.0), 3),
+    "BoundedLaplace": lambda adjacency: Repeat(
+        BoundedLaplace(noise_multiplier=4.0, lower=0.0, upper=20.0, sensitivity=1.0), 3
+    ),
+    "BoundedGaussian": lambda adjacency: Repeat(
+        BoundedGaussian(noise_multiplier=4.0, lower=0.0, upper=20.0, sensitivity=1.0), 3
+    ),
+    "BoundedGaussian, narrow": lambda adjacency: Repeat(
+        BoundedGaussian(noise_multiplier=4.0, lower=0.0, upper=4.0, sensitivity=1.0), 3
+    ),
     "Exponential": lambda adjacency: Repeat(Exponential(epsilon=0.5, adjacency=adjacency), 20),
     "Exponential, Poisson": lambda adjacency: Sampled(Exponential(epsilon=0.5, adjacency=adjacency), POISSON),
     "PermuteAndFlip": lambda adjacency: Repeat(PermuteAndFlip(epsilon=0.5, adjacency=adjacency), 3),

@@ -13,6 +13,8 @@ import numpy as np
 
 from mechanisms import (
     Adjacency,
+    BoundedGaussian,
+    BoundedLaplace,
     Covariance,
     DiscreteGaussian,
     DiscreteLaplace,
@@ -156,6 +158,17 @@ def _noise() -> dict[str, Neighbours]:
         fields = {"mechanism": telling.get(name), "one": number(2), "cell": cell, "many": many}
         found[name] = _of(name, ADD, ZERO, other=number(0), shown="remove", **fields)
         found[f"{name}, replaced"] = _of(name, ONE, other=number(-2), shown="replace", **fields)
+    for name, kind, scale in (("bounded_laplace", BoundedLaplace, 0.75), ("bounded_gaussian", BoundedGaussian, 0.5)):
+        kept, cells = {"lower": -4.0, "upper": 5.0, "sensitivity": 2.0}, _whole(-16, 20, 0.25)
+        fields = {"mechanism": kind(noise_multiplier=scale, **kept), "cell": cells}
+        found[name] = _of(name, ADD, ZERO, one=1.5, other=-0.5, shown="witness", **fields)
+        found[f"{name}, replaced"] = _of(name, ONE, one=2.5, other=-1.5, shown="witness", **fields)
+        found[f"{name}, at the end"] = _of(name, ADD, ZERO, one=-4.0, other=-2.0, **fields)
+    narrow = BoundedGaussian(noise_multiplier=0.67, lower=0.0, upper=4.0, sensitivity=4.0)
+    name, cells = "bounded_gaussian", _whole(0, 40, 0.1)
+    found[f"{name}, narrow"] = replace(
+        _of(name, ADD, mechanism=narrow, one=0.0, other=4.0, cell=cells, shown="witness_reversed"), sensitivity=4.0
+    )
     name, first = "discrete_gaussian", _whole(-12, 14)
     found[name] = _of(name, ADD, ZERO, mechanism=discrete, one=2, other=0, cell=first, shown="remove")
     found[f"{name}, replaced"] = _of(name, ONE, mechanism=discrete, one=2, other=-2, cell=first, shown="replace")

@@ -11,6 +11,7 @@ import pytest
 
 from mechanisms import Adjacency, DiscreteGaussian, UnsupportedProcess
 from mechanisms.core.bounds import Bounds
+from tests.contracts import bounded_laws
 from tests.contracts.examples import EXAMPLES, ONE
 
 ADD, ZERO = Adjacency.ADD_REMOVE, Adjacency.ZERO_OUT
@@ -222,6 +223,8 @@ ANSWER = swapped(lambda: mp.exp(-mp.mpf(1) / 2) / 2)
 COUNTED = geometric(2, 1)
 LAWS = {
     "approximate_dp": replaced(certain(real(1e-6))),
+    "bounded_gaussian": bounded_laws.of(bounded_laws.gaussian),
+    "bounded_laplace": bounded_laws.of(bounded_laws.laplace),
     "count": query(COUNTED, COUNTED),
     "covariance": query(ONCE, of(root(2))),
     "discrete_gaussian": plain(square(3, 2), square(3, 4)),

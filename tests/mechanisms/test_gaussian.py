@@ -50,12 +50,12 @@ def test_delta_encloses_the_formula_for_any_shift(mu, epsilon):
 
 
 @pytest.mark.parametrize("mu", [1e-300, 1e-20, 1e-8, 37.0, 1e8, 1e150, 1e300])
-@pytest.mark.parametrize("epsilon", [0.0, 1e-300, 1.0, 700.0, 1e5, 1e300])
-def test_delta_stays_an_enclosure_for_extreme_shifts(mu, epsilon):
-    found = pair_of(mu).delta(Bounds.exact(epsilon))
-    assert 0 <= found.lower <= found.upper <= 1
-    if 1e-20 <= mu <= 1e8 and epsilon <= 1e5:
-        assert found.lower <= float(delta(Normal(mp.mpf(mu)), mp.mpf(epsilon))) <= found.upper + 1e-300
+def test_delta_stays_an_enclosure_for_extreme_shifts(mu):
+    for epsilon in (0.0, 1e-300, 1.0, 700.0, 1e5, 1e300):
+        found = pair_of(mu).delta(Bounds.exact(epsilon))
+        assert 0 <= found.lower <= found.upper <= 1
+        if 1e-20 <= mu <= 1e8 and epsilon <= 1e5:
+            assert found.lower <= float(delta(Normal(mp.mpf(mu)), mp.mpf(epsilon))) <= found.upper + 1e-300
 
 
 def test_tiny_deltas_keep_their_digits():
@@ -99,12 +99,14 @@ def random_moments(count):
         yield float(10 ** rng.uniform(-2, 0.8)), float(10 ** rng.uniform(-7, -0.1)), float(t[kind])
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("mu", "chance", "power"), list(random_moments(30)))
 def test_moments_enclose_a_finer_quadrature(mu, chance, power):
     found = pair_of(mu).log_mixture_moment(chance, power)
     assert holds(found, log_sampled_moment(mu, chance, power))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("chance", [1e-12, 1e-5, 0.01, 0.5, 0.999])
 @pytest.mark.parametrize(
     ("mu", "order"), [(0.01, 2), (0.1, 64), (1.0, 2), (1.0, 5), (1.0, 300), (5.0, 20), (20.0, 3), (90.0, 9)]

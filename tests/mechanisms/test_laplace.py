@@ -63,7 +63,7 @@ def test_delta_is_exactly_zero_from_the_largest_loss_on(shift):
         assert found.lower == found.upper == 0.0
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("chance", [1.0, 0.3, 0.01])
 @pytest.mark.parametrize("direction", ["remove", "add"])
 @pytest.mark.parametrize("scale", [0.5, 2.0, 16.0])
@@ -112,7 +112,7 @@ def random_moments(count):
         yield float(10 ** rng.uniform(-8, 1)), float(chance), float(power)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("shift", "chance", "power"), list(random_moments(63)))
 def test_moments_enclose_the_quadrature_narrowly(shift, chance, power):
     found, truth = pair_of(shift).log_mixture_moment(chance, power), moment(shift, chance, power)
@@ -136,7 +136,7 @@ def test_renyi_divergences_of_unit_noise_are_as_published(order, published):
     assert abs(found.lower - float(published)) < 1e-12 and found.width < 1e-14
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("power", [2.0, 300.0, 1e5, 1e10, 1e200, -1e5, -1e200, 0.3])
 @pytest.mark.parametrize("shift", [1e-300, 1e-6, 1.0, 30.0, 1e5, 1e300])
 @pytest.mark.parametrize("chance", [1e-300, 1e-3, 1 - 2.0**-53, 1.0])

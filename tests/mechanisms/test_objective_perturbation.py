@@ -78,6 +78,7 @@ def scenario(rng):
     return others, record, other, ridge, most, ratio, "two_signed"
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("seed", range(40))
 def test_no_exact_output_law_exceeds_the_claim(seed):
     rng = np.random.default_rng(seed)

@@ -193,6 +193,7 @@ def most_seen(scheme, contributions, adjacency, epsilon, density):
     return best
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("adjacency", Adjacency)
 @pytest.mark.parametrize("scheme", [Poisson(probability=0.4), FixedSize(batch_size=2, records=3)])
 @pytest.mark.parametrize(("lower", "nan"), [(0.0, None), (-0.5, None), (0.75, None), (0.75, 1.0), (-1.0, None)])

@@ -13,7 +13,6 @@ from accountant import delta_bounds, epsilon_bounds
 from mechanisms import InvalidParameter, KeyedSource, Laplace, Poisson, Repeat, Sampled, from_json, to_json
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.pair import DominatingPair
-from mechanisms.core.range_pair import RangePair
 from mechanisms.truncated_laplace import TruncatedLaplace
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
@@ -154,64 +153,6 @@ def test_infinite_losses_compose():
 def test_it_comes_back_from_json():
     noise = TruncatedLaplace.for_budget(epsilon=0.3, delta=1e-7)
     assert from_json(to_json(noise)) == noise and eval(repr(noise)) == noise
-
-
-# The pair without atoms
-
-
-def moment(shift, probability, power):
-    s, p, t = mp.mpf(shift), mp.mpf(probability), mp.mpf(power)
-
-    def term(l):  # noqa: E741
-        return mp.exp(-(s + l) / 2) / (2 * -mp.expm1(-s)) * (1 - p + p * mp.exp(l)) ** t
-
-    pieces = max(2, int(s * (1 + abs(t)) / 6))
-    with mp.workdps(20):
-        return mp.log(mp.quad(term, [s * (2 * mp.mpf(k) / pieces - 1) for k in range(pieces + 1)]))
-
-
-@pytest.mark.parametrize("shift", [1e-3, 0.3, 1.0, 5.0])
-@pytest.mark.parametrize("probability", [1.0, 0.9, 0.1, 1e-4])
-@pytest.mark.parametrize("power", [-3.0, -0.4, 0.5, 0.7, 1.5, 4.0])
-def test_moments_enclose_the_quadrature(shift, probability, power):
-    found = RangePair(reach=Bounds.exact(shift), attained=True).log_mixture_moment(probability, power)
-    truth = moment(shift, probability, power)
-    assert holds(found, truth, mp.mpf("1e-15")) and found.width <= 1e-10 * (1 + abs(float(truth)))
-
-
-@pytest.mark.parametrize("shift", [1e-300, 1e-8, 50.0, 800.0, 1e300])
-@pytest.mark.parametrize("probability", [1.0, 0.3, 1e-300])
-@pytest.mark.parametrize("power", [-1e5, -2.0, 0.0, 0.3, 1.0, 2.0, 1e5, 1e200])
-def test_moments_at_extremes_are_between_those_of_nothing_and_of_the_largest_loss(shift, probability, power):
-    found = RangePair(reach=Bounds.exact(shift), attained=True).log_mixture_moment(probability, power)
-    if 0 < power < 1:
-        assert found.lower <= found.upper <= 0.0 and found.lower >= -min(power, 1 - power) * shift * (1 + 1e-9)
-    else:
-        most = max(power - 1, -power) * shift * (1 + 1e-9)
-        assert 0.0 <= found.lower <= found.upper <= most
-
-
-@pytest.mark.parametrize("shift", [1e-3, 1.0, 30.0])
-def test_bins_hold_the_masses_of_their_intervals(shift):
-    edges = np.array([-2.0, -1.0, -0.4, 0.1, 0.1001, 0.8, 1.0, 1.7]) * shift
-    found = RangePair(reach=Bounds.exact(shift), attained=True).loss_bins(edges, edges[:-1])
-    s = mp.mpf(shift)
-    ends = [min(max(mp.mpf(x), -s), s) for x in edges]
-    for k in range(7):
-        p = (mp.exp((ends[k + 1] - s) / 2) - mp.exp((ends[k] - s) / 2)) / -mp.expm1(-s)
-        q = (mp.exp(-(ends[k] + s) / 2) - mp.exp(-(ends[k + 1] + s) / 2)) / -mp.expm1(-s)
-        assert holds(found.p[k], p) and holds(found.q[k], q * mp.exp(mp.mpf(edges[k])))
-        assert found.p[k].width <= 1e-14 * (1 + shift) * found.p.upper[k]
-
-
-@given(st.floats(1e-6, 300.0), st.floats(0.0, 1.2))
-def test_delta_of_the_pair_without_atoms_is_the_integral(shift, share):
-    s, at = mp.mpf(shift), mp.mpf(share * shift)
-    start = min(at, s)
-    p = -mp.expm1((start - s) / 2) / -mp.expm1(-s)
-    q = (mp.exp(-(start + s) / 2) - mp.exp(-s)) / -mp.expm1(-s)
-    found = RangePair(reach=Bounds.exact(shift), attained=True).delta(Bounds.exact(share * shift))
-    assert holds(found, p - mp.exp(at) * q, mp.mpf("1e-35"))
 
 
 # Releases

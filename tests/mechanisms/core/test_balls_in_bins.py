@@ -48,6 +48,7 @@ def test_balls_in_bins_can_be_better_than_poisson_samples_of_the_same_rate():
     assert delta_bounds(gaussian(1.0, 10), epsilon=0.5).upper < delta_bounds(poisson, epsilon=0.5).lower
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("adjacency", [ADD_REMOVE, ZERO_OUT])
 @pytest.mark.parametrize("delta", [1e-3, 1e-6, 1e-10])
 def test_brackets_of_gaussian_steps_are_narrow(adjacency, delta):
@@ -71,6 +72,7 @@ def test_epochs_compose():
     assert once.upper < thrice.lower <= thrice.upper <= thrice.lower * (1 + 6e-3)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "step", [Gaussian(noise_multiplier=0.8), PureDP(epsilon=3.0, adjacency="add_remove")], ids=repr
 )
@@ -176,7 +178,8 @@ def test_a_step_without_a_pair_is_refused_by_name():
         run(PureDP(epsilon=1.0, adjacency="zero_out"), 3).pairs(REPLACE_ONE)
 
 
-@pytest.mark.parametrize("epochs", [1, 4])
+@pytest.mark.thinned(2)
+@pytest.mark.parametrize("epochs", [4, 1])
 def test_what_was_priced_comes_back_from_json(epochs):
     process = Repeat(gaussian(0.8, 6), epochs)
     again = from_json(to_json(process))

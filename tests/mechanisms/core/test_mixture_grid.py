@@ -65,6 +65,7 @@ def test_the_integrand_and_its_slope_err_by_ulps_of_their_sizes(s):
             assert abs(value) * (abs(s) + 2) > SMALL or parts.f_size[k] <= 3 * abs(f) or abs(s - 1) < 1e-6
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("y", [1e-9, 0.7, 30.0, 400.0])
 @pytest.mark.parametrize("part", [1.0, 0.7, 0.35])
 def test_the_majorant_lies_above_the_integrand_all_over_the_strip(part, y):
@@ -122,6 +123,7 @@ def on_nodes(mu, q, s, y):
     return total * mp.mpf(spacing) / mp.mpf(mu) / mp.sqrt(2 * mp.pi), float(nodes.error[0]), len(x)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("mu", "q", "s", "y"),
     [

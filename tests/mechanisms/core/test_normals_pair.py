@@ -132,7 +132,7 @@ def moment(law, p, power):
     return mp.log(1 + mp.quad(seen, mp.linspace(-reach, reach, 41)))
 
 
-@pytest.mark.thinned(10)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize("power", [-1.5, 0.3, 1.01, 2.0, 5.5])
 @pytest.mark.parametrize("p", [1.0, 0.25])
 @pytest.mark.parametrize("name", ["both", "copies", "copies-both", "copies-reversed"])

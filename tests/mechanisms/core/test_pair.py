@@ -85,6 +85,7 @@ def test_delta_encloses_its_definition(name):
         assert holds(found, truth), (epsilon, found, mp.nstr(truth, 20))
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_delta_of_an_array_is_that_of_its_elements(name):
     pair, _ = PAIRS[name]
@@ -111,6 +112,7 @@ def crosses(p, q, epsilon):
     return len(signs) == 2
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_delta_is_enclosed_to_eleven_digits(name):
     pair, _ = PAIRS[name]
@@ -136,7 +138,7 @@ def masses(law, low, high):
     return above[0] - beyond[0], above[1] - beyond[1]
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @over_all_pairs
 @pytest.mark.parametrize("edges", list(grids()), ids=["fine", "coarse", "tails", "far"])
 def test_masses_on_bins_are_those_of_the_definition(name, edges):
@@ -156,6 +158,7 @@ def test_masses_on_bins_are_those_of_the_definition(name, edges):
             assert weight * inner[1] <= mp.mpf(float(found.q.upper[k])), k
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_masses_on_all_bins_sum_to_one_but_for_infinite_losses(name):
     pair, _ = PAIRS[name]
@@ -167,6 +170,7 @@ def test_masses_on_all_bins_sum_to_one_but_for_infinite_losses(name):
         assert upper - lower < 1e-9
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_masses_on_bins_are_enclosed_to_ten_digits(name):
     pair, _ = PAIRS[name]
@@ -175,6 +179,7 @@ def test_masses_on_bins_are_enclosed_to_ten_digits(name):
         assert (part.upper - part.lower <= 1e-10 * part.upper + 1e-300).all()
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_the_loss_range_leaves_out_little(name):
     pair, law = PAIRS[name]
@@ -188,6 +193,7 @@ def test_the_loss_range_leaves_out_little(name):
 # Reversal
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_reversing_exchanges_infinite_and_missing_mass(name):
     pair, _ = PAIRS[name]
@@ -195,6 +201,7 @@ def test_reversing_exchanges_infinite_and_missing_mass(name):
     assert pair.reverse().missing_mass.overlaps(pair.infinite_mass)
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_reversing_twice_gives_the_same_pair_but_for_rounding(name):
     pair, _ = PAIRS[name]
@@ -204,6 +211,7 @@ def test_reversing_twice_gives_the_same_pair_but_for_rounding(name):
         assert twice.delta(Bounds.exact(epsilon)).overlaps(pair.delta(Bounds.exact(epsilon)))
 
 
+@pytest.mark.thinned(3)
 @over_all_pairs
 def test_the_total_variation_distance_is_the_same_in_reverse(name):
     pair, _ = PAIRS[name]
@@ -213,7 +221,7 @@ def test_the_total_variation_distance_is_the_same_in_reverse(name):
 # Moments
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @over_all_pairs
 @pytest.mark.parametrize("power", [-1.5, 0.5, 2.0, 7.3])
 def test_moments_agree_with_the_masses_on_bins(name, power):

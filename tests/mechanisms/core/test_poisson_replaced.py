@@ -30,6 +30,7 @@ def steps(sigma, chance, times):
     return Repeat(Sampled(Gaussian(noise_multiplier=sigma), Poisson(probability=chance)), times)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("setting", "published"), PUBLISHED_EPSILONS)
 def test_epsilon_is_that_of_the_substitution_tests_of_koskela_and_others(setting, published):
     """DPBayes/PLD-Accountant@2d9702b, tests/test_compute_*.py: the S pair."""
@@ -38,6 +39,7 @@ def test_epsilon_is_that_of_the_substitution_tests_of_koskela_and_others(setting
     assert found.contains(published) and found.width <= 2e-5
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("setting", "published"), PUBLISHED_DELTAS)
 def test_delta_is_that_of_the_substitution_tests_of_koskela_and_others(setting, published):
     *process, epsilon = setting

@@ -102,6 +102,7 @@ def random_moments(count):
         yield float(10 ** rng.uniform(-5, 0.8)), float(chance), float(power)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("reach", "chance", "power"), list(random_moments(36)))
 def test_moments_enclose_the_quadrature_narrowly(reach, chance, power):
     found, truth = pair_of(reach).log_mixture_moment(chance, power), moment(reach, chance, power)
@@ -117,6 +118,7 @@ def test_moments_near_one_keep_their_digits(reach, chance, power):
     assert holds(found, truth) and found.width <= 1e-12 * abs(truth)
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("power", [2.0, 1e5, 1e200, -1e5, -1e200, 0.3, 0.5])
 @pytest.mark.parametrize("reach", [5e-324, 1e-300, 1e-6, 1.0, 1e5, 1e300])
 @pytest.mark.parametrize("chance", [1e-300, 1e-3, 1 - 2.0**-53, 1.0])
@@ -175,6 +177,7 @@ def test_the_divergence_of_order_one_is_as_published():
     assert abs(2 * near - twice - 0.123301561) < 2e-9
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("order", [1.0001, 1.5, 2.0, 10.0, 300.0])
 @pytest.mark.parametrize("reach", [1e-3, 0.1, 1.0, 6.0, 200.0])
 def test_divergences_are_the_largest_of_two_losses_of_the_range(reach, order):

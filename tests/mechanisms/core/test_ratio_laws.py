@@ -71,6 +71,7 @@ def three(sigma, epsilon):
     return with_record, without
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("sigma", [0.6, 1.0, 2.0])
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
 def test_three_gaussian_steps_are_bracketed_in_both_directions(sigma, epsilon):
@@ -81,6 +82,7 @@ def test_three_gaussian_steps_are_bracketed_in_both_directions(sigma, epsilon):
         assert upper - lower <= 5e-3 * truth + 1e-6
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("epsilon", "times"), [(0.5, 2), (1.0, 7), (2.0, 100), (0.1, 1000), (3.0, 999)])
 def test_answers_to_two_categories_are_bracketed_as_counts_say(epsilon, times):
     pair = PureDP(epsilon=epsilon, adjacency="zero_out").pairs(ZERO_OUT)["remove"]
@@ -119,7 +121,7 @@ STEPS = [
 ]
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("step", STEPS, ids=repr)
 @pytest.mark.parametrize("times", [1, 5, 64, 1000])
 def test_masses_sum_to_one_and_ratios_to_the_number_of_steps(step, times):

@@ -121,6 +121,7 @@ def test_shuffled_guarantees_are_bounded_as_the_clones_say():
     assert 0.08 < found.lower < found.upper and abs(found.upper - 0.169770) < 1e-4
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("adjacency", ["zero_out", "replace_one"])
 @pytest.mark.parametrize("times", [2, 30, 3_000])
 def test_shuffled_laplace_steps_cost_at_most_one_of_them(adjacency, times):
