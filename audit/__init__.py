@@ -19,25 +19,45 @@ if TYPE_CHECKING:
     from audit.black_box import audit_mechanism, mechanism_lower_bound
     from audit.canaries import Canaries, GradientCanaries, InputCanaries, SignedCoordinates, signed_coordinates
     from audit.core.faults import TrainerFault
+    from audit.directions import Directions, orthogonal_directions, random_directions
     from audit.estimators.anytime import GuessConfidenceSequence
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
     from audit.estimators.anytime_normal import NormalConfidenceSequence
     from audit.evidence import Estimator, LowerBound, estimators
+    from audit.guessing import LIKELIEST, CandidateGuesses, observe_guesses, risk
     from audit.harness import audit
+    from audit.input_canaries import blank, least_variance, mislabelled, uniform_noise
+    from audit.interference import explained_share, predicted_interference
     from audit.multiplicity import combined, joint_confidence, refutes, shared_confidences
     from audit.noise_families import NoiseFamily, TradeoffCurve
     from audit.opacus import opacus_trainer
+    from audit.replay import (
+        Additive,
+        Neighbours,
+        ReplayFinding,
+        ReplayReport,
+        Steps,
+        array_neighbours,
+        flipped_canaries,
+        replay_mechanism,
+        replay_training,
+    )
     from audit.report import AccountantAnswer, AuditReport
+    from audit.roc import area_under_curve, true_positive_rate
     from audit.runs import Setup, observe_independent_runs, observe_one_run
     from audit.score_files import lower_bound_from_file
     from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
+    from audit.shadow_references import shadow_references
     from audit.trainers import dpsgd_trainer
 
 _HOMES = {
     "AccountantAnswer": "report",
+    "Additive": "replay",
     "Attack": "attack",
     "AuditReport": "report",
     "Canaries": "canaries",
+    "CandidateGuesses": "guessing",
+    "Directions": "directions",
     "Estimator": "evidence",
     "FinalModel": "attack",
     "GDPConfidenceSequence": "estimators.anytime_gdp",
@@ -46,44 +66,70 @@ _HOMES = {
     "GuessExtremes": "scores",
     "IndependentRuns": "scores",
     "InputCanaries": "canaries",
+    "LIKELIEST": "guessing",
     "LabelledScores": "scores",
     "LowerBound": "evidence",
+    "Neighbours": "replay",
     "NoiseFamily": "noise_families",
     "NormalConfidenceSequence": "estimators.anytime_normal",
     "Observations": "attack",
     "OneRun": "scores",
     "Public": "attack",
+    "ReplayFinding": "replay",
+    "ReplayReport": "replay",
     "Scores": "scores",
     "Setup": "runs",
     "SignedCoordinates": "canaries",
+    "Steps": "replay",
     "Stream": "scores",
     "Threshold": "scores",
     "TradeoffCurve": "noise_families",
     "Trainer": "attack",
     "TrainerFault": "core.faults",
     "TrainerTask": "attack",
+    "area_under_curve": "roc",
+    "array_neighbours": "replay",
     "attacks": "attack",
     "audit": "harness",
     "audit_mechanism": "black_box",
+    "blank": "input_canaries",
     "combined": "multiplicity",
     "dpsgd_trainer": "trainers",
     "estimators": "evidence",
+    "explained_share": "interference",
+    "flipped_canaries": "replay",
+    "predicted_interference": "interference",
     "joint_confidence": "multiplicity",
+    "least_variance": "input_canaries",
     "lower_bound_from_file": "score_files",
     "mechanism_lower_bound": "black_box",
+    "mislabelled": "input_canaries",
+    "observe_guesses": "guessing",
     "observe_independent_runs": "runs",
     "observe_one_run": "runs",
     "opacus_trainer": "opacus",
+    "orthogonal_directions": "directions",
+    "random_directions": "directions",
     "refutes": "multiplicity",
+    "replay_mechanism": "replay",
+    "replay_training": "replay",
+    "risk": "guessing",
+    "shadow_references": "shadow_references",
     "shared_confidences": "multiplicity",
     "signed_coordinates": "canaries",
+    "true_positive_rate": "roc",
+    "uniform_noise": "input_canaries",
 }
 
 __all__ = [
+    "LIKELIEST",
     "AccountantAnswer",
+    "Additive",
     "Attack",
     "AuditReport",
     "Canaries",
+    "CandidateGuesses",
+    "Directions",
     "Estimator",
     "FinalModel",
     "GDPConfidenceSequence",
@@ -94,35 +140,56 @@ __all__ = [
     "InputCanaries",
     "LabelledScores",
     "LowerBound",
+    "Neighbours",
     "NoiseFamily",
     "NormalConfidenceSequence",
     "Observations",
     "OneRun",
     "Public",
+    "ReplayFinding",
+    "ReplayReport",
     "Scores",
     "Setup",
     "SignedCoordinates",
+    "Steps",
     "Stream",
     "Threshold",
     "TradeoffCurve",
     "Trainer",
     "TrainerFault",
     "TrainerTask",
+    "area_under_curve",
+    "array_neighbours",
     "attacks",
     "audit",
     "audit_mechanism",
+    "blank",
     "combined",
     "dpsgd_trainer",
     "estimators",
+    "explained_share",
+    "flipped_canaries",
     "joint_confidence",
+    "least_variance",
     "lower_bound_from_file",
     "mechanism_lower_bound",
+    "mislabelled",
+    "observe_guesses",
     "observe_independent_runs",
     "observe_one_run",
     "opacus_trainer",
+    "orthogonal_directions",
+    "predicted_interference",
+    "random_directions",
     "refutes",
+    "replay_mechanism",
+    "replay_training",
+    "risk",
+    "shadow_references",
     "shared_confidences",
     "signed_coordinates",
+    "true_positive_rate",
+    "uniform_noise",
 ]
 
 

@@ -1,5 +1,4 @@
-"""The command line: `python -m audit run` trains, audits and reports; `… scores` reads the scores of others; `… zoo`
-tries out the detectors.
+"""The command line of audits: `run` trains and audits, `scores` reads scores of others, `zoo` tries out the detectors.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
 130 interrupted. Errors are one line on stderr.
@@ -128,7 +127,7 @@ def scores(
     )
     print(
         f"ε ≥ {command_line.at_least(bound.epsilon, DIGITS)} at δ = {bound.delta:g}, {bound.adjacency} neighbours, "
-        f"confidence {bound.confidence:g} ({bound.method}, {bound.guarantee})"
+        f"confidence {bound.confidence:g} ({bound.method}, {bound.guarantee}, about {bound.about})"
     )
     if claim is None:
         return

@@ -39,7 +39,7 @@ class Interference:
     mean_share: float
 
 
-def interference(gradients: ArrayLike, process: Process) -> Interference:
+def predicted_interference(gradients: ArrayLike, process: Process) -> Interference:
     """Return how much canaries with these gradients interfere in a run of T steps with sampling rate q and noise σ.
 
     Canary j, in by a fair coin and then in Bin(T, q) steps, moves the score Σ_t ⟨g_i, noisy sum_t⟩ of canary i by
@@ -58,7 +58,7 @@ def interference(gradients: ArrayLike, process: Process) -> Interference:
 
     >>> from mechanisms import Gaussian, Poisson, Repeat, Sampled
     >>> run = Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.5)), 16)
-    >>> interference([[1.0, 0.0], [0.6, 0.8]], run).largest_share  # .36 · 18 of that + 64
+    >>> predicted_interference([[1.0, 0.0], [0.6, 0.8]], run).largest_share  # .36 · 18 of that + 64
     0.0919...
     """
     rows, run = _checked(gradients), SampledGaussianRun.of(process)

@@ -52,7 +52,7 @@ __all__ = [
     "Training",
     "array_neighbours",
     "flipped_canaries",
-    "replay",
+    "replay_mechanism",
     "replay_training",
 ]
 
@@ -60,7 +60,7 @@ Computation = Callable[[Any, Source], Any]
 """(dataset, source) -> what is released: a number, an array, a tensor, or lists, mappings and dataclasses of these."""
 
 
-def replay(
+def replay_mechanism(
     computation: Computation,
     neighbours: Iterable[Neighbours],
     *,
@@ -86,7 +86,7 @@ def replay(
     ...     noisy = Gaussian(noise_multiplier=1.0).release(values.clip(0, 1).sum(), sensitivity=1.0, randomness=source)
     ...     return noisy / len(values)
     >>> pairs = (Neighbours(name="one more", one=np.ones(3), other=np.ones(2)),)
-    >>> replay(mean, pairs, description=Additive(sensitivity=1 / 2)).kinds
+    >>> replay_mechanism(mean, pairs, description=Additive(sensitivity=1 / 2)).kinds
     ('noise',)
     """
     keys = validate.count("replay", "keys", keys, least=2)

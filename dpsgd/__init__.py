@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dpsgd.models import count_parameters, mlp
     from dpsgd.nonprivate import NonPrivate
     from dpsgd.optimizers import DPAdam
-    from dpsgd.prescribed import PrescribedGradients
+    from dpsgd.prescribed import Prescribed, PrescribedGradients, PrescribedVectors
     from dpsgd.replacements import with_replacements
     from dpsgd.resolution import NoiseResolution
     from dpsgd.schedules import Cosine
@@ -54,7 +54,9 @@ _HOMES = {
     "Meter": "meter",
     "NoiseResolution": "resolution",
     "NonPrivate": "nonprivate",
+    "Prescribed": "prescribed",
     "PrescribedGradients": "prescribed",
+    "PrescribedVectors": "prescribed",
     "PrivacyCard": "card",
     "PrivateLinearRegression": "linear",
     "PrivateLogisticRegression": "linear",
@@ -101,7 +103,9 @@ __all__ = [
     "NonPrivate",
     "Normalised",
     "PerLayer",
+    "Prescribed",
     "PrescribedGradients",
+    "PrescribedVectors",
     "PrivacyCard",
     "PrivateLinearRegression",
     "PrivateLogisticRegression",

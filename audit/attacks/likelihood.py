@@ -64,7 +64,7 @@ class StepLikelihoodRatio(Attack):
         """
         if _described(public).noise_multiplier == 0:
             raise InvalidParameter(
-                "StepLikelihoodRatio: process must have noise, got noise_multiplier 0: there is no ratio of likelihoods."
+                "StepLikelihoodRatio: process must have noise, got noise_multiplier 0: no ratio of likelihoods is left."
             )
         return Weighed(projections=GradientProjection().start(canaries, public), log_odds=np.zeros(len(canaries)))
 

@@ -29,7 +29,7 @@ from audit.core.findings import ReplayReport
 from audit.core.specimens import Mechanism, MechanismSpecimen
 from audit.core.toy_training import Plan, Rows, Train
 from audit.estimators import accountant_inversion, anytime_gdp
-from audit.replay import Additive, Steps, replay, replay_training
+from audit.replay import Additive, Steps, replay_mechanism, replay_training
 from mechanisms.core.randomness import KeyedSource, Source, coins
 
 Array = NDArray[np.float64]
@@ -154,7 +154,7 @@ TRAINING: dict[str, Callable[[Train, float, int], Detection]] = {
 
 def mechanism_replay(specimen: MechanismSpecimen, mechanism: Mechanism, level: float, seed: int) -> Detection:
     """Replay on the neighbours given."""
-    return _of_report(replay(mechanism, specimen.neighbours, description=specimen.description, seed=seed))
+    return _of_report(replay_mechanism(mechanism, specimen.neighbours, description=specimen.description, seed=seed))
 
 
 def black_box(specimen: MechanismSpecimen, mechanism: Mechanism, level: float, seed: int) -> Detection:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from audit import interference as module
-from audit.interference import explained_share, interference
+from audit.interference import explained_share, predicted_interference
 from audit.scores import LabelledScores, OneRun, Scores, Threshold
 from mechanisms import Gaussian, InvalidParameter, Poisson, Repeat, Sampled, UnsupportedProcess
 
@@ -18,7 +18,7 @@ def test_the_shares_are_those_of_simulated_scores():
     of_others = visits @ (gradients @ gradients.T) - visits * np.sum(gradients**2, axis=1)
     of_noise = RNG.normal(0, NOISE * np.sqrt(STEPS), (runs, 30)) @ gradients.T
     shares = of_others.var(axis=0) / (of_others + of_noise).var(axis=0)
-    found = interference(gradients, RUN)
+    found = predicted_interference(gradients, RUN)
     assert found.largest_share == pytest.approx(shares.max(), rel=0.05)
     assert found.mean_share == pytest.approx(shares.mean(), rel=0.03)
 
@@ -28,15 +28,15 @@ def test_cosines_are_those_of_all_pairs(monkeypatch):
     gradients = RNG.normal(size=(9, 5))
     cosines = np.corrcoef(np.hstack([gradients, -gradients]))  # of zero mean, so that correlations are cosines
     pairs = np.abs(cosines[~np.eye(9, dtype=bool)])
-    found = interference(gradients, RUN)
+    found = predicted_interference(gradients, RUN)
     assert found.largest_cosine == pytest.approx(pairs.max())
     assert found.root_mean_square_cosine == pytest.approx(np.sqrt(np.mean(pairs**2)))
 
 
 def test_canaries_at_right_angles_do_not_interfere():
-    found = interference(np.eye(6), RUN)
+    found = predicted_interference(np.eye(6), RUN)
     assert (found.largest_cosine, found.largest_share, found.mean_share) == (0.0, 0.0, 0.0)
-    assert interference([[1.0, 0.0]], RUN).largest_cosine == 0.0
+    assert predicted_interference([[1.0, 0.0]], RUN).largest_cosine == 0.0
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_canaries_at_right_angles_do_not_interfere():
 )
 def test_bad_gradients_are_named(gradients, text):
     with pytest.raises(InvalidParameter, match=text):
-        interference(gradients, RUN)
+        predicted_interference(gradients, RUN)
 
 
 def test_other_processes_are_refused():
     with pytest.raises(UnsupportedProcess, match="one Gaussian step"):
-        interference([[1.0]], Repeat(Sampled(RUN, Poisson(probability=0.5)), 2))
+        predicted_interference([[1.0]], Repeat(Sampled(RUN, Poisson(probability=0.5)), 2))
 
 
 def simulated(noise, canaries=400):
@@ -68,7 +68,9 @@ def simulated(noise, canaries=400):
 
 def test_what_is_explained_in_a_run_is_what_is_predicted_of_it():
     gradients, data = simulated(noise=2.0)
-    predicted = interference(gradients, Repeat(Sampled(Gaussian(noise_multiplier=2.0), RUN.part.sampling), STEPS))
+    predicted = predicted_interference(
+        gradients, Repeat(Sampled(Gaussian(noise_multiplier=2.0), RUN.part.sampling), STEPS)
+    )
     shares = [explained_share(*simulated(noise=2.0)) for _ in range(30)]
     assert np.mean(shares) == pytest.approx(predicted.mean_share, abs=0.08) and predicted.mean_share > 0.3
     assert explained_share(*simulated(noise=0.0)) > 0.99

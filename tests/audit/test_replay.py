@@ -17,7 +17,7 @@ from audit.replay import (
     Steps,
     array_neighbours,
     flipped_canaries,
-    replay,
+    replay_mechanism,
     replay_training,
 )
 from mechanisms import Gaussian, Histogram, InvalidParameter, Laplace, Mean, Quantile, Sum, VectorSum
@@ -66,7 +66,7 @@ PLANTED = {
 
 def mechanism_report(computation, adjacency="add_remove", **changed):
     description = Additive(**({"sensitivity": 1.0} | changed))
-    return replay(computation, array_neighbours(RECORDS, adjacency=adjacency), description=description)
+    return replay_mechanism(computation, array_neighbours(RECORDS, adjacency=adjacency), description=description)
 
 
 @pytest.mark.parametrize("kind", PLANTED)
@@ -94,8 +94,8 @@ def test_the_sensitivity_is_measured_in_the_norm_that_is_claimed(norm):
     def release(value, source):
         return value + noise(source, 3)
 
-    assert not replay(release, pair, description=Additive(sensitivity=size, norm=norm)).found
-    (found,) = replay(release, pair, description=Additive(sensitivity=0.999 * size, norm=norm)).findings
+    assert not replay_mechanism(release, pair, description=Additive(sensitivity=size, norm=norm)).found
+    (found,) = replay_mechanism(release, pair, description=Additive(sensitivity=0.999 * size, norm=norm)).findings
     assert found.kind == "sensitivity" and found.seen == pytest.approx(size) and found.claimed == 0.999 * size
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_found_in_the_mechanisms_of_this_library(key):
     known = NEIGHBOURS[key]
     given = {} if known.sensitivity is None else {"sensitivity": known.sensitivity}
     additive = key.split(",")[0].split(" of ")[0] in ADDITIVE
-    report = replay(
+    report = replay_mechanism(
         lambda value, source: known.mechanism.release(value, randomness=source, **given),
         (Neighbours(name=key, one=known.one, other=known.other),),
         description=Additive(sensitivity=None) if additive else None,
@@ -143,7 +143,7 @@ QUERIES = {
 @pytest.mark.parametrize(("adjacency", "times"), [("add_remove", 1), ("replace_one", 2)])
 def test_extreme_records_move_no_query_of_this_library_by_more_than_its_sensitivity(name, adjacency, times):
     query, records, sensitivity, norm = QUERIES[name]
-    report = replay(
+    report = replay_mechanism(
         lambda rows, source: query.release(rows, randomness=source),
         array_neighbours(records, adjacency=adjacency),
         description=None if sensitivity is None else Additive(sensitivity=times * sensitivity, norm=norm),
@@ -254,7 +254,7 @@ def test_any_trainer_that_can_be_audited_can_be_replayed_by_the_coins_of_its_can
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: replay(honest, (), description=None, keys=1), "keys must be at least 2, got 1"),
+    (lambda: replay_mechanism(honest, (), description=None, keys=1), "keys must be at least 2, got 1"),
     (lambda: replay_training(training(), (), description=Additive(sensitivity=1.0), keys=0), "keys must be at least 1"),
     (lambda: Additive(sensitivity=0.0), "sensitivity must be above 0, got 0"),
     (lambda: Additive(sensitivity=1.0, norm=3), "norm must be 1, 2 or inf, got 3"),

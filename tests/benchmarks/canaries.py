@@ -30,7 +30,7 @@ from audit.core.example_gradients import ExampleGradients
 from audit.demo import accuracy
 from audit.directions import orthogonal_directions, random_directions
 from audit.input_canaries import blank, least_variance, mislabelled, uniform_noise
-from audit.interference import explained_share, interference
+from audit.interference import explained_share, predicted_interference
 from audit.roc import area_under_curve
 from audit.runs import Setup, observe_one_run
 from audit.scores import GuessExtremes
@@ -97,7 +97,7 @@ def row(canaries: Canaries, base: Training, *, runs: int, plain: float) -> dict[
     initial = {name: value.clone() for name, value in base.model.state_dict().items()}
     vectors, process = gradients(canaries, base.model), base.config.process()
     lengths = np.linalg.norm(vectors, axis=1)
-    kept = interference(vectors[lengths > 0], process)
+    kept = predicted_interference(vectors[lengths > 0], process)
     attack: Attack = (
         GradientProjection() if isinstance(canaries, GradientCanaries) else GradientProduct(model=base.model, loss=LOSS)
     )
