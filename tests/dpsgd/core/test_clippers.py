@@ -276,6 +276,18 @@ def test_one_record_more_moves_every_sum_by_at_most_the_bound(clipping):
     assert all(release.max_grad_norm == 0.7 and release.noisy_count is None for release in runs[0])
 
 
+@pytest.mark.parametrize("clipping", CLIPPINGS[:-1], ids=repr)
+@pytest.mark.parametrize("chosen", range(3))
+def test_every_clipping_keeps_units_of_several_rows_within_the_bound_as_one(clipping, chosen):
+    clip = _clip(clipping, 0.7)
+    torch.manual_seed(0)
+    features, targets, shares = 3 * torch.randn(6, 4, 5), torch.randint(3, (6, 4)), torch.full((6, 4), 0.25)
+    way = _ways(MODEL, clip)[chosen]
+    one_by_one = [way(*(part[i : i + 1] for part in (features, targets, shares))) for i in range(6)]
+    assert max(float(one.double().norm()) for one in one_by_one) <= 0.7
+    torch.testing.assert_close(way(features, targets, shares), torch.stack(one_by_one).sum(0))
+
+
 def test_what_a_way_that_gave_up_has_seen_does_not_count(monkeypatch):
     """Recorded leaves a model to vmap after part of the batch was summed."""
     torch.manual_seed(0)
