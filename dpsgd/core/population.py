@@ -67,11 +67,9 @@ class Examples:
             return self._sum_of(rows, shares, position)
 
     def sum_of_zeros(self) -> Tensor:
-        """Return the clipped sum of a record of zeros, of which the dataset's shapes and types are all that is known."""
-        features, targets = (
-            part.new_zeros(1, *part.shape[1:]) for part in (self.dataset.features, self.dataset.targets)
-        )
-        alone = dataclasses.replace(self, dataset=Dataset(features=features, targets=targets))
+        """Return the clipped sum of one record of zeros: shapes and types alone are the dataset's."""
+        zeros = Dataset(features=_zeros_like(self.dataset.features), targets=_zeros_like(self.dataset.targets))
+        alone = dataclasses.replace(self, dataset=zeros)
         return alone._sum_of(np.zeros(1, dtype=np.int64), None, 0)
 
     def _sum_of(self, rows: Rows, shares: Tensor | None, position: int) -> Tensor:
@@ -94,6 +92,10 @@ class Examples:
             targets.reshape(len(rows), width, *targets.shape[1:]),
             shares,
         )
+
+
+def _zeros_like(rows: Tensor) -> Tensor:
+    return rows.new_zeros(1, *rows.shape[1:])
 
 
 def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: object = None) -> Population:
