@@ -14,6 +14,7 @@ from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
+from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.batches import STEP, check_records, drawn_rows
 from dpsgd.core.conduct import Conduct
 from dpsgd.core.course import Course, Parts, set_out
@@ -180,7 +181,7 @@ def _descend(
     parts: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates, **more}
     course.begin(parts)
     for step in range(course.start, config.steps):
-        with draws.of(step):
+        with whole_floats(), draws.of(step):
             clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
         noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
         ranks.agree(noisy_sum)
@@ -202,8 +203,8 @@ def _descend(
 def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
     """Return the trainable parameters of a model that the run fits."""
     parameters = trainable(model)
-    check_private(model, like=dataset.features)
     check_flat(parameters)
+    check_private(model, like=dataset.features)
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
         check_flat_clipping("steps", config.clipping)
