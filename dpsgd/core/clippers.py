@@ -156,5 +156,7 @@ def add_clipped(
 
 
 def _largest_entries(rows: Tensor, *, examples: int) -> Tensor:
+    if not rows.numel():
+        return rows.new_zeros(examples, dtype=torch.float64)
     largest: Tensor = torch.linalg.vector_norm(rows.detach().reshape(examples, -1), ord=math.inf, dim=1)
     return largest.double()

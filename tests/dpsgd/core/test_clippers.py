@@ -288,6 +288,25 @@ def test_every_clipping_keeps_units_of_several_rows_within_the_bound_as_one(clip
     torch.testing.assert_close(way(features, targets, shares), torch.stack(one_by_one).sum(0))
 
 
+class Hollow(nn.Module):
+    """Has a parameter without entries beside a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing, self.layer = nn.Parameter(torch.zeros(0)), nn.Linear(5, 3)
+
+    def forward(self, rows):
+        return self.layer(rows) + self.nothing.sum()
+
+
+@pytest.mark.parametrize("clipping", [c for c in CLIPPINGS if c != SHARES], ids=repr)
+def test_parameters_without_entries_are_trained_along(clipping):
+    config = config_of(Poisson(probability=1.0), clipping=clipping, steps=1)
+    data = Dataset(features=torch.ones(3, 5), targets=torch.arange(3))
+    [release] = steps(Hollow(), data, config, loss=CROSS_ENTROPY, randomness=KeyedSource(0))
+    assert release.noisy_sum.shape == (18,)
+
+
 def test_what_a_way_that_gave_up_has_seen_does_not_count(monkeypatch):
     """Recorded leaves a model to vmap after part of the batch was summed."""
     torch.manual_seed(0)
