@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -130,8 +130,8 @@ def steps(
 
 def begun(
     model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, parts: Parts = NO_PARTS
-) -> tuple[Course, Iterator[Release]]:
-    """Return the course of the run and the iterator of `steps`.
+) -> tuple[Course, Generator[Release, bool | None]]:
+    """Return the course of the run and the iterator of `steps`, to which True is sent to take no further step ever.
 
     Args:
         model: as in `steps`, and so the rest.
@@ -155,11 +155,18 @@ def begun(
             raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
         clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
 
-    def releases() -> Iterator[Release]:
+    def pass_of_zeros() -> None:
+        examples.sum_of_zeros()
+        clipping.forget()
+
+    def releases() -> Generator[Release, bool | None]:
         weights = flatten(parameters)
         assign(weights, parameters)  # from here on the parameters are views of the weights
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
-        yield from _descend(weights, course.ranks.share(population), clipping, updates, config, course, parts)
+        draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
+        own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
+        shared = course.ranks.share(population)
+        yield from _descend(weights, shared, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
 
@@ -169,18 +176,17 @@ def _descend(
     population: Population,
     clipping: RunClipping,
     updates: Updates,
+    draws: LayerDraws,
     config: DPSGD,
     course: Course,
-    more: Parts,
-) -> Iterator[Release]:
+    parts: Parts,
+) -> Generator[Release, bool | None]:
     source, run, ranks = course.source, course.run, course.ranks
     rows = drawn_rows(source, config, run=run, records=population.units)
     noisy = noising(config, source=source, run=run, like=weights)
     ranks.agree(weights)
-    draws = LayerDraws(source=source, run=run, ranks=ranks)
-    parts: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates, **more}
     course.begin(parts)
-    for step in range(course.start, config.steps):
+    for step in course.ahead:
         with whole_floats(), draws.of(step):
             clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
         noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
@@ -195,8 +201,10 @@ def _descend(
             run=run,
         )
         updates.apply(noisy_sum, step=step)
-        yield release
-        course.after(step + 1, parts)
+        stopped = bool((yield release))
+        course.after(step + 1, parts, stopped=stopped)
+        if stopped:
+            break
     course.end()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Sequence
@@ -152,7 +153,7 @@ def train(
         average: which average of the weights to return beside the last ones.
         budget: the run ends before the first step that would exceed it; None to take all of `config.steps`.
         callbacks: are shown every release; whoever reads them is the adversary that the accountants assume. One that
-            answers `STOP` ends the run, which still costs what all its steps would have.
+            answers `STOP`, on any rank, ends the run for good, which still costs what all its steps would have.
         logs: are written a row for every step.
         meter: when progress bar and logs say which ε has been spent; None for the budget's, or never without one.
         checkpoint: where the run is kept: a call that finds it there goes on from it, and one that finds it complete
@@ -198,7 +199,7 @@ def train(
     trained = initialised(model, initialisation_seed).train()
     parts: Parts = {} if running is None else {"average": running}
     course, releases = begun(trained, dataset, config, conduct, parts)
-    parameters, executed = list(trainable(trained).values()), course.start
+    parameters, executed = list(trainable(trained).values()), course.ahead.start
     with Reporting(
         config=config,
         steps=config.steps,
@@ -212,7 +213,9 @@ def train(
             if running is not None:
                 running.add(release.step, parameters)
             reporting.report(release)
-            if asked_to_stop(callbacks, release):
+            if course.ranks.any(asked_to_stop(callbacks, release)):
+                with contextlib.suppress(StopIteration):
+                    releases.send(True)
                 break
     return TrainResult(
         model=trained,

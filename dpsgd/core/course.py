@@ -60,10 +60,11 @@ class Kept:
         """Return whether the file is written after so many steps."""
         return steps_taken % self.checkpoint.every == 0 or steps_taken == self.last.config.steps
 
-    def write(self, steps_taken: int, parts: Parts) -> None:
+    def write(self, steps_taken: int, parts: Parts, *, stopped: bool = False) -> None:
         """Write the file."""
         states = {name: part.state_dict() for name, part in parts.items()}
-        self.checkpoint.write(dataclasses.replace(self.last, steps_taken=steps_taken, states=states).to_bytes())
+        kept = dataclasses.replace(self.last, steps_taken=steps_taken, states=states, stopped=stopped)
+        self.checkpoint.write(kept.to_bytes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,14 +74,14 @@ class Course:
     Args:
         source: of its samples and noise, the same on every rank.
         run: where it begins in the source's streams, see `dpsgd.core.runs`.
-        start: number of the step that comes next; config.steps for a run that is complete.
+        ahead: numbers of the steps to come; of a run that is complete none, from where it ended.
         ranks: the processes that take part.
         kept: its file, if it has one.
     """
 
     source: Source
     run: int
-    start: int
+    ahead: range
     ranks: Ranks
     kept: Kept | None
 
@@ -89,13 +90,19 @@ class Course:
         if self.kept is not None:
             self.kept.open(parts, first=self.ranks.first)
 
-    def after(self, steps_taken: int, parts: Parts) -> None:
-        """Keep the run if that is due, once the release of its last step has been shown."""
-        if self.kept is not None and self.ranks.first and self.kept.is_due(steps_taken):
-            self.kept.write(steps_taken, parts)
+    def after(self, steps_taken: int, parts: Parts, *, stopped: bool) -> None:
+        """Keep the run if that is due, once the release of its last step has been shown.
+
+        Args:
+            steps_taken: their number.
+            parts: of the run.
+            stopped: whether no further step is to be taken, however many were planned.
+        """
+        if self.kept is not None and self.ranks.first and (stopped or self.kept.is_due(steps_taken)):
+            self.kept.write(steps_taken, parts, stopped=stopped)
 
     def end(self) -> None:
-        """Remove the key of a complete run: nothing needs it any more."""
+        """Remove the key of a complete or stopped run: nothing needs it any more."""
         if self.kept is not None and self.ranks.first and not self.source.reproducible:
             self.kept.checkpoint.remove_key()
 
@@ -115,7 +122,8 @@ def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD,
     """
     ranks = Ranks.present(device=next(parameter.device for parameter in model.parameters()))
     if checkpoint is None and ranks.count == 1:
-        return Course(source=randomness, run=begin_run(randomness), start=0, ranks=ranks, kept=None)
+        run = begin_run(randomness)
+        return Course(source=randomness, run=run, ahead=range(config.steps), ranks=ranks, kept=None)
     saved = _found(checkpoint, ranks)
     fixed = structure(model)
     if saved is not None:
@@ -132,7 +140,8 @@ def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD,
     kept = None
     if checkpoint is not None:
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
-    return Course(source=source, run=run, start=last.steps_taken, ranks=ranks, kept=kept)
+    ahead = range(last.steps_taken, last.steps_taken if last.complete else config.steps)
+    return Course(source=source, run=run, ahead=ahead, ranks=ranks, kept=kept)
 
 
 def _new(source: Source, config: DPSGD, fixed: dict[str, str]) -> tuple[int, Saved]:

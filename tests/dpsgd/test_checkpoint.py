@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dpsgd import Dataset, PrescribedGradients, mlp, steps, train
+from dpsgd import STOP, Dataset, ExponentialAverage, PrescribedGradients, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
 from dpsgd.core.parameters import flatten
@@ -190,6 +190,32 @@ def test_a_key_that_outlived_the_last_step_is_removed(tmp_path):
     (tmp_path / "run.key").write_bytes(b"k" * 32)
     _train(tmp_path / "run", randomness=SystemSource())
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 100])
+def test_a_run_that_a_callback_stopped_is_kept_whole_without_its_key_and_goes_no_further(every, tmp_path):
+    def run(answer):
+        shown = []
+        result = train(
+            MODELS["book-keeping"](),
+            DATA,
+            CONFIG,
+            loss=CROSS_ENTROPY,
+            randomness=SystemSource(),
+            initialisation_seed=0,
+            average=ExponentialAverage(decay=0.5),
+            checkpoint=Checkpoint(path=tmp_path / "run", every=every),
+            callbacks=[lambda release: shown.append(release.step) or (answer if release.step == 4 else None)],
+        )
+        return result, shown
+
+    stopped, shown = run(STOP)
+    assert shown == [0, 1, 2, 3, 4] and [file.name for file in tmp_path.iterdir()] == ["run"]
+    again, shown = run(None)
+    assert not shown and torch.equal(_weights(again), _weights(stopped))
+    assert again.executed == stopped.executed == 5 and again.process == stopped.process == CONFIG.process()
+    assert torch.equal(flatten(again.averaged_model.parameters()), flatten(stopped.averaged_model.parameters()))
+    assert "5 taken of 12 planned" in again.card(delta=1e-5).markdown
 
 
 def test_a_run_with_a_key_that_was_given_keeps_none(tmp_path):
