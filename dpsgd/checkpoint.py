@@ -35,12 +35,14 @@ class Checkpoint:
     Guarantees: whenever the process ends, by `kill -9` or loss of power too, the file holds the run as it was after a
     step, whole. Resumed with the same model, records, loss and key, on the same machine and versions, with as many
     ranks and threads, the run ends at the same weights, bit for bit, and what it shows again is what it showed before:
-    as long as layers that draw numbers take them from torch's generators. With other ranks, threads or machines the
-    steps taken again differ by rounding; with every = 1 that is one step at most.
+    as long as layers that draw numbers take them from torch's generators. With other ranks, threads, machines or
+    physical batches, and on CUDA always, the steps taken again differ by rounding; with every = 1 that is one step at
+    most.
 
-    A file that is damaged, of another configuration, model, key or version is refused, by name. That records and loss
-    are the same is not checked: the file holds nothing of them. Under the same noise the sums of other records, or of
-    another loss, show their difference bare to whoever has seen both.
+    A file that is damaged, of another configuration, model, optimizer, schedule, number of copies, key or version is
+    refused, by name. That records, loss, `make` of copies and prescribed gradients are the same is not checked: the
+    file holds nothing of them. Under the same noise the sums of other records, or of another loss, show their
+    difference bare to whoever has seen both.
 
     Raises:
         InvalidParameter: if a value breaks its rule.

@@ -16,7 +16,7 @@ from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
 from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.batches import STEP, check_records, drawn_rows
-from dpsgd.core.conduct import Conduct
+from dpsgd.core.conduct import Conduct, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.noising import check_noise, noising
 from dpsgd.core.operator_log import OperatorLog
@@ -148,7 +148,13 @@ def begun(
     examples = _examples(model, dataset, config, conduct, clipping)
     population = _population(examples, config, conduct, like=flatten(parameters))
     made = made_optimizer(conduct.optimizer, parameters, config)
-    course = set_out(conduct.checkpoint, conduct.randomness, config=config, model=model)
+    course = set_out(
+        conduct.checkpoint,
+        conduct.randomness,
+        config=config,
+        model=model,
+        conduct=lambda: told_apart(conduct, made, steps=config.steps),
+    )
     examples.source = course.source
     if conduct.operator_log is not None:
         if course.ranks.count > 1:

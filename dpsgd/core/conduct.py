@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from os import PathLike
 
+import numpy as np
+from torch import Tensor
+from torch.optim import Optimizer
+
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.core.updates import MakeOptimizer, Schedule
+from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.losses import Loss
 from dpsgd.prescribed import PrescribedGradients
 from mechanisms import Source
@@ -38,3 +43,54 @@ class Conduct:
     schedule: Schedule | None = None
     checkpoint: Checkpoint | None = None
     operator_log: str | PathLike[str] | None = None
+
+
+MOST_FACTORS = 2**16
+"""Of a schedule that are compared: of a longer run so many of its steps, evenly spread."""
+
+
+def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> dict[str, str]:
+    """Return what tells this conduct of a run from another, by which steps that are taken again would differ.
+
+    Under the same noise other weights would show the difference of two sums bare.
+
+    Args:
+        conduct: of a run.
+        optimizer: that it made.
+        steps: of the run.
+
+    Raises:
+        InvalidParameter: if a factor of the schedule is none.
+
+    >>> from mechanisms import KeyedSource
+    >>> plain = Conduct(loss=lambda outputs, targets: outputs[:, 0], randomness=KeyedSource(0))
+    >>> told_apart(plain, None, steps=9)
+    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none'}
+    """
+    copies = conduct.augmentation
+    return {
+        "optimizer": "plain steps" if optimizer is None else _optimizer(optimizer),
+        "schedule": "none" if conduct.schedule is None else _schedule(conduct.schedule, steps),
+        "augmentation": "none" if copies is None else f"{copies.copies} copies of {copies.draws} draws",
+    }
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    """Return its kind and the settings of its groups as they were made."""
+    kind = type(optimizer)
+    groups = [
+        ", ".join(f"{name}={_setting(value)}" for name, value in sorted(group.items()) if name != "params")
+        for group in optimizer.param_groups
+    ]
+    return f"{kind.__module__}.{kind.__qualname__}({'; '.join(groups)})"
+
+
+def _setting(value: object) -> str:
+    return repr(float(value)) if isinstance(value, Tensor) and value.numel() == 1 else repr(value)
+
+
+def _schedule(schedule: Schedule, steps: int) -> str:
+    """Return a digest of its factors, rounded so that machines which round otherwise agree."""
+    stride = -(-steps // MOST_FACTORS)
+    factors = np.array([rate_factor(schedule, step) for step in range(0, steps, stride)], dtype="<f4")
+    return f"factors {hashlib.blake2b(factors.tobytes(), digest_size=16).hexdigest()}"

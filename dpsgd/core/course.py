@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -107,7 +107,14 @@ class Course:
             self.kept.checkpoint.remove_key()
 
 
-def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD, model: nn.Module) -> Course:
+def set_out(
+    checkpoint: Checkpoint | None,
+    randomness: Source,
+    *,
+    config: DPSGD,
+    model: nn.Module,
+    conduct: Callable[[], Mapping[str, str]],
+) -> Course:
     """Return the course of a run: one that goes on if the checkpoint's file is there, else one that begins.
 
     Args:
@@ -116,6 +123,7 @@ def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD,
             other ranks: then its place is taken by a key that is drawn, or was drawn when the run began, just so.
         config: of the run.
         model: of the run.
+        conduct: gives what tells this conduct of the run from another, see `dpsgd.core.conduct`.
 
     Raises:
         InvalidParameter: if the file is damaged or of another run, or something differs between ranks.
@@ -125,18 +133,20 @@ def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD,
         run = begin_run(randomness)
         return Course(source=randomness, run=run, ahead=range(config.steps), ranks=ranks, kept=None)
     saved = _found(checkpoint, ranks)
-    fixed = structure(model)
+    fixed, carried_out = structure(model), conduct()
     if saved is not None:
         _check_fits(saved, config, fixed, randomness)
+        _check_conduct(saved, carried_out)
     key = b""
     if not randomness.reproducible and (saved is None or not saved.complete):
         key = _lasting_key(randomness, checkpoint if saved is not None else None, ranks)
     source = SecretSource(key) if key else randomness
     if saved is None:
-        run, last = _new(source, config, fixed)
+        run, last = _new(source, config, fixed, carried_out)
     else:
         run, last = _same(source, saved), saved
-    ranks.check_same(repr((config, fixed, last.fingerprint, run)), what="model, configuration, key and number of runs")
+    same = repr((config, fixed, carried_out, last.fingerprint, run))
+    ranks.check_same(same, what="model, configuration, optimizer, schedule, key and number of runs")
     kept = None
     if checkpoint is not None:
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
@@ -144,7 +154,7 @@ def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD,
     return Course(source=source, run=run, ahead=ahead, ranks=ranks, kept=kept)
 
 
-def _new(source: Source, config: DPSGD, fixed: dict[str, str]) -> tuple[int, Saved]:
+def _new(source: Source, config: DPSGD, fixed: Mapping[str, str], conduct: Mapping[str, str]) -> tuple[int, Saved]:
     """Return where a new run begins in its source, and what is to be kept of it."""
     run = begin_run(source)
     return run, Saved(
@@ -155,6 +165,7 @@ def _new(source: Source, config: DPSGD, fixed: dict[str, str]) -> tuple[int, Sav
         reproducible=source.reproducible,
         model=fixed,
         states={},
+        conduct=conduct,
     )
 
 
@@ -191,6 +202,20 @@ def _lasting_key(randomness: Source, resumed: Checkpoint | None, ranks: Ranks) -
     if ranks.first:
         own = SecretSource.new_key() if resumed is None else resumed.read_key()
     return ranks.from_first(own)
+
+
+def _check_conduct(saved: Saved, conduct: Mapping[str, str]) -> None:
+    """Refuse another conduct than that of the file, where it tells.
+
+    Raises:
+        InvalidParameter: naming what differs first.
+    """
+    for name, was in saved.conduct.items():
+        if conduct.get(name) != was:
+            raise InvalidParameter(
+                f"Checkpoint: {name} must be {was}, as when the run was begun, got {conduct.get(name)}.\n"
+                "Steps taken again after the one that was kept would be shown at other weights under the same noise."
+            )
 
 
 def _check_fits(saved: Saved, config: DPSGD, fixed: dict[str, str], randomness: Source) -> None:

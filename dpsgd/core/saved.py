@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -32,7 +32,7 @@ FIELDS = {
     "parts",
     "scalars",
 }
-LATER = {"stopped"}
+LATER = {"stopped", "conduct"}
 """Fields that files of the first versions lack."""
 BLANK = "0" * 64
 State = Mapping[str, Tensor | int | float]
@@ -60,6 +60,7 @@ class Saved:
         reproducible: whether that source's key may be known.
         model: from names to what is there, see `dpsgd.core.structure`.
         states: of every part of the run, weights among them, by its name, which holds no "/".
+        conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`; of files of the first versions nothing.
         stopped: whether what the run showed ended it, before all its steps were taken.
         library: the version that wrote it.
 
@@ -74,6 +75,7 @@ class Saved:
     reproducible: bool
     model: Mapping[str, str]
     states: Mapping[str, State]
+    conduct: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
     library: str = __version__
 
@@ -96,6 +98,7 @@ class Saved:
             "reproducible": self.reproducible,
             "model": dict(self.model),
             "parts": list(self.states),
+            "conduct": dict(self.conduct),
             "stopped": self.stopped,
             "scalars": {key: _written(value) for key, value in entries.items() if not isinstance(value, Tensor)},
         }
@@ -147,6 +150,7 @@ class Saved:
             reproducible=_truth(document["reproducible"]),
             model=document["model"],
             states=_by_part(document["parts"], {**tensors, **scalars}),
+            conduct=dict(document.get("conduct", {})),
             stopped=_truth(document.get("stopped", False)),
             library=document["library"],
         )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed, nn
 
-from dpsgd import STOP, Dataset, PrescribedGradients, mlp, train
+from dpsgd import STOP, Cosine, Dataset, PrescribedGradients, mlp, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
@@ -96,7 +96,9 @@ def together(rank):
     run("stopped", checkpoint=Checkpoint(path="stopped.safetensors"), ask=lambda step: rank == 1 and step == 5)
     refused("keys", "key and number of runs must be the same", randomness=KeyedSource(rank))
     other = EVERY_SCHEME["BallsInBins" if rank else "Poisson"]
-    refused("configurations", "configuration, key and number of runs must be the same", config=other)
+    rates = Cosine(steps=12, warm_up=rank)
+    refused("schedules", "optimizer, schedule, key and number of runs must be the same", schedule=rates)
+    refused("configurations", "configuration, optimizer, schedule, key and number", config=other)
 
 
 def alone():

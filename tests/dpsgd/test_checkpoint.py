@@ -2,12 +2,13 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from dpsgd import STOP, Dataset, ExponentialAverage, PrescribedGradients, mlp, steps, train
+from dpsgd import STOP, Augmentation, Cosine, Dataset, ExponentialAverage, PrescribedGradients, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
 from dpsgd.core.parameters import flatten
@@ -278,6 +279,34 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(changes, text, complete,
         _train(tmp_path / "run", **changes)
 
 
+def _momentum(parameters, config, *, momentum=0.9):
+    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=momentum)
+
+
+def _adam(parameters, config, *, betas=(0.9, 0.999), kind=torch.optim.Adam):
+    return kind(parameters, lr=config.learning_rate, betas=betas)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "text"),
+    [
+        ({}, {"optimizer": _momentum}, "optimizer must be plain steps, as when the run was begun, got torch.optim.sgd"),
+        ({"optimizer": _momentum}, {"optimizer": partial(_momentum, momentum=0.5)}, r"momentum=0.9.*got.*momentum=0.5"),
+        ({"optimizer": _adam}, {"optimizer": partial(_adam, betas=(0.8, 0.99))}, r"\(0.9, 0.999\).*got.*\(0.8, 0.99\)"),
+        ({"optimizer": _adam}, {"optimizer": partial(_adam, kind=torch.optim.NAdam)}, r"Adam\(.*got.*NAdam\("),
+        ({}, {"schedule": Cosine(steps=12)}, "schedule must be none, as when the run was begun, got factors"),
+        ({"schedule": Cosine(steps=12)}, {"schedule": Cosine(steps=13)}, "schedule must be factors .*, got factors"),
+        ({}, {"augmentation": Augmentation(make=lambda x, u: x, copies=2, draws=0)}, "augmentation must be none"),
+    ],
+)
+def test_a_run_goes_on_as_it_was_carried_out(was, is_, text, tmp_path):
+    """Else the steps taken again would show other sums under the same noise: their difference has none."""
+    _stopped(tmp_path / "run", every=100, **was)
+    with pytest.raises(InvalidParameter, match=f"^Checkpoint: .*{text}"):
+        _train(tmp_path / "run", **is_)
+    assert torch.equal(_weights(_train(tmp_path / "run", **was)), _weights(_train(**was)))
+
+
 def test_fixed_values_are_part_of_the_model(tmp_path):
     def half_frozen(value):
         model = MODELS["book-keeping"]()
@@ -346,6 +375,7 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         KeyedSource("tests of checkpoints"),
         config=CONFIG,
         model=MODELS["book-keeping"](),
+        conduct=lambda: {name: "none" for name in ("schedule", "augmentation")} | {"optimizer": "plain steps"},
     )
     with pytest.raises(
         InvalidParameter,
