@@ -42,23 +42,28 @@ class TrainResult:
 
     Args:
         model: the trained model; a model trained on real records may leave only under the ε below.
-        process: of the steps planned, those of the configuration that the budget allows. All were executed, unless a
-            callback stopped the run earlier by what it saw: then this is still what holds, see `dpsgd.callbacks`.
         reproducible: whether the noise was made with a key that others may know: then the model is not private.
         executed: number of steps taken.
         averaged_model: the model of the averaged weights, private to the same ε; None without an average, or if the
             run stopped before its first step.
-        config: what ran, of the steps planned.
+        config: what ran, of the steps planned: those that the budget allows.
         circumstances: how the run was carried out, for its card.
     """
 
     model: nn.Module
-    process: Process
     reproducible: bool
     executed: int
     averaged_model: nn.Module | None = None
     config: DPSGD
     circumstances: Circumstances
+
+    @property
+    def process(self) -> Process:
+        """The description of the steps planned. All were executed, unless a callback stopped the run by what it saw.
+
+        Then this is still what holds, see `dpsgd.callbacks`.
+        """
+        return self.config.process()
 
     @property
     def unit(self) -> str:
@@ -219,7 +224,6 @@ def train(
                 break
     return TrainResult(
         model=trained,
-        process=config.process(),
         reproducible=randomness.reproducible,
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
