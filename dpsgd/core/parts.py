@@ -27,8 +27,17 @@ class Weights:
         return {"flat": self.flat}
 
     def load_state_dict(self, state: State) -> None:
-        """Write them into the model's parameters."""
-        self.flat.copy_(torch.as_tensor(state["flat"]))
+        """Write them into the model's parameters.
+
+        Raises:
+            InvalidParameter: if it is no such vector of floats.
+        """
+        flat = state.get("flat")
+        if set(state) != {"flat"} or not isinstance(flat, Tensor) or flat.shape != self.flat.shape:
+            raise InvalidParameter(f"Checkpoint: weights must be a vector of {len(self.flat)} floats, and are not.")
+        if flat.dtype != self.flat.dtype:
+            raise InvalidParameter(f"Checkpoint: weights must be {self.flat.dtype}, got {flat.dtype}.")
+        self.flat.copy_(flat)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
