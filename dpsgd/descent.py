@@ -153,7 +153,7 @@ def begun(
         conduct.randomness,
         config=config,
         model=model,
-        conduct=lambda: told_apart(conduct, made, steps=config.steps),
+        conduct=told_apart(conduct, made, steps=config.steps),
     )
     examples.source = course.source
     if conduct.operator_log is not None:

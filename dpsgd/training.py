@@ -235,6 +235,10 @@ def train(
             checkpointed=checkpoint is not None,
             ranks=course.ranks.count,
             budget=budget,
+            optimizer=course.conduct["optimizer"],
+            copies=None if augmentation is None else augmentation.copies,
+            schedule=schedule is not None,
+            average="" if average is None else repr(average),
         ),
     )
 

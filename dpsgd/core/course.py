@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -17,6 +17,8 @@ from dpsgd.core.structure import first_difference, structure
 from mechanisms import InvalidParameter, Source, SystemSource, __version__
 from mechanisms.core.randomness import SecretSource
 
+MOST_RUNS = 2**32
+"""Of one source: further ones would run out of the positions that a cipher counts."""
 Parts = Mapping[str, Stateful]
 
 
@@ -54,7 +56,15 @@ class Kept:
                 f"holds those of {sorted(self.last.states)}."
             )
         for name, part in parts.items():
-            part.load_state_dict(self.last.states[name])
+            try:
+                part.load_state_dict(self.last.states[name])
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                if isinstance(error, InvalidParameter):
+                    raise
+                raise InvalidParameter(
+                    f"Checkpoint: {self.checkpoint.path} must hold the {name} of a run like this, and holds something "
+                    "else.\nThe file was not written by this library."
+                ) from None
 
     def is_due(self, steps_taken: int) -> bool:
         """Return whether the file is written after so many steps."""
@@ -77,6 +87,7 @@ class Course:
         ahead: numbers of the steps to come; of a run that is complete none, from where it ended.
         ranks: the processes that take part.
         kept: its file, if it has one.
+        conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`.
     """
 
     source: Source
@@ -84,6 +95,7 @@ class Course:
     ahead: range
     ranks: Ranks
     kept: Kept | None
+    conduct: Mapping[str, str]
 
     def begin(self, parts: Parts) -> None:
         """Bring the parts to where the run stands: before the next step, on every rank."""
@@ -113,7 +125,7 @@ def set_out(
     *,
     config: DPSGD,
     model: nn.Module,
-    conduct: Callable[[], Mapping[str, str]],
+    conduct: Mapping[str, str],
 ) -> Course:
     """Return the course of a run: one that goes on if the checkpoint's file is there, else one that begins.
 
@@ -123,7 +135,7 @@ def set_out(
             other ranks: then its place is taken by a key that is drawn, or was drawn when the run began, just so.
         config: of the run.
         model: of the run.
-        conduct: gives what tells this conduct of the run from another, see `dpsgd.core.conduct`.
+        conduct: what tells this conduct of the run from another, see `dpsgd.core.conduct`.
 
     Raises:
         InvalidParameter: if the file is damaged or of another run, or something differs between ranks.
@@ -131,27 +143,27 @@ def set_out(
     ranks = Ranks.present(device=next(parameter.device for parameter in model.parameters()))
     if checkpoint is None and ranks.count == 1:
         run = begin_run(randomness)
-        return Course(source=randomness, run=run, ahead=range(config.steps), ranks=ranks, kept=None)
+        return Course(source=randomness, run=run, ahead=range(config.steps), ranks=ranks, kept=None, conduct=conduct)
     saved = _found(checkpoint, ranks)
-    fixed, carried_out = structure(model), conduct()
+    fixed = structure(model)
     if saved is not None:
         _check_fits(saved, config, fixed, randomness)
-        _check_conduct(saved, carried_out)
+        _check_conduct(saved, conduct)
     key = b""
     if not randomness.reproducible and (saved is None or not saved.complete):
         key = _lasting_key(randomness, checkpoint if saved is not None else None, ranks)
     source = SecretSource(key) if key else randomness
     if saved is None:
-        run, last = _new(source, config, fixed, carried_out)
+        run, last = _new(source, config, fixed, conduct)
     else:
         run, last = _same(source, saved), saved
-    same = repr((config, fixed, carried_out, last.fingerprint, run))
+    same = repr((config, fixed, conduct, last.fingerprint, run))
     ranks.check_same(same, what="model, configuration, optimizer, schedule, key and number of runs")
     kept = None
     if checkpoint is not None:
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
     ahead = range(last.steps_taken, last.steps_taken if last.complete else config.steps)
-    return Course(source=source, run=run, ahead=ahead, ranks=ranks, kept=kept)
+    return Course(source=source, run=run, ahead=ahead, ranks=ranks, kept=kept, conduct=conduct)
 
 
 def _new(source: Source, config: DPSGD, fixed: Mapping[str, str], conduct: Mapping[str, str]) -> tuple[int, Saved]:
@@ -180,6 +192,8 @@ def _same(source: Source, saved: Saved) -> int:
             "Checkpoint: the key must be the one that the run was begun with, and is another.\n"
             "It would draw other noise, and steps that were shown before would be shown with both."
         )
+    if saved.run >= MOST_RUNS:
+        raise InvalidParameter(f"Checkpoint: run must be below 2^32, got {saved.run}: there is no such run.")
     return resume_run(source, saved.run)
 
 

@@ -13,6 +13,7 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
 from dpsgd.core.parameters import flatten
 from dpsgd.core.runs import RUN, begin_run, resume_run
+from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.randomness import SecretSource
 from tests.conftest import ROOT
@@ -375,13 +376,36 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         KeyedSource("tests of checkpoints"),
         config=CONFIG,
         model=MODELS["book-keeping"](),
-        conduct=lambda: {name: "none" for name in ("schedule", "augmentation")} | {"optimizer": "plain steps"},
+        conduct={"optimizer": "plain steps", "schedule": "none", "augmentation": "none"},
     )
     with pytest.raises(
         InvalidParameter,
         match=r"must hold the states of \['momentum'\], .*\['clipping', 'layers', 'updates', 'weights'\]",
     ):
         course.begin({"momentum": None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"states": {"weights": {"flat": torch.zeros(3)}}}, "weights must be a vector of 39 floats"),
+        ({"states": {"weights": {"flat": 3.0}}}, "weights must be a vector of 39 floats"),
+        ({"states": {"weights": {}}}, "weights must be a vector of 39 floats"),
+        (
+            {"states": {"weights": {"flat": torch.zeros(39).double()}}},
+            "weights must be torch.float32, got torch.float64",
+        ),
+        ({"states": {"layers": {}}}, "must hold the layers of a run like this, and holds something else"),
+        ({"run": 2**60}, "run must be below 2.32, got 1152921504606846976"),
+    ],
+)
+def test_a_file_that_was_put_together_by_another_hand_is_refused_by_name(changes, text, tmp_path):
+    _stopped(tmp_path / "run")
+    kept = Saved.from_bytes((tmp_path / "run").read_bytes(), name="run")
+    changed = dataclasses.replace(kept, **{**changes, "states": {**kept.states, **changes.get("states", {})}})
+    (tmp_path / "run").write_bytes(changed.to_bytes())
+    with pytest.raises(InvalidParameter, match=f"^Checkpoint: .*{text}"):
+        _train(tmp_path / "run")
 
 
 def test_a_source_whose_key_cannot_last_is_refused(tmp_path):
