@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -15,7 +16,7 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
 from dpsgd.core.arithmetic import whole_floats
-from dpsgd.core.batches import STEP, check_records, drawn_rows
+from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
 from dpsgd.core.conduct import Conduct, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.noising import check_noise, noising
@@ -24,6 +25,7 @@ from dpsgd.core.parameters import assign, check_flat, flatten, trainable
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
+from dpsgd.core.unaltered import check_unaltered, standing
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
@@ -171,7 +173,13 @@ def begun(
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
         draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
-        shared = course.ranks.share(population)
+        began = standing(model)
+
+        def clipped_sum(rows: Rows, position: int) -> Tensor:
+            check_unaltered(model, began)
+            return population.clipped_sum(rows, position)
+
+        shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))
         yield from _descend(weights, shared, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
@@ -216,6 +224,9 @@ def _descend(
 
 def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
     """Return the trainable parameters of a model that the run fits."""
+    for name, value, kind in (("model", model, nn.Module), ("dataset", dataset, Dataset), ("config", config, DPSGD)):
+        if not isinstance(value, kind):
+            raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {type(value).__name__}.")
     parameters = trainable(model)
     check_flat(parameters)
     check_private(model, like=dataset.features)
