@@ -186,6 +186,13 @@ def train(
     >>> train(mlp(2, (), 2), data, config, loss=loss, randomness=SystemSource(), initialisation_seed=0).process.times
     3
     """
+    if budget is not None:
+        if not isinstance(budget, Budget):
+            raise InvalidParameter(
+                f"train: budget must be a Budget, got {type(budget).__name__}.\nWrite Budget(epsilon=..., delta=...)."
+            )
+        config = dataclasses.replace(config, steps=budget.steps_within(config))
+        meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
     conduct = Conduct(
         loss=loss,
         randomness=randomness,
@@ -197,9 +204,6 @@ def train(
         checkpoint=checkpoint,
         operator_log=operator_log,
     )
-    if budget is not None:
-        config = dataclasses.replace(config, steps=budget.steps_within(config))
-        meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
     running = None if average is None else RunningAverage(average=average, steps=config.steps)
     trained = initialised(model, initialisation_seed).train()
     parts: Parts = {} if running is None else {"average": running}

@@ -15,7 +15,7 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.losses import Loss
 from dpsgd.prescribed import PrescribedGradients
-from mechanisms import Source
+from mechanisms import InvalidParameter, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +32,9 @@ class Conduct:
         schedule: as there.
         checkpoint: as there.
         operator_log: as there.
+
+    Raises:
+        InvalidParameter: if one is of another kind.
     """
 
     loss: Loss
@@ -43,6 +46,35 @@ class Conduct:
     schedule: Schedule | None = None
     checkpoint: Checkpoint | None = None
     operator_log: str | PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InvalidParameter(f"train: {name} must be of {kind.__name__}, got {_kind(value)}.{_hint(name)}")
+        if not isinstance(self.randomness, Source):
+            raise InvalidParameter(f"train: randomness must be a Source, got {_kind(self.randomness)}.\n{SOURCES}")
+        for name, takes in FUNCTIONS.items():
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "loss"):
+                raise InvalidParameter(f"train: {name} must be a function of {takes}, got {_kind(value)}.")
+
+
+KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": PrescribedGradients}
+FUNCTIONS = {
+    "loss": "(outputs, targets)",
+    "optimizer": "(parameters, config) that returns an optimiser of torch",
+    "schedule": "the number of a step",
+}
+SOURCES = "Noise comes from SystemSource(), or for studies from KeyedSource(seed), never from an int or a generator."
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _hint(name: str) -> str:
+    return "\nWrite checkpoint=Checkpoint(path=...)." if name == "checkpoint" else ""
 
 
 MOST_FACTORS = 2**16
