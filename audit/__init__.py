@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from audit.attack import Attack, FinalModel, Observations, Public, Trainer, TrainerTask, attacks
+    from audit.attack import Attack, FinalModel, Observations, Public, Trainer, TrainerTask
     from audit.black_box import audit_mechanism, mechanism_lower_bound
     from audit.canaries import Canaries, GradientCanaries, InputCanaries, SignedCoordinates, signed_coordinates
     from audit.core.faults import TrainerFault
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from audit.estimators.anytime import GuessConfidenceSequence
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
     from audit.estimators.anytime_normal import NormalConfidenceSequence
-    from audit.evidence import Estimator, LowerBound, estimators
+    from audit.evidence import Estimator, LowerBound
     from audit.guessing import LIKELIEST, CandidateGuesses, observe_guesses, risk
     from audit.harness import audit
     from audit.input_canaries import blank, least_variance, mislabelled, uniform_noise
@@ -89,13 +89,11 @@ _HOMES = {
     "TrainerTask": "attack",
     "area_under_curve": "roc",
     "array_neighbours": "replay",
-    "attacks": "attack",
     "audit": "harness",
     "audit_mechanism": "black_box",
     "blank": "input_canaries",
     "combined": "multiplicity",
     "dpsgd_trainer": "trainers",
-    "estimators": "evidence",
     "explained_share": "interference",
     "flipped_canaries": "replay",
     "predicted_interference": "interference",
@@ -160,13 +158,11 @@ __all__ = [
     "TrainerTask",
     "area_under_curve",
     "array_neighbours",
-    "attacks",
     "audit",
     "audit_mechanism",
     "blank",
     "combined",
     "dpsgd_trainer",
-    "estimators",
     "explained_share",
     "flipped_canaries",
     "joint_confidence",

@@ -108,8 +108,8 @@ class RunningAverage:
             if share == 1:
                 self._values = [parameter.detach().clone() for parameter in parameters]
             elif share > 0:
-                for value, parameter in zip(self._values, parameters, strict=True):
-                    value.lerp_(parameter, share)
+                pairs = zip(self._values, parameters, strict=True)  # a file brings values to the CPU
+                self._values = [value.to(parameter.device).lerp_(parameter, share) for value, parameter in pairs]
 
     @property
     def values(self) -> list[Tensor]:

@@ -14,7 +14,7 @@ NIST SP 800-226, 2025.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -40,6 +40,10 @@ class Circumstances:
         checkpointed: whether the key of a secret noise lay in a file until the run was complete.
         ranks: number of processes that shared the key, >= 1.
         budget: that the steps planned were to keep, or None.
+        optimizer: what moved the weights, in words; "" if nobody has said, as on the first cards.
+        copies: made of every record drawn, whose mean gradient was clipped, >= 1; None without augmentation.
+        schedule: whether the learning rate was scheduled.
+        average: which average of the weights was kept, as its repr; "" if none was.
 
     >>> Circumstances(dimension=10, dtype="float32", fresh=True).ranks
     1
@@ -51,13 +55,22 @@ class Circumstances:
     checkpointed: bool = False
     ranks: int = 1
     budget: Budget | None = None
+    optimizer: str = field(default="", metadata={"added_later": True})  # old files lack it
+    copies: int | None = field(default=None, metadata={"added_later": True})
+    schedule: bool = field(default=False, metadata={"added_later": True})
+    average: str = field(default="", metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dimension", validate.count("Circumstances", "dimension", self.dimension, least=1))
         object.__setattr__(self, "ranks", validate.count("Circumstances", "ranks", self.ranks, least=1))
         validate.choice("Circumstances", "dtype", self.dtype, DTYPES)
-        for name in ("fresh", "checkpointed"):
+        for name in ("fresh", "checkpointed", "schedule"):
             _check_bool("Circumstances", name, getattr(self, name))
+        for name in ("optimizer", "average"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidParameter(f"Circumstances: {name} must be text, got {getattr(self, name)!r}.")
+        if self.copies is not None:
+            object.__setattr__(self, "copies", validate.count("Circumstances", "copies", self.copies, least=1))
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise InvalidParameter(f"Circumstances: budget must be a Budget or None, got {self.budget!r}.")
 

@@ -5,8 +5,9 @@ hold two noisy sums of the same records where one is accounted; so a resumed run
 noise and shows the same releases, bit for bit. That takes the key. A `SystemSource` has none to give: a run with a
 checkpoint draws from a key of its own, which the operating system makes for it. The key lies in a file of its own that
 only its owner can read, apart from the weights, which may be copied and shown; it is written before the first step and
-removed after the last. Whoever gets hold of it can take the noise out of every release of the run: keep it out of
-backups and of folders that others share. Disks may keep what was removed.
+removed after the last, also where a callback stops the run; a run that ends otherwise leaves it, to go on. Whoever gets
+hold of it can take the noise out of every release of the run: keep it out of backups and of folders that others share.
+Disks may keep what was removed.
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ class Checkpoint:
 
     Args:
         path: of the file; its folder must exist. The key is `key_path`, beside it. One run at a time.
-        every: so many steps it is written, and before the first and after the last; >= 1.
+        every: so many steps it is written, and before the first and after the last; >= 1. A run that a callback has
+            stopped is complete.
 
     Guarantees: whenever the process ends, by `kill -9` or loss of power too, the file holds the run as it was after a
     step, whole. Resumed with the same model, records, loss and key, on the same machine and versions, with as many
     ranks and threads, the run ends at the same weights, bit for bit, and what it shows again is what it showed before:
-    as long as layers that draw numbers take them from torch's generators. With other ranks, threads or machines the
-    steps taken again differ by rounding; with every = 1 that is one step at most.
+    as long as layers that draw numbers take them from torch's generators. With other ranks, threads, machines or
+    physical batches, and on CUDA always, the steps taken again differ by rounding; with every = 1 that is one step at
+    most.
 
-    A file that is damaged, of another configuration, model, key or version is refused, by name. That records and loss
-    are the same is not checked: the file holds nothing of them. Under the same noise the sums of other records, or of
-    another loss, show their difference bare to whoever has seen both.
+    A file that is damaged, of another configuration, model, optimizer, schedule, number of copies, key or version is
+    refused, by name. That records, loss, `make` of copies and prescribed gradients are the same is not checked: the
+    file holds nothing of them. Under the same noise the sums of other records, or of another loss, show their
+    difference bare to whoever has seen both.
 
     Raises:
         InvalidParameter: if a value breaks its rule.

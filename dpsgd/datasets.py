@@ -52,10 +52,7 @@ class Dataset:
             if not isinstance(value, Tensor) or value.dim() == 0:
                 raise InvalidParameter(f"Dataset: {name} must be a tensor with one row a record, got {type(value)}.")
         if len(self.features) != len(self.targets):
-            raise InvalidParameter(
-                f"Dataset: features and targets must have the same number of rows, "
-                f"got {len(self.features)} and {len(self.targets)}."
-            )
+            raise InvalidParameter("Dataset: features and targets must have the same number of rows, and have not.")
         if self.owners is not None:
             _check_owners(self.owners, len(self.features))
 

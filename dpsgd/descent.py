@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,8 +15,9 @@ from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
-from dpsgd.core.batches import STEP, check_records, drawn_rows
-from dpsgd.core.conduct import Conduct
+from dpsgd.core.arithmetic import whole_floats
+from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
+from dpsgd.core.conduct import Conduct, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.noising import check_noise, noising
 from dpsgd.core.operator_log import OperatorLog
@@ -23,6 +25,7 @@ from dpsgd.core.parameters import assign, check_flat, flatten, trainable
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
+from dpsgd.core.unaltered import check_unaltered, standing
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
@@ -133,8 +136,8 @@ def steps(
 
 def begun(
     model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, parts: Parts = NO_PARTS
-) -> tuple[Course, Iterator[Release]]:
-    """Return the course of the run and the iterator of `steps`.
+) -> tuple[Course, Generator[Release, bool | None]]:
+    """Return the course of the run and the iterator of `steps`, to which True is sent to take no further step ever.
 
     Args:
         model: as in `steps`, and so the rest.
@@ -151,18 +154,37 @@ def begun(
     examples = _examples(model, dataset, config, conduct, clipping)
     population = _population(examples, config, conduct, like=flatten(parameters))
     made = made_optimizer(conduct.optimizer, parameters, config)
-    course = set_out(conduct.checkpoint, conduct.randomness, config=config, model=model)
+    course = set_out(
+        conduct.checkpoint,
+        conduct.randomness,
+        config=config,
+        model=model,
+        conduct=told_apart(conduct, made, steps=config.steps),
+    )
     examples.source = course.source
     if conduct.operator_log is not None:
         if course.ranks.count > 1:
             raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
         clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
 
-    def releases() -> Iterator[Release]:
+    def pass_of_zeros() -> None:
+        examples.sum_of_zeros()
+        clipping.forget()
+
+    def releases() -> Generator[Release, bool | None]:
         weights = flatten(parameters)
         assign(weights, parameters)  # from here on the parameters are views of the weights
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
-        yield from _descend(weights, course.ranks.share(population), clipping, updates, config, course, parts)
+        draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
+        own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
+        began = standing(model)
+
+        def clipped_sum(rows: Rows, position: int) -> Tensor:
+            check_unaltered(model, began)
+            return population.clipped_sum(rows, position)
+
+        shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))
+        yield from _descend(weights, shared, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
 
@@ -172,19 +194,18 @@ def _descend(
     population: Population,
     clipping: RunClipping,
     updates: Updates,
+    draws: LayerDraws,
     config: DPSGD,
     course: Course,
-    more: Parts,
-) -> Iterator[Release]:
+    parts: Parts,
+) -> Generator[Release, bool | None]:
     source, run, ranks = course.source, course.run, course.ranks
     rows = drawn_rows(source, config, run=run, records=population.units)
     noisy = noising(config, source=source, run=run, like=weights)
     ranks.agree(weights)
-    draws = LayerDraws(source=source, run=run, ranks=ranks)
-    parts: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates, **more}
     course.begin(parts)
-    for step in range(course.start, config.steps):
-        with draws.of(step):
+    for step in course.ahead:
+        with whole_floats(), draws.of(step):
             clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
         noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
         ranks.agree(noisy_sum)
@@ -198,16 +219,21 @@ def _descend(
             run=run,
         )
         updates.apply(noisy_sum, step=step)
-        yield release
-        course.after(step + 1, parts)
+        stopped = bool((yield release))
+        course.after(step + 1, parts, stopped=stopped)
+        if stopped:
+            break
     course.end()
 
 
 def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
     """Return the trainable parameters of a model that the run fits."""
+    for name, value, kind in (("model", model, nn.Module), ("dataset", dataset, Dataset), ("config", config, DPSGD)):
+        if not isinstance(value, kind):
+            raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {type(value).__name__}.")
     parameters = trainable(model)
-    check_private(model, like=dataset.features)
     check_flat(parameters)
+    check_private(model, like=dataset.features)
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
         check_flat_clipping("steps", config.clipping)

@@ -14,7 +14,7 @@ class Finding:
     Args:
         place: name of the module as in `model.named_modules()`, "" for the model itself.
         kind: type of the module.
-        tensor: name of the module's parameter or buffer that it is about, "" if it is about the module.
+        tensor: name of what the module holds that it is about, mostly a parameter or buffer, "" if about the module.
         reason: what the module does.
         replacement: what to do instead.
 

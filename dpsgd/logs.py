@@ -88,11 +88,21 @@ class CsvLog(Log):
         path = Path(self.path)
         if not path.parent.is_dir():
             raise InvalidParameter(f"CsvLog: path must lie in a folder that exists, got {path}.")
-        if path.exists() and (lines := _complete_lines(path)) and lines[0] != self._header:
+        if path.exists() and not self._is_own(path):
             raise InvalidParameter(
-                f"CsvLog: path must hold no file but a log of the same columns, got {path}, which begins otherwise.\n"
+                f"CsvLog: path must hold no file but a log of the same columns, got {path}, which is another.\n"
                 "Give every run a path of its own."
             )
+
+    def _is_own(self, path: Path) -> bool:
+        """Return whether there is a log of these columns, or the beginning of one that a killed run has left."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return False
+        lines = text.splitlines(keepends=True)
+        steps = [line.partition(",")[0] for line in lines[1:] if line.endswith("\n")]
+        return self._header.startswith("".join(lines[:1])) and all(step.isdecimal() for step in steps)
 
     def write(self, row: Row) -> None:
         """Append one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Sequence
@@ -41,23 +42,28 @@ class TrainResult:
 
     Args:
         model: the trained model; a model trained on real records may leave only under the ε below.
-        process: of the steps planned, those of the configuration that the budget allows. All were executed, unless a
-            callback stopped the run earlier by what it saw: then this is still what holds, see `dpsgd.callbacks`.
         reproducible: whether the noise was made with a key that others may know: then the model is not private.
         executed: number of steps taken.
         averaged_model: the model of the averaged weights, private to the same ε; None without an average, or if the
             run stopped before its first step.
-        config: what ran, of the steps planned.
+        config: what ran, of the steps planned: those that the budget allows.
         circumstances: how the run was carried out, for its card.
     """
 
     model: nn.Module
-    process: Process
     reproducible: bool
     executed: int
     averaged_model: nn.Module | None = None
     config: DPSGD
     circumstances: Circumstances
+
+    @property
+    def process(self) -> Process:
+        """The description of the steps planned. All were executed, unless a callback stopped the run by what it saw.
+
+        Then this is still what holds, see `dpsgd.callbacks`.
+        """
+        return self.config.process()
 
     @property
     def unit(self) -> str:
@@ -152,7 +158,7 @@ def train(
         average: which average of the weights to return beside the last ones.
         budget: the run ends before the first step that would exceed it; None to take all of `config.steps`.
         callbacks: are shown every release; whoever reads them is the adversary that the accountants assume. One that
-            answers `STOP` ends the run, which still costs what all its steps would have.
+            answers `STOP`, on any rank, ends the run for good, which still costs what all its steps would have.
         logs: are written a row for every step.
         meter: when progress bar and logs say which ε has been spent; None for the budget's, or never without one.
         checkpoint: where the run is kept: a call that finds it there goes on from it, and one that finds it complete
@@ -180,6 +186,13 @@ def train(
     >>> train(mlp(2, (), 2), data, config, loss=loss, randomness=SystemSource(), initialisation_seed=0).process.times
     3
     """
+    if budget is not None:
+        if not isinstance(budget, Budget):
+            raise InvalidParameter(
+                f"train: budget must be a Budget, got {type(budget).__name__}.\nWrite Budget(epsilon=..., delta=...)."
+            )
+        config = dataclasses.replace(config, steps=budget.steps_within(config))
+        meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
     conduct = Conduct(
         loss=loss,
         randomness=randomness,
@@ -191,14 +204,11 @@ def train(
         checkpoint=checkpoint,
         operator_log=operator_log,
     )
-    if budget is not None:
-        config = dataclasses.replace(config, steps=budget.steps_within(config))
-        meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
     running = None if average is None else RunningAverage(average=average, steps=config.steps)
     trained = initialised(model, initialisation_seed).train()
     parts: Parts = {} if running is None else {"average": running}
     course, releases = begun(trained, dataset, config, conduct, parts)
-    parameters, executed = list(trainable(trained).values()), course.start
+    parameters, executed = list(trainable(trained).values()), course.ahead.start
     with Reporting(
         config=config,
         steps=config.steps,
@@ -212,11 +222,12 @@ def train(
             if running is not None:
                 running.add(release.step, parameters)
             reporting.report(release)
-            if asked_to_stop(callbacks, release):
+            if course.ranks.any(asked_to_stop(callbacks, release)):
+                with contextlib.suppress(StopIteration):
+                    releases.send(True)
                 break
     return TrainResult(
         model=trained,
-        process=config.process(),
         reproducible=randomness.reproducible,
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
@@ -228,6 +239,10 @@ def train(
             checkpointed=checkpoint is not None,
             ranks=course.ranks.count,
             budget=budget,
+            optimizer=course.conduct["optimizer"],
+            copies=None if augmentation is None else augmentation.copies,
+            schedule=schedule is not None,
+            average="" if average is None else repr(average),
         ),
     )
 

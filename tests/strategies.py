@@ -38,6 +38,7 @@ from mechanisms import (
     Laplace,
     Mechanism,
     PermuteAndFlip,
+    PerUser,
     Poisson,
     PoissonRuns,
     Process,
@@ -181,9 +182,10 @@ def mechanisms(adjacency: Adjacency) -> st.SearchStrategy[Process]:
 
 
 def all_processes(adjacency: Adjacency) -> st.SearchStrategy[Process]:
-    """One or two kinds of step, on samples or not, each run up to three times."""
+    """One or two kinds of step, on samples or not, each run up to three times; of users or of records."""
     runs = st.builds(Repeat, steps(adjacency) | schemes(adjacency) | mechanisms(adjacency), st.integers(1, 3))
-    return st.lists(runs, min_size=1, max_size=2).map(lambda parts: Compose(tuple(parts)))
+    whole = st.lists(runs, min_size=1, max_size=2).map(lambda parts: Compose(tuple(parts)))
+    return st.one_of(whole, whole.map(PerUser))
 
 
 def any_samplings() -> st.SearchStrategy[Any]:
@@ -212,7 +214,7 @@ def any_processes() -> st.SearchStrategy[Process]:
     )
     allocations = st.sampled_from((Shuffled(), BallsInBins()))
     any_runs = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(runs=10.0)))
-    return st.recursive(
+    whole = st.recursive(
         leaf,
         lambda inner: (
             st.builds(Compose, st.lists(inner, max_size=3).map(tuple))
@@ -224,6 +226,7 @@ def any_processes() -> st.SearchStrategy[Process]:
         ),
         max_leaves=6,
     )
+    return st.one_of(whole, st.builds(PerUser, whole))
 
 
 VALID_REALS = (

@@ -52,7 +52,8 @@ def from_json(text: str) -> PrivacyCard:
     if schema != SCHEMA:
         raise InvalidParameter(f"PrivacyCard: schema must be {SCHEMA!r}, got {schema!r}.")
     given = _exactly(document.get("card"), "card", _fields(PrivacyCard))
-    circumstances = _exactly(given["circumstances"], "circumstances", _fields(Circumstances))
+    circumstances = _with_later(given["circumstances"], Circumstances)
+    circumstances = _exactly(circumstances, "circumstances", _fields(Circumstances))
     if circumstances["budget"] is not None:
         budget = _exactly(circumstances["budget"], "budget", _fields(Budget))
         circumstances = circumstances | {"budget": Budget(**budget)}
@@ -83,6 +84,12 @@ def _claim(value: object) -> Claim:
 
 def _fields(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _with_later(value: object, kind: Any) -> object:
+    """Return `value` with the defaults of fields that the first files lack."""
+    later = {field.name: field.default for field in dataclasses.fields(kind) if field.metadata.get("added_later")}
+    return later | value if isinstance(value, dict) else value
 
 
 def _exactly(value: object, name: str, fields: tuple[str, ...] | None = None) -> dict[str, Any]:

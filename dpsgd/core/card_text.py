@@ -63,20 +63,18 @@ def _rows(card: PrivacyCard) -> Iterator[tuple[str, str]]:
         "Mechanism",
         f"DP-SGD: noise {config.noise!r} of multiplier {config.noise_multiplier!r} on sums of gradients, clipped to "
         f"norm {config.max_grad_norm!r} by {config.clipping!r}, then divided by the public "
-        f"{config.expected_batch_size!r}",
+        f"{config.expected_batch_size!r}{_copies(card)}",
     )
     yield "Sampling", _sampling(card)
+    yield "After the noise", _after(card)
     yield "Steps", _steps(card)
-    if card.circumstances.budget is not None:
-        budget = card.circumstances.budget
-        planned = f"the steps planned are those within ε = {budget.epsilon!r} at δ = {budget.delta!r}"
-        yield "Budget", f"{planned} ({budget.adjacency})"
     yield "Accountant", f"{claim.method}, certified: ε in [{_ends(card)}]"
     yield "Errors counted", _errors(claim.ledger)
     yield "Noise in floats", _resolution(card)
     yield "Randomness", _randomness(card)
     yield "Weights began", "drawn afresh" if card.circumstances.fresh else "as those of a model that was given"
     yield "On public data first", card.public_data or "not stated"
+    yield "Assumed", _assumed(card)
     yield "Not accounted", _not_accounted(card)
     yield "Not covered", "how long steps take, the memory they use, the operator's log, and the records themselves"
     yield "Versions", ", ".join(f"{name} {version}" for name, version in dict(card.versions).items())
@@ -96,10 +94,38 @@ def _sampling(card: PrivacyCard) -> str:
     return f"{sampling!r}{spread}: drawn just as accounted for; who takes part when stays secret"
 
 
+def _copies(card: PrivacyCard) -> str:
+    copies = card.circumstances.copies
+    return (
+        "" if copies is None else f"; the gradient of a record is the mean of {copies} random copies' and clipped once"
+    )
+
+
+def _after(card: PrivacyCard) -> str:
+    """Return what made weights of noisy sums, which costs nothing."""
+    here = card.circumstances
+    parts = [here.optimizer or "an optimizer that is not stated"]
+    parts += ["a schedule of learning rates"] * here.schedule + [f"{here.average} of the weights"] * bool(here.average)
+    return f"{', '.join(parts)}: made of noisy sums and public numbers, at no cost"
+
+
+def _assumed(card: PrivacyCard) -> str:
+    """Return what the claim takes on trust, as no program can tell."""
+    here = card.circumstances
+    public = ["loss", "optimizer"] + ["schedule"] * here.schedule + ["the making of copies"] * bool(here.copies)
+    parts = [f"{', '.join(public)} read no records but those they are given, one at a time"]
+    parts += [] if here.fresh else ["the weights that were given hold nothing of the records"]
+    return "; ".join([*parts, "configuration and model were chosen without the records, or see below"])
+
+
 def _steps(card: PrivacyCard) -> str:
+    budget = card.circumstances.budget
+    kept = "" if budget is None else f"; planned are those within ε = {budget.epsilon!r} at δ = {budget.delta!r}"
+    kept += "" if budget is None else f" ({budget.adjacency})"
     if card.executed == card.config.steps:
-        return f"{card.executed} planned, all taken"
-    return f"{card.executed} taken of {card.config.steps} planned: what it showed stopped the run, and ε is that of all"
+        return f"{card.executed} planned, all taken{kept}"
+    stopped = "what it showed stopped the run, and ε is that of all"
+    return f"{card.executed} taken of {card.config.steps} planned: {stopped}{kept}"
 
 
 def _ends(card: PrivacyCard) -> str:

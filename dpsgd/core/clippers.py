@@ -56,7 +56,8 @@ class Clipper(ABC):
         Args:
             squares: for every layer ‖g_i‖² by its parameters, (n,) in float64.
             layers: whose parameters they are; layers whose gradients are all zero may be left out.
-            multiplied: for every layer the tensor (n, …) that the factors will multiply.
+            multiplied: for every layer the tensor that the factors will multiply, (n, …) or, of units of several rows,
+                (n · rows, …).
         """
         found = self._factors(squares, layers, multiplied)
         if self.seen is not None:
@@ -117,7 +118,8 @@ class StretchingClipper(Clipper):
         bound, kind = clipping_bound(self.max_grad_norm), torch.finfo(multiplied[0].dtype)
         whole = norms(squares)
         found = bound / (whole + self.stability)
-        largest = functools.reduce(torch.maximum, map(_largest_entries, multiplied)).clamp_(min=1.0)
+        entries = [_largest_entries(rows, examples=len(whole)) for rows in multiplied]
+        largest = functools.reduce(torch.maximum, entries).clamp_(min=1.0)
         held = (found <= kind.max / 2 / largest) & (whole >= LEAST_NORM)
         found = torch.where(held, found, 0.0)  # neither NaN nor infinite from here on
         found = threshold(found, max(kind.tiny, bound / kind.max), 0.0).to(multiplied[0].dtype)
@@ -153,6 +155,8 @@ def add_clipped(
         part.add_to(of_layer, found)
 
 
-def _largest_entries(rows: Tensor) -> Tensor:
-    largest: Tensor = torch.linalg.vector_norm(rows.detach().flatten(start_dim=1), ord=math.inf, dim=1)
+def _largest_entries(rows: Tensor, *, examples: int) -> Tensor:
+    if not rows.numel():
+        return rows.new_zeros(examples, dtype=torch.float64)
+    largest: Tensor = torch.linalg.vector_norm(rows.detach().reshape(examples, -1), ord=math.inf, dim=1)
     return largest.double()

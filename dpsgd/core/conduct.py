@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from os import PathLike
 
+import numpy as np
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.core.updates import MakeOptimizer, Schedule
+from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed
-from mechanisms import Source
+from mechanisms import InvalidParameter, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +33,9 @@ class Conduct:
         schedule: as there.
         checkpoint: as there.
         operator_log: as there.
+
+    Raises:
+        InvalidParameter: if one is of another kind.
     """
 
     loss: Loss
@@ -42,3 +48,83 @@ class Conduct:
     schedule: Schedule | None = None
     checkpoint: Checkpoint | None = None
     operator_log: str | PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InvalidParameter(f"train: {name} must be of {kind.__name__}, got {_kind(value)}.{_hint(name)}")
+        if not isinstance(self.randomness, Source):
+            raise InvalidParameter(f"train: randomness must be a Source, got {_kind(self.randomness)}.\n{SOURCES}")
+        for name, takes in FUNCTIONS.items():
+            value = getattr(self, name)
+            if not callable(value) and (value is not None or name == "loss"):
+                raise InvalidParameter(f"train: {name} must be a function of {takes}, got {_kind(value)}.")
+
+
+KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": PrescribedGradients}
+FUNCTIONS = {
+    "loss": "(outputs, targets)",
+    "optimizer": "(parameters, config) that returns an optimiser of torch",
+    "schedule": "the number of a step",
+}
+SOURCES = "Noise comes from SystemSource(), or for studies from KeyedSource(seed), never from an int or a generator."
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _hint(name: str) -> str:
+    return "\nWrite checkpoint=Checkpoint(path=...)." if name == "checkpoint" else ""
+
+
+MOST_FACTORS = 2**16
+"""Of a schedule that are compared: of a longer run so many of its steps, evenly spread."""
+
+
+def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> dict[str, str]:
+    """Return what tells this conduct of a run from another, by which steps that are taken again would differ.
+
+    Under the same noise other weights would show the difference of two sums bare.
+
+    Args:
+        conduct: of a run.
+        optimizer: that it made.
+        steps: of the run.
+
+    Raises:
+        InvalidParameter: if a factor of the schedule is none.
+
+    >>> from mechanisms import KeyedSource
+    >>> plain = Conduct(loss=lambda outputs, targets: outputs[:, 0], randomness=KeyedSource(0))
+    >>> told_apart(plain, None, steps=9)
+    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none'}
+    """
+    copies = conduct.augmentation
+    return {
+        "optimizer": "plain steps" if optimizer is None else _optimizer(optimizer),
+        "schedule": "none" if conduct.schedule is None else _schedule(conduct.schedule, steps),
+        "augmentation": "none" if copies is None else f"{copies.copies} copies of {copies.draws} draws",
+    }
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    """Return its kind and the settings of its groups as they were made."""
+    kind = type(optimizer)
+    groups = [
+        ", ".join(f"{name}={_setting(value)}" for name, value in sorted(group.items()) if name != "params")
+        for group in optimizer.param_groups
+    ]
+    return f"{kind.__module__}.{kind.__qualname__}({'; '.join(groups)})"
+
+
+def _setting(value: object) -> str:
+    return repr(float(value)) if isinstance(value, Tensor) and value.numel() == 1 else repr(value)
+
+
+def _schedule(schedule: Schedule, steps: int) -> str:
+    """Return a digest of its factors, rounded so that machines which round otherwise agree."""
+    stride = -(-steps // MOST_FACTORS)
+    factors = np.array([rate_factor(schedule, step) for step in range(0, steps, stride)], dtype="<f4")
+    return f"factors {hashlib.blake2b(factors.tobytes(), digest_size=16).hexdigest()}"

@@ -17,6 +17,8 @@ from dpsgd.core.structure import first_difference, structure
 from mechanisms import InvalidParameter, Source, SystemSource, __version__
 from mechanisms.core.randomness import SecretSource
 
+MOST_RUNS = 2**32
+"""Of one source: further ones would run out of the positions that a cipher counts."""
 Parts = Mapping[str, Stateful]
 
 
@@ -54,16 +56,25 @@ class Kept:
                 f"holds those of {sorted(self.last.states)}."
             )
         for name, part in parts.items():
-            part.load_state_dict(self.last.states[name])
+            try:
+                part.load_state_dict(self.last.states[name])
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                if isinstance(error, InvalidParameter):
+                    raise
+                raise InvalidParameter(
+                    f"Checkpoint: {self.checkpoint.path} must hold the {name} of a run like this, and holds something "
+                    "else.\nThe file was not written by this library."
+                ) from None
 
     def is_due(self, steps_taken: int) -> bool:
         """Return whether the file is written after so many steps."""
         return steps_taken % self.checkpoint.every == 0 or steps_taken == self.last.config.steps
 
-    def write(self, steps_taken: int, parts: Parts) -> None:
+    def write(self, steps_taken: int, parts: Parts, *, stopped: bool = False) -> None:
         """Write the file."""
         states = {name: part.state_dict() for name, part in parts.items()}
-        self.checkpoint.write(dataclasses.replace(self.last, steps_taken=steps_taken, states=states).to_bytes())
+        kept = dataclasses.replace(self.last, steps_taken=steps_taken, states=states, stopped=stopped)
+        self.checkpoint.write(kept.to_bytes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,34 +84,49 @@ class Course:
     Args:
         source: of its samples and noise, the same on every rank.
         run: where it begins in the source's streams, see `dpsgd.core.runs`.
-        start: number of the step that comes next; config.steps for a run that is complete.
+        ahead: numbers of the steps to come; of a run that is complete none, from where it ended.
         ranks: the processes that take part.
         kept: its file, if it has one.
+        conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`.
     """
 
     source: Source
     run: int
-    start: int
+    ahead: range
     ranks: Ranks
     kept: Kept | None
+    conduct: Mapping[str, str]
 
     def begin(self, parts: Parts) -> None:
         """Bring the parts to where the run stands: before the next step, on every rank."""
         if self.kept is not None:
             self.kept.open(parts, first=self.ranks.first)
 
-    def after(self, steps_taken: int, parts: Parts) -> None:
-        """Keep the run if that is due, once the release of its last step has been shown."""
-        if self.kept is not None and self.ranks.first and self.kept.is_due(steps_taken):
-            self.kept.write(steps_taken, parts)
+    def after(self, steps_taken: int, parts: Parts, *, stopped: bool) -> None:
+        """Keep the run if that is due, once the release of its last step has been shown.
+
+        Args:
+            steps_taken: their number.
+            parts: of the run.
+            stopped: whether no further step is to be taken, however many were planned.
+        """
+        if self.kept is not None and self.ranks.first and (stopped or self.kept.is_due(steps_taken)):
+            self.kept.write(steps_taken, parts, stopped=stopped)
 
     def end(self) -> None:
-        """Remove the key of a complete run: nothing needs it any more."""
+        """Remove the key of a complete or stopped run: nothing needs it any more."""
         if self.kept is not None and self.ranks.first and not self.source.reproducible:
             self.kept.checkpoint.remove_key()
 
 
-def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD, model: nn.Module) -> Course:
+def set_out(
+    checkpoint: Checkpoint | None,
+    randomness: Source,
+    *,
+    config: DPSGD,
+    model: nn.Module,
+    conduct: Mapping[str, str],
+) -> Course:
     """Return the course of a run: one that goes on if the checkpoint's file is there, else one that begins.
 
     Args:
@@ -109,33 +135,38 @@ def set_out(checkpoint: Checkpoint | None, randomness: Source, *, config: DPSGD,
             other ranks: then its place is taken by a key that is drawn, or was drawn when the run began, just so.
         config: of the run.
         model: of the run.
+        conduct: what tells this conduct of the run from another, see `dpsgd.core.conduct`.
 
     Raises:
         InvalidParameter: if the file is damaged or of another run, or something differs between ranks.
     """
     ranks = Ranks.present(device=next(parameter.device for parameter in model.parameters()))
     if checkpoint is None and ranks.count == 1:
-        return Course(source=randomness, run=begin_run(randomness), start=0, ranks=ranks, kept=None)
+        run = begin_run(randomness)
+        return Course(source=randomness, run=run, ahead=range(config.steps), ranks=ranks, kept=None, conduct=conduct)
     saved = _found(checkpoint, ranks)
     fixed = structure(model)
     if saved is not None:
         _check_fits(saved, config, fixed, randomness)
+        _check_conduct(saved, conduct)
     key = b""
     if not randomness.reproducible and (saved is None or not saved.complete):
         key = _lasting_key(randomness, checkpoint if saved is not None else None, ranks)
     source = SecretSource(key) if key else randomness
     if saved is None:
-        run, last = _new(source, config, fixed)
+        run, last = _new(source, config, fixed, conduct)
     else:
         run, last = _same(source, saved), saved
-    ranks.check_same(repr((config, fixed, last.fingerprint, run)), what="model, configuration, key and number of runs")
+    same = repr((config, fixed, conduct, last.fingerprint, run))
+    ranks.check_same(same, what="model, configuration, optimizer, schedule, key and number of runs")
     kept = None
     if checkpoint is not None:
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
-    return Course(source=source, run=run, start=last.steps_taken, ranks=ranks, kept=kept)
+    ahead = range(last.steps_taken, last.steps_taken if last.complete else config.steps)
+    return Course(source=source, run=run, ahead=ahead, ranks=ranks, kept=kept, conduct=conduct)
 
 
-def _new(source: Source, config: DPSGD, fixed: dict[str, str]) -> tuple[int, Saved]:
+def _new(source: Source, config: DPSGD, fixed: Mapping[str, str], conduct: Mapping[str, str]) -> tuple[int, Saved]:
     """Return where a new run begins in its source, and what is to be kept of it."""
     run = begin_run(source)
     return run, Saved(
@@ -146,6 +177,7 @@ def _new(source: Source, config: DPSGD, fixed: dict[str, str]) -> tuple[int, Sav
         reproducible=source.reproducible,
         model=fixed,
         states={},
+        conduct=conduct,
     )
 
 
@@ -160,6 +192,8 @@ def _same(source: Source, saved: Saved) -> int:
             "Checkpoint: the key must be the one that the run was begun with, and is another.\n"
             "It would draw other noise, and steps that were shown before would be shown with both."
         )
+    if saved.run >= MOST_RUNS:
+        raise InvalidParameter(f"Checkpoint: run must be below 2^32, got {saved.run}: there is no such run.")
     return resume_run(source, saved.run)
 
 
@@ -182,6 +216,20 @@ def _lasting_key(randomness: Source, resumed: Checkpoint | None, ranks: Ranks) -
     if ranks.first:
         own = SecretSource.new_key() if resumed is None else resumed.read_key()
     return ranks.from_first(own)
+
+
+def _check_conduct(saved: Saved, conduct: Mapping[str, str]) -> None:
+    """Refuse another conduct than that of the file, where it tells.
+
+    Raises:
+        InvalidParameter: naming what differs first.
+    """
+    for name, was in saved.conduct.items():
+        if conduct.get(name) != was:
+            raise InvalidParameter(
+                f"Checkpoint: {name} must be {was}, as when the run was begun, got {conduct.get(name)}.\n"
+                "Steps taken again after the one that was kept would be shown at other weights under the same noise."
+            )
 
 
 def _check_fits(saved: Saved, config: DPSGD, fixed: dict[str, str], randomness: Source) -> None:

@@ -46,17 +46,23 @@ def assign(weights: Tensor, parameters: list[nn.Parameter]) -> None:
 
 
 def check_flat(parameters: dict[str, nn.Parameter]) -> None:
-    """Refuse parameters that do not fit one vector of float32 or float64 on one device.
+    """Refuse parameters that do not fit one vector of float32 or float64 on one device, or have no entry.
 
     Raises:
         InvalidParameter: naming the first parameter that differs.
     """
     if not parameters:
         raise InvalidParameter("train: model must have a parameter that requires a gradient, got none.")
+    if not any(parameter.numel() for parameter in parameters.values()):
+        raise InvalidParameter(f"train: model must have a parameter with an entry, got {sorted(parameters)} of none.")
     first = next(iter(parameters.values()))
     for name, parameter in parameters.items():
         if parameter.dtype not in (torch.float32, torch.float64):
-            raise InvalidParameter(f"train: parameters must be float32 or float64, got {parameter.dtype} for {name!r}.")
+            raise InvalidParameter(
+                f"train: parameters must be float32 or float64, got {parameter.dtype} for {name!r}: norms and sums in "
+                "low precision do not keep the bound max_grad_norm.\n"
+                "Train model.float(), and cast the model once it is trained."
+            )
         if (parameter.dtype, parameter.device) != (first.dtype, first.device):
             raise InvalidParameter(
                 f"train: parameters must share one dtype and device, got {parameter.dtype} on {parameter.device} for "

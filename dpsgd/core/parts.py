@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +27,17 @@ class Weights:
         return {"flat": self.flat}
 
     def load_state_dict(self, state: State) -> None:
-        """Write them into the model's parameters."""
-        self.flat.copy_(torch.as_tensor(state["flat"]))
+        """Write them into the model's parameters.
+
+        Raises:
+            InvalidParameter: if it is no such vector of floats.
+        """
+        flat = state.get("flat")
+        if set(state) != {"flat"} or not isinstance(flat, Tensor) or flat.shape != self.flat.shape:
+            raise InvalidParameter(f"Checkpoint: weights must be a vector of {len(self.flat)} floats, and are not.")
+        if flat.dtype != self.flat.dtype:
+            raise InvalidParameter(f"Checkpoint: weights must be {self.flat.dtype}, got {flat.dtype}.")
+        self.flat.copy_(flat)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -42,14 +51,16 @@ class LayerDraws:
         source: of the generators' seeds, its streams "layers 0", "layers 1", … for the ranks.
         run: where the run begins, see `dpsgd.core.runs`.
         ranks: the processes that take part.
+        pass_of_zeros: takes the layers through a record of zeros, which tells whether they draw. What they did with the
+            records tells it too, and with it whether any was drawn.
     """
 
     source: Source
     run: int
     ranks: Ranks
+    pass_of_zeros: Callable[[], object]
     _first: int = 0
     _seeds: tuple[int, ...] = ()
-    _drawn: bool = False
 
     @contextlib.contextmanager
     def of(self, step: int) -> Iterator[None]:
@@ -58,30 +69,39 @@ class LayerDraws:
         before = [generator.get_state() for generator in generators]
         for generator in generators:
             generator.manual_seed(self._seed(step))
-        seeded = [generator.get_state() for generator in generators]
         try:
             yield
         finally:
-            for generator, was, began in zip(generators, before, seeded, strict=True):
-                self._drawn = self._drawn or not torch.equal(generator.get_state(), began)
+            for generator, was in zip(generators, before, strict=True):
                 generator.set_state(was)
 
     def state_dict(self) -> State:
-        """Return by how many ranks, and whether layers drew."""
-        return {"ranks": self.ranks.count, "drawn": int(self._drawn)}
+        """Return by how many ranks the steps are taken."""
+        return {"ranks": self.ranks.count}
 
     def load_state_dict(self, state: State) -> None:
         """Go on with as many ranks.
 
         Raises:
-            InvalidParameter: if there are others, and layers drew: records would meet other masks.
+            InvalidParameter: if there are others, and layers draw: records of steps that are taken again, after the one
+                that was kept, would meet other masks under the same noise.
         """
-        if state["drawn"] and state["ranks"] != self.ranks.count:
+        if state["ranks"] != self.ranks.count and self._layers_draw():
             raise InvalidParameter(
                 f"Checkpoint: there must be {state['ranks']} ranks, as when the run was begun, got {self.ranks.count}: "
                 "layers of the model draw numbers of their own, such as masks, and would draw others."
             )
-        self._drawn = bool(state["drawn"])
+
+    def _layers_draw(self) -> bool:
+        """Return whether layers draw, or could: a pass that fails says nothing of those of records."""
+        with self.of(0):
+            before = [generator.get_state() for generator in self._generators()]
+            try:
+                self.pass_of_zeros()
+            except Exception:
+                return True
+            after = [generator.get_state() for generator in self._generators()]
+        return not all(map(torch.equal, before, after))
 
     def _seed(self, step: int) -> int:
         if not self._first <= step < self._first + len(self._seeds):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpsgd.augmentation import Augmentation
 from dpsgd.config import DPSGD
 from dpsgd.core.batches import Rows
+from dpsgd.core.failures import told_without_records
 from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneven_parts
 from dpsgd.core.users import holdings_of
 from dpsgd.datasets import Dataset
@@ -55,7 +58,21 @@ class Examples:
         return self.augmentation.copies if self.augmentation is not None else 1
 
     def sum_of(self, rows: Rows, shares: Tensor | None, position: int) -> Tensor:
-        """Return the clipped sum of units of one row each (n,), or of several with their shares, both (n, width)."""
+        """Return the clipped sum of units of one row each (n,), or of several with their shares, both (n, width).
+
+        Raises:
+            InvalidParameter: if model or loss end with an error, which is told without what records hold.
+        """
+        with told_without_records(self.sum_of_zeros):
+            return self._sum_of(rows, shares, position)
+
+    def sum_of_zeros(self) -> Tensor:
+        """Return the clipped sum of one record of zeros: shapes and types alone are the dataset's."""
+        zeros = Dataset(features=_zeros_like(self.dataset.features), targets=_zeros_like(self.dataset.targets))
+        alone = dataclasses.replace(self, dataset=zeros)
+        return alone._sum_of(np.zeros(1, dtype=np.int64), None, 0)
+
+    def _sum_of(self, rows: Rows, shares: Tensor | None, position: int) -> Tensor:
         flat = rows.reshape(-1)
         taken = torch.from_numpy(flat).to(self.dataset.features.device)
         features = self.dataset.features.index_select(0, taken)
@@ -75,6 +92,10 @@ class Examples:
             targets.reshape(len(rows), width, *targets.shape[1:]),
             shares,
         )
+
+
+def _zeros_like(rows: Tensor) -> Tensor:
+    return rows.new_zeros(1, *rows.shape[1:])
 
 
 def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: object = None) -> Population:

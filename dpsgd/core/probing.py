@@ -3,8 +3,9 @@
 Models that are no chains of known layers are shown one example at a time by `torch.func.vmap`, so that nothing of one
 reaches the gradient of another. What that leaves open is found here, before the first step:
 
-- **State.** A tensor of the model that a forward pass changes (a running mean, the last batch, a count of calls) holds
-  something of the records, or of how many there are, without noise.
+- **State.** What a module holds and a forward pass changes (a running mean, the last batch, a list of all, a count of
+  calls) holds something of the records, or of how many there are, without noise. Tensors and numbers are found, also
+  in lists and dicts; what objects of other kinds hold is not.
 - **vmap** cannot run every model, and would say so at the first record that is drawn.
 - **Mixing.** A layer that mixes the examples of a batch would be trained on batches of one, as another function than
   the one that is used afterwards.
@@ -18,6 +19,8 @@ from __future__ import annotations
 import copy
 import traceback
 import warnings
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,8 +34,12 @@ STATELESS = "Have no forward pass write to it."
 RUNS = "Write it with operations that torch.func.vmap supports, and without branches on values."
 CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
 
-State = dict[tuple[str, str], Tensor]
-"""(place of the module, name) -> a copy of the tensor."""
+DEEPEST = 4  # of lists in lists
+OWN = frozenset(vars(nn.Module()))
+"""What every module has: its parts, which are looked at by themselves, and its hooks."""
+
+State = dict[tuple[str, str], Any]
+"""(place of the module, name) -> a copy of what stands there."""
 Passes = list[tuple[str, Any, Any]]
 """(place of the module, its inputs, its outputs) of every module, in the order in which they were done."""
 
@@ -75,23 +82,42 @@ def _made_up(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _state(model: nn.Module) -> State:
-    """Return copies of all tensors that the modules hold."""
+    """Return copies of all tensors and numbers that the modules hold, and of lists and dicts of such."""
     return {
-        (place, name): value.detach().clone()
+        (place, name): _copied(value)
         for place, module in model.named_modules()
         for name, value in (vars(module) | module._parameters | module._buffers).items()
-        if isinstance(value, Tensor)
+        if name not in OWN
     }
 
 
+def _copied(value: Any, depth: int = 0) -> Any:
+    """Return a copy that does not follow the value; of what is neither tensor, number nor a list of such, its kind."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping) and depth < DEEPEST:
+        return [(repr(key), _copied(one, depth + 1)) for key, one in value.items()]
+    if isinstance(value, (list, tuple, set, frozenset, deque)) and depth < DEEPEST:
+        return [_copied(one, depth + 1) for one in value]
+    return value if isinstance(value, (int, float, complex, str)) else type(value)
+
+
 def _stored(model: nn.Module, before: State) -> tuple[Finding, ...]:
-    """Return a finding for every tensor that is no longer as it was."""
+    """Return a finding for everything that is no longer as it was."""
     reason = "changes when the model runs: what it holds of the records, or of how many there are, has no noise"
     return tuple(
         finding_at(place, model.get_submodule(place), reason, STATELESS, tensor=name)
         for (place, name), after in _state(model).items()
-        if (place, name) not in before or not _same(before[place, name], after)
+        if (place, name) not in before or not _unchanged(before[place, name], after)
     )
+
+
+def _unchanged(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        return _same(before, after)
+    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        return len(before) == len(after) and all(map(_unchanged, before, after))
+    return type(before) is type(after) and bool(before == after or before != before)  # NaN is what it was
 
 
 def _passes(model: nn.Module, batch: Tensor) -> Passes:

@@ -80,6 +80,10 @@ class Ranks:
         distributed.all_reduce(total)
         return float(total)
 
+    def any(self, asked: bool) -> bool:
+        """Return whether any rank asked, on every rank."""
+        return self.added(float(asked)) > 0
+
     def agree(self, values: Tensor) -> None:
         """Put the first rank's values in the place of every other's."""
         if self.count > 1:

@@ -40,12 +40,11 @@ class Reporting:
     logs: Sequence[Log]
     progress: bool
     _bar: ProgressBar | None = field(default=None, init=False)
-    _last: float | None = field(default=None, init=False)
     _open: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __enter__(self) -> Self:
         if self.meter and (self.logs or self.progress):
-            self._last = self.meter.epsilon(self.config, self.steps)  # refused here, and not after hours
+            self.meter.check(self.config)  # here, and not after hours
         with self._open as opened:
             for log in self.logs:
                 opened.callback(log.end)
@@ -79,4 +78,5 @@ class Reporting:
     def _epsilon(self, executed: int) -> float | None:
         if self.meter is None:
             return None
-        return self._last if executed == self.steps else self.meter.epsilon(self.config, executed)
+        last = executed == self.steps
+        return self.meter.epsilon(self.config, executed) if last else self.meter.quick_epsilon(self.config, executed)

@@ -63,6 +63,11 @@ class RunClipping:
             return self.clip.noisy_count(count, source=source, run=run, step=step)
         return None
 
+    def forget(self) -> None:
+        """Drop what has been seen since the last step: it was of no record."""
+        if self.clip.seen is not None:
+            self.clip.seen = []
+
     def state_dict(self) -> State:
         """Return what later steps follow from, beside the configuration: nothing, unless the bound is adaptive."""
         return self.clip.state_dict() if isinstance(self.clip, AdaptiveClipper) else {}

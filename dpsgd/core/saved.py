@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -32,6 +32,8 @@ FIELDS = {
     "parts",
     "scalars",
 }
+LATER = {"stopped", "conduct"}
+"""Fields that files of the first versions lack."""
 BLANK = "0" * 64
 State = Mapping[str, Tensor | int | float]
 
@@ -58,6 +60,8 @@ class Saved:
         reproducible: whether that source's key may be known.
         model: from names to what is there, see `dpsgd.core.structure`.
         states: of every part of the run, weights among them, by its name, which holds no "/".
+        conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`; of files of the first versions nothing.
+        stopped: whether what the run showed ended it, before all its steps were taken.
         library: the version that wrote it.
 
     Guarantees: what is in here depends on the records through the noisy sums of the steps taken alone: it may be shown
@@ -71,12 +75,14 @@ class Saved:
     reproducible: bool
     model: Mapping[str, str]
     states: Mapping[str, State]
+    conduct: Mapping[str, str] = field(default_factory=dict)
+    stopped: bool = False
     library: str = __version__
 
     @property
     def complete(self) -> bool:
         """Whether no step is to come."""
-        return self.steps_taken == self.config.steps
+        return self.stopped or self.steps_taken == self.config.steps
 
     def to_bytes(self) -> bytes:
         """Return the content of the file; its checksum is of all of it, with zeros in the checksum's own place."""
@@ -92,6 +98,8 @@ class Saved:
             "reproducible": self.reproducible,
             "model": dict(self.model),
             "parts": list(self.states),
+            "conduct": dict(self.conduct),
+            "stopped": self.stopped,
             "scalars": {key: _written(value) for key, value in entries.items() if not isinstance(value, Tensor)},
         }
         text = json.dumps(document, allow_nan=False)
@@ -118,7 +126,7 @@ class Saved:
         schema = document.get("schema") if isinstance(document, dict) else None
         if schema != SCHEMA:
             raise InvalidParameter(f"Checkpoint: schema must be {SCHEMA!r}, got {schema!r} in {name}.")
-        if set(document) != FIELDS:
+        if not FIELDS <= set(document) <= FIELDS | LATER:
             raise InvalidParameter(f"Checkpoint: {name} must have the fields {sorted(FIELDS)}, got {sorted(document)}.")
         try:
             return cls._from(document, tensors)
@@ -139,9 +147,11 @@ class Saved:
             steps_taken=steps_taken,
             run=validate.count("Checkpoint", "run", document["run"]),
             fingerprint=document["fingerprint"],
-            reproducible=document["reproducible"],
+            reproducible=_truth(document["reproducible"]),
             model=document["model"],
             states=_by_part(document["parts"], {**tensors, **scalars}),
+            conduct=dict(document.get("conduct", {})),
+            stopped=_truth(document.get("stopped", False)),
             library=document["library"],
         )
 
@@ -157,6 +167,12 @@ def _by_part(parts: list[str], entries: State) -> dict[str, dict[str, Tensor | i
         part, name = key.split("/", 1)
         states[part][name] = value
     return states
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
 
 
 def _written(value: int | float) -> int | float | str:

@@ -150,11 +150,13 @@ class OptimizerUpdates(Updates):
         Raises:
             InvalidParameter: if there is an entry for a parameter or a group that this optimiser has not.
         """
-        left = set(state)
+        left, device = set(state), self.parameters[0].device
         for holder, prefix in self._holders():
             for full in [name for name in left if name.startswith(prefix)]:
                 name, entry = full.removeprefix(prefix), state[full]
-                holder[name] = entry.clone() if isinstance(entry, Tensor) else entry
+                if isinstance(entry, Tensor):  # numbers such as the count of steps stay where torch keeps them
+                    entry = entry.to(device, copy=True) if entry.dim() else entry.clone()
+                holder[name] = entry
                 left.remove(full)
         if left:
             kind = type(self.optimizer).__name__

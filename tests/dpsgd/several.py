@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed, nn
 
-from dpsgd import Dataset, PrescribedGradients, mlp, train
+from dpsgd import STOP, Cosine, Dataset, PrescribedGradients, mlp, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
@@ -34,7 +34,7 @@ def masked():
     return nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3))
 
 
-def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, **options):
+def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, ask=lambda step: False, **options):
     """Train, and keep weights and releases in a file of the rank's."""
     generator = torch.Generator().manual_seed(3)
     data = Dataset(
@@ -47,6 +47,7 @@ def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, 
         if release.step == stop:
             raise Stop
         shown.append(release.noisy_sum)
+        return STOP if ask(release.step) else None
 
     rank = distributed.get_rank() if distributed.is_initialized() else "alone"
     with contextlib.suppress(Stop):
@@ -92,9 +93,12 @@ def together(rank):
     run("masks resumed", model=masked(), checkpoint=Checkpoint(path="masks.safetensors", every=3))
     run("masks left", model=masked(), stop=5, checkpoint=Checkpoint(path="left.safetensors", every=3))
     run("masks not begun", model=masked(), stop=0, checkpoint=Checkpoint(path="begun.safetensors"))
+    run("stopped", checkpoint=Checkpoint(path="stopped.safetensors"), ask=lambda step: rank == 1 and step == 5)
     refused("keys", "key and number of runs must be the same", randomness=KeyedSource(rank))
     other = EVERY_SCHEME["BallsInBins" if rank else "Poisson"]
-    refused("configurations", "configuration, key and number of runs must be the same", config=other)
+    rates = Cosine(steps=12, warm_up=rank)
+    refused("schedules", "optimizer, schedule, key and number of runs must be the same", schedule=rates)
+    refused("configurations", "configuration, optimizer, schedule, key and number", config=other)
 
 
 def alone():
@@ -132,9 +136,9 @@ def main():
     children = [forked(lambda rank=rank: ranked(rank)) for rank in range(2)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     run("given up together", checkpoint=Checkpoint(path="together.safetensors", every=2))
-    run("masks not begun", model=masked(), checkpoint=Checkpoint(path="begun.safetensors"))
-    left = Checkpoint(path="left.safetensors", every=3)
-    refused("masks left", "there must be 2 ranks, as when the run was begun, got 1", model=masked(), checkpoint=left)
+    for path, every in (("left.safetensors", 3), ("begun.safetensors", 100)):
+        kept = Checkpoint(path=path, every=every)
+        refused(path, "there must be 2 ranks, as when the run was begun, got 1", model=masked(), checkpoint=kept)
 
 
 if __name__ == "__main__":

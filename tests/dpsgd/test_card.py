@@ -12,13 +12,17 @@ from dpsgd import (
     DPSGD,
     STOP,
     AdaptiveQuantile,
+    Augmentation,
     Budget,
     Checkpoint,
+    Cosine,
     Cyclic,
     Dataset,
+    DPAdam,
     LatticeGaussian,
     MatrixGaussian,
     RoundedGaussian,
+    TailAverage,
     mlp,
     train,
 )
@@ -81,7 +85,7 @@ def test_the_price_on_the_card_is_that_of_what_ran():
     assert card.claim.upper == compute_epsilon(result.process, delta=1e-6, adjacency="replace_one")
     assert (card.claim.delta, card.claim.adjacency) == (1e-6, "replace_one")
     assert (card.executed, card.reproducible) == (20, False)
-    assert card.circumstances == Circumstances(dimension=39, dtype="float32", fresh=True)
+    assert card.circumstances == Circumstances(dimension=39, dtype="float32", fresh=True, optimizer="plain steps")
     assert dict(card.versions)["torch"] == torch.__version__
 
 
@@ -92,6 +96,23 @@ def test_the_card_tells_how_the_run_was_carried_out(tmp_path):
     assert card.config.steps == budget.steps_within(config) < config.steps and card.claim.upper <= 16.0
     assert card.circumstances.budget == budget and card.circumstances.checkpointed and not card.circumstances.fresh
     assert "within ε = 16.0 at δ = 1e-05" in card.markdown and "in a file of its owner's" in card.markdown
+
+
+def test_the_card_tells_of_copies_optimizer_schedule_and_average_and_what_is_assumed_of_them():
+    copies = Augmentation(make=lambda x, u: x + u[0], copies=3, draws=1)
+    options = {"augmentation": copies, "schedule": Cosine(steps=20), "average": TailAverage(steps=5)}
+    card = _train(EVERY, optimizer=DPAdam, **options).card(delta=1e-5)
+    assert "; the gradient of a record is the mean of 3 random copies' and clipped once |" in card.markdown
+    [after] = [line for line in card.markdown.splitlines() if line.startswith("| After the noise |")]
+    assert "dpsgd.optimizers.DPAdam(betas=(0.9, 0.999), " in after and f"lr={EVERY.learning_rate}" in after
+    assert "a schedule of learning rates, TailAverage(steps=5) of the weights: made of noisy sums" in after
+    [assumed] = [line for line in card.markdown.splitlines() if line.startswith("| Assumed |")]
+    assert "loss, optimizer, schedule, the making of copies read no records but those they are given" in assumed
+    assert "the weights that were given hold nothing of the records" in assumed
+    assert PrivacyCard.from_json(card.to_json()) == card
+    plain = _train(EVERY, initialisation_seed=0).card(delta=1e-5).markdown
+    assert "| After the noise | plain steps: made of" in plain and "copies" not in plain
+    assert "weights that were given" not in plain and "chosen without the records, or see below" in plain
 
 
 def test_a_run_that_was_stopped_by_what_it_showed_pays_for_all_its_steps():
@@ -231,6 +252,9 @@ def test_a_card_that_contradicts_itself_is_refused(changes, text):
         ({"dtype": "float16"}, "dtype must be one of 'float32', 'float64', got 'float16'"),
         ({"fresh": None}, "fresh must be True or False"),
         ({"ranks": 0}, "ranks must be at least 1"),
+        ({"copies": 0}, "copies must be at least 1"),
+        ({"schedule": 1}, "schedule must be True or False"),
+        ({"optimizer": None}, "optimizer must be text"),
         ({"budget": 3.0}, "budget must be a Budget or None"),
     ],
 )

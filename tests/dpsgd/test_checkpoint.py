@@ -2,16 +2,18 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from dpsgd import Dataset, PrescribedGradients, mlp, steps, train
+from dpsgd import STOP, Augmentation, Cosine, Dataset, ExponentialAverage, PrescribedGradients, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
 from dpsgd.core.parameters import flatten
 from dpsgd.core.runs import RUN, begin_run, resume_run
+from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.randomness import SecretSource
 from tests.conftest import ROOT
@@ -192,6 +194,32 @@ def test_a_key_that_outlived_the_last_step_is_removed(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize("every", [1, 2, 100])
+def test_a_run_that_a_callback_stopped_is_kept_whole_without_its_key_and_goes_no_further(every, tmp_path):
+    def run(answer):
+        shown = []
+        result = train(
+            MODELS["book-keeping"](),
+            DATA,
+            CONFIG,
+            loss=CROSS_ENTROPY,
+            randomness=SystemSource(),
+            initialisation_seed=0,
+            average=ExponentialAverage(decay=0.5),
+            checkpoint=Checkpoint(path=tmp_path / "run", every=every),
+            callbacks=[lambda release: shown.append(release.step) or (answer if release.step == 4 else None)],
+        )
+        return result, shown
+
+    stopped, shown = run(STOP)
+    assert shown == [0, 1, 2, 3, 4] and [file.name for file in tmp_path.iterdir()] == ["run"]
+    again, shown = run(None)
+    assert not shown and torch.equal(_weights(again), _weights(stopped))
+    assert again.executed == stopped.executed == 5 and again.process == stopped.process == CONFIG.process()
+    assert torch.equal(flatten(again.averaged_model.parameters()), flatten(stopped.averaged_model.parameters()))
+    assert "5 taken of 12 planned" in again.card(delta=1e-5).markdown
+
+
 def test_a_run_with_a_key_that_was_given_keeps_none(tmp_path):
     _stopped(tmp_path / "run")
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
@@ -250,6 +278,34 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(changes, text, complete,
     _train(tmp_path / "run") if complete else _stopped(tmp_path / "run")
     with pytest.raises(InvalidParameter, match=f"^Checkpoint: .*{text}"):
         _train(tmp_path / "run", **changes)
+
+
+def _momentum(parameters, config, *, momentum=0.9):
+    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=momentum)
+
+
+def _adam(parameters, config, *, betas=(0.9, 0.999), kind=torch.optim.Adam):
+    return kind(parameters, lr=config.learning_rate, betas=betas)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "text"),
+    [
+        ({}, {"optimizer": _momentum}, "optimizer must be plain steps, as when the run was begun, got torch.optim.sgd"),
+        ({"optimizer": _momentum}, {"optimizer": partial(_momentum, momentum=0.5)}, r"momentum=0.9.*got.*momentum=0.5"),
+        ({"optimizer": _adam}, {"optimizer": partial(_adam, betas=(0.8, 0.99))}, r"\(0.9, 0.999\).*got.*\(0.8, 0.99\)"),
+        ({"optimizer": _adam}, {"optimizer": partial(_adam, kind=torch.optim.NAdam)}, r"Adam\(.*got.*NAdam\("),
+        ({}, {"schedule": Cosine(steps=12)}, "schedule must be none, as when the run was begun, got factors"),
+        ({"schedule": Cosine(steps=12)}, {"schedule": Cosine(steps=13)}, "schedule must be factors .*, got factors"),
+        ({}, {"augmentation": Augmentation(make=lambda x, u: x, copies=2, draws=0)}, "augmentation must be none"),
+    ],
+)
+def test_a_run_goes_on_as_it_was_carried_out(was, is_, text, tmp_path):
+    """Else the steps taken again would show other sums under the same noise: their difference has none."""
+    _stopped(tmp_path / "run", every=100, **was)
+    with pytest.raises(InvalidParameter, match=f"^Checkpoint: .*{text}"):
+        _train(tmp_path / "run", **is_)
+    assert torch.equal(_weights(_train(tmp_path / "run", **was)), _weights(_train(**was)))
 
 
 def test_fixed_values_are_part_of_the_model(tmp_path):
@@ -320,12 +376,36 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         KeyedSource("tests of checkpoints"),
         config=CONFIG,
         model=MODELS["book-keeping"](),
+        conduct={"optimizer": "plain steps", "schedule": "none", "augmentation": "none"},
     )
     with pytest.raises(
         InvalidParameter,
         match=r"must hold the states of \['momentum'\], .*\['clipping', 'layers', 'updates', 'weights'\]",
     ):
         course.begin({"momentum": None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"states": {"weights": {"flat": torch.zeros(3)}}}, "weights must be a vector of 39 floats"),
+        ({"states": {"weights": {"flat": 3.0}}}, "weights must be a vector of 39 floats"),
+        ({"states": {"weights": {}}}, "weights must be a vector of 39 floats"),
+        (
+            {"states": {"weights": {"flat": torch.zeros(39).double()}}},
+            "weights must be torch.float32, got torch.float64",
+        ),
+        ({"states": {"layers": {}}}, "must hold the layers of a run like this, and holds something else"),
+        ({"run": 2**60}, "run must be below 2.32, got 1152921504606846976"),
+    ],
+)
+def test_a_file_that_was_put_together_by_another_hand_is_refused_by_name(changes, text, tmp_path):
+    _stopped(tmp_path / "run")
+    kept = Saved.from_bytes((tmp_path / "run").read_bytes(), name="run")
+    changed = dataclasses.replace(kept, **{**changes, "states": {**kept.states, **changes.get("states", {})}})
+    (tmp_path / "run").write_bytes(changed.to_bytes())
+    with pytest.raises(InvalidParameter, match=f"^Checkpoint: .*{text}"):
+        _train(tmp_path / "run")
 
 
 def test_a_source_whose_key_cannot_last_is_refused(tmp_path):

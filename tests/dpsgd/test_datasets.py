@@ -31,7 +31,7 @@ def directory(tmp_path):
 
 
 def test_a_dataset_has_as_many_targets_as_records():
-    with pytest.raises(InvalidParameter, match="features and targets must have the same number of rows, got 3 and 2"):
+    with pytest.raises(InvalidParameter, match="features and targets must have the same number of rows, and have not"):
         Dataset(features=torch.zeros(3, 1), targets=torch.zeros(2))
 
 

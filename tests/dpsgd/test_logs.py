@@ -62,13 +62,30 @@ def test_a_run_without_a_step_leaves_an_older_log_alone(tmp_path):
     assert len(_written(tmp_path / "run.csv", range(0))) == 6
 
 
-@pytest.mark.parametrize("content", ["name,salary\nAda,3\n", HEADER.replace("1e-05", "1e-06") + "\n0,0.1,1.0,\n"])
+OTHERS = {
+    "columns": b"name,salary\nAda,3\n",
+    "meter": (HEADER.replace("1e-05", "1e-06") + "\n0,0.1,1.0,\n").encode(),
+    "one line without an end": b"my only copy",
+    "no text": b"\xff\xfe\x00",
+    "rows of something else": (HEADER + "\nAda,0.1,1.0,\n").encode(),
+}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
 def test_a_file_that_is_no_log_of_these_columns_is_left_alone(tmp_path, content):
     path = tmp_path / "people.csv"
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(InvalidParameter, match=r"CsvLog: path must hold no file but a log(.|\n)*a path of its own"):
         CsvLog(path=path).begin(METER)
-    assert path.read_text() == content
+    assert path.read_bytes() == content
+
+
+def test_the_beginning_of_a_header_is_a_log_and_a_folder_is_none(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text(HEADER[:7])
+    assert len(_written(path, range(2))) == 3
+    with pytest.raises(InvalidParameter, match="CsvLog: path must hold no file but a log"):
+        CsvLog(path=tmp_path).begin(METER)
 
 
 def test_a_log_lies_in_a_folder(tmp_path):

@@ -276,6 +276,37 @@ def test_one_record_more_moves_every_sum_by_at_most_the_bound(clipping):
     assert all(release.max_grad_norm == 0.7 and release.noisy_count is None for release in runs[0])
 
 
+@pytest.mark.parametrize("clipping", CLIPPINGS[:-1], ids=repr)
+@pytest.mark.parametrize("chosen", range(3))
+def test_every_clipping_keeps_units_of_several_rows_within_the_bound_as_one(clipping, chosen):
+    clip = _clip(clipping, 0.7)
+    torch.manual_seed(0)
+    features, targets, shares = 3 * torch.randn(6, 4, 5), torch.randint(3, (6, 4)), torch.full((6, 4), 0.25)
+    way = _ways(MODEL, clip)[chosen]
+    one_by_one = [way(*(part[i : i + 1] for part in (features, targets, shares))) for i in range(6)]
+    assert max(float(one.double().norm()) for one in one_by_one) <= 0.7
+    torch.testing.assert_close(way(features, targets, shares), torch.stack(one_by_one).sum(0))
+
+
+class Hollow(nn.Module):
+    """Has a parameter without entries beside a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing, self.layer = nn.Parameter(torch.zeros(0)), nn.Linear(5, 3)
+
+    def forward(self, rows):
+        return self.layer(rows) + self.nothing.sum()
+
+
+@pytest.mark.parametrize("clipping", [c for c in CLIPPINGS if c != SHARES], ids=repr)
+def test_parameters_without_entries_are_trained_along(clipping):
+    config = config_of(Poisson(probability=1.0), clipping=clipping, steps=1)
+    data = Dataset(features=torch.ones(3, 5), targets=torch.arange(3))
+    [release] = steps(Hollow(), data, config, loss=CROSS_ENTROPY, randomness=KeyedSource(0))
+    assert release.noisy_sum.shape == (18,)
+
+
 def test_what_a_way_that_gave_up_has_seen_does_not_count(monkeypatch):
     """Recorded leaves a model to vmap after part of the batch was summed."""
     torch.manual_seed(0)

@@ -36,6 +36,12 @@ def _half():
     return nn.Linear(2, 2).half()
 
 
+def _empty():
+    model = nn.Module()
+    model.nothing = nn.Parameter(torch.zeros(0))
+    return model
+
+
 def _mixed():
     return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
 
@@ -45,6 +51,8 @@ def _mixed():
     [
         (nn.Tanh(), "model must have a parameter that requires a gradient, got none"),
         (_half(), r"parameters must be float32 or float64, got torch\.float16 for 'weight'"),
+        (_empty(), r"must have a parameter with an entry, got \['nothing'\] of none"),
+        (nn.Linear(1, 1).bfloat16(), r"got torch.bfloat16 for 'weight'(.|\n)*model.float\(\), and cast the model once"),
         (_mixed(), "parameters must share one dtype and device, got torch.float64 on cpu for '1.weight'"),
     ],
 )

@@ -3,16 +3,18 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, train
+from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.parameters import flatten
 from dpsgd.core.parts import SEEDS, LayerDraws
 from dpsgd.core.ranks import Ranks
+from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource
 from tests.dpsgd.schemes import EVERY_SCHEME
 
 
-def _draws(*, rank=0, count=1, run=0, key=0):
+def _draws(*, rank=0, count=1, run=0, key=0, pass_of_zeros=lambda: None):
     ranks = Ranks(rank=rank, count=count, device=torch.device("cpu"))
-    return LayerDraws(source=KeyedSource(key), run=run, ranks=ranks)
+    return LayerDraws(source=KeyedSource(key), run=run, ranks=ranks, pass_of_zeros=pass_of_zeros)
 
 
 def _drawn(draws, step):
@@ -61,15 +63,26 @@ def test_training_neither_reads_nor_moves_torchs_generator():
     assert torch.equal(flatten(quiet.model.parameters()), flatten(drawing.model.parameters()))
 
 
-def test_another_number_of_ranks_is_refused_only_where_layers_drew():
-    quiet, drawing = _draws(count=2), _draws(count=2)
-    with quiet.of(0):
-        pass
-    _drawn(drawing, 0)
-    _draws(count=1).load_state_dict(quiet.state_dict())
-    _draws(count=2).load_state_dict(drawing.state_dict())
-    resumed = _draws(count=2)
-    resumed.load_state_dict(drawing.state_dict())
-    for state in (drawing.state_dict(), resumed.state_dict()):
+def test_another_number_of_ranks_is_refused_where_layers_draw_or_might():
+    before, generator = _draws(count=2).state_dict(), torch.get_rng_state()
+    for passing in (lambda: torch.rand(1), lambda: 1 / 0):
+        _draws(count=2, pass_of_zeros=passing).load_state_dict(before)
         with pytest.raises(InvalidParameter, match="there must be 2 ranks, as when the run was begun, got 1"):
-            _draws(count=1).load_state_dict(state)
+            _draws(count=1, pass_of_zeros=passing).load_state_dict(before)
+    _draws(count=1).load_state_dict(before)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("records", [0, 7])
+def test_a_state_does_not_tell_whether_any_record_was_drawn(records, tmp_path):
+    """Layers draw for records alone, so that whether they have drawn shows whether there were any."""
+    path = tmp_path / "run"
+    train(
+        nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3)),
+        Dataset(features=torch.ones(records, 5), targets=torch.arange(records) % 3),
+        EVERY_SCHEME["Poisson"],
+        loss=nn.CrossEntropyLoss(reduction="none"),
+        randomness=KeyedSource(0),
+        checkpoint=Checkpoint(path=path),
+    )
+    assert Saved.from_bytes(path.read_bytes(), name="run").states["layers"] == {"ranks": 1}

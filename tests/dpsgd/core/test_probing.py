@@ -17,6 +17,7 @@ class Own(nn.Module):
         super().__init__()
         self.register_buffer("running", torch.zeros(3))
         self.weight, self.code, self.last = nn.Parameter(torch.ones(3)), code, None
+        self.kept, self.calls = {}, 0
 
     def forward(self, rows):
         return self.code(self, rows) * self.weight
@@ -42,6 +43,21 @@ def _counted(own, rows):
     return rows
 
 
+def _appended(own, rows):
+    own.__dict__.setdefault("seen", []).append(rows.detach())
+    return rows
+
+
+def _mapped(own, rows):
+    own.kept["rows"] = (rows.detach(),)
+    return rows
+
+
+def _numbered(own, rows):
+    own.calls += 1
+    return rows
+
+
 def _written(own, rows):
     own.weight.data.mul_(0.5)
     return rows
@@ -53,6 +69,9 @@ STORING = {
     "kept as an attribute": (_kept, "last"),
     "counting calls": (_counted, "running"),
     "weights written to": (_written, "weight"),
+    "appended to a list": (_appended, "seen"),
+    "under a key": (_mapped, "kept"),
+    "counting calls in a number": (_numbered, "calls"),
 }
 MIXING = {
     "less the mean": lambda own, rows: rows - rows.mean(0),

@@ -64,6 +64,12 @@ def test_layers_that_draw_resume_on_as_many_ranks_bit_for_bit(runs):
         assert torch.equal(resumed["shown"], whole["shown"][3:])
 
 
+def test_a_rank_that_asks_to_stop_stops_all_of_them(runs):
+    left = [_left(runs, "stopped", rank) for rank in range(2)]
+    assert [len(one["shown"]) for one in left] == [6, 6]
+    assert torch.equal(left[0]["weights"], left[1]["weights"])
+
+
 def test_a_process_of_torchrun_without_a_group_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
     with pytest.raises(InvalidParameter, match=r"the process group must be initialised(.|\n)*init_process_group"):

@@ -12,7 +12,7 @@ from dpsgd.core.reporting import Reporting
 from dpsgd.descent import Release
 from dpsgd.logs import Log
 from dpsgd.meter import ANSWERS, Meter, is_due
-from mechanisms import FixedSize, InvalidParameter, NumericalFailure, Poisson
+from mechanisms import FixedSize, InvalidParameter, NumericalFailure, Poisson, WithReplacement
 from tests.dpsgd.schemes import config_of
 
 
@@ -73,7 +73,7 @@ def test_an_answer_that_is_not_found_ends_no_run(config, monkeypatch):
     def fail(*args, **options):
         raise NumericalFailure("too hard")
 
-    monkeypatch.setattr("accountant.compute_epsilon", fail)
+    monkeypatch.setattr("dpsgd.meter.compute_epsilon", fail)
     assert all(row.epsilon is None for row in _reported(config, meter=Meter(delta=1e-5)))
 
 
@@ -82,6 +82,30 @@ def test_neighbours_that_the_scheme_has_not_are_refused_on_entering():
     with pytest.raises(InvalidParameter, match="Meter: adjacency must be 'replace_one' or 'zero_out'"):
         _reported(config, meter=Meter(delta=1e-5))
     assert _reported(config, meter=Meter(delta=1e-5, adjacency="zero_out"))[-1].epsilon > 0
+
+
+def test_schemes_that_are_dear_to_price_are_priced_once_at_the_end(monkeypatch):
+    config = config_of(FixedSize(batch_size=3, records=7), steps=20)
+    asked = []
+    monkeypatch.setattr("dpsgd.meter.compute_epsilon", lambda process, **_: asked.append(process) or 1.25)
+    rows = _reported(config, meter=Meter(delta=1e-5, adjacency="zero_out"))
+    assert asked == [config.process()] and rows[-1].epsilon == 1.25
+    assert sum(row.epsilon is not None for row in rows) == ANSWERS
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.5, 1.0])
+def test_quick_answers_hold_and_rise(probability, monkeypatch):
+    """On a scheme whose exact price is had at once, asked as if it were not."""
+    monkeypatch.setattr("dpsgd.meter.QUICK", ())
+    config = config_of(Poisson(probability=probability), steps=1000)
+    for executed, before in ((1000, 100), (100, 10)):
+        quick = [Meter(delta=1e-5).quick_epsilon(config, n) for n in (before, executed)]
+        assert quick[0] < quick[1] and quick[1] >= compute_epsilon(config.process_after(executed), delta=1e-5)
+
+
+def test_an_answer_that_divergences_do_not_give_waits_for_the_end():
+    config = config_of(WithReplacement(batch_size=256, records=60_000))
+    assert Meter(delta=1e-5, adjacency="replace_one").quick_epsilon(config, 6) is None
 
 
 def test_logs_are_closed_whatever_ends_the_run(config):

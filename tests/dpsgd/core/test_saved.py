@@ -27,6 +27,8 @@ EXAMPLE = Saved(
         "updates": {"time": 3, "rate": 0.1, "most": math.inf, "moment/weight": torch.tensor([[1, 2]])},
         "idle": {},
     },
+    conduct={"optimizer": "plain steps"},
+    stopped=True,
     library="0.0",
 )
 
@@ -121,6 +123,9 @@ def test_another_schema_is_refused_by_name(monkeypatch):
         ("scalars", {"name without a part": 1}, "some/file must be as it was written, but it holds no checkpoint"),
         ("steps_taken", 1.5, r"steps_taken must be a whole number, got 1.5.\nThis is what some/file holds"),
         ("config", "{}", r"schema must be 'dp-calipers/config/1', got None.\nThis is what some/file holds"),
+        ("stopped", 1, "some/file must be as it was written, but it holds no checkpoint"),
+        ("reproducible", "no", "some/file must be as it was written, but it holds no checkpoint"),
+        ("conduct", [1], "some/file must be as it was written, but it holds no checkpoint"),
         ("more", 1, "some/file must have the fields"),
     ],
 )
@@ -142,4 +147,5 @@ def test_more_steps_than_there_are_are_refused():
 
 
 def test_files_of_the_first_kind_load_for_ever():
-    _assert_equal(Saved.from_bytes(GOLDEN.read_bytes(), name=str(GOLDEN)), EXAMPLE)
+    first = dataclasses.replace(EXAMPLE, conduct={}, stopped=False)  # which said nothing of either
+    _assert_equal(Saved.from_bytes(GOLDEN.read_bytes(), name=str(GOLDEN)), first)

@@ -277,3 +277,14 @@ def test_runs_begun_one_after_the_other_on_one_model_go_on_from_its_weights(conf
     list(first)
     after = flatten(model.parameters())
     assert torch.equal(next(second).weights_before, after)
+
+
+def test_a_state_from_a_file_goes_to_the_device_of_the_parameters(config):
+    """What torch keeps of a parameter lies beside it; a count of steps stays where it was."""
+    parameter = nn.Parameter(torch.zeros(3, device="meta"))
+    updates = updates_of(
+        parameter.detach(), [parameter], config, optimizer=torch.optim.Adam([parameter], lr=config.learning_rate)
+    )
+    updates.load_state_dict({"parameter.0.exp_avg": torch.ones(3), "parameter.0.step": torch.tensor(4.0)})
+    state = updates.optimizer.state[parameter]
+    assert (state["exp_avg"].device.type, state["step"].device.type) == ("meta", "cpu")

@@ -1,0 +1,59 @@
+"""The arithmetic that the bounds on contributions are proved for: that of the floats that weights and sums are made of.
+
+Torch can be told to cast products to another precision, or to cut their factors to 8 or 11 digits inside of them
+(bfloat16, TensorFloat-32; convolutions on CUDA do unless told otherwise). Then a product exceeds what its factors say
+by up to a 256th, where `dpsgd.core.clip` leaves room for 2^-22, and what a record adds depends on the size of its batch
+in digits that are not small beside its bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from mechanisms import InvalidParameter
+
+CUT = ("tf32", "bf16", True)
+
+
+@contextlib.contextmanager
+def whole_floats() -> Iterator[None]:
+    """Return a context in which products of float32 have all their digits; afterwards torch is set as it was.
+
+    Raises:
+        InvalidParameter: inside of autocast or inference mode.
+
+    >>> torch.set_float32_matmul_precision("medium")
+    >>> with whole_floats():
+    ...     torch.backends.cuda.matmul.fp32_precision
+    'ieee'
+    >>> torch.set_float32_matmul_precision("highest")
+    """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise InvalidParameter(
+            "train: autocast must be off: norms in low precision do not keep the bound max_grad_norm.\n"
+            "Train in float32 or float64, and cast the model once it is trained."
+        )
+    if torch.is_inference_mode_enabled():
+        raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
+    name, whole, places = _settings()
+    cut = [(place, getattr(place, name)) for place in places if getattr(place, name) in CUT]
+    try:
+        for place, _ in cut:
+            setattr(place, name, whole)
+        yield
+    finally:
+        for place, value in cut:
+            setattr(place, name, value)
+
+
+def _settings() -> tuple[str, Any, list[Any]]:
+    """Return the name of torch's settings of products, their value for all digits, and where they are."""
+    backends: Any = torch.backends
+    if hasattr(backends.cuda.matmul, "fp32_precision"):
+        places = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+        return "fp32_precision", "ieee", places
+    return "allow_tf32", False, [backends.cuda.matmul, backends.cudnn]  # before torch 2.9

@@ -1,0 +1,63 @@
+"""Steps are taken with all digits of their floats, whatever torch is set to."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from dpsgd import Dataset, mlp, steps
+from dpsgd.core.arithmetic import whole_floats
+from mechanisms import InvalidParameter, KeyedSource, Poisson
+from tests.dpsgd.schemes import config_of
+
+CONFIG = config_of(Poisson(probability=1.0))
+PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+needs_places = pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9 has other settings"
+)
+
+
+def _begun(seen=lambda: None):
+    def loss(outputs, targets):
+        seen()
+        return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+    data = Dataset(features=torch.ones(6, 5), targets=torch.arange(6) % 3)
+    return steps(mlp(5, (4,), 3), data, CONFIG, loss=loss, randomness=KeyedSource(0))
+
+
+@pytest.fixture
+def medium():
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def _read():
+    return [place.fp32_precision for place in PLACES]
+
+
+@needs_places
+def test_no_product_of_a_step_is_cut_and_torch_is_set_as_before_after_it(medium):
+    before, seen = _read(), set()
+    assert before == ["tf32", "tf32", "bf16"]
+    next(_begun(lambda: seen.update(_read())))
+    assert seen == {"ieee"} and _read() == before and torch.get_float32_matmul_precision() == "medium"
+    with contextlib.suppress(ZeroDivisionError), whole_floats():
+        raise ZeroDivisionError
+    assert _read() == before
+
+
+@pytest.mark.parametrize(
+    ("context", "text"),
+    [
+        (lambda: torch.autocast("cpu", dtype=torch.bfloat16), "autocast must be off(.|\n)*cast the model once it is"),
+        (torch.inference_mode, "inference mode must be off"),
+    ],
+)
+def test_a_step_within_another_arithmetic_is_refused_also_where_that_began_after_the_run(context, text):
+    releases = _begun()
+    next(releases)
+    with context(), pytest.raises(InvalidParameter, match=text):
+        next(releases)

@@ -1,0 +1,84 @@
+"""What a run says when model or loss end with an error: what is public in full, of the records nothing."""
+
+import re
+import traceback
+
+import pytest
+import torch
+from torch import nn
+
+from dpsgd import Augmentation, Dataset, mlp, train
+from dpsgd.core.failures import told_without_records
+from mechanisms import InvalidParameter, KeyedSource, Poisson
+from tests.dpsgd.schemes import config_of
+
+CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
+CONFIG = config_of(Poisson(probability=1.0))
+SECRET = 7713  # a class that there is not, a word beyond the table
+COPIES = Augmentation(make=lambda x, u: x + 0.1 * u, copies=2, draws=5)
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, rows):
+        return self.last(2 * torch.tanh(self.first(rows)))
+
+
+MODELS = {
+    "book-keeping": lambda: mlp(5, (4,), 3),
+    "own code": Own,
+    "vmap": lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)),
+}
+
+
+def _run(model, features, targets, loss=CROSS_ENTROPY, **options):
+    data = Dataset(features=features, targets=targets)
+    return train(model, data, CONFIG, loss=loss, randomness=KeyedSource(0), **options)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("options", [{}, {"augmentation": COPIES}, {"largest_physical_batch": 3}], ids=str)
+def test_an_error_on_some_record_says_nothing_of_it_and_not_how_many_were_drawn(make, options):
+    targets = torch.arange(17) % 3
+    targets[11] = SECRET
+    with pytest.raises(InvalidParameter, match="model and loss must take every record, but ended with") as caught:
+        _run(make(), torch.randn(17, 5), targets, **options)
+    told = "".join(traceback.format_exception(caught.value))
+    assert str(SECRET) not in told and not re.search(r"\b17\b|\b34\b", str(caught.value))
+
+
+def test_a_word_beyond_the_table_ends_a_run_without_its_number():
+    words = torch.zeros(9, 2, dtype=torch.int64)
+    words[4, 1] = SECRET
+    model = nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(InvalidParameter, match="largest_physical_batch") as caught:
+        _run(model, words, torch.zeros(9, dtype=torch.int64))
+    assert str(SECRET) not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_what_fails_on_every_record_is_told_in_full_and_for_one_of_zeros(make):
+    with pytest.raises(InvalidParameter, match=r"but on zeros of it: mat1 and mat2 shapes cannot be \w+ \(1x6 and 5x4"):
+        _run(make(), torch.randn(17, 6), torch.zeros(17, dtype=torch.int64))
+
+
+def test_a_loss_that_quotes_its_targets_is_not_quoted():
+    def loss(outputs, targets):
+        if bool((targets.detach() == SECRET).any()):
+            raise ValueError(f"{targets}")
+        return outputs[:, 0]
+
+    targets = torch.zeros(17, dtype=torch.int64)
+    targets[3] = SECRET
+    with pytest.raises(InvalidParameter, match="ended with") as caught:
+        _run(mlp(5, (), 3), torch.randn(17, 5), targets, loss)
+    assert str(SECRET) not in "".join(traceback.format_exception(caught.value))
+
+
+def test_errors_of_the_library_and_interruptions_pass():
+    for error in (InvalidParameter("as it is"), KeyboardInterrupt("as it is")):
+        with pytest.raises(type(error), match="as it is"), told_without_records(lambda: None):
+            raise error
