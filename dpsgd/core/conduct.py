@@ -62,7 +62,7 @@ class Conduct:
                 raise InvalidParameter(f"train: {name} must be a function of {takes}, got {_kind(value)}.")
 
 
-KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": PrescribedGradients}
+KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": Prescribed}
 FUNCTIONS = {
     "loss": "(outputs, targets)",
     "optimizer": "(parameters, config) that returns an optimiser of torch",

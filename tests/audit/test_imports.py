@@ -15,7 +15,7 @@ def loaded_by(statement):
     "statement",
     [
         "import audit",
-        "from audit import AuditReport, LowerBound, OneRun, estimators; estimators()",
+        "from audit import AuditReport, LowerBound, OneRun; from audit.evidence import estimators; estimators()",
         "from audit.estimators.one_run import lower_bound_from_guesses",
         "from audit.estimators.accountant_inversion import noise_multiplier_upper_bound",
         "from audit import harness",
