@@ -12,16 +12,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.described import SampledGaussianRun
 from audit.core.law import About, Array, Batch
-from audit.core.thresholds import errors_at_thresholds
 from audit.evidence import Estimator, Guarantee, estimators
-from audit.scores import Design, LabelledScores
+from audit.scores import Design, GuessExtremes, LabelledScores
 from mechanisms import Process
 from mechanisms.core.process import Adjacency
 
@@ -55,6 +54,11 @@ class Question:
     delta: float
     confidence: float
     process: Process
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """All but ε, as estimators take it."""
+        return {"process": self.process, "delta": self.delta, "confidence": self.confidence}
 
 
 class Auditor(Protocol):
@@ -154,13 +158,11 @@ class OurAuditor:
 
     def rejects(self, data: LabelledScores, question: Question) -> bool:
         """Tell whether the estimator rejects ε."""
-        asked = {"process": question.process, "delta": question.delta, "confidence": question.confidence}
-        return bool(self.estimator.rejects(data, question.epsilon, **asked))
+        return bool(self.estimator.rejects(data, question.epsilon, **question.context))
 
     def epsilon(self, data: LabelledScores, question: Question) -> float:
         """Return the estimator's bound."""
-        asked = {"process": question.process, "delta": question.delta, "confidence": question.confidence}
-        return self.estimator.epsilon(data, **asked)
+        return self.estimator.epsilon(data, **question.context)
 
 
 def our_auditors() -> dict[str, OurAuditor]:
@@ -176,7 +178,7 @@ def refuted(auditor: Auditor, batch: Batch, question: Question) -> Refuted:
     """Return for every audit of a batch whether the auditor refutes what is asked, shape (k,)."""
     route = _route(auditor)
     if route is not None:
-        return route(auditor, batch, question)
+        return route(cast(OurAuditor, auditor), batch, question)
     return np.array([auditor.rejects(batch.audit(number), question) for number in range(len(batch))])
 
 
@@ -196,6 +198,8 @@ def reads_counts(auditor: Auditor) -> bool:
 def _route(auditor: Auditor) -> Callable[[OurAuditor, Batch, Question], Refuted] | None:
     if not isinstance(auditor, OurAuditor):
         return None
+    if auditor.name in READ_GUESSES:
+        return _by_right_guesses
     wanted = _parameters(auditor)
     return next((route for name, route in ROUTES.items() if name in wanted), None)
 
@@ -224,11 +228,30 @@ def _by_counts(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted
 
 
 def _by_statistic(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about the largest suggestion of a threshold, which is found for all audits at once."""
     runs = _runs(batch)[0]
     order = auditor.module.ordering(*runs, question.delta, question.confidence)
-    audits = (batch.audit(number) for number in range(len(batch)))
-    largest = [np.max(order.suggested(*errors_at_thresholds(one.included, one.excluded))) for one in audits]
-    return _ask(auditor, question, statistic=np.array(largest), included=runs[0], excluded=runs[1])
+    places = np.argsort(-batch.values, axis=1, kind="stable")
+    inside, falling = (np.take_along_axis(one, places, axis=1) for one in (batch.membership, -batch.values))
+    hits = np.cumsum(inside, axis=1)
+    alarms = np.arange(1, inside.shape[1] + 1) - hits
+    suggested = order.suggested(runs[0] - hits, alarms)
+    tied = np.diff(falling, axis=1) == 0  # no threshold lies between equal scores
+    suggested[:, :-1][tied] = -np.inf
+    largest = np.maximum(suggested.max(axis=1), order.suggested(runs[0], 0))
+    return _ask(auditor, question, statistic=largest, included=runs[0], excluded=runs[1])
+
+
+def _by_right_guesses(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about one audit for every number of right guesses."""
+    rule = cast(GuessExtremes, batch.guessing_rule)
+    places = np.argsort(batch.values, axis=1, kind="stable")
+    inside = np.take_along_axis(batch.membership, places, axis=1)
+    right = np.count_nonzero(~inside[:, : rule.excluded], axis=1)
+    right += np.count_nonzero(inside[:, inside.shape[1] - rule.included :], axis=1)
+    _, examples, back = np.unique(right, return_index=True, return_inverse=True)
+    found: Refuted = np.array([auditor.rejects(batch.audit(int(one)), question) for one in examples])[back]
+    return found
 
 
 def _by_scores(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:

@@ -72,7 +72,7 @@ class Law(ABC):
 
     @property
     def process(self) -> Process:
-        """A process that the law lies within: whose (ε, δ), and where `curve` holds whose trade-off function, it has."""
+        """A process whose (ε, δ) the law keeps, and where `curve` holds its trade-off function too."""
         if self.delta == 0:
             return PureDP(epsilon=self.epsilon, adjacency=Adjacency.ADD_REMOVE)
         return ApproximateDP(epsilon=self.epsilon, delta=self.delta, adjacency=Adjacency.ADD_REMOVE)

@@ -1,8 +1,8 @@
 """Laws of the scores of m canaries in one run, each in by a fair coin.
 
 Against all (ε, δ)-private runs the hard ones are answers that are right, each by itself, with probability
-e^ε / (1 + e^ε) [SNJ23], and runs that tell everything at once with probability δ. Against those within a trade-off curve
-it is one that draws its level of loss once for all canaries: guesses stand and fall together.
+e^ε / (1 + e^ε) [SNJ23], and runs that tell everything at once with probability δ. Against those within a trade-off
+curve it is one that draws its level of loss once for all canaries: guesses stand and fall together.
 
 [SNJ23] T. Steinke, M. Nasr, M. Jagielski. Privacy Auditing with One (1) Training Run. NeurIPS 2023. arXiv:2305.08846.
 """
@@ -73,8 +73,11 @@ class CoinwiseResponse(ManyCanaries):
         scores: Array = np.where(truthful, membership, -membership) * (1 - rng.random(membership.shape))
         return scores
 
-    def right(self, n: int) -> Array:
+    def right(self, n: int) -> Array | None:
         """Return the binomial of so many independent guesses."""
+        return self._binomial(n)
+
+    def _binomial(self, n: int) -> Array:
         guesses = self.guesses(n)
         masses: Array = stats.binom.pmf(np.arange(guesses + 1), guesses, special.expit(self.epsilon))
         return masses
@@ -95,7 +98,7 @@ class ToldAtOnce(CoinwiseResponse):
 
     def right(self, n: int) -> Array:
         """Return the mixture of all right and the binomial."""
-        masses = (1 - self.delta) * super(ToldAtOnce, self).right(n)
+        masses = (1 - self.delta) * self._binomial(n)
         masses[-1] += self.delta
         return masses
 
@@ -139,7 +142,7 @@ class CorrelatedAbstentions(CoinwiseResponse):
         ranked: Array = scores + answers * agreeing
         return ranked
 
-    def right(self, n: int) -> None:
+    def right(self, n: int) -> Array | None:
         """Return None: it is simulated, and checks the binomial."""
         return None
 
@@ -189,7 +192,8 @@ class LevelDrawnOnce(IsolatedGaussians):
         masses: Array = integrate.simpson(
             density * stats.binom.pmf(counts, guesses, special.expit(mu * size)), x=size, axis=1
         )
-        return masses / masses.sum()
+        normalised: Array = masses / masses.sum()
+        return normalised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -226,8 +230,7 @@ class NothingLearnt(IsolatedGaussians):
 
     def right(self, n: int) -> Array:
         """Return the binomial of fair guesses."""
-        masses: Array = CoinwiseResponse(epsilon=0.0).right(n)
-        return masses
+        return CoinwiseResponse(epsilon=0.0)._binomial(n)
 
 
 @lru_cache(maxsize=8)

@@ -1,8 +1,8 @@
 """Laws of scores of independent runs, n with the canary in and n with it out.
 
 Every (ε, δ)-differentially private computation is a random function of four answers, whose odds of "in" against "out"
-are ∞, e^ε, e^−ε and 0 [KOV15]: `ConstantRatio` and `Atom` keep these odds and add ranks that say nothing, so that a rule
-may search among thresholds. The others put the loss where a test is weak: into a rare event, into ties, into one tail.
+are ∞, e^ε, e^−ε and 0 [KOV15]: `ConstantRatio` and `Atom` keep these odds and add ranks that say nothing, so that a
+rule may search among thresholds. The others put the loss where a test is weak: a rare event, ties, one tail.
 
 [KOV15] P. Kairouz, S. Oh, P. Viswanath. The Composition Theorem for Differential Privacy. ICML 2015. arXiv:1311.0776.
 """
