@@ -88,7 +88,7 @@ def coverage(
         reports=reports,
         seed=seed,
         out=out,
-        console=Console(highlight=False),
+        console=Console(highlight=False, width=max(bench_page.WIDTH, log.width)),
         log=log.print,
     )
     if failing:

@@ -20,6 +20,7 @@ from audit.coverage import SIZES, Coverage, bench
 from mechanisms.core import validate
 from mechanisms.core.files import write_atomically
 
+WIDTH = 100  # of the table
 RIGHT = ("false", "n", "ε", "outside", "ms")
 ASKED = (("faithful", True), ("faithful", False), ("response", False), ("quiet", True), ("loud", False))
 CANARIES = (200, 1000)

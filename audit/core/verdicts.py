@@ -29,9 +29,10 @@ from audit.core.described import SampledGaussianRun
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import LowerBound
 from audit.harness import Plan, _plan, verdict
+from audit.report import Verdict
 from audit.runs import observe_one_run
 from audit.scores import GuessExtremes, LabelledScores
-from mechanisms import KeyedSource
+from mechanisms import Bounds, KeyedSource
 from mechanisms.core import validate
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ KINDS: tuple[Kind, ...] = ("faithful", "response", "quiet", "loud")
 HONEST: tuple[Kind, ...] = ("faithful", "response")
 EPSILON, DELTA, SAMPLE_RATE, STEPS = 4.0, 1e-5, 0.5, 4
 STANDARD_ERRORS = 4.0
+STRIDE = 1_000_003  # between the keys of two seeds: more than there are reports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,20 +100,7 @@ def verdicts(
     run = described()
     claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
     plan = _plan("one_run", "accountant_inversion" if refuter else None, confidence)
-    watching, rule = attacks()["gradient"](), GuessExtremes(included=canaries // 10, excluded=canaries // 10)
-    where = SignedCoordinates(
-        coordinates=np.arange(canaries), signs=np.where(np.arange(canaries) % 2, 1.0, -1.0), dimension=canaries
-    )
-    found: list[str] = []
-    for number in range(reports):
-        data = observe_one_run(
-            simulated(trainer, run, seed=(seed, number)),
-            canaries=where,
-            guessing_rule=rule,
-            randomness=KeyedSource(seed * 1_000_003 + number),
-            attack=watching,
-        )
-        found.append(verdict(claim, *deciding(data, plan, run)))
+    found = [one_verdict(trainer, run, claim, plan, canaries=canaries, seed=(seed, one)) for one in range(reports)]
     return Verdicts(
         trainer=trainer,
         refuter=refuter,
@@ -122,6 +111,26 @@ def verdicts(
         confidence=confidence,
         seed=seed,
     )
+
+
+def one_verdict(
+    trainer: Kind, run: SampledGaussianRun, claim: Bounds, plan: Plan, *, canaries: int, seed: tuple[int, int]
+) -> Verdict:
+    """Return the verdict of one report; coins and noise follow from the seed."""
+    data = observe_one_run(
+        simulated(trainer, run, seed=seed),
+        canaries=coordinates(canaries),
+        guessing_rule=GuessExtremes(included=canaries // 10, excluded=canaries // 10),
+        randomness=KeyedSource(seed[0] * STRIDE + seed[1]),
+        attack=attacks()["gradient"](),
+    )
+    return verdict(claim, *deciding(data, plan, run))
+
+
+def coordinates(canaries: int) -> SignedCoordinates:
+    """Return so many canaries on the only coordinates there are."""
+    numbers = np.arange(canaries)
+    return SignedCoordinates(coordinates=numbers, signs=np.where(numbers % 2, 1.0, -1.0), dimension=canaries)
 
 
 def described() -> SampledGaussianRun:
