@@ -69,9 +69,11 @@ def test_right_guesses_have_the_law_that_is_said(kind):
         right = [batch.audit(number).correct for number in range(len(batch))]
         masses = law.right(50)
         assert masses.sum() == pytest.approx(1, abs=1e-9)
-        tail = np.cumsum(masses[::-1])[::-1]
-        for count in range(len(masses)):
-            assert abs(np.mean(np.array(right) >= count) - tail[count]) <= four_errors(min(tail[count], 1.0), 1500)
+        counts = np.arange(len(masses))
+        seen = np.bincount(right, minlength=len(masses)) / len(right)
+        assert np.max(np.abs(np.cumsum(seen - masses))) <= np.sqrt(np.log(2e6) / (2 * len(right)))  # [Mas90]
+        mean, spread = counts @ masses, np.sqrt((counts - counts @ masses) ** 2 @ masses)
+        assert abs(np.mean(right) - mean) <= 4 * spread / np.sqrt(len(right)) + 1e-12
 
 
 def test_correlated_abstentions_leave_guesses_independent():
