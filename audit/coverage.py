@@ -137,6 +137,30 @@ def bench(
     )
 
 
+def gathered(folder: Path, *, confidence: float = CONFIDENCE, seed: int = 0) -> Coverage:
+    """Return what a bench has left in its folder so far, though it may not be done."""
+    trials, times, disagreements, cases = [], {}, {}, 0
+    for path in sorted(folder.glob("*.json")):
+        document = _read(path, CELL)
+        asked, found, name = document["asked"], _decode(document["found"]), path.name.removesuffix(".json")
+        if asked["confidence"] != confidence or asked["seed"] != seed:
+            continue
+        if name.endswith(".time"):
+            times[name.removesuffix(".time")] = found
+        elif name.endswith(".inversion"):
+            disagreements[name.removesuffix(".inversion")], cases = found, max(cases, asked["cases"])
+        else:
+            trials += [_trial(one) for one in found]
+    return Coverage(
+        trials=tuple(trials),
+        milliseconds=times,
+        disagreements=disagreements,
+        confidence=confidence,
+        seed=seed,
+        cases=cases,
+    )
+
+
 def _cell(folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dict[str, Any]) -> list[Trial]:
     def tried() -> list[dict[str, Any]]:
         found = [trial(auditor, kind(epsilon=one), size, bounds=BOUNDS, **asked) for one in kind.epsilons]

@@ -18,7 +18,7 @@ from audit.core.law import laws
 from audit.core.peers import peer_auditors
 from audit.core.trials import Trial, largest_disagreement, question, trial
 from audit.core.verdicts import DELTA, STRIDE, coordinates, described, one_verdict, simulated, verdicts
-from audit.coverage import Coverage, bench
+from audit.coverage import Coverage, bench, gathered
 from audit.harness import _plan
 from audit.laws.one_run import IsolatedGaussians, LevelDrawnOnce, ManyCanaries
 from audit.laws.two_worlds import ConstantRatio, TwoWorlds
@@ -109,7 +109,7 @@ def pairs(every):
     ]
 
 
-@pytest.mark.thinned(9)
+@pytest.mark.thinned(23)
 @pytest.mark.parametrize(("auditor", "kind"), pairs(()))
 def test_no_guarantee_fails_under_a_law_that_it_is_about(auditor, kind):
     for epsilon in kind.epsilons:
@@ -118,7 +118,7 @@ def test_no_guarantee_fails_under_a_law_that_it_is_about(auditor, kind):
 
 
 @pytest.mark.parametrize("name", AUDITORS)
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(11)
 def test_asking_about_many_audits_is_asking_about_each(name):
     auditor = AUDITORS[name]
     kind = next(kind for kind in LAWS.values() if kind.design in auditor.designs and auditor.about in kind.holds)
@@ -129,7 +129,7 @@ def test_asking_about_many_audits_is_asking_about_each(name):
     assert refuted(auditor, batch, asked).tolist() == each
 
 
-@pytest.mark.parametrize("name", ["clopper_pearson", "one_run", "dkw", "gdp"])
+@pytest.mark.parametrize("name", ["clopper_pearson", "one_run"])
 def test_bounds_invert_tests(name):
     kinds = [
         kind
@@ -172,6 +172,8 @@ def test_findings_come_back_from_their_file(tmp_path):
     found = bench([AUDITORS["jeffreys"], CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "cells")
     found.save(tmp_path / "coverage.json")
     assert Coverage.load(tmp_path / "coverage.json") == found
+    so_far = gathered(tmp_path / "cells")
+    assert set(so_far.trials) == set(found.trials) and so_far.milliseconds == found.milliseconds
 
 
 def test_the_table_names_who_fails_and_fits_a_screen(tmp_path):
