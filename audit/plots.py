@@ -209,7 +209,7 @@ def false_claims(coverage: Coverage) -> Figure:
     rates.plot(
         [], [], marker="o", linewidth=0, markersize=5, color=colours.text, markerfacecolor="none", label="outside"
     )
-    rates.legend(loc="lower right", fontsize=8, frameon=True, facecolor=colours.background, edgecolor="none")
+    figure.legend(loc="upper center", ncols=len(kinds) + 1, fontsize=8, frameon=False, labelcolor=colours.text)
     rates.set_yticks(range(len(names)), names)
     rates.set_ylim(len(names) - 0.4, -0.6)
     rates.set_xlim(0, MOST_LEVELS * level)
@@ -219,5 +219,5 @@ def false_claims(coverage: Coverage) -> Figure:
     for axes in (rates, shares):
         axes.set_facecolor(colours.background)
         _plain(axes, colours)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.97))
     return figure

@@ -62,7 +62,7 @@ def run(
 
 def show(coverage: Coverage, whole: Sequence[Verdicts], console: Console) -> None:
     """Print the table, at most 100 columns wide, and what there is to be said below."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 0))
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=True)
     for row in rows(coverage):

@@ -80,6 +80,7 @@ def _row(coverage: Coverage, name: str) -> Row:
     trials = coverage.of(name)
     inside = [one for one in trials if one.inside]
     worst = max(inside or trials, key=lambda one: one.rate or 0.0)
+    false = f"{100 * (worst.rate or 0.0):.2f} %{' ' if worst.simulations else '*'}"
     outside = max((one.rate or 0.0 for one in trials if not one.inside), default=None)
     fails = any(one.fails(1 - coverage.confidence) for one in trials)
     decides = worst.guarantee in ("frequentist", "parametric")
@@ -87,17 +88,18 @@ def _row(coverage: Coverage, name: str) -> Row:
         cells=(
             name,
             worst.guarantee,
-            f"{100 * (worst.rate or 0.0):.2f} %{' ' if worst.simulations else '*'}",
-            worst.law,
-            f"{worst.n}",
-            f"{worst.epsilon:g}",
+            *((false, worst.law, f"{worst.n}", f"{worst.epsilon:g}") if inside else ("",) * 4),
             "" if outside is None else f"{100 * outside:.0f} %",
             " ".join(_share(power(coverage, name, epsilon)) for epsilon in (1.0, 4.0)),
-            f"{coverage.milliseconds.get(name, float('nan')):.2f}",
-            "FAILS" if fails else ("holds" if decides else "–"),
+            _time(coverage.milliseconds.get(name)),
+            "FAILS" if fails else ("holds" if decides and inside else "–"),
         ),
         fails=fails,
     )
+
+
+def _time(taken: float | None) -> str:
+    return "" if taken is None else (f"{taken:.2f}" if taken < 1 else f"{taken:.0f}")
 
 
 def _share(trial: Trial | None) -> str:

@@ -50,20 +50,16 @@ def _jax_privacy() -> dict[str, BoundAuditor]:
 
     found = (
         BoundAuditor(
-            name="jax_privacy.clopper_pearson",
+            name="jax.clopper_pearson",
             guarantee="frequentist",
             about="privacy",
             designs=(IndependentRuns,),
             bound=clopper_pearson,
         ),
+        BoundAuditor(name="jax.gdp", guarantee="parametric", about="gdp", designs=(IndependentRuns,), bound=gdp),
+        BoundAuditor(name="jax.one_run", guarantee="frequentist", about="privacy", designs=(OneRun,), bound=one_run),
         BoundAuditor(
-            name="jax_privacy.gdp", guarantee="parametric", about="gdp", designs=(IndependentRuns,), bound=gdp
-        ),
-        BoundAuditor(
-            name="jax_privacy.one_run", guarantee="frequentist", about="privacy", designs=(OneRun,), bound=one_run
-        ),
-        BoundAuditor(
-            name="jax_privacy.one_run_fdp", guarantee="frequentist", about="gdp", designs=(OneRun,), bound=one_run_fdp
+            name="jax.one_run_fdp", guarantee="frequentist", about="gdp", designs=(OneRun,), bound=one_run_fdp
         ),
     )
     return {one.name: one for one in found}

@@ -244,5 +244,5 @@ def test_simulated_verdicts_are_those_of_whole_reports(trainer):
 
 def test_peers_that_are_installed_are_tried():
     pytest.importorskip("jax_privacy", reason="jax-privacy is not installed")
-    found = trial(peer_auditors()["jax_privacy.clopper_pearson"], ConstantRatio(epsilon=1.0), 50, **ASKED)
+    found = trial(peer_auditors()["jax.clopper_pearson"], ConstantRatio(epsilon=1.0), 50, **ASKED)
     assert found.rate <= 0.2
