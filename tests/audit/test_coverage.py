@@ -17,7 +17,7 @@ from audit.core.auditors import BoundAuditor, our_auditors, refuted
 from audit.core.law import laws
 from audit.core.peers import peer_auditors
 from audit.core.trials import Trial, largest_disagreement, question, trial
-from audit.core.verdicts import DELTA, STRIDE, coordinates, described, one_verdict, simulated, verdicts
+from audit.core.verdicts import DELTA, STRIDE, Verdicts, coordinates, described, one_verdict, simulated, verdicts
 from audit.coverage import Coverage, bench, gathered
 from audit.harness import _plan
 from audit.laws.one_run import IsolatedGaussians, LevelDrawnOnce, ManyCanaries
@@ -212,13 +212,23 @@ def test_bad_input_is_refused(arguments, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_reports_find_what_was_planted_and_nothing_else():
     pytest.importorskip("torch")
     quiet = verdicts("quiet", canaries=200, reports=2, refuter=True, seed=0)
     assert quiet.refuted == 2 and not quiet.fails
     faithful = verdicts("faithful", canaries=100, reports=10, refuter=True, seed=0)
     assert faithful.violated + faithful.refuted <= 3
-    assert dataclasses.replace(faithful, refuted=10).fails
+
+
+@pytest.mark.parametrize(
+    ("trainer", "refuted", "fails"), [("faithful", 7, True), ("faithful", 2, False), ("quiet", 9, False)]
+)
+def test_only_honest_trainers_that_are_found_out_too_often_fail(trainer, refuted, fails):
+    found = Verdicts(
+        trainer=trainer, refuter=True, canaries=20, reports=20, violated=0, refuted=refuted, confidence=0.95, seed=0
+    )
+    assert found.fails is fails
 
 
 @pytest.mark.slow
