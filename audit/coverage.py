@@ -53,7 +53,7 @@ class Coverage:
         disagreements: by auditor, the largest relative distance to its bound at which test and bound differ.
         confidence: at which all was asked.
         seed: of the simulations.
-        cases: of every disagreement.
+        cases: of every disagreement, or the most there were of one.
     """
 
     trials: tuple[Trial, ...]

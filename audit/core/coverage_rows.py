@@ -40,7 +40,7 @@ def remarks(coverage: Coverage) -> list[str]:
         lines.append(f"over {SLOW:g} ms: {', '.join(slow)}")
     if coverage.disagreements:
         worst = ", ".join(f"{name} {100 * share:.2g} %" for name, share in coverage.disagreements.items() if share > 0)
-        lines.append(f"test and bound differ, over {coverage.cases} cases, by at most: {worst or 'nothing'}")
+        lines.append(f"test and bound differ, over up to {coverage.cases} cases each, by at most: {worst or 'nothing'}")
     return lines
 
 
