@@ -23,16 +23,18 @@ import numpy as np
 from scipy import special
 
 from accountant import calibrate_noise_multiplier, epsilon_bounds
-from audit.attack import Observations, Trainer, TrainerTask, attacks
+from audit.attack import Observations, Trainer, TrainerTask
+from audit.attacks.gradient import GradientProjection
 from audit.canaries import SignedCoordinates
 from audit.core.described import SampledGaussianRun
+from audit.core.plan import Plan, planned
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import LowerBound
-from audit.harness import Plan, _plan, verdict
+from audit.harness import verdict
 from audit.report import Verdict
-from audit.runs import observe_one_run
-from audit.scores import GuessExtremes, LabelledScores
-from mechanisms import Bounds, KeyedSource
+from audit.runs import Setup, observe_one_run
+from audit.scores import GuessExtremes, LabelledScores, OneRun
+from mechanisms import Adjacency, Bounds, KeyedSource
 from mechanisms.core import validate
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ KINDS: tuple[Kind, ...] = ("faithful", "response", "quiet", "loud")
 HONEST: tuple[Kind, ...] = ("faithful", "response")
 EPSILON, DELTA, SAMPLE_RATE, STEPS = 4.0, 1e-5, 0.5, 4
 STANDARD_ERRORS = 4.0
+THREAT = "simulated"
 STRIDE = 1_000_003  # between the keys of two seeds: more than there are reports
 
 
@@ -99,7 +102,7 @@ def verdicts(
     validate.choice("coverage", "trainer", trainer, KINDS)
     run = described()
     claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
-    plan = _plan("one_run", "accountant_inversion" if refuter else None, confidence)
+    plan = simulated_plan(run, canaries=canaries, refuter=refuter, confidence=confidence)
     found = [one_verdict(trainer, run, claim, plan, canaries=canaries, seed=(seed, one)) for one in range(reports)]
     return Verdicts(
         trainer=trainer,
@@ -117,14 +120,30 @@ def one_verdict(
     trainer: Kind, run: SampledGaussianRun, claim: Bounds, plan: Plan, *, canaries: int, seed: tuple[int, int]
 ) -> Verdict:
     """Return the verdict of one report; coins and noise follow from the seed."""
-    data = observe_one_run(
-        simulated(trainer, run, seed=seed),
+    setup = Setup(
+        trainer=simulated(trainer, run, seed=seed),
         canaries=coordinates(canaries),
         guessing_rule=GuessExtremes(included=canaries // 10, excluded=canaries // 10),
         randomness=KeyedSource(seed[0] * STRIDE + seed[1]),
-        attack=attacks()["gradient"](),
+        attack=GradientProjection(),
+        process=run.process(),
     )
-    return verdict(claim, *deciding(data, plan, run))
+    return verdict(claim, *deciding(observe_one_run(setup), plan, run))
+
+
+def simulated_plan(run: SampledGaussianRun, *, canaries: int, refuter: bool, confidence: float) -> Plan:
+    """Return the plan of `audit.audit` with its usual primary, and its usual refuter or none."""
+    return planned(
+        primary=None,
+        refuter="accountant_inversion" if refuter else None,
+        exploratory=(),
+        attack=GradientProjection(),
+        design=OneRun(canaries=canaries),
+        claim=run.process(),
+        adjacency=Adjacency.ADD_REMOVE,
+        delta=DELTA,
+        confidence=confidence,
+    )
 
 
 def coordinates(canaries: int) -> SignedCoordinates:
@@ -143,15 +162,13 @@ def described() -> SampledGaussianRun:
 
 def deciding(data: LabelledScores, plan: Plan, run: SampledGaussianRun) -> tuple[LowerBound, LowerBound | None]:
     """Return the bounds that decide; no refutation where the refuter finds no less noise than claimed."""
-    asked = {"process": run.process(), "delta": DELTA, "threat_model": "simulated"}
-    (primary, level), *others = plan
-    evidence = primary.lower_bound(data, confidence=level, **asked)  # type: ignore[arg-type]
-    if not others:
+    evidence = plan.evidence(data, THREAT)
+    if plan.refuter is None:
         return evidence, None
-    refuter, level = cast(AccountantInversion, others[0][0]), others[0][1]
+    refuter, level = cast(AccountantInversion, plan.refuter), plan.refuter_confidence
     if refuter.noise_multiplier(data, process=run.process(), confidence=level) >= run.noise_multiplier:
         return evidence, None
-    return evidence, refuter.lower_bound(data, confidence=level, **asked)  # type: ignore[arg-type]
+    return evidence, plan.refutation(data, THREAT)
 
 
 def simulated(trainer: Kind, run: SampledGaussianRun, *, seed: tuple[int, ...]) -> Trainer:
@@ -172,6 +189,7 @@ def simulated(trainer: Kind, run: SampledGaussianRun, *, seed: tuple[int, ...]) 
 def _released(trainer: Kind, task: TrainerTask, run: SampledGaussianRun, rng: np.random.Generator) -> Iterator[Release]:
     import torch
 
+    assert isinstance(task.canaries, SignedCoordinates)
     noise = run.noise_multiplier * (0.5 if trainer == "quiet" else 1.0)
     ratio = special.expit(2 * EPSILON if trainer == "loud" else EPSILON)
     truthful = rng.random(len(task.canaries)) < ratio

@@ -17,9 +17,18 @@ from audit.core.auditors import BoundAuditor, our_auditors, refuted
 from audit.core.law import laws
 from audit.core.peers import peer_auditors
 from audit.core.trials import Trial, largest_disagreement, question, trial
-from audit.core.verdicts import DELTA, STRIDE, Verdicts, coordinates, described, one_verdict, simulated, verdicts
+from audit.core.verdicts import (
+    DELTA,
+    STRIDE,
+    Verdicts,
+    coordinates,
+    described,
+    one_verdict,
+    simulated,
+    simulated_plan,
+    verdicts,
+)
 from audit.coverage import Coverage, bench, gathered
-from audit.harness import _plan
 from audit.laws.one_run import IsolatedGaussians, LevelDrawnOnce, ManyCanaries
 from audit.laws.two_worlds import ConstantRatio, TwoWorlds
 from audit.scores import GuessExtremes, IndependentRuns, OneRun, Stream
@@ -246,7 +255,7 @@ def test_simulated_verdicts_are_those_of_whole_reports(trainer):
             guessing_rule=GuessExtremes(included=20, excluded=20),
             randomness=KeyedSource(STRIDE + number),
         )
-        plan = _plan("one_run", "accountant_inversion", 0.95)
+        plan = simulated_plan(run, canaries=200, refuter=True, confidence=0.95)
         found = one_verdict(trainer, run, claim, plan, canaries=200, seed=(1, number))
         assert (found == "description refuted") == (report.verdict == "description refuted")
         assert (found == "violated") == (report.verdict == "violated")
