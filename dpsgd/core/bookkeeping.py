@@ -11,11 +11,12 @@ ICML 2023. arXiv:2210.00038.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
@@ -30,8 +31,10 @@ CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
 """Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
 convolutions and products would have too little to do at a time."""
 
-Tape = list[tuple[nn.Module, Tensor, Tensor]]
-"""(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
+Tape = Sequence[tuple[nn.Module, Tensor, Tensor | GradientEdge]]
+"""(layer, its inputs (n, …), its outputs (n, …) or their place in the graph) for every layer with trainable parameters.
+
+Places do not keep the outputs in memory; all of them must lead to the losses."""
 
 Sums = dict[nn.Module, list[Tensor]]
 """For every layer one tensor for each of its parameters, of its shape."""
@@ -77,12 +80,12 @@ class BookKeeping:
 
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tape, Tensor]:
-        tape: Tape = []
+        tape: list[tuple[nn.Module, Tensor, GradientEdge]] = []
         rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before, rows = rows, module(rows)
             if module in self._flat.layers:
-                tape.append((module, before.detach(), rows))
+                tape.append((module, before.detach(), get_gradient_edge(rows)))
         return tape, per_example(self.loss, rows, targets)
 
 
@@ -103,7 +106,8 @@ def add_clipped_sums(
     outputs = [output for _, _, output in tape]
     rows = 1 if shares is None else shares.shape[1]
     ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
-    gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=True)
+    of_unused = all(isinstance(output, Tensor) for output in outputs)
+    gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=of_unused)
     with torch.no_grad():
         parts = [
             contributions_of_units(layer, a, b, space, rows=rows)
