@@ -16,6 +16,7 @@ from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.noise import Noise
 from dpsgd.core.parameters import assign, flatten, trainable
 from dpsgd.core.population import Examples
+from dpsgd.core.workspace import Workspace
 from dpsgd.gradients import gradient_sum_by
 from mechanisms import SystemSource
 
@@ -45,12 +46,12 @@ class Case:
     words: int = 0
     classes: int = 10
 
-    def data(self) -> tuple[Tensor, Tensor]:
+    def data(self, records: int = RECORDS) -> tuple[Tensor, Tensor]:
         """Return random features and targets."""
         if self.words:
-            features = torch.randint(self.words, (RECORDS, *self.shape))
+            features = torch.randint(self.words, (records, *self.shape))
             return features, features.roll(-1, dims=1)
-        return torch.randn(RECORDS, *self.shape), torch.randint(self.classes, (RECORDS,))
+        return torch.randn(records, *self.shape), torch.randint(self.classes, (records,))
 
 
 class Causal(nn.Module):
@@ -142,7 +143,7 @@ def _private(case: Case, features: Tensor, targets: Tensor, model: nn.Module, *,
     noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
     clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
     clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True)
-    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)
+    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped, space=Workspace())
 
     def step(rows: Tensor, turn: int) -> None:
         total = examples.sum_of(rows.numpy(), None, 0)
