@@ -11,8 +11,9 @@ ICML 2023. arXiv:2210.00038.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,10 @@ CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
 """Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
 convolutions and products would have too little to do at a time."""
 
-Tape = Sequence[tuple[nn.Module, Tensor, Tensor | GradientEdge]]
-"""(layer, its inputs (n, …), its outputs (n, …) or their place in the graph) for every layer with trainable parameters.
-
-Places do not keep the outputs in memory; all of them must lead to the losses."""
+Tape = list[tuple[nn.Module, Tensor, Tensor]]
+"""(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
+Places = list[tuple[nn.Module, Tensor, GradientEdge]]
+"""The same with the outputs' places in the graph, which do not keep them in memory, and must all lead to the losses."""
 
 Sums = dict[nn.Module, list[Tensor]]
 """For every layer one tensor for each of its parameters, of its shape."""
@@ -79,8 +80,8 @@ class BookKeeping:
         return total
 
     @torch.enable_grad()
-    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tape, Tensor]:
-        tape: list[tuple[nn.Module, Tensor, GradientEdge]] = []
+    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Places, Tensor]:
+        tape: Places = []
         rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before, rows = rows, module(rows)
@@ -90,7 +91,14 @@ class BookKeeping:
 
 
 def add_clipped_sums(
-    sums: Sums, tape: Tape, losses: Tensor, shares: Tensor | None, *, clip: Clipper, space: Workspace, keep: int = 1
+    sums: Sums,
+    tape: Tape | Places,
+    losses: Tensor,
+    shares: Tensor | None,
+    *,
+    clip: Clipper,
+    space: Workspace,
+    keep: int = 1,
 ) -> None:
     """Add the clipped gradient sums of the tape's layers, in place.
 
@@ -103,7 +111,7 @@ def add_clipped_sums(
         space: memory to reuse.
         keep: 1; or 0, to write over sums that hold nothing yet.
     """
-    outputs = [output for _, _, output in tape]
+    outputs: list[Any] = [output for _, _, output in tape]
     rows = 1 if shares is None else shares.shape[1]
     ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
     of_unused = all(isinstance(output, Tensor) for output in outputs)
