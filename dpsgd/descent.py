@@ -15,7 +15,6 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
 from dpsgd.core.batches import STEP, check_records, drawn_rows
-from dpsgd.core.bookkeeping import BookKeeping
 from dpsgd.core.conduct import Conduct
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.noising import check_noise, noising
@@ -26,7 +25,6 @@ from dpsgd.core.population import Examples, Population, population_of, with_pres
 from dpsgd.core.run_clipping import RunClipping, run_clipping
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
-from dpsgd.core.workspace import Workspace
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum_by
 from dpsgd.isolation import check_private
@@ -220,10 +218,7 @@ def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduc
     clipped_sum = gradient_sum_by(
         clipping.clip, model, example_dimensions=dimensions, loss=conduct.loss, overwrite=fetched
     )
-    space = Workspace() if fetched and isinstance(clipped_sum, BookKeeping) else None
-    return Examples(
-        dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation, space=space
-    )
+    return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 
 
 def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, like: Tensor) -> Population:

@@ -13,7 +13,6 @@ from dpsgd.config import DPSGD
 from dpsgd.core.batches import Rows
 from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneven_parts
 from dpsgd.core.users import holdings_of
-from dpsgd.core.workspace import Workspace
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum
 from dpsgd.prescribed import PrescribedGradients
@@ -43,14 +42,12 @@ class Examples:
         clipped_sum: of features and targets.
         augmentation: of every row, or None.
         source: where the copies' randomness comes from, known once the run has begun.
-        space: memory for the features of a batch, good until the next one; None for new memory.
     """
 
     dataset: Dataset
     clipped_sum: GradientSum
     augmentation: Augmentation | None = None
     source: Source | None = None
-    space: Workspace | None = None
 
     @property
     def copies(self) -> int:
@@ -61,7 +58,7 @@ class Examples:
         """Return the clipped sum of units of one row each (n,), or of several with their shares, both (n, width)."""
         flat = rows.reshape(-1)
         taken = torch.from_numpy(flat).to(self.dataset.features.device)
-        features = self._fetched(taken)
+        features = self.dataset.features.index_select(0, taken)
         targets = self.dataset.targets.index_select(0, taken)
         if self.augmentation is not None and len(flat):
             assert self.source is not None
@@ -78,13 +75,6 @@ class Examples:
             targets.reshape(len(rows), width, *targets.shape[1:]),
             shares,
         )
-
-    def _fetched(self, taken: Tensor) -> Tensor:
-        features = self.dataset.features.detach()
-        if self.space is None:
-            return features.index_select(0, taken)
-        room = self.space.take("features", (len(taken), *features.shape[1:]), like=features)
-        return torch.index_select(features, 0, taken, out=room)
 
 
 def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: object = None) -> Population:

@@ -16,6 +16,7 @@ import argparse
 import copy
 import itertools
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -142,6 +143,8 @@ def machine() -> dict[str, Any]:
         "processor": model,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "load": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -183,6 +186,11 @@ def _show(rows: list[dict[str, Any]]) -> None:
     console.print(grown)
 
 
+def _write(target: Path, rows: list[dict[str, Any]], *, rounds: int) -> None:
+    document = {"schema": SCHEMA, "library": __version__, "machine": machine(), "rounds": rounds, "rows": rows}
+    target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, write it if asked, and return 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.steps", description=__doc__)
@@ -201,16 +209,11 @@ def main(arguments: list[str] | None = None) -> int:
     if given.held:
         print(*held(*given.held))
         return 0
-    rows = [measured(name, rounds=given.rounds, peers=not given.no_peers) for name in CASES if given.cases in name]
-    if given.json:
-        document = {
-            "schema": SCHEMA,
-            "library": __version__,
-            "machine": machine(),
-            "rounds": given.rounds,
-            "rows": rows,
-        }
-        given.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    rows: list[dict[str, Any]] = []
+    for name in [name for name in CASES if given.cases in name]:
+        rows.append(measured(name, rounds=given.rounds, peers=not given.no_peers))
+        if given.json:  # after every row, so that a run that is stopped keeps what it has
+            _write(given.json, rows, rounds=given.rounds)
     _show(rows)
     return 0
 

@@ -16,7 +16,6 @@ from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.noise import Noise
 from dpsgd.core.parameters import assign, flatten, trainable
 from dpsgd.core.population import Examples
-from dpsgd.core.workspace import Workspace
 from dpsgd.gradients import gradient_sum_by
 from mechanisms import SystemSource
 
@@ -143,7 +142,7 @@ def _private(case: Case, features: Tensor, targets: Tensor, model: nn.Module, *,
     noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
     clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
     clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True)
-    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped, space=Workspace())
+    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)
 
     def step(rows: Tensor, turn: int) -> None:
         total = examples.sum_of(rows.numpy(), None, 0)
