@@ -52,6 +52,7 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 	$(BIN)/python -m tests.benchmarks.steps --no-peers
+	$(BIN)/python -m tests.benchmarks.shadows
 
 # The peers live apart: they need an attrs and a scikit-learn that ours have left behind.
 peers: $(PEERS)/.installed
