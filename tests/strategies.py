@@ -38,7 +38,6 @@ from mechanisms import (
     Laplace,
     Mechanism,
     PermuteAndFlip,
-    PerUser,
     Poisson,
     PoissonRuns,
     Process,
@@ -182,10 +181,9 @@ def mechanisms(adjacency: Adjacency) -> st.SearchStrategy[Process]:
 
 
 def all_processes(adjacency: Adjacency) -> st.SearchStrategy[Process]:
-    """One or two kinds of step, on samples or not, each run up to three times; of users or of records."""
+    """One or two kinds of step, on samples or not, each run up to three times."""
     runs = st.builds(Repeat, steps(adjacency) | schemes(adjacency) | mechanisms(adjacency), st.integers(1, 3))
-    whole = st.lists(runs, min_size=1, max_size=2).map(lambda parts: Compose(tuple(parts)))
-    return st.one_of(whole, whole.map(PerUser))
+    return st.lists(runs, min_size=1, max_size=2).map(lambda parts: Compose(tuple(parts)))
 
 
 def any_samplings() -> st.SearchStrategy[Any]:
@@ -214,7 +212,7 @@ def any_processes() -> st.SearchStrategy[Process]:
     )
     allocations = st.sampled_from((Shuffled(), BallsInBins()))
     any_runs = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(runs=10.0)))
-    whole = st.recursive(
+    return st.recursive(
         leaf,
         lambda inner: (
             st.builds(Compose, st.lists(inner, max_size=3).map(tuple))
@@ -226,7 +224,6 @@ def any_processes() -> st.SearchStrategy[Process]:
         ),
         max_leaves=6,
     )
-    return st.one_of(whole, st.builds(PerUser, whole))
 
 
 VALID_REALS = (
