@@ -1,4 +1,6 @@
-"""The command line of audits: `run` trains and audits, `scores` reads scores of others, `zoo` tries out the detectors.
+"""The command line of audits: `run` trains and audits, `sweep` does so many times, `scores` reads scores of others.
+
+`zoo` tries out the detectors.
 
 Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
 130 interrupted. Errors are one line on stderr.
@@ -20,6 +22,7 @@ from rich.table import Table
 from audit.core.plan import WHERE_IT_APPLIES
 from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
+from audit.core.sweep_command import sweep
 from audit.report import AuditReport
 from audit.zoo.__main__ import zoo
 from mechanisms import InvalidParameter
@@ -143,6 +146,7 @@ def scores(
         raise typer.Exit(3)
 
 
+app.command()(sweep)
 app.command()(zoo)
 
 

@@ -31,6 +31,15 @@ STOP: Final = Answer.STOP
 Callback = Callable[[Release], Literal[Answer.STOP] | None]
 
 
+def shown_by(callbacks: Sequence[Callback]) -> list[str]:
+    """Return the lines to show under the progress bar: the attribute `shown` of every callback that has one.
+
+    >>> shown_by([lambda release: None])
+    []
+    """
+    return [str(callback.shown) for callback in callbacks if hasattr(callback, "shown")]
+
+
 def asked_to_stop(callbacks: Sequence[Callback], release: Release) -> bool:
     """Return whether one of the callbacks answers `STOP`; all of them are shown the release.
 

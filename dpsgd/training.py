@@ -15,7 +15,7 @@ from torch import nn
 from dpsgd.augmentation import Augmentation
 from dpsgd.averaging import Average, RunningAverage
 from dpsgd.budget import Budget
-from dpsgd.callbacks import Callback, asked_to_stop
+from dpsgd.callbacks import Callback, asked_to_stop, shown_by
 from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
@@ -158,7 +158,8 @@ def train(
         average: which average of the weights to return beside the last ones.
         budget: the run ends before the first step that would exceed it; None to take all of `config.steps`.
         callbacks: are shown every release; whoever reads them is the adversary that the accountants assume. One that
-            answers `STOP`, on any rank, ends the run for good, which still costs what all its steps would have.
+            answers `STOP`, on any rank, ends the run for good, which still costs what all its steps would have. What
+            one has in an attribute `shown` stands under the progress bar.
         logs: are written a row for every step.
         meter: when progress bar and logs say which ε has been spent; None for the budget's, or never without one.
         checkpoint: where the run is kept: a call that finds it there goes on from it, and one that finds it complete
@@ -222,7 +223,9 @@ def train(
             if running is not None:
                 running.add(release.step, parameters)
             reporting.report(release)
-            if course.ranks.any(asked_to_stop(callbacks, release)):
+            stop = course.ranks.any(asked_to_stop(callbacks, release))
+            reporting.tell(shown_by(callbacks), release)
+            if stop:
                 with contextlib.suppress(StopIteration):
                     releases.send(True)
                 break

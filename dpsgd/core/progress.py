@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from dpsgd.meter import Meter
 
 LABEL = "private steps"
+
+
+class _Bars(Progress):
+    """Bars with lines of text under them."""
+
+    lines: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return the bars, then the lines."""
+        yield from super().get_renderables()
+        yield from map(Text, self.lines)
 
 
 class ProgressBar:
@@ -26,7 +39,7 @@ class ProgressBar:
         self._unit = f" at delta={meter.delta} {meter.adjacency}" if meter else ""
         spent = TextColumn("{task.fields[spent]}", markup=False)
         columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), spent)  # fit 80 characters
-        self._bar = Progress(LABEL, *columns, console=self._console, disable=not self._console.is_terminal)
+        self._bar = _Bars(LABEL, *columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task(LABEL, total=steps, spent="")
         self._steps, self._spent = steps, ""
 
@@ -44,6 +57,18 @@ class ProgressBar:
         if report and not self._console.is_terminal:
             told = f", {self._spent}{self._unit}" if self._spent else ""
             self._console.print(f"{LABEL} {executed}/{self._steps}{told}", highlight=False)
+
+    def tell(self, lines: Sequence[str], *, report: bool) -> None:
+        """Show lines under the bar.
+
+        Args:
+            lines: such as what callbacks show.
+            report: as in `advance`.
+        """
+        self._bar.lines = tuple(lines)
+        if report and not self._console.is_terminal:
+            for line in lines:
+                self._console.print(line, highlight=False, markup=False)
 
     def __enter__(self) -> Self:
         if self._unit and self._console.is_terminal:

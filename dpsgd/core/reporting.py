@@ -63,8 +63,7 @@ class Reporting:
         """Report a step that has been taken."""
         if not self.logs and self._bar is None:
             return
-        executed = release.step + 1
-        due = is_due(executed, every=self.meter.every if self.meter else None, steps=self.steps)
+        executed, due = release.step + 1, self._is_due(release)
         epsilon = self._epsilon(executed) if due else None
         if self.logs:
             rate = self.config.learning_rate * rate_factor(self.schedule, release.step)
@@ -74,6 +73,14 @@ class Reporting:
                 log.write(row)
         if self._bar is not None:
             self._bar.advance(executed, epsilon=epsilon, report=due)
+
+    def tell(self, lines: Sequence[str], release: Release) -> None:
+        """Show lines under the bar, once the callbacks have seen the release."""
+        if self._bar is not None:
+            self._bar.tell(lines, report=self._is_due(release))
+
+    def _is_due(self, release: Release) -> bool:
+        return is_due(release.step + 1, every=self.meter.every if self.meter else None, steps=self.steps)
 
     def _epsilon(self, executed: int) -> float | None:
         if self.meter is None:

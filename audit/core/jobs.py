@@ -1,0 +1,132 @@
+"""Jobs of a sweep: what each follows from, the name that this gives it, and what came of it, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from audit.report import AuditReport
+from mechanisms import DPError, InvalidParameter
+from mechanisms import __version__ as library
+from mechanisms.core import validate
+
+RESULT = "dp-calipers/sweep_result/1"
+NAME_DIGITS = 32
+STATUSES = {"InvalidParameter": 2, "UnsupportedProcess": 2, "NumericalFailure": 4}
+BUG = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One audit that follows from a seeded configuration alone: run again, it gives the same report.
+
+    Args:
+        run: configuration -> report. A function or class at the top of a module, or an object of such a class; what an
+            object holds, such as the folder of the data, must not change the report, for it is no part of the name.
+        config: a frozen dataclass of JSON values, whose field `seed` is a whole number.
+
+    Raises:
+        InvalidParameter: if `run` cannot be found again by its name, or the configuration is of another kind.
+    """
+
+    run: Callable[[Any], AuditReport]
+    config: Any
+
+    def __post_init__(self) -> None:
+        if not callable(self.run) or not _place(self.run).isprintable() or "<" in _place(self.run):
+            raise InvalidParameter(
+                f"Job: run must be a function or class at the top of a module, got {_place(self.run)}.\n"
+                "Its name stands for it in the result files: a lambda or an inner function has none."
+            )
+        config = self.config
+        frozen = dataclasses.is_dataclass(config) and getattr(config, "__dataclass_params__").frozen  # noqa: B009
+        if not frozen or isinstance(config, type):
+            raise InvalidParameter(f"Job: config must be a frozen dataclass, got {type(config).__name__}.")
+        if getattr(config, "seed", None) is None:
+            raise InvalidParameter(
+                "Job: config must have a seed, got none.\nWithout one a job that is run again gives another report."
+            )
+        validate.count("Job", "seed", config.seed)
+        try:
+            json.dumps(dataclasses.asdict(config), allow_nan=False)
+        except (TypeError, ValueError):
+            raise InvalidParameter("Job: config must hold JSON values alone: numbers, texts, lists, null.") from None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the report follows from, as JSON: the library's version, the name of `run` and the configuration."""
+        return {"library": library, "run": _place(self.run), "config": dataclasses.asdict(self.config)}
+
+    @property
+    def name(self) -> str:
+        """The hash of all that, by which its result file is called."""
+        text = json.dumps(self.described, allow_nan=False, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]
+
+    def done(self) -> AuditReport | Failure:
+        """Run it; return the report, or why there is none."""
+        try:
+            found = self.run(self.config)
+        except Exception as error:
+            return Failure.of(error)
+        return found if isinstance(found, AuditReport) else Failure(kind=type(found).__name__, reason="is no report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a job has no report.
+
+    Args:
+        kind: of the error.
+        reason: its text, if it is one of the library's, which hold no data; else empty.
+    """
+
+    kind: str
+    reason: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Return what may be told of an error."""
+        told = " ".join(str(error).split()) if isinstance(error, DPError) else ""
+        return cls(kind=type(error).__name__, reason=told)
+
+    @property
+    def status(self) -> int:
+        """The exit status that is due to it."""
+        return STATUSES.get(self.kind, BUG)
+
+
+def _place(run: Any) -> str:
+    named = run if hasattr(run, "__qualname__") else type(run)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def result_text(job: Job, report: AuditReport) -> str:
+    """Return the content of a job's result file: the job and its report."""
+    return json_text({"schema": RESULT, "job": job.described, "report": json.loads(report.to_json())})
+
+
+def result_of(job: Job, text: str) -> AuditReport:
+    """Return the report in a job's result file.
+
+    Raises:
+        InvalidParameter: if the text is no result, or that of another job.
+    """
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidParameter(f"sweep: a result must be well-formed JSON, but {error}.") from None
+    if not isinstance(document, dict) or document.get("schema") != RESULT:
+        raise InvalidParameter(f"sweep: a result must have the schema {RESULT!r}, and has another.")
+    if document.get("job") != json.loads(json.dumps(job.described)):
+        raise InvalidParameter(f"sweep: a result must be of the job whose name it has, {job.name}, and is of another.")
+    return AuditReport.from_json(json.dumps(document.get("report")))
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """Return a document as indented JSON text that ends with a line break."""
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=2) + "\n"

@@ -1,0 +1,192 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from audit import TrainerFault, orthogonal_directions, signed_coordinates  # noqa: E402
+from audit.estimators.anytime_gdp import rejects  # noqa: E402
+from audit.streaming import StreamingAudit  # noqa: E402
+from dpsgd import DPSGD, Dataset, train  # noqa: E402
+from dpsgd.callbacks import STOP  # noqa: E402
+from mechanisms import BallsInBins, KeyedSource, Poisson  # noqa: E402
+from mechanisms.core.errors import InvalidParameter  # noqa: E402
+
+CONFIG = DPSGD(
+    noise_multiplier=1.0,
+    max_grad_norm=2.0,
+    sampling=Poisson(probability=0.5),
+    expected_batch_size=8,
+    steps=200,
+    learning_rate=0.1,
+)
+DELTA = 1e-5
+
+
+def watch(*, count=16, dimension=40, seed=0, **more):
+    asked = {
+        "canaries": signed_coordinates(canaries=count, dimension=dimension, rng=np.random.default_rng(seed)),
+        "config": CONFIG,
+        "delta": DELTA,
+        "randomness": KeyedSource(seed),
+    }
+    return StreamingAudit(**(asked | more))
+
+
+def released(watched, rng, *, noise, steps, rest=0.0):
+    """Another loop than ours: yields what it answers to each release; the records add `rest` times the clip norm."""
+    dimension, count, unit = watched.canaries.dimension, len(watched.canaries), CONFIG.max_grad_norm
+    placed = watched.prescribed.placed(max_grad_norm=unit, like=torch.zeros(dimension, dtype=torch.float64))
+    for step in range(steps):
+        drawn = torch.from_numpy(rng.random(count) < 0.5)
+        clipped = torch.from_numpy(rest * unit * rng.standard_t(3, dimension))
+        noisy = placed.add_to(clipped, drawn) + torch.from_numpy(noise * unit * rng.normal(size=dimension))
+        yield watched(SimpleNamespace(step=step, weights_before=torch.zeros(dimension), noisy_sum=noisy))
+
+
+def looks(watched, rng, **run):
+    """The scores and coins that the audit's sequence is shown."""
+    seen = []
+    watched._sequence = SimpleNamespace(update=lambda score, coin: seen.append((score, coin)), looks=0)
+    list(released(watched, rng, **run))
+    return np.array(seen).T
+
+
+@pytest.mark.parametrize("rest", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_honest_steps_are_refuted_no_more_often_than_said_over_all_looks(rest):
+    runs, most, confidence = 60, 240, 0.7
+    seen = [
+        looks(watch(seed=seed), np.random.default_rng(seed), noise=1.0, steps=40, rest=rest) for seed in range(runs)
+    ]
+    values, coins = (np.array([one[part][:most] for one in seen]) for part in (0, 1))
+    assert values.shape == (runs, most)
+    asked = {"values": values, "membership": coins.astype(bool), "delta": DELTA, "confidence": confidence}
+    refuted = np.count_nonzero(rejects(**asked, epsilon=watch().claim.upper))
+    assert refuted <= (1 - confidence) * runs + 3 * (confidence * (1 - confidence) * runs) ** 0.5
+    assert rest or np.count_nonzero(rejects(**asked, epsilon=watch().claim.upper / 8)) > 0.8 * runs
+
+
+def test_half_the_noise_is_refuted_in_a_few_steps():
+    for seed in range(3):
+        watched = watch(seed=seed, stop_on_violation=True)
+        assert STOP in released(watched, np.random.default_rng(seed), noise=0.5, steps=60)
+        assert watched.verdict == "description refuted"
+        assert watched.evidence.epsilon > watched.claim.upper and watched.evidence.about == "the claimed family"
+
+
+def test_noise_that_stops_halfway_is_found_for_coins_never_run_out():
+    watched = watch(seed=1, stop_on_violation=True)
+    rng = np.random.default_rng(1)
+    assert STOP not in released(watched, rng, noise=1.0, steps=40)
+    assert STOP in released(watched, rng, noise=0.1, steps=40)
+
+
+def test_without_noise_scores_are_the_coins_of_the_canaries_drawn():
+    scores, coins = looks(watch(), np.random.default_rng(0), noise=0.0, steps=30)
+    assert np.allclose(scores, coins, atol=1e-6)  # clipped a little below C
+    assert 150 < len(coins) < 330 and 0.4 < np.mean(coins) < 0.6
+
+
+def test_what_is_expected_of_the_records_is_taken_off():
+    with_records = watch(expected_sum=lambda weights: torch.full_like(weights, 3.0))
+    add_to = with_records.prescribed.placed(max_grad_norm=2.0, like=torch.zeros(40)).add_to
+    seen = []
+    with_records._sequence = SimpleNamespace(update=lambda score, coin: seen.append((score, float(coin))), looks=0)
+    noisy = add_to(torch.full((40,), 3.0), torch.ones(16, dtype=torch.bool))
+    with_records(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=noisy))
+    assert len(seen) == 16 and np.allclose(*zip(*seen, strict=True), atol=1e-6)
+
+
+def trained(watched, *, noise, progress=False, sampling=CONFIG.sampling):
+    ran = DPSGD(
+        noise_multiplier=noise,
+        max_grad_norm=2.0,
+        sampling=sampling,
+        expected_batch_size=8,
+        steps=60,
+        learning_rate=0.1,
+        steps_per_epoch=2 if isinstance(sampling, BallsInBins) else None,
+    )
+    data = Dataset(features=torch.linspace(-1, 1, 64).reshape(16, 4), targets=torch.arange(16) % 8)
+    return train(
+        nn.Linear(4, 8),
+        data,
+        ran,
+        loss=nn.CrossEntropyLoss(reduction="none"),
+        randomness=KeyedSource(7),
+        initialisation_seed=0,
+        prescribed=watched.prescribed,
+        callbacks=[watched],
+        progress=progress,
+    )
+
+
+@pytest.mark.parametrize("sampling", [CONFIG.sampling, pytest.param(BallsInBins(), marks=pytest.mark.slow)])
+def test_a_run_with_half_the_noise_is_stopped_and_its_twin_is_not(sampling):
+    stopped, twin = watch(stop_on_violation=True), watch(stop_on_violation=True)
+    assert trained(stopped, noise=0.5, sampling=sampling).executed < 40
+    assert trained(twin, noise=1.0, sampling=sampling).executed == 60
+    assert stopped.verdict == "description refuted" and twin.verdict in ("consistent", "none")
+    assert twin.looks > 300
+
+
+def test_a_run_is_stopped_only_if_that_was_asked_for():
+    watched = watch()
+    assert trained(watched, noise=0.5).executed == 60
+    assert watched.verdict == "description refuted"
+
+
+def test_the_bound_stands_under_the_steps(capsys):
+    watched = watch()
+    trained(watched, noise=1.0, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    steps = [number for number, line in enumerate(lines) if line.startswith("private steps")]
+    assert steps and all(lines[number + 1].startswith("audit of one step: epsilon >= ") for number in steps)
+    assert lines[-1] == watched.shown
+
+
+def test_before_the_first_look_nothing_is_said():
+    watched = watch()
+    assert watched.verdict == "none" and watched.epsilon == 0
+    with pytest.raises(InvalidParameter, match="looks must be at least 1"):
+        watched.evidence  # noqa: B018
+
+
+@pytest.mark.parametrize("noisy", [torch.full((40,), float("nan")), torch.zeros(39), torch.zeros(40, 1)])
+def test_a_noisy_sum_that_is_none_is_a_fault(noisy):
+    watched = watch()
+    watched._toss(torch.ones(16, dtype=torch.bool))
+    with pytest.raises(TrainerFault, match=r"not finite, or not of shape \(40,\)"):
+        watched(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=noisy))
+
+
+def test_a_run_that_has_but_half_of_the_audit_is_refused():
+    watched = watch()
+    with pytest.raises(InvalidParameter, match="every release must be of a sum with its canaries"):
+        watched(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=torch.zeros(40)))
+    watched._toss(torch.ones(16, dtype=torch.bool))
+    with pytest.raises(InvalidParameter, match="every release must be shown to the audit"):
+        watched._toss(torch.ones(16, dtype=torch.bool))
+    with pytest.raises(InvalidParameter, match="canaries must be of dimension 12"):
+        watched.prescribed.check_dimension(12)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"delta": 0}, "delta must be above 0"),
+        ({"confidence": 1.0}, "confidence must lie strictly between 0 and 1"),
+        ({"config": replace(CONFIG, noise_multiplier=0.0)}, "config.noise_multiplier must be above 0"),
+        (
+            {"canaries": orthogonal_directions(canaries=2, dimension=4, rng=np.random.default_rng(0))},
+            "canaries must be SignedCoordinates",
+        ),
+    ],
+)
+def test_what_cannot_be_audited_is_refused_before_the_run(more, message):
+    with pytest.raises(InvalidParameter, match=message):
+        watch(**more)
