@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 
+from audit.core import plots
+from audit.core.plots import COLOURS, SMALL, Colours, Scheme
 from audit.core.rows import DIGITS, roles
 from mechanisms.core.command_line import at_least, outward
 
 if TYPE_CHECKING:
     from audit.report import AuditReport
 
-Scheme = Literal["light", "dark"]
 ROOM = 1.45  # the axis runs to so many times the larger of claim and evidence; what lies beyond is marked at the edge
-ROW_INCHES = 0.42
-DPI = 150
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Colours:
-    """Colours that people who cannot tell red from green still tell apart (Okabe and Ito), for one background."""
-
-    background: str
-    text: str
-    faint: str
-    claim: str
-    evidence: dict[str, str]
-
-
-COLOURS: dict[Scheme, Colours] = {
-    "light": Colours(
-        background="#ffffff",
-        text="#1a1a1a",
-        faint="#8a8a8a",
-        claim="#0072b2",
-        evidence={"primary": "#d55e00", "refuter": "#009e73", "exploratory": "#8a8a8a"},
-    ),
-    "dark": Colours(
-        background="#16181c",
-        text="#e8e8e8",
-        faint="#9a9a9a",
-        claim="#56b4e9",
-        evidence={"primary": "#e69f00", "refuter": "#2ac79b", "exploratory": "#9a9a9a"},
-    ),
-}
+ROW_INCHES = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,30 +43,35 @@ def bracket(report: AuditReport, *, scheme: Scheme = "light") -> Figure:
     colours = COLOURS[scheme]
     lines = _lines(report, colours)
     reach = _reach(report)
-    figure = Figure(figsize=(7.2, 1.1 + ROW_INCHES * len(lines)), dpi=DPI, facecolor=colours.background)
-    axes = figure.add_subplot(facecolor=colours.background)
+    figure, axes = plots.blank(colours, height=0.8 + ROW_INCHES * len(lines))
     if report.claim.upper < reach:
         axes.axvline(report.claim.upper, color=colours.claim, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.text(report.claim.upper, -0.7, "claim", ha="center", va="bottom", fontsize=9, color=colours.claim)
+        axes.text(report.claim.upper, -0.75, "claim", ha="center", va="bottom", fontsize=SMALL, color=colours.claim)
     for place, line in enumerate(lines):
         _draw(axes, place, line, reach)
-        axes.text(
-            1.02, place, line.value, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=colours.text
+        axes.annotate(
+            line.value,
+            (0, place - 0.24),
+            (3, 0),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=SMALL,
+            color=colours.text,
+            bbox={"facecolor": colours.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
         )
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
-    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.set_ylim(len(lines) - 0.4, -0.7)
     axes.set_xlim(0, reach)
     axes.set_xlabel(f"privacy loss ε at δ = {report.claim.delta:g}, {report.claim.adjacency} neighbours")
-    _plain(axes, colours)
-    figure.tight_layout()
+    plots.plain(axes, colours, sides=("bottom",))
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.label.set_fontsize(SMALL)
     return figure
 
 
 def png(report: AuditReport, *, scheme: Scheme) -> bytes:
     """Return the figure as a PNG file, the same bytes for the same report."""
-    buffer = io.BytesIO()
-    bracket(report, scheme=scheme).savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return plots.png(bracket(report, scheme=scheme))
 
 
 def _lines(report: AuditReport, colours: Colours) -> list[Line]:
@@ -133,15 +108,15 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
     if line.upper is None:
         end = min(line.lower, reach)
         axes.plot([0, end], [place, place], color=line.colour, linewidth=3, solid_capstyle="butt", zorder=2)
-        axes.plot([end], [place], marker=CARETRIGHT, markersize=11, color=line.colour, clip_on=False, zorder=3)
+        axes.plot([end], [place], marker=CARETRIGHT, markersize=9, color=line.colour, clip_on=False, zorder=3)
         return
     end = min(line.upper, reach)
     axes.barh(
-        place, end - line.lower, left=line.lower, height=0.5, color=line.colour, alpha=0.25, linewidth=0, zorder=2
+        place, end - line.lower, left=line.lower, height=0.4, color=line.colour, alpha=0.25, linewidth=0, zorder=2
     )
-    axes.plot([line.lower] * 2, [place - 0.25, place + 0.25], color=line.colour, linewidth=1.5, zorder=3)
+    axes.plot([line.lower] * 2, [place - 0.2, place + 0.2], color=line.colour, linewidth=1.5, zorder=3)
     if line.upper <= reach:
-        axes.plot([end], [place], marker=CARETLEFT, markersize=11, color=line.colour, zorder=3)
+        axes.plot([end], [place], marker=CARETLEFT, markersize=9, color=line.colour, zorder=3)
     else:
         axes.annotate(
             "beyond",
@@ -150,17 +125,6 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
             textcoords="offset points",
             ha="right",
             va="center",
-            fontsize=8,
+            fontsize=SMALL,
             color=line.colour,
         )
-
-
-def _plain(axes: Axes, colours: Colours) -> None:
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(colours.faint)
-    axes.tick_params(axis="x", colors=colours.text, labelsize=9)
-    axes.tick_params(axis="y", colors=colours.text, labelsize=9, length=0)
-    axes.xaxis.label.set_color(colours.text)
-    axes.grid(axis="x", color=colours.faint, alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)

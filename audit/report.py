@@ -122,6 +122,12 @@ class AuditReport:
 
         return from_json(text)
 
+    def to_markdown(self, *, seconds: float | None = None) -> str:
+        """Return the report as Markdown text; `seconds` is what the run took, mentioned if given."""
+        from audit.core.markdown import markdown
+
+        return markdown(self, seconds=seconds)
+
     def plot(self) -> Figure:
         """Return the figure of both jaws on one ε axis."""
         from audit.plots import bracket
@@ -129,21 +135,24 @@ class AuditReport:
         return bracket(self)
 
     def save(self, path: str | Path, *, seconds: float | None = None) -> None:
-        """Write the report to `path`, whole or not at all, in the format of its ending: .html, .json or .png.
+        """Write the report to `path`, whole or not at all, in the format of its ending: .html, .md, .json or .png.
 
         Args:
             path: where to; its directory must exist.
-            seconds: what the run took; the page mentions it, the JSON never does.
+            seconds: what the run took; page and Markdown mention it, the JSON never does.
 
         Raises:
-            InvalidParameter: if the ending is none of the three.
+            InvalidParameter: if the ending is none of these.
             OSError: if the file cannot be written.
         """
         from mechanisms.core.files import write_atomically
 
-        ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, (".html", ".json", ".png"))
+        endings = (".html", ".md", ".json", ".png")
+        ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, endings)
         if ending == ".json":
             content = self.to_json().encode()
+        elif ending == ".md":
+            content = self.to_markdown(seconds=seconds).encode()
         elif ending == ".png":
             from audit.plots import png
 

@@ -119,7 +119,7 @@ def test_the_page_escapes_what_comes_from_outside(report, tmp_path):
     assert "&lt;digits&gt; &amp; more" in page and "<digits>" not in page
 
 
-@pytest.mark.parametrize("ending", ["html", "json", "png"])
+@pytest.mark.parametrize("ending", ["html", "md", "json", "png"])
 def test_the_same_report_is_saved_as_the_same_bytes(report, tmp_path, ending):
     for name in ("a", "b"):
         report.save(tmp_path / f"{name}.{ending}")
@@ -128,7 +128,7 @@ def test_the_same_report_is_saved_as_the_same_bytes(report, tmp_path, ending):
 
 def test_other_endings_are_refused(report, tmp_path):
     with pytest.raises(
-        InvalidParameter, match=r"the ending of path must be one of '.html', '.json', '.png', got '.pdf'"
+        InvalidParameter, match=r"the ending of path must be one of '.html', '.md', '.json', '.png', got '.pdf'"
     ):
         report.save(tmp_path / "report.pdf")
 
