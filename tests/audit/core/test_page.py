@@ -1,5 +1,9 @@
 import dataclasses
+import json
+import os
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +13,26 @@ from audit import AuditReport, IndependentRuns
 from audit.core.page import page
 from audit.core.rows import cheapest, summary
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 VOID = {"meta", "source", "img", "br", "link"}
+PHONE = 360
+# One frame for light and one for dark; what each shows is written into the page that holds them.
+READER = """<!doctype html><meta charset="utf-8">
+<iframe style="color-scheme: light; width: {width}px; height: 900px" src="report.html"></iframe>
+<iframe style="color-scheme: dark; width: {width}px; height: 900px" src="report.html"></iframe>
+<pre id="found"></pre>
+<script>addEventListener("load", () => {{
+  const found = [...document.querySelectorAll("iframe")].map(frame => {{
+    const page = frame.contentDocument, verdict = page.getElementById("verdict");
+    return {{ verdict: verdict.innerText, colour: frame.contentWindow.getComputedStyle(verdict).color,
+             paper: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
+             overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
+             images: [...page.images].map(image => image.naturalWidth),
+             dark: [...page.images].every(image => image.currentSrc !== image.src) }};
+  }});
+  document.getElementById("found").textContent = JSON.stringify(found);
+}});</script>
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +141,25 @@ def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(
     assert "accountant_inversion" not in [bound.method for _, bound in cheapest(loud)]
     refuted = dataclasses.replace(loud, verdict="description refuted")
     assert "accountant_inversion" in [bound.method for _, bound in cheapest(refuted)]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, google-chrome or chromium-browser on PATH")
+def test_a_browser_reads_the_verdict_in_light_and_dark_on_a_phone(violated, tmp_path):
+    (tmp_path / "report.html").write_text(page(violated, seconds=None))
+    (tmp_path / "reader.html").write_text(READER.format(width=PHONE))
+    options = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--allow-file-access-from-files"]
+    options += ["--no-sandbox"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [BROWSER, *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", str(tmp_path / "reader.html")],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=True,
+    )
+    light, dark = json.loads(Read(done.stdout).texts["found"])
+    assert light["verdict"] == dark["verdict"] == "Verdict: violated"
+    assert (light["colour"], dark["colour"]) == ("rgb(176, 58, 0)", "rgb(255, 154, 77)")
+    assert (light["paper"], dark["paper"]) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
+    assert light["overflow"] == dark["overflow"] == 0
+    assert light["images"] and all(light["images"] + dark["images"])
+    assert dark["dark"] and not light["dark"]
