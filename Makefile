@@ -16,7 +16,7 @@ FUZZ ?=
 # Of `make bench`: options such as --smoke or --json FILE.
 BENCH ?= $(if $(SMOKE),--smoke)
 
-.PHONY: all demo test check format clean notebooks laws reference fuzz bench peers tightness
+.PHONY: all demo test check format clean notebooks laws reference fuzz bench peers tightness coverage
 all: $(STAMP)
 
 $(STAMP): pyproject.toml .ci/constraints.txt
@@ -52,6 +52,7 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 	$(BIN)/python -m tests.benchmarks.steps --no-peers
+	$(BIN)/python -m tests.benchmarks.shadows
 
 # The peers live apart: they need an attrs and a scikit-learn that ours have left behind.
 peers: $(PEERS)/.installed
@@ -65,6 +66,10 @@ $(PEERS)/.installed: pyproject.toml .ci/constraints.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEERS)/constraints.txt $(PIP_INDEX) -e '.[peers]'
 	rm -rf $(PEERS)/lib/python*/site-packages/tests # diffprivlib's own, which would hide ours
 	touch $@
+
+# The test bench of auditors, whole: many hours; stopped, it goes on where it was.
+coverage: $(STAMP)
+	$(BIN)/python -m audit coverage --simulations 10000 --size 50 --size 200 --size 1000 --size 5000 --cases 1000 --reports 2000 --out tests/audit/coverage
 
 tightness: $(STAMP)
 	$(BIN)/python -m tests.reference.tightness

@@ -146,6 +146,39 @@ def scores(
 app.command()(zoo)
 
 
+@app.command()
+def coverage(
+    estimator: Annotated[
+        list[str] | None, typer.Option(help="One or more; all, and installed peers', if none.")
+    ] = None,
+    simulations: Annotated[int, typer.Option(help="Audits where a rate is no sum over counts.")] = 1_000,
+    size: Annotated[list[int] | None, typer.Option(help="Runs a side, canaries or looks; 50 and 200 if none.")] = None,
+    cases: Annotated[int, typer.Option(help="Cases on which to compare each test with its bound.")] = 0,
+    reports: Annotated[int, typer.Option(help="Whole reports to simulate for each kind of trainer.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where coverage.{json,md,png} go, and what is done already.")] = Path(
+        "coverage"
+    ),
+) -> None:
+    """Try auditors on laws of known ε: how often each claims what is false, and how much of ε it shows."""
+    check_writable("coverage", out)
+    from audit.core import bench_page
+
+    failing = bench_page.run(
+        names=estimator,
+        simulations=simulations,
+        sizes=size,
+        cases=cases,
+        reports=reports,
+        seed=seed,
+        out=out,
+        console=Console(highlight=False, width=max(bench_page.WIDTH, log.width)),
+        log=log.print,
+    )
+    if failing:
+        raise typer.Exit(3)
+
+
 def show(report: AuditReport, console: Console) -> None:
     """Print the table and the verdict."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)

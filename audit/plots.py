@@ -1,4 +1,4 @@
-"""The one figure of a report: both jaws on one ε axis, claims from above and evidence from below."""
+"""The figure of a report, both jaws on one ε axis: claims from above, evidence from below; and that of a bench."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 from audit.core import plots
 from audit.core.plots import COLOURS, SMALL, Colours, Scheme
 from audit.core.rows import DIGITS, roles
+from audit.evidence import GUARANTEES
 from mechanisms.core.command_line import at_least, outward
 
 if TYPE_CHECKING:
+    from audit.coverage import Coverage
     from audit.report import AuditReport
 
 ROOM = 1.45  # the axis runs to so many times the larger of claim and evidence; what lies beyond is marked at the edge
 ROW_INCHES = 0.5
+BENCH_DPI = 150
+MOST_LEVELS = 4  # the axis of false claims runs to so many times the level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,3 +132,58 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
             fontsize=SMALL,
             color=line.colour,
         )
+
+
+def false_claims(coverage: Coverage) -> Figure:
+    """Return the figure of a test bench: every rate of false claims, and how much of ε = 4 is shown.
+
+    Filled: laws that a guarantee is about; open: others. Rates above the axis stand at its edge.
+
+    Args:
+        coverage: what the bench found.
+    """
+    from audit.core.coverage_rows import power
+
+    colours, level = COLOURS["light"], 1 - coverage.confidence
+    kinds = dict(zip(GUARANTEES, ("#0072b2", "#009e73", "#cc79a7", "#e69f00"), strict=True))
+    names = [name for name in dict.fromkeys(one.auditor for one in coverage.trials) if coverage.of(name)]
+    figure = Figure(figsize=(9.2, 1.4 + 0.24 * len(names)), dpi=BENCH_DPI, facecolor=colours.background)
+    rates, shares = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1.0))
+    rates.axvline(level, color=colours.text, linewidth=1, linestyle=(0, (4, 3)))
+    for place, name in enumerate(names):
+        for one in coverage.of(name):
+            at = min(one.rate or 0.0, MOST_LEVELS * level)
+            face = kinds[one.guarantee] if one.inside else "none"
+            beyond = (one.rate or 0.0) > MOST_LEVELS * level
+            rates.plot(
+                [at],
+                [place],
+                marker=CARETRIGHT if beyond else "o",
+                markersize=6 if beyond else 4,
+                color=kinds[one.guarantee],
+                markerfacecolor=face,
+                alpha=0.7,
+                linewidth=0,
+                clip_on=False,
+            )
+        best = power(coverage, name, 4.0)
+        if best is not None and best.mean_bound is not None and math.isfinite(best.mean_bound):
+            shares.barh(place, best.mean_bound / best.epsilon, height=0.6, color=kinds[best.guarantee])
+    for kind, colour in kinds.items():
+        rates.plot([], [], marker="o", linewidth=0, markersize=5, color=colour, label=kind)
+    rates.plot(
+        [], [], marker="o", linewidth=0, markersize=5, color=colours.text, markerfacecolor="none", label="outside"
+    )
+    figure.legend(loc="upper center", ncols=len(kinds) + 1, fontsize=8, frameon=False, labelcolor=colours.text)
+    rates.set_yticks(range(len(names)), names)
+    rates.set_ylim(len(names) - 0.4, -0.6)
+    rates.set_xlim(0, MOST_LEVELS * level)
+    rates.set_xlabel(f"share of false claims (dashed: the level, {level:.3g})")
+    shares.set_xlim(0, 1.05)
+    shares.set_xlabel("mean bound ÷ true ε, at ε = 4")
+    for axes in (rates, shares):
+        axes.set_facecolor(colours.background)
+        plots.plain(axes, colours, sides=("bottom",))
+        axes.tick_params(axis="y", length=0)
+    figure.tight_layout(rect=(0, 0, 1, 0.97))
+    return figure

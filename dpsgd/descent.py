@@ -245,7 +245,10 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
 def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, clipping: RunClipping) -> Examples:
     """Return the clipped sums of the dataset's rows."""
     dimensions = dataset.features.dim() - 1
-    clipped_sum = gradient_sum_by(clipping.clip, model, example_dimensions=dimensions, loss=conduct.loss)
+    fetched = conduct.augmentation is None  # and nobody else's: copies are made by the user's code, which may keep them
+    clipped_sum = gradient_sum_by(
+        clipping.clip, model, example_dimensions=dimensions, loss=conduct.loss, overwrite=fetched
+    )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 
 

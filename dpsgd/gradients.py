@@ -58,12 +58,17 @@ def gradient_sum(model: nn.Module, *, example_dimensions: int, loss: Loss, max_g
     )
 
 
-def gradient_sum_by(clip: Clipper, model: nn.Module, *, example_dimensions: int, loss: Loss) -> GradientSum:
-    """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`."""
+def gradient_sum_by(
+    clip: Clipper, model: nn.Module, *, example_dimensions: int, loss: Loss, overwrite: bool = False
+) -> GradientSum:
+    """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`.
+
+    With `overwrite`, the features of a batch are memory that nobody reads again: they may hold anything afterwards.
+    """
     check_no_autocast("gradient_sum")
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
     if chain is not None:
-        return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip)
+        return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip, overwrite=overwrite)
     way = Recorded if recordable(model) else Vectorised
     return way(model=model, loss=loss, clip=clip)
 

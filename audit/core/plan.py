@@ -48,6 +48,11 @@ class Plan:
         return self.confidence if self.refuter is None else self.confidence + self._share
 
     @property
+    def refuter_confidence(self) -> float:
+        """The level of the refuter."""
+        return 1 - self._share
+
+    @property
     def _share(self) -> float:
         return REFUTER_SHARE * (1 - self.confidence)
 
@@ -56,7 +61,7 @@ class Plan:
         """How the error is shared, in words."""
         told = [(self.primary, self.primary_confidence)]
         if self.refuter is not None:
-            told.append((self.refuter, 1 - self._share))
+            told.append((self.refuter, self.refuter_confidence))
         shares = " + ".join(f"{1 - level:.4g} ({estimator.name})" for estimator, level in told)
         return f"error {1 - self.confidence:.4g} = {shares}, by the union bound"
 
@@ -66,7 +71,7 @@ class Plan:
 
     def refutation(self, data: LabelledScores, threat_model: str) -> LowerBound | None:
         """Return the refuter's bound, if there is one."""
-        return None if self.refuter is None else self._bound(self.refuter, data, 1 - self._share, threat_model)
+        return None if self.refuter is None else self._bound(self.refuter, data, self.refuter_confidence, threat_model)
 
     def exploratory(self, data: LabelledScores, threat_model: str) -> tuple[LowerBound, ...]:
         """Return the other bounds, each at the whole confidence: together they prove nothing."""
@@ -77,7 +82,7 @@ class Plan:
         primary = self._empty(self.primary, design, self.primary_confidence, threat_model)
         if self.refuter is None:
             return primary, None
-        return primary, self._empty(self.refuter, design, 1 - self._share, threat_model)
+        return primary, self._empty(self.refuter, design, self.refuter_confidence, threat_model)
 
     def _bound(self, estimator: Estimator, data: LabelledScores, level: float, threat_model: str) -> LowerBound:
         bound = estimator.lower_bound(
@@ -93,6 +98,7 @@ class Plan:
             adjacency=self.adjacency,
             method=estimator.name,
             guarantee=estimator.guarantee,
+            about=estimator.about,
             threat_model=threat_model,
             design=design,
         )

@@ -45,27 +45,39 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     inside, outside = checked_scores("held_out", included, excluded)
     if min(len(inside), len(outside)) < 2:
         return 0.0
-    threshold = _best_threshold(inside[::2], outside[::2], delta, confidence)
-    called_in = inside[1::2] >= threshold, outside[1::2] >= threshold
+    missed, alarms = _errors_held_out(inside, outside, delta, confidence)
+    judged_in, judged_out = len(inside) // 2, len(outside) // 2
     return calibrated.lower_bound_from_counts(
-        true_positives=int(np.count_nonzero(called_in[0])),
-        false_negatives=int(np.count_nonzero(~called_in[0])),
-        false_positives=int(np.count_nonzero(called_in[1])),
-        true_negatives=int(np.count_nonzero(~called_in[1])),
+        true_positives=judged_in - missed,
+        false_negatives=missed,
+        false_positives=alarms,
+        true_negatives=judged_out - alarms,
         delta=delta,
         confidence=confidence,
     )
 
 
 def rejects(
-    *, included: ArrayLike, excluded: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: float, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+    """Tell whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
 
-    `epsilon` >= 0 is an array, the rest as there.
+    ε >= 0 is one number, whose critical value for so many runs is found once (seconds for 1,000 a side) and kept; the
+    rest is as there.
     """
-    found = lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
-    return at_most(epsilon, found)
+    inside, outside = checked_scores("held_out", included, excluded)
+    if min(len(inside), len(outside)) < 2:
+        return np.array(False)
+    missed, alarms = _errors_held_out(inside, outside, delta, confidence)
+    return calibrated.rejects(
+        false_negatives=missed,
+        included=len(inside) // 2,
+        false_positives=alarms,
+        excluded=len(outside) // 2,
+        epsilon=epsilon,
+        delta=delta,
+        confidence=confidence,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +101,14 @@ class HeldOut(Estimator):
         self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        return rejects(
-            included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
-        )
+        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
+        return at_most(epsilon, found)
+
+
+def _errors_held_out(inside: Values, outside: Values, delta: float, confidence: float) -> tuple[int, int]:
+    """Return how many of the second half are missed, and how many are false alarms, at the first half's threshold."""
+    threshold = _best_threshold(inside[::2], outside[::2], delta, confidence)
+    return int(np.count_nonzero(inside[1::2] < threshold)), int(np.count_nonzero(outside[1::2] >= threshold))
 
 
 def _best_threshold(inside: Values, outside: Values, delta: float, confidence: float) -> float:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
@@ -32,6 +34,8 @@ convolutions and products would have too little to do at a time."""
 
 Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
+Places = list[tuple[nn.Module, Tensor, GradientEdge]]
+"""The same with the outputs' places in the graph, which do not keep them in memory, and must all lead to the losses."""
 
 Sums = dict[nn.Module, list[Tensor]]
 """For every layer one tensor for each of its parameters, of its shape."""
@@ -39,17 +43,26 @@ Sums = dict[nn.Module, list[Tensor]]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class BookKeeping:
-    """The clipped gradient sum of a chain that `rowwise_chain` found; one batch at a time, since memory is reused."""
+    """The clipped gradient sum of a chain that `rowwise_chain` found; one batch at a time, since memory is reused.
+
+    Args:
+        chain: the layers.
+        loss: one loss for each example.
+        clip: gives the factors.
+        overwrite: whether features are memory to reuse, and may hold anything afterwards.
+    """
 
     chain: Chain
     loss: Loss
     clip: Clipper
+    overwrite: bool = False
     _flat: FlatSums = field(init=False)
     _entries: dict[int, int] = field(init=False, default_factory=dict)
-    _space: Workspace = field(init=False, default_factory=Workspace)
+    _space: Workspace = field(init=False)
 
     def __post_init__(self) -> None:
         self._flat = FlatSums([module for module in self.chain if trains(module)])
+        self._space = Workspace(inputs=self.overwrite)
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
@@ -57,25 +70,35 @@ class BookKeeping:
         if rows not in self._entries:
             dimensions = features.dim() - (1 if shares is None else 2)
             self._entries[rows] = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
-        total, sums = self._flat.zeros()
-        for some, wanted, shared in in_parts(features, targets, shares, entries=self._entries[rows]):
-            tape, losses = self._record(some, wanted, shared)
-            add_clipped_sums(sums, tape, losses, shared, clip=self.clip, space=self._space)
+        if not len(features):
+            return self._flat.zeros()[0]
+        total, sums = self._flat.room()
+        for number, part in enumerate(in_parts(features, targets, shares, entries=self._entries[rows])):
+            tape, losses = self._record(*part)
+            keep = 1 if number else 0  # every layer is on every tape
+            add_clipped_sums(sums, tape, losses, part[2], clip=self.clip, space=self._space, keep=keep)
         return total
 
     @torch.enable_grad()
-    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tape, Tensor]:
-        tape: Tape = []
+    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Places, Tensor]:
+        tape: Places = []
         rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before, rows = rows, module(rows)
             if module in self._flat.layers:
-                tape.append((module, before.detach(), rows))
+                tape.append((module, before.detach(), get_gradient_edge(rows)))
         return tape, per_example(self.loss, rows, targets)
 
 
 def add_clipped_sums(
-    sums: Sums, tape: Tape, losses: Tensor, shares: Tensor | None, *, clip: Clipper, space: Workspace
+    sums: Sums,
+    tape: Tape | Places,
+    losses: Tensor,
+    shares: Tensor | None,
+    *,
+    clip: Clipper,
+    space: Workspace,
+    keep: int = 1,
 ) -> None:
     """Add the clipped gradient sums of the tape's layers, in place.
 
@@ -86,17 +109,20 @@ def add_clipped_sums(
         shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
         clip: gives the factors.
         space: memory to reuse.
+        keep: 1; or 0, to write over sums that hold nothing yet.
     """
-    outputs = [output for _, _, output in tape]
-    ones = torch.ones_like(losses).unsqueeze(1) if shares is None else shares.to(losses.dtype)
-    gradients = torch.autograd.grad([losses], outputs, [ones.flatten()], materialize_grads=True)
+    outputs: list[Any] = [output for _, _, output in tape]
+    rows = 1 if shares is None else shares.shape[1]
+    ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
+    of_unused = all(isinstance(output, Tensor) for output in outputs)
+    gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=of_unused)
     with torch.no_grad():
         parts = [
-            contributions_of_units(layer, a, b, space, rows=ones.shape[1])
+            contributions_of_units(layer, a, b, space, rows=rows)
             for (layer, a, _), b in zip(tape, gradients, strict=True)
         ]
         layers = [layer for layer, _, _ in tape]
-        add_clipped([sums[layer] for layer in layers], parts, clip, layers=layers, multiplied=gradients)
+        add_clipped([sums[layer] for layer in layers], parts, clip, layers=layers, multiplied=gradients, keep=keep)
 
 
 class FlatSums:
@@ -120,7 +146,13 @@ class FlatSums:
 
     def zeros(self) -> tuple[Tensor, Sums]:
         """Return the gradients of no example: the vector (d,), and the parts of every layer as views of it."""
-        total = torch.zeros(self._dimension, dtype=self._like.dtype, device=self._like.device)
+        return self._cut(torch.zeros(self._dimension, dtype=self._like.dtype, device=self._like.device))
+
+    def room(self) -> tuple[Tensor, Sums]:
+        """Return the same, holding anything."""
+        return self._cut(torch.empty(self._dimension, dtype=self._like.dtype, device=self._like.device))
+
+    def _cut(self, total: Tensor) -> tuple[Tensor, Sums]:
         return total, {layer: [total.as_strided(*place) for place in held] for layer, held in self._places.items()}
 
 

@@ -69,8 +69,8 @@ class BoxMuller:
         self._per_word = self._bits // 32
         self.width = -(-dimension // ALIGNED) * ALIGNED
         self._reader = source.reader(f"noise {dtype}", most=min(BLOCK, self.width) * self._per_word)
-        self._radius, self._angle = (np.empty(min(BLOCK, self.width) // 2, dtype=dtype) for _ in range(2))
-        self._values = np.empty(min(BLOCK, self.width), dtype=dtype)
+        half = min(BLOCK, self.width) // 2
+        self._radius, self._angle, self._values = (np.empty(half, dtype=dtype) for _ in range(3))
         number = self._radius.dtype.type
         self._unit, self._minus_two = number(2.0**-self._bits), number(-2.0)
         self._turn = number(2.0 * math.pi * 2.0**-self._bits)
@@ -89,25 +89,27 @@ class BoxMuller:
         self._reader.seek((position + first) * self._per_word)
         with np.errstate(divide="ignore"):  # of the logarithm of a zero word, which is a rare one
             for begin in range(first, stop, BLOCK):
-                values = self._block(position + begin, min(BLOCK, self.width - begin), factor)
-                low, high = max(start, begin), min(stop, begin + BLOCK)
-                part = total[low - start : high - start]
-                np.add(part, values[low - begin : high - begin], out=part)
+                radius, angle = self._block(position + begin, min(BLOCK, self.width - begin), factor)
+                half = len(angle)
+                values = self._values[:half]
+                for function, place in ((np.cos, begin), (np.sin, begin + half)):
+                    function(angle, out=values)
+                    np.multiply(values, radius, out=values)
+                    low, high = max(start, place), min(stop, place + half)
+                    if low < high:
+                        part = total[low - start : high - start]
+                        np.add(part, values[low - place : high - place], out=part)
 
-    def _block(self, position: int, size: int, scale: Any) -> Array:
+    def _block(self, position: int, size: int, scale: Any) -> tuple[Array, Array]:
+        """Return the radii, times the scale, and the angles of the pairs of a block."""
         half = size // 2
         words = self._reader.read(size * self._per_word)
-        radius, angle, values = self._radius[:half], self._angle[:half], self._values[:size]
+        radius, angle = self._radius[:half], self._angle[:half]
         self._fill_radius(radius, words[: half * self._per_word].view(f"<u{self._bits // 8}"), position // 2)
         np.multiply(radius, scale, out=radius)
         np.copyto(angle, words[half * self._per_word :].view(f"<i{self._bits // 8}"), casting="unsafe")
         np.multiply(angle, self._turn, out=angle)
-        cosines, sines = values[:half], values[half:]
-        np.cos(angle, out=cosines)
-        np.sin(angle, out=sines)
-        np.multiply(cosines, radius, out=cosines)
-        np.multiply(sines, radius, out=sines)
-        return values
+        return radius, angle
 
     def _fill_radius(self, radius: Array, words: Array, pair: int) -> None:
         np.copyto(radius, words, casting="unsafe")

@@ -52,3 +52,15 @@ def weigh(rows: Tensor, factors: Tensor, *, out: Tensor | None = None) -> Tensor
     """
     weighted = torch.mul(rows, factors.view(-1, *[1] * (rows.dim() - 1)), out=out)
     return weighted.nan_to_num_()  # 0 · NaN and 0 · inf are NaN
+
+
+def silence(rows: Tensor, factors: Tensor) -> Tensor:
+    """Return the rows (n, …), in place, with zeros wherever the factor is 0, whatever the row holds.
+
+    >>> silence(torch.tensor([[2.0], [float("nan")]]), torch.tensor([0.5, 0.0]))
+    tensor([[2.],
+            [0.]])
+    """
+    if rows.is_cuda:  # where numbers of rows would have to be waited for
+        return rows.mul_(factors.bool().view(-1, *[1] * (rows.dim() - 1))).nan_to_num_()
+    return rows.index_fill_(0, (factors == 0).nonzero().squeeze(1), 0.0)

@@ -148,11 +148,15 @@ def add_clipped(
     *,
     layers: Sequence[nn.Module],
     multiplied: Sequence[Tensor],
+    keep: int = 1,
 ) -> None:
-    """Add Σ_i c_i g_i to the tensors of every layer, one for each parameter; see `Clipper.factors`."""
+    """Add Σ_i c_i g_i to the tensors of every layer, one for each parameter; see `Clipper.factors`.
+
+    With `keep` 0 they hold nothing yet, and are written over.
+    """
     factors = clip.factors([part.squared_norms() for part in parts], layers=layers, multiplied=multiplied)
     for of_layer, part, found in zip(sums, parts, factors, strict=True):
-        part.add_to(of_layer, found)
+        part.add_to(of_layer, found, keep=keep)
 
 
 def _largest_entries(rows: Tensor, *, examples: int) -> Tensor:

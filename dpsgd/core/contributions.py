@@ -16,15 +16,19 @@ ICLR 2022. arXiv:2110.05679.
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dpsgd.core.clip import weigh
+from dpsgd.core.clip import silence, weigh
 from dpsgd.core.norms import LEAST, squared_norms
 from dpsgd.core.workspace import Workspace
+
+WEIGHED_ENTRIES = 2**18
+"""Entries of weighted gradients, and of copies of inputs, held at once: 1 MiB of float32, however long the batch."""
 
 
 class Contributions(ABC):
@@ -35,14 +39,15 @@ class Contributions(ABC):
         """Return ‖g_i‖² of shape (n,), in float64, rounded up at most."""
 
     @abstractmethod
-    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i to one tensor for every parameter; a factor of 0 silences even a NaN.
 
         To be asked for once, after the norms.
 
         Args:
             sums: of the shapes of the parameters.
-            factors: (n,).
+            factors: (n,), n >= 1.
+            keep: 1; or 0, to write over sums that hold nothing yet.
         """
 
     def entries(self) -> int:
@@ -67,10 +72,11 @@ class Formed(Contributions):
         squares = [squared_norms(piece) for piece in self.rows]
         return functools.reduce(Tensor.add_, squares)
 
-    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
         for sum_, rows in zip([self._ordered(sums[0]), *sums[1:]], self.rows, strict=True):
-            sum_.add_((factors @ rows.nan_to_num_()).view(sum_.shape))  # 0 · NaN would be NaN
+            weighted = (factors @ rows.nan_to_num_()).view(sum_.shape)  # 0 · NaN would be NaN
+            sum_.add_(weighted) if keep else sum_.copy_(weighted)
 
     def _ordered(self, sum_: Tensor) -> Tensor:
         return sum_.permute(self.order) if self.order else sum_
@@ -93,9 +99,9 @@ class Single(Contributions):
         """Return ‖g_i‖²."""
         return squared_norms(self.inputs, plus=float(self.bias)).mul_(squared_norms(self.gradients))
 
-    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
-        _add_products(self, sums, factors)
+        _add_products(self, sums, factors, keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,9 +133,9 @@ class Sequence(Contributions):
         rounded: Tensor = (norms + share * terms).square()
         return rounded
 
-    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
-        _add_products(self, sums, factors)
+        _add_products(self, sums, factors, keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,19 +154,42 @@ class Looked(Contributions):
         """Return ‖g_i‖²."""
         return squared_norms(self.rows.flatten(start_dim=1))
 
-    def add_to(self, sums: list[Tensor], factors: Tensor) -> None:
+    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
+        if not keep:
+            sums[0].zero_()
         sums[0].index_add_(0, self.words.reshape(-1), weigh(self.rows, factors).flatten(end_dim=1))
 
 
-def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Tensor) -> None:
+def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Tensor, keep: int) -> None:
     """Add (c b)ᵀ a and, with a bias, Σ c b."""
-    # What an example that adds nothing took in could be NaN, which zeros would not silence.
-    a = torch.nan_to_num(layer.inputs, out=layer.space.take("inputs", layer.inputs.shape, like=layer.inputs))
-    weighted = layer.space.take("weighted", layer.gradients.shape, like=layer.gradients)
-    b = weigh(layer.gradients, factors, out=weighted)
+    space, a, b = layer.space, layer.inputs, layer.gradients
+    if space.inputs:
+        silence(a, factors)
+    size = max(1, WEIGHED_ENTRIES // max(1, _entries_of_row(b), 0 if space.inputs else _entries_of_row(a)))
+    parts = [(a, b, factors)]
+    if len(factors) > size:
+        parts = list(zip(*(torch.split(rows, size) for rows in (a, b, factors)), strict=True))
+    for number, part in enumerate(parts):
+        _add_some_products(layer, *part, sums, 1 if number else keep)
+
+
+def _add_some_products(
+    layer: Single | Sequence, a: Tensor, b: Tensor, factors: Tensor, sums: list[Tensor], keep: int
+) -> None:
+    space = layer.space
+    if not space.inputs:
+        # What an example that adds nothing took in could be NaN, which zeros would not silence.
+        a = torch.nan_to_num(a, out=space.take("inputs", a.shape, like=a))
+    b = weigh(b, factors, out=space.take("weighted", b.shape, like=b))
     if a.dim() > 2:
         a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
-    sums[0].addmm_(b.T, a)
-    if layer.bias:
+    sums[0].addmm_(b.T, a, beta=keep)
+    if layer.bias and keep:
         sums[1].add_(b.sum(0))
+    elif layer.bias:
+        torch.sum(b, 0, out=sums[1])
+
+
+def _entries_of_row(rows: Tensor) -> int:
+    return math.prod(rows.shape[1:])

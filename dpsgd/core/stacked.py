@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dpsgd.core.batches import Rows
 from dpsgd.core.chains import ELEMENTWISE, Chain, rowwise_chain
-from dpsgd.core.clip import weigh
+from dpsgd.core.clip import silence, weigh
 from dpsgd.core.clippers import Clipper
 from dpsgd.datasets import Dataset
 from dpsgd.losses import Loss, per_example
@@ -70,7 +70,7 @@ class Batches:
     """What models have drawn in a step, all with as many rows as the one with the most.
 
     Args:
-        features: (models, rows, k), zeros in places that are left over.
+        features: (models, rows, k), zeros in places that are left over; gradient sums may write over them.
         squares: their ‖·‖², (models, rows) in float64.
         targets: (taken, …) of the places that are not left over.
         taken: their numbers in models · rows, increasing; None for all.
@@ -154,10 +154,11 @@ def gradient_sums(chain: Chain, weights: Tensor, batches: Batches, *, loss: Loss
     gradients = torch.autograd.grad([losses], after, [torch.ones_like(losses)], materialize_grads=True)
     with torch.no_grad():
         layers, inputs = [layer for layer, _, _ in tape], [before for _, before, _ in tape]
+        weighted: Sequence[Tensor] = gradients
         if clip is not None:
             known = batches.squares if isinstance(chain[0], nn.Linear) else None
-            inputs, gradients = _clipped(layers, inputs, gradients, clip, known)
-        _write_sums(layers, inputs, gradients, total)
+            weighted = _clipped(layers, inputs, gradients, clip, known)
+        _write_sums(layers, inputs, weighted, total)
     return total
 
 
@@ -177,29 +178,25 @@ def _clipped(
     gradients: Sequence[Tensor],
     clip: Clipper,
     known: Tensor | None,
-) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """Return inputs without what is not finite, and output gradients times the clipping factors.
+) -> list[Tensor]:
+    """Return output gradients times the clipping factors, and silence the inputs of examples that count as zero.
 
     Args:
         layers: in their order.
-        inputs: of every layer, (models, rows, k).
+        inputs: of every layer, (models, rows, k); they are written over.
         gradients: by every layer's outputs, (models, rows, j).
         clip: gives the factors.
         known: ‖·‖² of the first layer's inputs, if that is known.
     """
-    squares, finite = [], True
+    squares = []
     for number, (layer, a, b) in enumerate(zip(layers, inputs, gradients, strict=True)):
         of_inputs = known if number == 0 and known is not None else _squares(a)
-        of_gradients = _squares(b)
-        finite = finite and bool((of_inputs + of_gradients).isfinite().all())
-        squares.append((of_gradients * (of_inputs + float(layer.bias is not None))).flatten())
+        squares.append((_squares(b) * (of_inputs + float(layer.bias is not None))).flatten())
     flat = [b.flatten(end_dim=1) for b in gradients]
     factors = clip.factors(squares, layers=layers, multiplied=flat)
-    shaped = [factor.view(*b.shape[:2], 1) for factor, b in zip(factors, gradients, strict=True)]
-    if finite:  # as nearly always: then the next lines would give the same
-        return list(inputs), tuple(b * factor for b, factor in zip(gradients, shaped, strict=True))
-    weighed = (weigh(b, factor).view_as(own) for b, factor, own in zip(flat, factors, gradients, strict=True))
-    return [a.nan_to_num() for a in inputs], tuple(weighed)
+    for a, factor in zip(inputs, factors, strict=True):
+        silence(a.view(-1, a.shape[-1]), factor)
+    return [weigh(b, factor).view_as(own) for b, factor, own in zip(flat, factors, gradients, strict=True)]
 
 
 def _squares(rows: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ SMALL = 2**14
 class Workspace:
     """Large tensors by name, each as large as the largest that was asked for by that name.
 
+    Args:
+        inputs: whether what layers took in is memory to reuse as well, and may be written over.
+
     >>> import torch
     >>> space = Workspace()
     >>> first = space.take("rows", (200, 300), like=torch.ones(1))
@@ -21,7 +24,8 @@ class Workspace:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, inputs: bool = False) -> None:
+        self.inputs = inputs
         self._held: dict[Hashable, Tensor] = {}
 
     def take(self, name: Hashable, shape: tuple[int, ...], *, like: Tensor) -> Tensor:

@@ -6,14 +6,17 @@ The private step fetches its batch, sums clipped gradients, adds Gaussian noise 
 fetches the same batch and does backward and `torch.optim.SGD`. They take turns on one thread; times are medians of
 process CPU seconds. Opacus, where installed, takes turns with another plain step, its own noise included; otherwise it
 is left out. Peak memory is how far four steps lift the resident memory of a process of their own above what it held
-before the first (VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains).
+before the first (VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains). Of the models of linear layers it
+is told too what tensors torch holds at once in two steps on batches of several sizes: the same at every measurement.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -35,6 +38,8 @@ from tests.benchmarks.training_steps import AVAILABLE, CASES, OURS, PEERS, RECOR
 SCHEMA = "dp-calipers/step-benchmarks/1"
 WARM = 2
 MEMORY_STEPS = 4
+BATCHES, LINEAR = (64, 256, 1024, 4096), ("logreg", "MLP")
+"""Batches for which tensors are counted, and the cases."""
 PATIENCE, MOST_ROUNDS = 5.0, 400
 """Seconds for which short steps are repeated beyond the rounds asked for, and how often at most."""
 
@@ -70,6 +75,22 @@ def memory(name: str, contestant: str) -> float:
     return _peak() - before
 
 
+def held(name: str, contestant: str) -> list[float]:
+    """Return the MiB of tensors that are held at once in the first two steps on batches of every size."""
+    found = []
+    for batch in BATCHES:
+        torch.manual_seed(0)
+        case = CASES[name]
+        step = AVAILABLE[contestant](case, *case.data(batch), case.make())
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+            for turn in range(2):
+                step(torch.arange(batch), turn)
+        taken = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+        changes = [event.nbytes() for event in sorted(taken, key=lambda event: event.start_ns())]
+        found.append(max(itertools.accumulate(changes)) / 2**20)
+    return found
+
+
 def _peak(*, afresh: bool = False) -> float:
     """Return the peak of the resident memory in MiB: since the last time that it was asked for afresh, on Linux."""
     status, marks = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -91,9 +112,9 @@ def measured(name: str, *, rounds: int, peers: bool) -> dict[str, Any]:
         theirs = milliseconds(case, ["plain", *PEERS], rounds=rounds)
         ratios |= {peer: theirs[peer] / theirs["plain"] for peer in PEERS}
         times |= {peer: theirs[peer] for peer in PEERS}
-    peaks = {one: _alone(name, one) for one in times if one not in ("noise", "private without noise")}
+    peaks = {one: _alone("--memory", name, one)[0] for one in times if one not in ("noise", "private without noise")}
     bars = {"private": case.bar, "private without noise": case.quiet}
-    return {
+    row: dict[str, Any] = {
         "case": name,
         "parameters": entries,
         "milliseconds": times,
@@ -102,6 +123,10 @@ def measured(name: str, *, rounds: int, peers: bool) -> dict[str, Any]:
         "bars": {one: {"limit": bar, "met": ratios[one] <= bar} for one, bar in bars.items() if bar < float("inf")},
         "peak MiB": peaks,
     }
+    if name.startswith(LINEAR):
+        tensors = {one: _alone("--held", name, one) for one in ("plain", "private")}
+        row["MiB of tensors"] = {"batches": BATCHES} | tensors
+    return row
 
 
 def machine() -> dict[str, Any]:
@@ -118,15 +143,18 @@ def machine() -> dict[str, Any]:
         "processor": model,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "load": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
 
 
-def _alone(name: str, contestant: str) -> float:
-    command = [sys.executable, "-m", "tests.benchmarks.steps", "--memory", name, contestant]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-    return float(done.stdout.splitlines()[-1])
+def _alone(measure: str, name: str, contestant: str) -> list[float]:
+    command = [sys.executable, "-m", "tests.benchmarks.steps", measure, name, contestant]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}  # the profiler writes to it
+    done = subprocess.run(command, text=True, check=True, cwd=ROOT, **quiet)
+    return [float(found) for found in done.stdout.splitlines()[-1].split()]
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
@@ -146,7 +174,21 @@ def _show(rows: list[dict[str, Any]]) -> None:
                 f"{peak:.0f}" if peak is not None else "",
                 f"{row['noise ns/entry']:.1f}" if name == "noise" else "",
             )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    grown = Table(title="MiB of tensors held in a private step, and above those of the plain one, by size of the batch")
+    for column in ("case", *map(str, BATCHES)):
+        grown.add_column(column, justify="left" if column == "case" else "right")
+    for row in rows:
+        if found := row.get("MiB of tensors"):
+            pairs = zip(found["private"], found["plain"], strict=True)
+            grown.add_row(row["case"], *(f"{private:.2f} ({private - plain:+.2f})" for private, plain in pairs))
+    console.print(grown)
+
+
+def _write(target: Path, rows: list[dict[str, Any]], *, rounds: int) -> None:
+    document = {"schema": SCHEMA, "library": __version__, "machine": machine(), "rounds": rounds, "rows": rows}
+    target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -157,22 +199,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", default="", help="only those whose name holds this text")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--held", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # the peers'
     torch.set_num_threads(1)
     if given.memory:
         print(memory(*given.memory))
         return 0
-    rows = [measured(name, rounds=given.rounds, peers=not given.no_peers) for name in CASES if given.cases in name]
-    if given.json:
-        document = {
-            "schema": SCHEMA,
-            "library": __version__,
-            "machine": machine(),
-            "rounds": given.rounds,
-            "rows": rows,
-        }
-        given.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if given.held:
+        print(*held(*given.held))
+        return 0
+    rows: list[dict[str, Any]] = []
+    for name in [name for name in CASES if given.cases in name]:
+        rows.append(measured(name, rounds=given.rounds, peers=not given.no_peers))
+        if given.json:  # after every row, so that a run that is stopped keeps what it has
+            _write(given.json, rows, rounds=given.rounds)
     _show(rows)
     return 0
 

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dpsgd import gradient_sum
+from dpsgd import Dataset
+from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.noise import Noise
 from dpsgd.core.parameters import assign, flatten, trainable
+from dpsgd.core.population import Examples
+from dpsgd.gradients import gradient_sum_by
 from mechanisms import SystemSource
 
 RECORDS = 1024
@@ -42,12 +45,12 @@ class Case:
     words: int = 0
     classes: int = 10
 
-    def data(self) -> tuple[Tensor, Tensor]:
+    def data(self, records: int = RECORDS) -> tuple[Tensor, Tensor]:
         """Return random features and targets."""
         if self.words:
-            features = torch.randint(self.words, (RECORDS, *self.shape))
+            features = torch.randint(self.words, (records, *self.shape))
             return features, features.roll(-1, dims=1)
-        return torch.randn(RECORDS, *self.shape), torch.randint(self.classes, (RECORDS,))
+        return torch.randn(records, *self.shape), torch.randint(self.classes, (records,))
 
 
 class Causal(nn.Module):
@@ -137,10 +140,12 @@ def _private(case: Case, features: Tensor, targets: Tensor, model: nn.Module, *,
     weights = flatten(parameters)
     assign(weights, parameters)
     noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
-    clipped = gradient_sum(model, example_dimensions=len(case.shape), loss=loss, max_grad_norm=1.0)
+    clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
+    clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True)
+    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)
 
     def step(rows: Tensor, turn: int) -> None:
-        total = clipped(features.index_select(0, rows), targets.index_select(0, rows))
+        total = examples.sum_of(rows.numpy(), None, 0)
         if noisy:
             noise.add_to(total, step=turn, scale=1.0)
         weights.sub_(total, alpha=0.1 / case.batch)

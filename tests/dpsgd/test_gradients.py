@@ -16,6 +16,7 @@ from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.parameters import trainable
 from dpsgd.core.recorded import Recorded
 from dpsgd.core.vectorised import Vectorised
+from dpsgd.gradients import gradient_sum_by
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
@@ -225,6 +226,31 @@ def test_float64_models_are_summed_in_float64():
     expected = _one_by_one(model, CROSS_ENTROPY, features, targets, 1e6)
     for clipped_sum in _both(model, CROSS_ENTROPY, 1e6):
         torch.testing.assert_close(clipped_sum(features, targets), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, way) in MODELS.items() if way is BookKeeping])
+@pytest.mark.parametrize("poison", [None, float("nan")])
+def test_the_callers_batch_is_left_as_it_is_unless_it_may_be_overwritten(name, poison):
+    torch.manual_seed(0)
+    make, given, _ = MODELS[name]
+    model, features, targets = make(), given.clone(), torch.arange(6) % 3
+    if poison is not None and features.is_floating_point():
+        features[1] = poison
+    before = features.clone()
+    options = {"example_dimensions": features.dim() - 1, "loss": CROSS_ENTROPY}
+    clip = FlatClipper(max_grad_norm=0.3)
+    expected = gradient_sum_by(clip, model, **options)(features, targets)
+    assert torch.equal(features.nan_to_num(), before.nan_to_num()) and torch.equal(features.isnan(), before.isnan())
+    assert torch.equal(gradient_sum_by(clip, model, **options, overwrite=True)(features, targets), expected)
+
+
+def test_parts_of_a_batch_add_up_where_the_first_is_written(monkeypatch):
+    torch.manual_seed(0)
+    make, features, _ = MODELS["convolution"]
+    clipped_sum = gradient_sum(make(), example_dimensions=3, loss=CROSS_ENTROPY, max_grad_norm=0.3)
+    whole = clipped_sum(features, torch.arange(6) % 3)
+    monkeypatch.setattr("dpsgd.core.bookkeeping.FORMED_ENTRIES", 1)
+    torch.testing.assert_close(clipped_sum(features, torch.arange(6) % 3), whole)
 
 
 WIDE = {

@@ -79,7 +79,14 @@ def test_the_noise_that_is_subtracted_is_the_noise_of_a_run(config):
         return made[0]
 
     loud = dataclasses.replace(config, noise_multiplier=3.0, max_grad_norm=0.7, expected_batch_size=10)
-    run = steps(mlp(5, (300,), 3), empty, loud, loss=None, randomness=KeyedSource(0), optimizer=make)
+    run = steps(
+        mlp(5, (300,), 3),
+        empty,
+        loud,
+        loss=nn.CrossEntropyLoss(reduction="none"),
+        randomness=KeyedSource(0),
+        optimizer=make,
+    )
     sums = torch.stack([release.noisy_sum for release in run]) / 10
     assert made[0].noise_variance == pytest.approx(float(sums.double().var()), rel=0.02)
 

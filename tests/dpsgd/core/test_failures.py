@@ -40,7 +40,9 @@ def _run(model, features, targets, loss=CROSS_ENTROPY, **options):
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("options", [{}, {"augmentation": COPIES}, {"largest_physical_batch": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"augmentation": COPIES}, {"largest_physical_batch": 3}], ids=["plain", "copies", "parts"]
+)
 def test_an_error_on_some_record_says_nothing_of_it_and_not_how_many_were_drawn(make, options):
     targets = torch.arange(17) % 3
     targets[11] = SECRET

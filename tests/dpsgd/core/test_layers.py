@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from dpsgd.core import contributions as contributions_of_layers
 from dpsgd.core import convolutions, layers
 from dpsgd.core.clip import clip_factors
 from dpsgd.core.layers import contributions, covers
@@ -63,18 +64,18 @@ def _one_by_one(layer, inputs, gradients):
     return torch.stack([torch.cat([piece.flatten() for piece in row]) for row in rows])
 
 
-def _flat_sum(taken, layer, factors):
-    sums = [torch.zeros_like(parameter) for parameter in layer.parameters()]
-    taken.add_to(sums, factors)
+def _flat_sum(taken, layer, factors, keep):
+    sums = [torch.full_like(parameter, 0.0 if keep else torch.nan) for parameter in layer.parameters()]
+    taken.add_to(sums, factors, keep=keep)
     return torch.cat([sum_.flatten() for sum_ in sums]).detach().double()
 
 
-def _check(layer, inputs):
+def _check(layer, inputs, *, keep=1):
     gradients = torch.randn_like(layer(inputs))
-    taken = contributions(layer, inputs, gradients, Workspace())
+    taken = contributions(layer, inputs, gradients, Workspace(inputs=not keep))
     expected = _one_by_one(layer, inputs, gradients)
     torch.testing.assert_close(taken.squared_norms().sqrt(), expected.norm(dim=1), rtol=1e-5, atol=1e-6)
-    total = _flat_sum(taken, layer, FACTORS[: len(inputs)])
+    total = _flat_sum(taken, layer, FACTORS[: len(inputs)], keep)
     exact = FACTORS[: len(inputs)].double() @ expected
     assert (total - exact).norm() <= 1e-5 * exact.norm()
 
@@ -88,7 +89,10 @@ def test_norms_and_sums_are_those_of_one_backward_pass_an_example(name, monkeypa
         nn.init.normal_(parameter)
     assert covers(layer)
     _check(layer, torch.randn(5, *shape))
-    _check(layer, torch.randn(1, *shape))
+    _check(layer, torch.randn(1, *shape), keep=0)
+    monkeypatch.setattr(contributions_of_layers, "WEIGHED_ENTRIES", 1)
+    _check(layer, torch.randn(5, *shape))
+    _check(layer, torch.randn(5, *shape), keep=0)
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):  # one example at a time
         monkeypatch.setattr(convolutions, "COLUMN_ENTRIES", 1)
         _check(layer, torch.randn(5, *shape))
@@ -98,7 +102,7 @@ def test_norms_and_sums_are_those_of_one_backward_pass_an_example(name, monkeypa
 def test_words_looked_up_several_times_add_before_the_norm_is_taken(make):
     torch.manual_seed(0)
     _check(make(), torch.randint(4, (5, 9)))
-    _check(make(), torch.randint(4, (5,)))
+    _check(make(), torch.randint(4, (5,)), keep=0)
     _check(make(), torch.ones(2, 3, 2, dtype=torch.int64) * torch.tensor([0, 3]))
 
 
@@ -123,12 +127,13 @@ def test_terms_of_a_sequence_that_cancel_do_not_lift_it_above_the_bound(left, sc
         exact = torch.einsum("ntp,ntd->npd", b.double(), a.double()).norm()
         assert taken.squared_norms().sqrt() >= exact
         factors = clip_factors(taken.squared_norms().sqrt(), max_grad_norm=1.0, dtype=torch.float32)
-        assert _flat_sum(taken, layer, factors).norm() <= 1.0
+        assert _flat_sum(taken, layer, factors, keep=1).norm() <= 1.0
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e38])
 @pytest.mark.parametrize("name", [*LAYERS])
-def test_what_is_not_finite_spoils_its_own_norm_and_no_sum(name, poison):
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_is_not_finite_spoils_its_own_norm_and_no_sum(name, poison, keep):
     torch.manual_seed(0)
     make, shape = LAYERS[name]
     layer, inputs = make(), torch.randn(5, *shape)
@@ -136,12 +141,12 @@ def test_what_is_not_finite_spoils_its_own_norm_and_no_sum(name, poison):
     clean = contributions(layer, inputs[[0, 2, 3, 4]], gradients[[0, 2, 3, 4]], Workspace())
     gradients[1] = poison
     inputs[1] = poison
-    spoilt = contributions(layer, inputs, gradients, Workspace())
+    spoilt = contributions(layer, inputs, gradients, Workspace(inputs=not keep))
     others = [0, 2, 3, 4]
     norms = spoilt.squared_norms()
     assert poison == 1e38 or not norms[1].isfinite()
     torch.testing.assert_close(norms[others], clean.squared_norms(), rtol=1e-5, atol=1e-6)
-    sums = _flat_sum(spoilt, layer, FACTORS), _flat_sum(clean, layer, FACTORS[others])
+    sums = _flat_sum(spoilt, layer, FACTORS, keep), _flat_sum(clean, layer, FACTORS[others], keep)
     torch.testing.assert_close(*sums, rtol=1e-4, atol=1e-4)
 
 

@@ -255,7 +255,14 @@ REFUSED = {
 def test_an_optimizer_that_does_not_fit_is_refused_before_the_first_step(config, name):
     make, text = REFUSED[name]
     with pytest.raises(InvalidParameter, match=re.escape(f"train: optimizer {text}")):
-        steps(_model(), _data(), config, loss=None, randomness=KeyedSource(0), optimizer=make)
+        steps(
+            _model(),
+            _data(),
+            config,
+            loss=nn.CrossEntropyLoss(reduction="none"),
+            randomness=KeyedSource(0),
+            optimizer=make,
+        )
 
 
 def test_an_optimizer_that_gives_parameters_other_memory_is_refused(config):

@@ -1,0 +1,227 @@
+"""Trials of an auditor under a law: how often it refutes what is true, and how much of the truth its bounds show.
+
+Where an auditor reads counts alone and their law is known, the rate is a sum over counts, no simulation: those left out
+have probability `LEFT_OUT` in all at most, which is added. Elsewhere it is a share of simulated audits. All auditors
+meet the same simulated scores, drawn from `numpy.random.default_rng` with the numbers that `entropy` gives.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from audit.core.auditors import (
+    READ_GUESSES,
+    Auditor,
+    OurAuditor,
+    Question,
+    reads_counts,
+    refuted,
+    refuted_by_counts,
+)
+from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
+from audit.laws.one_run import ManyCanaries
+from audit.laws.two_worlds import TwoWorlds
+from audit.scores import LabelledScores
+from mechanisms import UnsupportedProcess
+
+LEFT_OUT = 4e-10
+MOST_EXACT = 1000  # runs, or canaries: beyond, counts are simulated
+NUMBERS_AT_ONCE = 1 << 20
+STANDARD_ERRORS = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One auditor under one law at one size.
+
+    Args:
+        auditor: its name.
+        guarantee: that it claims.
+        law: the law's name.
+        n: runs in either world, canaries, or looks.
+        epsilon: the law's true ε.
+        delta: at which it was asked.
+        inside: whether the law is one that the guarantee is about.
+        rate: of false claims; None where the auditor refuses what is described.
+        simulations: audits, 0 where the rate is a sum over counts.
+        mean_bound: mean of so many bounds as `bounds` says, None if there are none.
+        bounds: their number.
+        entropy: of the simulations.
+    """
+
+    auditor: str
+    guarantee: str
+    law: str
+    n: int
+    epsilon: float
+    delta: float
+    inside: bool
+    rate: float | None
+    simulations: int
+    mean_bound: float | None
+    bounds: int
+    entropy: tuple[int, ...]
+
+    def allowed(self, level: float) -> float:
+        """Return the largest rate that does not speak against the level."""
+        spread = np.sqrt(level * (1 - level) / self.simulations) if self.simulations else 0.0
+        return float(level + STANDARD_ERRORS * spread)
+
+    def fails(self, level: float) -> bool:
+        """Tell whether a guarantee that is to hold under every law that it is about was broken."""
+        decides = self.inside and self.guarantee in ("frequentist", "parametric")
+        return decides and self.rate is not None and self.rate > self.allowed(level)
+
+
+def question(auditor: Auditor, law: Law, confidence: float) -> Question:
+    """Return what is true of the law, in the words that the auditor's guarantee is about.
+
+    Where nothing is, the Gaussian mechanism with the law's (ε, δ) is described: it did not run.
+    """
+    if auditor.about in law.holds:
+        return Question(epsilon=law.epsilon, delta=law.delta, confidence=confidence, process=law.process)
+    delta = max(law.delta, DELTA)
+    return Question(epsilon=law.epsilon, delta=delta, confidence=confidence, process=gaussian_of(law.epsilon, delta))
+
+
+def entropy(seed: int, law: Law, n: int) -> tuple[int, ...]:
+    """Return the numbers that the simulations of a law at a size start from."""
+    return seed, zlib.crc32(type(law).__name__.encode()), n, round(1000 * law.epsilon)
+
+
+def trial(auditor: Auditor, law: Law, n: int, *, simulations: int, bounds: int, confidence: float, seed: int) -> Trial:
+    """Return how the auditor fares.
+
+    Args:
+        auditor: takes the law's design.
+        law: of the scores.
+        n: runs in either world, canaries, or looks.
+        simulations: audits, where the rate is no sum over counts.
+        bounds: how many bounds to average; none at ε = 0.
+        confidence: at which is asked.
+        seed: of the simulations.
+    """
+    asked, numbers = question(auditor, law, confidence), entropy(seed, law, n)
+    rate, mean_bound, simulated = None, None, 0
+    bounds = bounds if law.epsilon > 0 else 0
+    try:
+        rate = _exact_rate(auditor, law, n, asked)
+        if rate is None:
+            rate, simulated = _simulated_rate(auditor, law, n, asked, simulations, numbers), simulations
+        if bounds:
+            batch = law.sample(np.random.default_rng((*numbers, 1)), n, bounds)
+            mean_bound = float(np.mean([auditor.epsilon(batch.audit(number), asked) for number in range(bounds)]))
+    except UnsupportedProcess:
+        bounds = 0
+    return Trial(
+        auditor=auditor.name,
+        guarantee=auditor.guarantee,
+        law=type(law).__name__,
+        n=n,
+        epsilon=law.epsilon,
+        delta=asked.delta,
+        inside=auditor.about in law.holds,
+        rate=rate,
+        simulations=simulated,
+        mean_bound=mean_bound,
+        bounds=bounds,
+        entropy=numbers,
+    )
+
+
+def milliseconds(auditor: Auditor, law: Law, n: int, *, calls: int, confidence: float, seed: int) -> float:
+    """Return the median time that the auditor takes for one audit, by the clock, after a first one."""
+    batch = law.sample(np.random.default_rng(entropy(seed, law, n)), n, 1 + calls)
+    asked, taken = question(auditor, law, confidence), []
+    for number in range(len(batch)):
+        data, started = batch.audit(number), time.perf_counter()
+        auditor.rejects(data, asked)
+        taken.append(time.perf_counter() - started)
+    return float(1000 * np.median(taken[1:]))
+
+
+def largest_disagreement(
+    auditor: Auditor, kinds: list[type[Law]], n: int, *, cases: int, confidence: float, seed: int
+) -> float:
+    """Return the largest relative distance to its bound at which the auditor's test says other than the bound does.
+
+    Each case is an audit of one of these laws and an ε above or below the bound, by a share between 1e-4 and 1 that is
+    drawn evenly on the logarithmic scale.
+    """
+    rng, worst = np.random.default_rng((seed, n, cases)), 0.0
+    for _ in range(cases):
+        kind = kinds[int(rng.integers(len(kinds)))]
+        law = kind(epsilon=float(rng.choice([one for one in kind.epsilons if one > 0])))
+        batch = law.sample(rng, n, 1)
+        bound = auditor.epsilon(batch.audit(0), question(auditor, law, confidence))
+        share = float(10 ** rng.uniform(-4, 0)) * float(rng.choice([-1, 1]))
+        tried = kind(epsilon=bound * (1 + share) if bound > 0 else abs(share))
+        if not 0 < tried.epsilon < 30:  # nothing, or all, is refuted
+            continue
+        said = bool(refuted(auditor, batch, question(auditor, tried, confidence))[0])
+        if said != (tried.epsilon <= bound):
+            worst = max(worst, abs(share) if bound > 0 else 1.0)
+    return worst
+
+
+def _simulated_rate(
+    auditor: Auditor, law: Law, n: int, asked: Question, simulations: int, numbers: tuple[int, ...]
+) -> float:
+    at_once = max(1, min(simulations, NUMBERS_AT_ONCE // (2 * n)))
+    rng, claims, left = np.random.default_rng(numbers), 0, simulations
+    while left:
+        batch = law.sample(rng, n, min(at_once, left))
+        claims += int(np.count_nonzero(refuted(auditor, batch, asked)))
+        left -= len(batch)
+    return claims / simulations
+
+
+def _exact_rate(auditor: Auditor, law: Law, n: int, asked: Question) -> float | None:
+    if n > MOST_EXACT or not isinstance(auditor, OurAuditor):
+        return None
+    if isinstance(law, TwoWorlds) and reads_counts(auditor):
+        return _sum_over_errors(auditor, law, n, asked)
+    if isinstance(law, ManyCanaries) and auditor.name in READ_GUESSES:
+        right = law.right(n)
+        return None if right is None else _sum_over_right_guesses(auditor, law, n, right, asked)
+    return None
+
+
+def _sum_over_errors(auditor: OurAuditor, law: TwoWorlds, n: int, asked: Question) -> float:
+    windows = [_window(n, rate) for rate in law.error_rates(n)]
+    (missed, chance_missed), (alarms, chance_alarms) = windows
+    found = refuted_by_counts(auditor, missed[:, None], alarms[None, :], (n, n), asked)
+    return float(chance_missed @ np.where(found, 1.0, 0.0) @ chance_alarms) + LEFT_OUT
+
+
+def _window(trials: int, rate: float) -> tuple[np.ndarray, Array]:
+    """Return the counts of a binomial but for tails of a quarter of `LEFT_OUT`, and their probabilities."""
+    low, high = stats.binom.ppf(LEFT_OUT / 4, trials, rate), stats.binom.isf(LEFT_OUT / 4, trials, rate)
+    counts = np.arange(int(low), int(high) + 1)
+    return counts, stats.binom.pmf(counts, trials, rate)
+
+
+def _sum_over_right_guesses(auditor: OurAuditor, law: ManyCanaries, n: int, right: Array, asked: Question) -> float:
+    """Ask about one audit for every number of right guesses that is not out of the question."""
+    likely = np.flatnonzero(right > LEFT_OUT / len(right))
+    found = [auditor.rejects(_with_right_guesses(law, n, int(count)), asked) for count in likely]
+    return float(right[likely][found].sum()) + LEFT_OUT
+
+
+def _with_right_guesses(law: ManyCanaries, n: int, right: int) -> LabelledScores:
+    """Return an audit in which so many guesses are right."""
+    sample = law.sample(np.random.default_rng(0), n, 1)
+    values = np.arange(float(n))[None, :]
+    guesses = sample.guessing_rule.guess(values[0])
+    membership = guesses > 0
+    made = np.flatnonzero(guesses)
+    membership[made[right:]] ^= True
+    batch = Batch(
+        values=values, membership=membership[None, :], design=sample.design, guessing_rule=sample.guessing_rule
+    )
+    return batch.audit(0)

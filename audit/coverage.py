@@ -1,0 +1,242 @@
+"""A test bench of auditors: how often each claims what is false, and how much of what is true it shows.
+
+    from audit.coverage import bench
+    results = bench(auditors, sizes=(50, 200), simulations=1_000, folder=Path("coverage"))
+
+Auditors are ours, `audit.core.auditors.our_auditors()`, or anybody's that fit `audit.core.auditors.Auditor`; peers that
+are installed are found by `audit.core.peers`. Laws are in `audit/laws`: each is private to a known extent, and an
+auditor is asked to refute just what is true of it.
+
+- *frequentist* and *parametric* guarantees fail the bench where the rate of false claims under a law that they are
+  about is above 1 − confidence, by more than four standard errors where it was simulated;
+- under other laws, of a description that did not run, rates are printed, as are *credible* and *approximate* ones.
+
+Every auditor × law × size is a file of the folder, written when it is done: a bench that was stopped goes on there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audit.core.auditors import Auditor, OurAuditor
+from audit.core.law import Law, laws
+from audit.core.trials import Trial, largest_disagreement, milliseconds, trial
+from mechanisms import InvalidParameter
+from mechanisms import __version__ as library
+from mechanisms.core.files import write_atomically
+
+SCHEMA = "dp-calipers/coverage/1"
+CELL = "dp-calipers/coverage-cell/1"
+SIZES = (50, 200)
+CONFIDENCE = 0.95
+BOUNDS = 8  # averaged for the power
+CALLS = 15  # timed
+LARGEST_TIMED = 1000
+SLOW_LAWS = ("PoissonDPSGD",)  # each ε needs a calibration: tests are compared with bounds on others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What a bench found.
+
+    Args:
+        trials: one for every auditor, law, size and ε.
+        milliseconds: by auditor, the median time of one answer at the largest size that was tried, of 1,000 at most.
+        disagreements: by auditor, the largest relative distance to its bound at which test and bound differ.
+        confidence: at which all was asked.
+        seed: of the simulations.
+        cases: of every disagreement, or the most there were of one.
+    """
+
+    trials: tuple[Trial, ...]
+    milliseconds: dict[str, float]
+    disagreements: dict[str, float]
+    confidence: float
+    seed: int
+    cases: int
+
+    @property
+    def failing(self) -> tuple[Trial, ...]:
+        """The trials that speak against a guarantee."""
+        return tuple(one for one in self.trials if one.fails(1 - self.confidence))
+
+    def of(self, auditor: str) -> tuple[Trial, ...]:
+        """Return the trials of one auditor that it did not refuse."""
+        return tuple(one for one in self.trials if one.auditor == auditor and one.rate is not None)
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        document = {"schema": SCHEMA, "library": library, **_encode(dataclasses.asdict(self))}
+        write_atomically(path, (json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Coverage:
+        """Return what `save` wrote.
+
+        Raises:
+            InvalidParameter: if the file is of another schema.
+        """
+        document = _read(path, SCHEMA)
+        fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
+        return cls(**(fields | {"trials": tuple(_trial(one) for one in document["trials"])}))
+
+
+def bench(
+    auditors: Iterable[Auditor],
+    *,
+    sizes: Sequence[int] = SIZES,
+    simulations: int = 1_000,
+    cases: int = 0,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+    folder: Path,
+    log: Callable[[str], None] = lambda line: None,
+) -> Coverage:
+    """Return how auditors fare under all laws of their designs, and leave it in `folder`, from which it goes on.
+
+    Args:
+        auditors: to try.
+        sizes: runs in either world, canaries, or looks.
+        simulations: audits, where a rate is no sum over counts.
+        cases: on which to compare each auditor's test with its bound.
+        confidence: at which is asked, in (0, 1).
+        seed: of the simulations.
+        folder: for one file for each auditor, law and size; it is made.
+        log: is told what is being done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = {"simulations": simulations, "confidence": confidence, "seed": seed}
+    trials: list[Trial] = []
+    times, disagreements = {}, {}
+    for auditor in auditors:
+        kinds = [kind for kind in laws().values() if kind.design in auditor.designs]
+        for size in sizes:
+            for kind in kinds:
+                log(f"{auditor.name}: {kind.__name__}, n = {size}")
+                trials += _cell(folder, auditor, kind, size, asked)
+        inside = [kind for kind in kinds if auditor.about in kind.holds and kind.__name__ not in SLOW_LAWS]
+        times[auditor.name] = _time(folder, auditor, inside[0], sizes, confidence, seed)
+        if cases and isinstance(auditor, OurAuditor):
+            log(f"{auditor.name}: test against bound")
+            disagreements[auditor.name] = _disagreement(folder, auditor, inside, min(sizes), cases, confidence, seed)
+    return Coverage(
+        trials=tuple(trials),
+        milliseconds=times,
+        disagreements=disagreements,
+        confidence=confidence,
+        seed=seed,
+        cases=cases,
+    )
+
+
+def gathered(folder: Path, *, confidence: float = CONFIDENCE, seed: int = 0) -> Coverage:
+    """Return what a bench has left in its folder so far, though it may not be done."""
+    trials, times, disagreements, cases = [], {}, {}, 0
+    for path in sorted(folder.glob("*.json")):
+        document = _read(path, CELL)
+        asked, found, name = document["asked"], _decode(document["found"]), path.name.removesuffix(".json")
+        if asked["confidence"] != confidence or asked["seed"] != seed:
+            continue
+        if name.endswith(".time"):
+            times[name.removesuffix(".time")] = found
+        elif name.endswith(".inversion"):
+            disagreements[name.removesuffix(".inversion")], cases = found, max(cases, asked["cases"])
+        else:
+            trials += [_trial(one) for one in found]
+    return Coverage(
+        trials=tuple(trials),
+        milliseconds=times,
+        disagreements=disagreements,
+        confidence=confidence,
+        seed=seed,
+        cases=cases,
+    )
+
+
+def _cell(folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dict[str, Any]) -> list[Trial]:
+    def tried() -> list[dict[str, Any]]:
+        found = [trial(auditor, kind(epsilon=one), size, bounds=BOUNDS, **asked) for one in kind.epsilons]
+        return [dataclasses.asdict(one) for one in found]
+
+    return [_trial(one) for one in _kept(folder / f"{auditor.name}.{kind.__name__}.{size}.json", asked, tried)]
+
+
+def _time(folder: Path, auditor: Auditor, kind: type[Law], sizes: Sequence[int], confidence: float, seed: int) -> float:
+    size = max((size for size in sizes if size <= LARGEST_TIMED), default=min(sizes))
+    asked = {"n": size, "calls": CALLS, "confidence": confidence, "seed": seed}
+
+    def taken() -> float:
+        return milliseconds(auditor, kind(epsilon=max(kind.epsilons)), **asked)  # type: ignore[arg-type]
+
+    return float(_kept(folder / f"{auditor.name}.time.json", asked, taken))
+
+
+def _disagreement(
+    folder: Path,
+    auditor: OurAuditor,
+    kinds: Sequence[type[Law]],
+    size: int,
+    cases: int,
+    confidence: float,
+    seed: int,
+) -> float:
+    losing = [kind for kind in kinds if max(kind.epsilons) > 0]
+    asked = {"n": size, "cases": cases, "confidence": confidence, "seed": seed}
+
+    def found() -> float:
+        return largest_disagreement(auditor, losing, **asked)  # type: ignore[arg-type]
+
+    return float(_kept(folder / f"{auditor.name}.inversion.json", asked, found))
+
+
+def _kept(path: Path, asked: dict[str, Any], found: Callable[[], Any]) -> Any:
+    """Return what the file says, if it was asked the same, or more simulations; else find it and write it there."""
+    if path.exists():
+        document = _read(path, CELL)
+        before = document["asked"]
+        more = before.get("simulations", 0) >= asked.get("simulations", 0)
+        if more and before | {"simulations": 0} == asked | {"simulations": 0}:
+            return _decode(document["found"])
+    document = {"schema": CELL, "library": library, "asked": asked, "found": _encode(found())}
+    write_atomically(path, (json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    return _decode(document["found"])
+
+
+def _read(path: Path, schema: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InvalidParameter(f"coverage: {path.name} must be JSON, but {error}.") from None
+    if not isinstance(document, dict) or document.get("schema") != schema:
+        raise InvalidParameter(f"coverage: {path.name} must have the schema {schema!r}.")
+    return document
+
+
+def _trial(found: dict[str, Any]) -> Trial:
+    return Trial(**(_decode(found) | {"entropy": tuple(found["entropy"])}))
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _encode(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else str(float(value))
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _decode(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    return math.inf if value == "inf" else value

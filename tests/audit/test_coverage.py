@@ -1,0 +1,267 @@
+"""The test bench of auditors: its laws are as private as they say, its rates are right, and it finds who is wrong."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from accountant import epsilon_bounds
+from audit import __main__ as cli
+from audit import audit
+from audit import coverage as benches
+from audit.core import bench_page
+from audit.core.auditors import BoundAuditor, our_auditors, refuted
+from audit.core.law import laws
+from audit.core.peers import peer_auditors
+from audit.core.trials import Trial, largest_disagreement, question, trial
+from audit.core.verdicts import (
+    DELTA,
+    STRIDE,
+    Verdicts,
+    coordinates,
+    described,
+    one_verdict,
+    simulated,
+    simulated_plan,
+    verdicts,
+)
+from audit.coverage import Coverage, bench, gathered
+from audit.laws.one_run import IsolatedGaussians, LevelDrawnOnce, ManyCanaries
+from audit.laws.two_worlds import ConstantRatio, TwoWorlds
+from audit.scores import GuessExtremes, IndependentRuns, OneRun, Stream
+from mechanisms import InvalidParameter, KeyedSource
+from mechanisms.core import command_line
+
+AUDITORS, LAWS = our_auditors(), laws()
+TWO_WORLDS = [kind for kind in LAWS.values() if issubclass(kind, TwoWorlds)]
+ONE_RUN = [kind for kind in LAWS.values() if issubclass(kind, ManyCanaries)]
+ASKED = {"simulations": 40, "bounds": 0, "confidence": 0.95, "seed": 0}
+CREDULOUS = BoundAuditor(
+    name="credulous",
+    guarantee="frequentist",
+    about="privacy",
+    designs=(IndependentRuns,),
+    bound=lambda inside, outside, delta, confidence: 9.0,
+)
+
+
+def four_errors(rate, draws):
+    return 4 * np.sqrt(rate * (1 - rate) / draws) + 1e-12
+
+
+@pytest.mark.parametrize("design", [IndependentRuns, OneRun, Stream])
+def test_every_design_has_six_laws(design):
+    assert sum(kind.design is design for kind in LAWS.values()) >= 6
+
+
+@pytest.mark.parametrize("kind", TWO_WORLDS)
+def test_a_threshold_errs_as_often_as_its_law_says_and_within_what_is_claimed(kind):
+    for epsilon in kind.epsilons:
+        law = kind(epsilon=epsilon)
+        batch = law.sample(np.random.default_rng(0), 60, 300)
+        missed, alarm = law.error_rates(60)
+        called = batch.values >= batch.guessing_rule.value
+        assert abs(np.mean(~called[batch.membership]) - missed) <= four_errors(missed, 18_000)
+        assert abs(np.mean(called[~batch.membership]) - alarm) <= four_errors(alarm, 18_000)
+        for one, other in ((missed, alarm), (alarm, missed), (1 - missed, 1 - alarm), (1 - alarm, 1 - missed)):
+            assert 1 - one <= np.exp(epsilon) * other + law.delta + 1e-9
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ONE_RUN if kind(epsilon=1.0).right(50) is not None])
+def test_right_guesses_have_the_law_that_is_said(kind):
+    for epsilon in kind.epsilons:
+        law = kind(epsilon=epsilon)
+        batch = law.sample(np.random.default_rng(1), 50, 1500)
+        right = [batch.audit(number).correct for number in range(len(batch))]
+        masses = law.right(50)
+        assert masses.sum() == pytest.approx(1, abs=1e-9)
+        counts = np.arange(len(masses))
+        seen = np.bincount(right, minlength=len(masses)) / len(right)
+        assert np.max(np.abs(np.cumsum(seen - masses))) <= np.sqrt(np.log(2e6) / (2 * len(right)))  # [Mas90]
+        mean, spread = counts @ masses, np.sqrt((counts - counts @ masses) ** 2 @ masses)
+        assert abs(np.mean(right) - mean) <= 4 * spread / np.sqrt(len(right)) + 1e-12
+
+
+def test_correlated_abstentions_leave_guesses_independent():
+    law = LAWS["CorrelatedAbstentions"](epsilon=1.0)
+    batch = law.sample(np.random.default_rng(2), 50, 2000)
+    right = [batch.audit(number).correct for number in range(len(batch))]
+    assert np.var(right) == pytest.approx(10 * stats.logistic.cdf(1) * stats.logistic.sf(1), rel=0.12)
+
+
+def test_a_level_drawn_once_leaves_each_canary_what_an_isolated_one_has():
+    """Right answers, over all sizes, are as frequent as for a normal score: Φ(μ/2)."""
+    mu = 1 / IsolatedGaussians(epsilon=4.0).process.noise_multiplier
+    batch = LevelDrawnOnce(epsilon=4.0).sample(np.random.default_rng(3), 20, 20_000)
+    right = ((batch.values > 0) == batch.membership)[:, 0]
+    assert abs(right.mean() - stats.norm.cdf(mu / 2)) <= four_errors(0.5, 20_000)
+
+
+def test_a_summed_rate_is_the_share_of_simulated_audits():
+    law, auditor = ConstantRatio(epsilon=1.0), AUDITORS["clopper_pearson"]
+    summed = trial(auditor, law, 100, **ASKED)
+    batch = law.sample(np.random.default_rng(4), 100, 4000)
+    share = refuted(auditor, batch, question(auditor, law, 0.95)).mean()
+    assert summed.simulations == 0 and 0.005 < summed.rate < 0.05
+    assert abs(share - summed.rate) <= four_errors(summed.rate, 4000)
+
+
+def pairs(every):
+    return [
+        pytest.param(auditor, kind, id=f"{name}-{kind.__name__}")
+        for name, auditor in AUDITORS.items()
+        for kind in LAWS.values()
+        if kind.design in auditor.designs and name not in every
+    ]
+
+
+@pytest.mark.thinned(23)
+@pytest.mark.parametrize(("auditor", "kind"), pairs(()))
+def test_no_guarantee_fails_under_a_law_that_it_is_about(auditor, kind):
+    for epsilon in kind.epsilons:
+        found = trial(auditor, kind(epsilon=epsilon), 20, **ASKED)
+        assert not found.fails(0.05), found
+
+
+@pytest.mark.parametrize("name", AUDITORS)
+@pytest.mark.thinned(11)
+def test_asking_about_many_audits_is_asking_about_each(name):
+    auditor = AUDITORS[name]
+    kind = next(kind for kind in LAWS.values() if kind.design in auditor.designs and auditor.about in kind.holds)
+    law = kind(epsilon=1.0)
+    batch = law.sample(np.random.default_rng(5), 20, 12)
+    asked = dataclasses.replace(question(auditor, law, 0.95), confidence=0.6)
+    each = [auditor.rejects(batch.audit(number), asked) for number in range(len(batch))]
+    assert refuted(auditor, batch, asked).tolist() == each
+
+
+@pytest.mark.parametrize("name", ["clopper_pearson", "one_run"])
+def test_bounds_invert_tests(name):
+    kinds = [
+        kind
+        for kind in LAWS.values()
+        if kind.design in AUDITORS[name].designs and AUDITORS[name].about in kind.holds and 4.0 in kind.epsilons
+    ]
+    asked = {"cases": 20, "confidence": 0.95, "seed": 0}
+    assert largest_disagreement(AUDITORS[name], [k for k in kinds if k.__name__ != "PoissonDPSGD"], 50, **asked) < 1e-3
+
+
+def test_the_bench_finds_an_auditor_that_claims_too_much(tmp_path):
+    found = bench([CREDULOUS], sizes=(20,), simulations=5, folder=tmp_path)
+    assert {one.law for one in found.failing} == {kind.__name__ for kind in TWO_WORLDS}
+    assert all(one.rate == 1.0 for one in found.trials)
+
+
+@pytest.mark.parametrize(("guarantee", "fails"), [("frequentist", True), ("parametric", True), ("credible", False)])
+def test_only_guarantees_can_fail_and_only_under_their_laws(guarantee, fails):
+    found = Trial(
+        auditor="a", guarantee=guarantee, law="Tied", n=50, epsilon=1.0, delta=0.0, inside=True, rate=0.0501,
+        simulations=0, mean_bound=None, bounds=0, entropy=(0,),
+    )  # fmt: skip
+    assert found.fails(0.05) is fails
+    assert not dataclasses.replace(found, inside=False).fails(0.05)
+    assert not dataclasses.replace(found, simulations=1000).fails(0.05)
+    assert not dataclasses.replace(found, rate=None).fails(0.05)
+
+
+def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    asked = {"sizes": (20,), "folder": tmp_path}
+    first = bench([AUDITORS["jeffreys"]], simulations=5, **asked)
+    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    assert bench([AUDITORS["jeffreys"]], simulations=3, **asked) == first
+    (tmp_path / "jeffreys.Atom.20.json").write_text("{}")
+    with pytest.raises(InvalidParameter, match=r"jeffreys\.Atom\.20\.json must have the schema"):
+        bench([AUDITORS["jeffreys"]], simulations=5, **asked)
+
+
+def test_findings_come_back_from_their_file(tmp_path):
+    found = bench([AUDITORS["jeffreys"], CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "cells")
+    found.save(tmp_path / "coverage.json")
+    assert Coverage.load(tmp_path / "coverage.json") == found
+    so_far = gathered(tmp_path / "cells")
+    assert set(so_far.trials) == set(found.trials) and so_far.milliseconds == found.milliseconds
+
+
+def test_the_table_names_who_fails_and_fits_a_screen(tmp_path):
+    found = bench([AUDITORS["katz_log"], CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "cells")
+    screen = io.StringIO()
+    bench_page.show(found, (), Console(file=screen, width=bench_page.WIDTH))
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100 and not any("…" in line for line in lines[:4])
+    assert any(line.startswith("FAILS: credulous (frequentist) claims falsely in 100.00 %") for line in lines)
+    bench_page.write(found, (), tmp_path)
+    assert "| katz_log | approximate |" in (tmp_path / "coverage.md").read_text()
+    assert (tmp_path / "coverage.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("found", "code"), [(CREDULOUS, 3), (AUDITORS["clopper_pearson"], 0)])
+def test_the_exit_code_says_whether_a_guarantee_failed(found, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench_page, "our_auditors", lambda: {found.name: found})
+    arguments = f"coverage --estimator {found.name} --simulations 2 --size 20 --out {tmp_path}"
+    assert command_line.run(cli.app, arguments.split()) == code
+    assert ("FAILS" in capsys.readouterr().out) == (code == 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--estimator oracle", "estimator must be one of"),
+        ("--simulations 0", "simulations must be at least 1, got 0"),
+        ("--size 3", "size must be at least 20, got 3"),
+        ("--seed=-1", "seed must be at least 0, got -1"),
+        ("--cases=-1", "cases must be at least 0, got -1"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message, tmp_path, capsys):
+    asked = ["coverage", *arguments.split(), "--out", str(tmp_path)]
+    assert command_line.run(cli.app, asked) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_reports_find_what_was_planted_and_nothing_else():
+    pytest.importorskip("torch")
+    quiet = verdicts("quiet", canaries=200, reports=2, refuter=True, seed=0)
+    assert quiet.refuted == 2 and not quiet.fails
+    faithful = verdicts("faithful", canaries=100, reports=10, refuter=True, seed=0)
+    assert faithful.violated + faithful.refuted <= 3
+
+
+@pytest.mark.parametrize(
+    ("trainer", "refuted", "fails"), [("faithful", 7, True), ("faithful", 2, False), ("quiet", 9, False)]
+)
+def test_only_honest_trainers_that_are_found_out_too_often_fail(trainer, refuted, fails):
+    found = Verdicts(
+        trainer=trainer, refuter=True, canaries=20, reports=20, violated=0, refuted=refuted, confidence=0.95, seed=0
+    )
+    assert found.fails is fails
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["faithful", "quiet"])
+def test_simulated_verdicts_are_those_of_whole_reports(trainer):
+    pytest.importorskip("torch")
+    run = described()
+    claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
+    for number in range(3):
+        report = audit(
+            simulated(trainer, run, seed=(1, number)),
+            claim=run.process(),
+            delta=DELTA,
+            canaries=coordinates(200),
+            guessing_rule=GuessExtremes(included=20, excluded=20),
+            randomness=KeyedSource(STRIDE + number),
+        )
+        plan = simulated_plan(run, canaries=200, refuter=True, confidence=0.95)
+        found = one_verdict(trainer, run, claim, plan, canaries=200, seed=(1, number))
+        assert (found == "description refuted") == (report.verdict == "description refuted")
+        assert (found == "violated") == (report.verdict == "violated")
+
+
+def test_peers_that_are_installed_are_tried():
+    pytest.importorskip("jax_privacy", reason="jax-privacy is not installed")
+    found = trial(peer_auditors()["jax.clopper_pearson"], ConstantRatio(epsilon=1.0), 50, **ASKED)
+    assert found.rate <= 0.2
