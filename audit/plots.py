@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +16,7 @@ from audit.core import plots
 from audit.core.plots import COLOURS, SMALL, Colours, Scheme
 from audit.core.rows import DIGITS, roles
 from audit.evidence import GUARANTEES
+from audit.pictures import Pictures
 from mechanisms.core.command_line import at_least, outward
 
 if TYPE_CHECKING:
@@ -23,6 +26,19 @@ if TYPE_CHECKING:
 ROOM = 1.45  # the axis runs to so many times the larger of claim and evidence; what lies beyond is marked at the edge
 ROW_INCHES = 0.5
 BENCH_DPI = 150
+Drawing = Callable[[Scheme], Figure]
+BRACKET = "Claims and evidence on one axis of ε: bands from proofs, arrows from attacks. Verdict: {verdict}."
+JAWS = "Both jaws as the run went on: the upper end of the claim up to there, and the evidence by then."
+WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
+ROC = (
+    "How well the scores tell canaries that were in from those that were out, below the most that the claimed process "
+    "allows. The scores' own curve scatters and crosses the claim's by chance: it is no evidence."
+)
+LOGARITHMIC = "The same where false alarms are rare. To the left a few scores make the curve."
+HISTOGRAM = (
+    "The scores of canaries in and out. Lines, if any, are what the described noise and samples have on average, for "
+    "canaries that do not touch one another."
+)
 MOST_LEVELS = 4  # the axis of false claims runs to so many times the level
 
 
@@ -71,6 +87,31 @@ def bracket(report: AuditReport, *, scheme: Scheme = "light") -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.xaxis.label.set_fontsize(SMALL)
     return figure
+
+
+def drawings(report: AuditReport) -> tuple[tuple[Drawing, str], ...]:
+    """Return (what draws it, caption) for all that the report can show, the bracket first."""
+
+    def jaws_and_claims(scheme: Scheme) -> Figure:
+        return bracket(report, scheme=scheme)
+
+    found: list[tuple[Drawing, str]] = [(jaws_and_claims, BRACKET.format(verdict=report.verdict))]
+    seen = report.pictures or Pictures()
+    for picture, draw, caption in (
+        (seen.jaws, plots.jaws_over_steps, JAWS),
+        (seen.wealth, plots.wealth, WEALTH),
+        (seen.roc, plots.roc, ROC),
+        (seen.roc, partial(plots.roc, logarithmic=True), LOGARITHMIC),
+        (seen.histogram, plots.score_histograms, HISTOGRAM),
+    ):
+        if picture is not None:
+            numbers = {field.name: getattr(picture, field.name) for field in fields(picture)}
+            found.append((partial(_by_scheme, draw, numbers), caption))
+    return tuple(found)
+
+
+def _by_scheme(draw: Callable[..., Figure], numbers: dict[str, Any], scheme: Scheme) -> Figure:
+    return draw(**numbers, scheme=scheme)
 
 
 def png(report: AuditReport, *, scheme: Scheme) -> bytes:

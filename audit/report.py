@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from accountant import Claim
 from audit.evidence import LowerBound
+from audit.pictures import Pictures
 from mechanisms import InvalidParameter, Process
 from mechanisms.core import validate
 
@@ -57,6 +58,7 @@ class AuditReport:
         data: name of the dataset, or None.
         seed: the seed that everything was derived from, or None.
         accuracy: of the audited model on test records, in [0, 1], or None.
+        pictures: small arrays to draw, which decide nothing; None where there are none.
         faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
 
     Raises:
@@ -80,6 +82,7 @@ class AuditReport:
     data: str | None = None
     seed: int | None = None
     accuracy: float | None = None
+    pictures: Pictures | None = None
     faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

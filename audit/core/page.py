@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from audit.core.plots import png
 from audit.core.rows import DIGITS, HEADINGS, RULE, Row, facts, meaning, rows, shown, summary, warnings
-from audit.plots import bracket
+from audit.plots import Drawing, drawings
 from audit.report import AuditReport
 from mechanisms import __version__
 from mechanisms.core.command_line import at_most
@@ -17,7 +17,6 @@ from mechanisms.core.command_line import at_most
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BRACKET = "Claims and evidence on one axis of ε: bands from proofs, arrows from attacks. Verdict: {verdict}."
 TONES = {"consistent": "calm", "violated": "bad", "description refuted": "bad", "none": "neutral"}
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #5c5c5c; --line: #d8d8d8;
@@ -102,7 +101,7 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         shown=escape(shown(report)),
         warnings="\n".join(f'<p class="warning">{escape(note)}</p>' for note in warnings(report)),
         summary=_pairs(summary(report, seconds=seconds)),
-        figures=_figure(bracket(report), bracket(report, scheme="dark"), BRACKET.format(verdict=report.verdict)),
+        figures="\n".join(_figure(draw, caption) for draw, caption in drawings(report)),
         headings="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
         rows="\n".join(_table_row(row) for row in rows(report)),
         rule=escape(RULE),
@@ -115,8 +114,8 @@ def _pairs(pairs: tuple[tuple[str, str], ...]) -> str:
     return "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in pairs)
 
 
-def _figure(light: Figure, dark: Figure, caption: str) -> str:
-    return FIGURE.substitute(light=_inline(light), dark=_inline(dark), caption=escape(caption))
+def _figure(draw: Drawing, caption: str) -> str:
+    return FIGURE.substitute(light=_inline(draw("light")), dark=_inline(draw("dark")), caption=escape(caption))
 
 
 def _inline(figure: Figure) -> str:

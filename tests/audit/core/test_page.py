@@ -12,10 +12,17 @@ import pytest
 from audit import AuditReport, IndependentRuns
 from audit.core.page import page
 from audit.core.rows import cheapest, summary
+from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 VOID = {"meta", "source", "img", "br", "link"}
 PHONE = 360
+PICTURES = Pictures(
+    histogram=ScoreHistogram(edges=(0.0, 1.0, 2.0), included=(1, 2), excluded=(2, 1)),
+    roc=RocCurve(false_positive_rate=(0.0, 1.0), true_positive_rate=(0.5, 1.0), alpha=(0.0, 1.0), allowed=(0.6, 1.0)),
+    jaws=JawsPath(steps=(1, 2), claimed=(1.0, float("inf")), evidence=(0.0, 0.5)),
+    wealth=WealthPath(looks=(1, 2), log_wealth=(0.5, -float("inf")), epsilon=1.0, confidence=0.95),
+)
 # One frame for light and one for dark; what each shows is written into the page that holds them.
 READER = """<!doctype html><meta charset="utf-8">
 <iframe style="color-scheme: light; width: {width}px; height: 900px" src="report.html"></iframe>
@@ -33,6 +40,12 @@ READER = """<!doctype html><meta charset="utf-8">
   document.getElementById("found").textContent = JSON.stringify(found);
 }});</script>
 """
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without pictures in them, for tests of their words."""
+    monkeypatch.setattr("audit.core.page.png", lambda _: b"")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +92,7 @@ class Read(HTMLParser):
 @pytest.mark.parametrize(
     ("verdict", "tone"), [("consistent", "calm"), ("none", "neutral"), ("description refuted", "bad")]
 )
-def test_the_page_is_well_formed_needs_nothing_and_says_the_verdict(report, verdict, tone):
+def test_the_page_is_well_formed_needs_nothing_and_says_the_verdict(report, verdict, tone, undrawn):
     text = page(dataclasses.replace(report, verdict=verdict), seconds=12.3)
     read = Read(text)
     assert not read.open
@@ -91,7 +104,7 @@ def test_the_page_is_well_formed_needs_nothing_and_says_the_verdict(report, verd
     assert "<digits> & more" in read.texts["td"]
 
 
-def test_every_colour_of_the_page_is_known_in_light_and_dark(report):
+def test_every_colour_of_the_page_is_known_in_light_and_dark(report, undrawn):
     style = Read(page(report, seconds=None)).texts["style"]
     light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     used = set(re.findall(r"var\((--\w+)\)", style))
@@ -99,7 +112,7 @@ def test_every_colour_of_the_page_is_known_in_light_and_dark(report):
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_every_text_stands_out_from_its_paper(report, place):
+def test_every_text_stands_out_from_its_paper(report, place, undrawn):
     """Contrast of 4.5 to 1, by the formula of WCAG 2."""
     style = Read(page(report, seconds=None)).texts["style"]
     told = dict(re.findall(r"(--\w+): (#\w{6})", re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)[place]))
@@ -163,3 +176,12 @@ def test_a_browser_reads_the_verdict_in_light_and_dark_on_a_phone(violated, tmp_
     assert light["overflow"] == dark["overflow"] == 0
     assert light["images"] and all(light["images"] + dark["images"])
     assert dark["dark"] and not light["dark"]
+
+
+def test_the_page_shows_every_picture_that_the_report_carries_with_its_words(report, undrawn):
+    told = dataclasses.replace(report, pictures=PICTURES)
+    read = Read(page(told, seconds=None))
+    assert not read.open and len(read.references) == 2 * 6
+    assert read.texts["figcaption"].count(".") >= 6 and "it is no evidence" in read.texts["figcaption"]
+    assert AuditReport.from_json(told.to_json()) == told
+    assert len(Read(page(report, seconds=None)).references) == 2
