@@ -31,8 +31,8 @@ BRACKET = "Claims and evidence on one axis of ε: bands from proofs, arrows from
 JAWS = "Both jaws as the run went on: the upper end of the claim up to there, and the evidence by then."
 WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
 ROC = (
-    "How well the scores tell canaries that were in from those that were out, below the most that the claimed process "
-    "allows. The scores' own curve scatters and crosses the claim's by chance: it is no evidence."
+    "How well the scores tell canaries that were in from those that were out, beside the most that the claimed process "
+    "allows. The scores' own curve scatters and may cross the claim's by chance: it is no evidence."
 )
 LOGARITHMIC = "The same where false alarms are rare. To the left a few scores make the curve."
 HISTOGRAM = (

@@ -75,7 +75,7 @@ def plain(axes: Axes, colours: Colours, *, sides: tuple[str, ...] = ("bottom", "
     axes.tick_params(which="both", colors=colours.text, labelsize=SMALL)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(colours.text)
-        label.set_size(NORMAL)
+        label.set_fontsize(NORMAL)
     axes.grid(axis="both" if "left" in sides else "x", color=colours.faint, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -144,7 +144,7 @@ def roc(
     logarithmic: bool = False,
     scheme: Scheme = "light",
 ) -> Figure:
-    """Return the figure of a ROC curve below the most that a certified trade-off curve allows.
+    """Return the figure of a ROC curve beside the most that a certified trade-off curve allows.
 
     The certified curve is drawn by chords between its points. It is concave, so they lie on or below it.
 
