@@ -23,6 +23,15 @@ def test_json_comes_back_as_the_same_report(report):
     assert AuditReport.from_json(report.to_json()) == report
 
 
+def test_pictures_of_a_whole_audit_come_back_and_count_every_canary(auditing, simulated):
+    told = auditing(simulated())
+    assert AuditReport.from_json(told.to_json()) == told
+    seen = told.pictures.histogram
+    assert sum(seen.included) + sum(seen.excluded) == 2_000
+    assert 1_950 < sum(seen.expected_included) + sum(seen.expected_excluded) <= 2_000
+    assert told.pictures.roc.alpha and len(told.to_json()) < 30_000
+
+
 def test_the_first_report_ever_written_still_loads():
     text = (Path(__file__).parent / "report-1.json").read_text()
     report = AuditReport.from_json(text)
