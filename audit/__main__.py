@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audit.core.plan import WHERE_IT_APPLIES
-from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, shown
+from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, showing, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.core.sweep_command import sweep
 from audit.report import AuditReport
@@ -197,6 +197,8 @@ def show(report: AuditReport, console: Console) -> None:
     if ceiling_note(report):
         console.print(ceiling_note(report), markup=False)
     console.print(shown(report), markup=False)
+    if showing(report):
+        console.print(f"shown by, fewest runs first: {showing(report)}", markup=False)
     console.print(f"verdict: {report.verdict}. {meaning(report)}", markup=False)
 
 

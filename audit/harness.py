@@ -17,8 +17,10 @@ from audit.canaries import Canaries
 from audit.core.checks import check_trainer
 from audit.core.claims import accountant_answers, claimed_bounds
 from audit.core.faults import TrainerFault
+from audit.core.picturing import pictured
 from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned
 from audit.evidence import LowerBound, check_level
+from audit.pictures import Pictures
 from audit.report import AccountantAnswer, AuditReport, Verdict
 from audit.runs import Setup, observe_independent_runs, observe_one_run
 from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun
@@ -196,6 +198,7 @@ def _report(
         correct=data.correct,
         noise_ratio=_noise_ratio(setup, data),
         reproducible=setup.randomness.reproducible,
+        pictures=_pictures(setup, data, claimed),
     )
 
 
@@ -236,3 +239,16 @@ def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
         return None
     outside = data.scores.measured[~data.membership]
     return float(np.var(outside, ddof=1)) / (described.steps * described.noise_multiplier**2)
+
+
+def _pictures(setup: Setup, data: LabelledScores, claimed: Claim) -> Pictures:
+    """Return what there is to see, with the described law where scores are sums of its noise alone."""
+    assert setup.process is not None
+    summed = setup.attack.measures_noise and setup.adjacency is not Adjacency.REPLACE_ONE
+    return pictured(
+        data,
+        process=setup.process,
+        adjacency=setup.adjacency,
+        accountant=claimed.method,
+        described=described_noise(setup.process) if summed else None,
+    )

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 
+from audit.core import plots
+from audit.core.plots import COLOURS, SMALL, Colours, Scheme
 from audit.core.rows import DIGITS, roles
 from audit.evidence import GUARANTEES
+from audit.pictures import Pictures
 from mechanisms.core.command_line import at_least, outward
 
 if TYPE_CHECKING:
     from audit.coverage import Coverage
     from audit.report import AuditReport
 
-Scheme = Literal["light", "dark"]
 ROOM = 1.45  # the axis runs to so many times the larger of claim and evidence; what lies beyond is marked at the edge
-ROW_INCHES = 0.42
-DPI = 150
+ROW_INCHES = 0.5
+BENCH_DPI = 150
+Drawing = Callable[[Scheme], Figure]
+BRACKET = "Claims and evidence on one axis of ε: bands from proofs, arrows from attacks. Verdict: {verdict}."
+JAWS = "Both jaws as the run went on: the upper end of the claim up to there, and the evidence by then."
+WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
+ROC = (
+    "How well the scores tell canaries that were in from those that were out, beside the most that the claimed process "
+    "allows. The scores' own curve scatters and may cross the claim's by chance: it is no evidence."
+)
+LOGARITHMIC = "The same where false alarms are rare. To the left a few scores make the curve."
+HISTOGRAM = (
+    "The scores of canaries in and out. Lines, if any, are what the described noise and samples have on average, for "
+    "canaries that do not touch one another."
+)
 MOST_LEVELS = 4  # the axis of false claims runs to so many times the level
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Colours:
-    """Colours that people who cannot tell red from green still tell apart (Okabe and Ito), for one background."""
-
-    background: str
-    text: str
-    faint: str
-    claim: str
-    evidence: dict[str, str]
-
-
-COLOURS: dict[Scheme, Colours] = {
-    "light": Colours(
-        background="#ffffff",
-        text="#1a1a1a",
-        faint="#8a8a8a",
-        claim="#0072b2",
-        evidence={"primary": "#d55e00", "refuter": "#009e73", "exploratory": "#8a8a8a"},
-    ),
-    "dark": Colours(
-        background="#16181c",
-        text="#e8e8e8",
-        faint="#9a9a9a",
-        claim="#56b4e9",
-        evidence={"primary": "#e69f00", "refuter": "#2ac79b", "exploratory": "#9a9a9a"},
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,30 +63,60 @@ def bracket(report: AuditReport, *, scheme: Scheme = "light") -> Figure:
     colours = COLOURS[scheme]
     lines = _lines(report, colours)
     reach = _reach(report)
-    figure = Figure(figsize=(7.2, 1.1 + ROW_INCHES * len(lines)), dpi=DPI, facecolor=colours.background)
-    axes = figure.add_subplot(facecolor=colours.background)
+    figure, axes = plots.blank(colours, height=0.8 + ROW_INCHES * len(lines))
     if report.claim.upper < reach:
         axes.axvline(report.claim.upper, color=colours.claim, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.text(report.claim.upper, -0.7, "claim", ha="center", va="bottom", fontsize=9, color=colours.claim)
+        axes.text(report.claim.upper, -0.75, "claim", ha="center", va="bottom", fontsize=SMALL, color=colours.claim)
     for place, line in enumerate(lines):
         _draw(axes, place, line, reach)
-        axes.text(
-            1.02, place, line.value, transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=colours.text
+        axes.annotate(
+            line.value,
+            (0, place - 0.24),
+            (3, 0),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=SMALL,
+            color=colours.text,
+            bbox={"facecolor": colours.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
         )
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
-    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.set_ylim(len(lines) - 0.4, -0.7)
     axes.set_xlim(0, reach)
     axes.set_xlabel(f"privacy loss ε at δ = {report.claim.delta:g}, {report.claim.adjacency} neighbours")
-    _plain(axes, colours)
-    figure.tight_layout()
+    plots.plain(axes, colours, sides=("bottom",))
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.label.set_fontsize(SMALL)
     return figure
+
+
+def drawings(report: AuditReport) -> tuple[tuple[Drawing, str], ...]:
+    """Return (what draws it, caption) for all that the report can show, the bracket first."""
+
+    def jaws_and_claims(scheme: Scheme) -> Figure:
+        return bracket(report, scheme=scheme)
+
+    found: list[tuple[Drawing, str]] = [(jaws_and_claims, BRACKET.format(verdict=report.verdict))]
+    seen = report.pictures or Pictures()
+    for picture, draw, caption in (
+        (seen.jaws, plots.jaws_over_steps, JAWS),
+        (seen.wealth, plots.wealth, WEALTH),
+        (seen.roc, plots.roc, ROC),
+        (seen.roc, partial(plots.roc, logarithmic=True), LOGARITHMIC),
+        (seen.histogram, plots.score_histograms, HISTOGRAM),
+    ):
+        if picture is not None:
+            numbers = {field.name: getattr(picture, field.name) for field in fields(picture)}
+            found.append((partial(_by_scheme, draw, numbers), caption))
+    return tuple(found)
+
+
+def _by_scheme(draw: Callable[..., Figure], numbers: dict[str, Any], scheme: Scheme) -> Figure:
+    return draw(**numbers, scheme=scheme)
 
 
 def png(report: AuditReport, *, scheme: Scheme) -> bytes:
     """Return the figure as a PNG file, the same bytes for the same report."""
-    buffer = io.BytesIO()
-    bracket(report, scheme=scheme).savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return plots.png(bracket(report, scheme=scheme))
 
 
 def _lines(report: AuditReport, colours: Colours) -> list[Line]:
@@ -136,15 +153,15 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
     if line.upper is None:
         end = min(line.lower, reach)
         axes.plot([0, end], [place, place], color=line.colour, linewidth=3, solid_capstyle="butt", zorder=2)
-        axes.plot([end], [place], marker=CARETRIGHT, markersize=11, color=line.colour, clip_on=False, zorder=3)
+        axes.plot([end], [place], marker=CARETRIGHT, markersize=9, color=line.colour, clip_on=False, zorder=3)
         return
     end = min(line.upper, reach)
     axes.barh(
-        place, end - line.lower, left=line.lower, height=0.5, color=line.colour, alpha=0.25, linewidth=0, zorder=2
+        place, end - line.lower, left=line.lower, height=0.4, color=line.colour, alpha=0.25, linewidth=0, zorder=2
     )
-    axes.plot([line.lower] * 2, [place - 0.25, place + 0.25], color=line.colour, linewidth=1.5, zorder=3)
+    axes.plot([line.lower] * 2, [place - 0.2, place + 0.2], color=line.colour, linewidth=1.5, zorder=3)
     if line.upper <= reach:
-        axes.plot([end], [place], marker=CARETLEFT, markersize=11, color=line.colour, zorder=3)
+        axes.plot([end], [place], marker=CARETLEFT, markersize=9, color=line.colour, zorder=3)
     else:
         axes.annotate(
             "beyond",
@@ -153,20 +170,9 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
             textcoords="offset points",
             ha="right",
             va="center",
-            fontsize=8,
+            fontsize=SMALL,
             color=line.colour,
         )
-
-
-def _plain(axes: Axes, colours: Colours) -> None:
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(colours.faint)
-    axes.tick_params(axis="x", colors=colours.text, labelsize=9)
-    axes.tick_params(axis="y", colors=colours.text, labelsize=9, length=0)
-    axes.xaxis.label.set_color(colours.text)
-    axes.grid(axis="x", color=colours.faint, alpha=0.25, linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def false_claims(coverage: Coverage) -> Figure:
@@ -182,7 +188,7 @@ def false_claims(coverage: Coverage) -> Figure:
     colours, level = COLOURS["light"], 1 - coverage.confidence
     kinds = dict(zip(GUARANTEES, ("#0072b2", "#009e73", "#cc79a7", "#e69f00"), strict=True))
     names = [name for name in dict.fromkeys(one.auditor for one in coverage.trials) if coverage.of(name)]
-    figure = Figure(figsize=(9.2, 1.4 + 0.24 * len(names)), dpi=DPI, facecolor=colours.background)
+    figure = Figure(figsize=(9.2, 1.4 + 0.24 * len(names)), dpi=BENCH_DPI, facecolor=colours.background)
     rates, shares = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1.0))
     rates.axvline(level, color=colours.text, linewidth=1, linestyle=(0, (4, 3)))
     for place, name in enumerate(names):
@@ -218,6 +224,7 @@ def false_claims(coverage: Coverage) -> Figure:
     shares.set_xlabel("mean bound ÷ true ε, at ε = 4")
     for axes in (rates, shares):
         axes.set_facecolor(colours.background)
-        _plain(axes, colours)
+        plots.plain(axes, colours, sides=("bottom",))
+        axes.tick_params(axis="y", length=0)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
     return figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from accountant import Claim
 from audit.evidence import LowerBound
+from audit.pictures import Pictures
 from mechanisms import InvalidParameter, Process
 from mechanisms.core import validate
 
@@ -57,6 +58,7 @@ class AuditReport:
         data: name of the dataset, or None.
         seed: the seed that everything was derived from, or None.
         accuracy: of the audited model on test records, in [0, 1], or None.
+        pictures: small arrays to draw, which decide nothing; None where there are none.
         faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
 
     Raises:
@@ -80,6 +82,7 @@ class AuditReport:
     data: str | None = None
     seed: int | None = None
     accuracy: float | None = None
+    pictures: Pictures | None = None
     faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -122,6 +125,12 @@ class AuditReport:
 
         return from_json(text)
 
+    def to_markdown(self, *, seconds: float | None = None) -> str:
+        """Return the report as Markdown text; `seconds` is what the run took, mentioned if given."""
+        from audit.core.markdown import markdown
+
+        return markdown(self, seconds=seconds)
+
     def plot(self) -> Figure:
         """Return the figure of both jaws on one ε axis."""
         from audit.plots import bracket
@@ -129,21 +138,24 @@ class AuditReport:
         return bracket(self)
 
     def save(self, path: str | Path, *, seconds: float | None = None) -> None:
-        """Write the report to `path`, whole or not at all, in the format of its ending: .html, .json or .png.
+        """Write the report to `path`, whole or not at all, in the format of its ending: .html, .md, .json or .png.
 
         Args:
             path: where to; its directory must exist.
-            seconds: what the run took; the page mentions it, the JSON never does.
+            seconds: what the run took; page and Markdown mention it, the JSON never does.
 
         Raises:
-            InvalidParameter: if the ending is none of the three.
+            InvalidParameter: if the ending is none of these.
             OSError: if the file cannot be written.
         """
         from mechanisms.core.files import write_atomically
 
-        ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, (".html", ".json", ".png"))
+        endings = (".html", ".md", ".json", ".png")
+        ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, endings)
         if ending == ".json":
             content = self.to_json().encode()
+        elif ending == ".md":
+            content = self.to_markdown(seconds=seconds).encode()
         elif ending == ".png":
             from audit.plots import png
 

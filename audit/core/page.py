@@ -5,28 +5,49 @@ from __future__ import annotations
 import base64
 from html import escape
 from string import Template
+from typing import TYPE_CHECKING
 
-from audit.core.rows import DIGITS, HEADINGS, Row, ceiling_note, facts, meaning, rows, shown
-from audit.plots import Scheme, png
+from audit.core.plots import png
+from audit.core.rows import DIGITS, HEADINGS, RULE, Row, facts, meaning, rows, shown, summary, warnings
+from audit.plots import Drawing, drawings
 from audit.report import AuditReport
 from mechanisms import __version__
 from mechanisms.core.command_line import at_most
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TONES = {"consistent": "calm", "violated": "bad", "description refuted": "bad", "none": "neutral"}
 STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #666666; --line: #d8d8d8;
-        --good: #00694f; --bad: #b03a00; }
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #5c5c5c; --line: #d8d8d8;
+        --calm: #00694f; --bad: #b03a00; --neutral: #5c5c5c; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --paper: #16181c; --faint: #a0a0a0; --line: #3a3d42; --good: #2ac79b; --bad: #ff9a4d; } }
+  :root { --ink: #e8e8e8; --paper: #16181c; --faint: #a8a8a8; --line: #3a3d42; --calm: #2ac79b; --bad: #ff9a4d;
+          --neutral: #a8a8a8; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 52rem;
-       margin: 0 auto; padding: 1rem; }
+       margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.verdict { font-size: 1.3rem; font-weight: 600; } .good { color: var(--good); } .bad { color: var(--bad); }
+.verdict { font-size: 1.3rem; font-weight: 600; border-left: .4rem solid; padding-left: .8rem; }
+.calm { color: var(--calm); } .bad { color: var(--bad); } .neutral { color: var(--neutral); }
 .warning { border-left: 4px solid var(--bad); padding-left: .8rem; }
-.scroll { overflow-x: auto; } img { max-width: 100%; height: auto; }
+.scroll { overflow-x: auto; overflow-wrap: normal; } .scroll td { white-space: nowrap; }
+figure { margin: 1.5rem 0; } img { display: block; width: 34rem; max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); }
-footer, .faint { color: var(--faint); font-size: .85rem; }
+.pairs th { width: 30%; min-width: 7rem; font-weight: 600; }
+@media (max-width: 34rem) { .pairs th, .pairs td { display: block; width: auto; }
+  .pairs th { border-bottom: none; padding-bottom: 0; } .pairs td { padding-top: 0; }
+  .scroll table { font-size: .85rem; } }
+figcaption, footer, .faint { color: var(--faint); font-size: .85rem; }
 """
+
+FIGURE = Template("""<figure>
+<picture>
+<source media="(prefers-color-scheme: dark)" srcset="data:image/png;base64,$dark">
+<img alt="$caption" src="data:image/png;base64,$light">
+</picture>
+<figcaption>$caption</figcaption>
+</figure>""")
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -38,28 +59,25 @@ PAGE = Template("""<!doctype html>
 </head>
 <body>
 <h1>Privacy audit</h1>
-<p class="verdict $tone">Verdict: $verdict</p>
+<p id="verdict" class="verdict $tone">Verdict: $verdict</p>
 <p>$meaning</p>
 <p>Claimed: ε is at most $upper. $shown</p>
 $warnings
-<picture>
-<source media="(prefers-color-scheme: dark)" srcset="data:image/png;base64,$dark">
-<img alt="$caption" src="data:image/png;base64,$light">
-</picture>
+<table class="pairs"><tbody>
+$summary
+</tbody></table>
+$figures
 <h2>Claims and evidence</h2>
 <div class="scroll"><table>
 <thead><tr>$headings</tr></thead>
 <tbody>
 $rows
 </tbody></table></div>
-<p class="faint">The verdict follows from the primary evidence and the refuter, both named before the run. Only a
-primary about any computation can show a violation. A bound for the family is the least ε that the described process,
-with some amount of noise, could honestly claim for the run: it can refute the description. Exploratory bounds
-decide nothing.</p>
+<p class="faint">$rule</p>
 <h2>How it was made</h2>
-<div class="scroll"><table><tbody>
+<table class="pairs"><tbody>
 $facts
-</tbody></table></div>
+</tbody></table>
 <footer><p>$footer</p></footer>
 </body>
 </html>
@@ -73,38 +91,35 @@ def page(report: AuditReport, *, seconds: float | None) -> str:
         report: what to show.
         seconds: what the run took, or None to leave it out.
     """
-    warnings = [note for note in (*map(_fault, report.faults), ceiling_note(report), _stamp(report)) if note]
     cost = "" if seconds is None else f" The run took {seconds:.0f} s of processor time."
     return PAGE.substitute(
         style=STYLE,
         verdict=escape(report.verdict),
-        tone="bad" if report.verdict in ("violated", "description refuted") else "good",
+        tone=TONES[report.verdict],
         meaning=escape(meaning(report)),
         upper=at_most(report.claim.upper, DIGITS),
         shown=escape(shown(report)),
-        warnings="\n".join(f'<p class="warning">{escape(note)}</p>' for note in warnings),
-        caption=escape(f"Claims and evidence on one axis of ε. Verdict: {report.verdict}."),
-        light=_inline(report, "light"),
-        dark=_inline(report, "dark"),
+        warnings="\n".join(f'<p class="warning">{escape(note)}</p>' for note in warnings(report)),
+        summary=_pairs(summary(report, seconds=seconds)),
+        figures="\n".join(_figure(draw, caption) for draw, caption in drawings(report)),
         headings="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
         rows="\n".join(_table_row(row) for row in rows(report)),
-        facts="\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts(report)),
+        rule=escape(RULE),
+        facts=_pairs(facts(report)),
         footer=escape(f"dp-calipers {__version__}.{cost}"),
     )
 
 
-def _fault(fault: str) -> str:
-    return f"No verdict, for {fault}."
+def _pairs(pairs: tuple[tuple[str, str], ...]) -> str:
+    return "\n".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in pairs)
 
 
-def _stamp(report: AuditReport) -> str:
-    if not report.reproducible:
-        return ""
-    return "reproducible: not private. Noise and coins were made with a key that others may know."
+def _figure(draw: Drawing, caption: str) -> str:
+    return FIGURE.substitute(light=_inline(draw("light")), dark=_inline(draw("dark")), caption=escape(caption))
 
 
-def _inline(report: AuditReport, scheme: Scheme) -> str:
-    return base64.b64encode(png(report, scheme=scheme)).decode("ascii")
+def _inline(figure: Figure) -> str:
+    return base64.b64encode(png(figure)).decode("ascii")
 
 
 def _table_row(row: Row) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from audit.evidence import LowerBound
 from audit.report import AuditReport
-from audit.scores import IndependentRuns, OneRun, Stream
+from audit.scores import Design, IndependentRuns, OneRun, Stream
 from mechanisms.core.command_line import at_least, at_most, outward
 
 DIGITS = 5  # of every ε that is shown, rounded outward
@@ -24,6 +24,13 @@ NOT_AS_PRIVATE = (
 )
 
 FAULTY = "Nothing was learnt: the trainer did not do what every trainer must."
+
+RULE = (
+    "The verdict follows from the primary evidence and the refuter, both named before the run. Only a primary about "
+    "any computation can show a violation. A bound for the family is the least ε that the described process, with "
+    "some amount of noise, could honestly claim for the run: it can refute the description. Exploratory bounds "
+    "decide nothing."
+)
 
 HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
 
@@ -65,6 +72,60 @@ def roles(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
     return (("primary", report.evidence), *refuting, *(("exploratory", bound) for bound in report.exploratory))
 
 
+def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple[str, str], ...]:
+    """Return (what, value) for what a reader must know before anything else; `seconds` is what the run took.
+
+    Where a claim is violated or a description refuted, the evidence that shows it stands before all other evidence.
+    """
+    claim, refutation = report.claim, report.refutation
+    exploring = "; ".join(_told(bound) for bound in report.exploratory)
+    took = "" if seconds is None else f"; {seconds:.0f} s of processor time"
+    return (
+        *(("fault", fault) for fault in report.faults),
+        ("claim", f"ε in {outward(claim, DIGITS)} ({claim.method}, proof)"),
+        *((("shown by, fewest runs first", showing(report)),) if showing(report) else ()),
+        ("primary evidence", f"{_told(report.evidence)}, {report.evidence.guarantee}, about {report.evidence.about}"),
+        ("ratio of evidence to claim", _ratio(report.evidence, report)),
+        ("refuter", "none was named" if refutation is None else f"{_told(refutation)}, {refutation.guarantee}"),
+        ("exploratory, decides nothing", exploring or "none"),
+        ("cost", "; ".join(dict.fromkeys(_design(bound.design) for _, bound in roles(report))) + took),
+    )
+
+
+def cheapest(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
+    """Return (role, bound) of all that shows what the verdict says, cheapest first; nothing where it shows nothing.
+
+    Fewer runs are cheaper, then fewer coins, then what stands first in the report. Credible and approximate bounds show
+    nothing; exploratory ones stand here as ways to see it again, not as reasons for the verdict.
+    """
+    if report.verdict not in ("violated", "description refuted"):
+        return ()
+    found = [
+        (role, bound)
+        for role, bound in roles(report)
+        if bound.epsilon > report.claim.upper
+        and bound.guarantee in ("frequentist", "parametric")
+        and (report.verdict != "violated" or bound.about == "any computation")
+    ]
+    return tuple(sorted(found, key=lambda one: _cost(one[1].design)))
+
+
+def showing(report: AuditReport) -> str:
+    """Return what shows the verdict, cheapest first, in words; nothing where it accuses nobody."""
+    return "; ".join(f"{_told(bound)}, {role}, {_design(bound.design)}" for role, bound in cheapest(report))
+
+
+def warnings(report: AuditReport) -> tuple[str, ...]:
+    """Return what a reader must be warned of, as sentences."""
+    stamp = "reproducible: not private. Noise and coins were made with a key that others may know."
+    notes = (
+        *(f"No verdict, for {fault}." for fault in report.faults),
+        ceiling_note(report),
+        stamp if report.reproducible else "",
+    )
+    return tuple(note for note in notes if note)
+
+
 def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
     """Return (what, value) for everything that the rows do not say."""
     optional = (
@@ -92,7 +153,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
             if report.noise_ratio is not None
             else ()
         ),
-        ("designs", "; ".join(f"{bound.method}: {_design(bound)}" for _, bound in roles(report))),
+        ("designs", "; ".join(f"{bound.method}: {_design(bound.design)}" for _, bound in roles(report))),
         ("bounds are about", "; ".join(f"{bound.method}: {bound.about}" for _, bound in roles(report))),
         ("threat model", _threat_model(report)),
         ("randomness", stamp + seed),
@@ -173,11 +234,20 @@ def _threat_model(report: AuditReport) -> str:
     return " | ".join(f"{bound.method}: {bound.threat_model}" for _, bound in roles(report))
 
 
-def _design(bound: LowerBound) -> str:
-    if isinstance(bound.design, OneRun):
-        return f"one run, {bound.design.canaries:,} canaries"
-    if isinstance(bound.design, IndependentRuns):
-        return f"{bound.design.runs:,} independent runs"
-    if isinstance(bound.design, Stream):
-        return f"a stream of {bound.design.looks:,} scores"
-    return repr(bound.design)
+def _told(bound: LowerBound) -> str:
+    return f"ε ≥ {at_least(bound.epsilon, DIGITS)} at {bound.confidence:.4g} ({bound.method})"
+
+
+def _cost(design: Design) -> tuple[int, int]:
+    """Return how many runs the design takes, and how many coins."""
+    return design.size if isinstance(design, IndependentRuns) else 1, design.size
+
+
+def _design(design: Design) -> str:
+    if isinstance(design, OneRun):
+        return f"one run, {design.canaries:,} canaries"
+    if isinstance(design, IndependentRuns):
+        return f"{design.runs:,} independent runs"
+    if isinstance(design, Stream):
+        return f"a stream of {design.looks:,} scores"
+    return repr(design)

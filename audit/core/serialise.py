@@ -13,6 +13,7 @@ from typing import Any
 
 from accountant import Claim, ErrorLine
 from audit.evidence import LowerBound, estimators
+from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.report import AccountantAnswer, AuditReport
 from audit.scores import IndependentRuns, OneRun, Stream
 from mechanisms import Adjacency, InvalidParameter, Process
@@ -23,7 +24,21 @@ from mechanisms import to_json as process_to_json
 SCHEMA = "dp-calipers/report/1"
 KINDS = {
     kind.__name__: kind
-    for kind in (AuditReport, AccountantAnswer, Claim, ErrorLine, LowerBound, OneRun, IndependentRuns, Stream)
+    for kind in (
+        AuditReport,
+        AccountantAnswer,
+        Claim,
+        ErrorLine,
+        LowerBound,
+        OneRun,
+        IndependentRuns,
+        Stream,
+        Pictures,
+        ScoreHistogram,
+        RocCurve,
+        JawsPath,
+        WealthPath,
+    )
 }
 
 

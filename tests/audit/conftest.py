@@ -73,7 +73,8 @@ def auditing() -> Callable[..., AuditReport]:
 
 @pytest.fixture(scope="session")
 def honest_report() -> AuditReport:
-    return audit_simulated(simulated_trainer())
+    """Without its pictures, which take long to draw."""
+    return dataclasses.replace(audit_simulated(simulated_trainer()), pictures=None)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,15 @@ def test_json_comes_back_as_the_same_report(report):
     assert AuditReport.from_json(report.to_json()) == report
 
 
+def test_pictures_of_a_whole_audit_come_back_and_count_every_canary(auditing, simulated):
+    told = auditing(simulated())
+    assert AuditReport.from_json(told.to_json()) == told
+    seen = told.pictures.histogram
+    assert sum(seen.included) + sum(seen.excluded) == 2_000
+    assert 1_950 < sum(seen.expected_included) + sum(seen.expected_excluded) <= 2_000
+    assert told.pictures.roc.alpha and len(told.to_json()) < 30_000
+
+
 def test_the_first_report_ever_written_still_loads():
     text = (Path(__file__).parent / "report-1.json").read_text()
     report = AuditReport.from_json(text)
@@ -119,7 +128,7 @@ def test_the_page_escapes_what_comes_from_outside(report, tmp_path):
     assert "&lt;digits&gt; &amp; more" in page and "<digits>" not in page
 
 
-@pytest.mark.parametrize("ending", ["html", "json", "png"])
+@pytest.mark.parametrize("ending", ["html", "md", "json", "png"])
 def test_the_same_report_is_saved_as_the_same_bytes(report, tmp_path, ending):
     for name in ("a", "b"):
         report.save(tmp_path / f"{name}.{ending}")
@@ -128,7 +137,7 @@ def test_the_same_report_is_saved_as_the_same_bytes(report, tmp_path, ending):
 
 def test_other_endings_are_refused(report, tmp_path):
     with pytest.raises(
-        InvalidParameter, match=r"the ending of path must be one of '.html', '.json', '.png', got '.pdf'"
+        InvalidParameter, match=r"the ending of path must be one of '.html', '.md', '.json', '.png', got '.pdf'"
     ):
         report.save(tmp_path / "report.pdf")
 

@@ -1,0 +1,187 @@
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from audit import AuditReport, IndependentRuns
+from audit.core.page import page
+from audit.core.rows import cheapest, summary
+from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+VOID = {"meta", "source", "img", "br", "link"}
+PHONE = 360
+PICTURES = Pictures(
+    histogram=ScoreHistogram(edges=(0.0, 1.0, 2.0), included=(1, 2), excluded=(2, 1)),
+    roc=RocCurve(false_positive_rate=(0.0, 1.0), true_positive_rate=(0.5, 1.0), alpha=(0.0, 1.0), allowed=(0.6, 1.0)),
+    jaws=JawsPath(steps=(1, 2), claimed=(1.0, float("inf")), evidence=(0.0, 0.5)),
+    wealth=WealthPath(looks=(1, 2), log_wealth=(0.5, -float("inf")), epsilon=1.0, confidence=0.95),
+)
+# One frame for light and one for dark; what each shows is written into the page that holds them.
+READER = """<!doctype html><meta charset="utf-8">
+<iframe style="color-scheme: light; width: {width}px; height: 900px" src="report.html"></iframe>
+<iframe style="color-scheme: dark; width: {width}px; height: 900px" src="report.html"></iframe>
+<pre id="found"></pre>
+<script>addEventListener("load", () => {{
+  const found = [...document.querySelectorAll("iframe")].map(frame => {{
+    const page = frame.contentDocument, verdict = page.getElementById("verdict");
+    return {{ verdict: verdict.innerText, colour: frame.contentWindow.getComputedStyle(verdict).color,
+             paper: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
+             overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
+             images: [...page.images].map(image => image.naturalWidth),
+             dark: [...page.images].every(image => image.currentSrc !== image.src) }};
+  }});
+  document.getElementById("found").textContent = JSON.stringify(found);
+}});</script>
+"""
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without pictures in them, for tests of their words."""
+    monkeypatch.setattr("audit.core.page.png", lambda _: b"")
+
+
+@pytest.fixture(scope="module")
+def report():
+    text = (Path(__file__).parents[1] / "report-1.json").read_text()
+    return dataclasses.replace(AuditReport.from_json(text), data="<digits> & more")
+
+
+@pytest.fixture
+def violated(report):
+    """A claim that one run violates, and many runs and a prior do too, with much more of it."""
+    shown = dataclasses.replace(report.evidence, epsilon=4.5)
+    many = dataclasses.replace(shown, method="clopper_pearson", design=IndependentRuns(runs=400), epsilon=9.0)
+    few = dataclasses.replace(many, method="katz_log", design=IndependentRuns(runs=60), epsilon=8.0)
+    believed = dataclasses.replace(shown, method="joint_beta", guarantee="credible", epsilon=9.0)
+    return dataclasses.replace(report, evidence=shown, exploratory=(many, believed, few), verdict="violated")
+
+
+class Read(HTMLParser):
+    """Reads a page as strictly as it can: every tag closed in order, every reference kept."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.texts, self.tags = [], [], {}, set()
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.references += [value for name, value in attributes if name in ("src", "srcset", "href", "data", "poster")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop()[0] == tag
+
+    def handle_data(self, text):
+        for tag, attributes in self.open:
+            key = attributes.get("id", tag)
+            self.texts[key] = self.texts.get(key, "") + text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "tone"), [("consistent", "calm"), ("none", "neutral"), ("description refuted", "bad")]
+)
+def test_the_page_is_well_formed_needs_nothing_and_says_the_verdict(report, verdict, tone, undrawn):
+    text = page(dataclasses.replace(report, verdict=verdict), seconds=12.3)
+    read = Read(text)
+    assert not read.open
+    assert read.texts["verdict"] == f"Verdict: {verdict}" and read.texts["title"] == f"Privacy audit: {verdict}"
+    assert f'class="verdict {tone}"' in text
+    assert read.references and all(one.startswith("data:image/png;base64,") for one in read.references)
+    assert not read.tags & {"script", "link", "iframe", "object", "form", "a"}
+    assert not re.search(r"https?:|@import|url\(", text)
+    assert "<digits> & more" in read.texts["td"]
+
+
+def test_every_colour_of_the_page_is_known_in_light_and_dark(report, undrawn):
+    style = Read(page(report, seconds=None)).texts["style"]
+    light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    used = set(re.findall(r"var\((--\w+)\)", style))
+    assert used == set(re.findall(r"(--\w+):", light)) == set(re.findall(r"(--\w+):", dark))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_every_text_stands_out_from_its_paper(report, place, undrawn):
+    """Contrast of 4.5 to 1, by the formula of WCAG 2."""
+    style = Read(page(report, seconds=None)).texts["style"]
+    told = dict(re.findall(r"(--\w+): (#\w{6})", re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)[place]))
+
+    def luminance(colour):
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for name in ("--ink", "--faint", "--calm", "--bad", "--neutral"):
+        dark, bright = sorted((luminance(told[name]), luminance(told["--paper"])))
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, name
+
+
+def test_a_violated_claim_names_the_cheapest_evidence_first(violated):
+    assert [(role, bound.method) for role, bound in cheapest(violated)] == [
+        ("primary", "one_run"),
+        ("exploratory", "katz_log"),
+        ("exploratory", "clopper_pearson"),
+    ]
+    (told,) = (value for name, value in summary(violated) if name == "shown by, fewest runs first")
+    assert told.startswith("ε ≥ 4.5 at 0.96 (one_run), primary, one run, 2,000 canaries; ε ≥ 8 at")
+    names = [name for name, _ in summary(violated)]
+    assert names.index("shown by, fewest runs first") < names.index("primary evidence")
+
+
+def test_a_cheaper_estimator_stands_before_the_primary(violated):
+    swapped = dataclasses.replace(violated, evidence=violated.exploratory[0], exploratory=(violated.evidence,))
+    assert [bound.method for _, bound in cheapest(swapped)] == ["one_run", "clopper_pearson"]
+
+
+def test_nothing_shows_a_verdict_that_accuses_nobody(report, violated):
+    assert not cheapest(report) and not cheapest(dataclasses.replace(violated, verdict="none"))
+    assert "shown by, fewest runs first" not in dict(summary(report))
+
+
+def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(violated):
+    loud = dataclasses.replace(violated, refutation=dataclasses.replace(violated.refutation, epsilon=7.0))
+    assert "accountant_inversion" not in [bound.method for _, bound in cheapest(loud)]
+    refuted = dataclasses.replace(loud, verdict="description refuted")
+    assert "accountant_inversion" in [bound.method for _, bound in cheapest(refuted)]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, google-chrome or chromium-browser on PATH")
+def test_a_browser_reads_the_verdict_in_light_and_dark_on_a_phone(violated, tmp_path):
+    (tmp_path / "report.html").write_text(page(violated, seconds=None))
+    (tmp_path / "reader.html").write_text(READER.format(width=PHONE))
+    options = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", "--allow-file-access-from-files"]
+    options += ["--no-sandbox"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [BROWSER, *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", str(tmp_path / "reader.html")],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=True,
+    )
+    light, dark = json.loads(Read(done.stdout).texts["found"])
+    assert light["verdict"] == dark["verdict"] == "Verdict: violated"
+    assert (light["colour"], dark["colour"]) == ("rgb(176, 58, 0)", "rgb(255, 154, 77)")
+    assert (light["paper"], dark["paper"]) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
+    assert light["overflow"] == dark["overflow"] == 0
+    assert light["images"] and all(light["images"] + dark["images"])
+    assert dark["dark"] and not light["dark"]
+
+
+def test_the_page_shows_every_picture_that_the_report_carries_with_its_words(report, undrawn):
+    told = dataclasses.replace(report, pictures=PICTURES)
+    read = Read(page(told, seconds=None))
+    assert not read.open and len(read.references) == 2 * 6
+    assert read.texts["figcaption"].count(".") >= 6 and "it is no evidence" in read.texts["figcaption"]
+    assert AuditReport.from_json(told.to_json()) == told
+    assert len(Read(page(report, seconds=None)).references) == 2
