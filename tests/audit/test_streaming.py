@@ -91,6 +91,14 @@ def test_without_noise_scores_are_the_coins_of_the_canaries_drawn():
     assert 150 < len(coins) < 330 and 0.4 < np.mean(coins) < 0.6
 
 
+def test_every_step_has_coins_of_its_own():
+    watched, everyone, tossed = watch(), torch.ones(16, dtype=torch.bool), set()
+    for step in range(8):
+        tossed.add(tuple(watched._toss(everyone).tolist()))
+        watched(SimpleNamespace(step=step, weights_before=torch.zeros(40), noisy_sum=torch.zeros(40)))
+    assert len(tossed) == 8
+
+
 def test_what_is_expected_of_the_records_is_taken_off():
     with_records = watch(expected_sum=lambda weights: torch.full_like(weights, 3.0))
     add_to = with_records.prescribed.placed(max_grad_norm=2.0, like=torch.zeros(40)).add_to
