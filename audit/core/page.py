@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from html import escape
 from string import Template
-from typing import TYPE_CHECKING
 
 from audit.core.plots import png
 from audit.core.rows import DIGITS, HEADINGS, RULE, Row, facts, meaning, rows, shown, summary, warnings
@@ -13,9 +12,6 @@ from audit.plots import Drawing, drawings
 from audit.report import AuditReport
 from mechanisms import __version__
 from mechanisms.core.command_line import at_most
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TONES = {"consistent": "calm", "violated": "bad", "description refuted": "bad", "none": "neutral"}
 STYLE = """
@@ -115,11 +111,13 @@ def _pairs(pairs: tuple[tuple[str, str], ...]) -> str:
 
 
 def _figure(draw: Drawing, caption: str) -> str:
-    return FIGURE.substitute(light=_inline(draw("light")), dark=_inline(draw("dark")), caption=escape(caption))
+    return FIGURE.substitute(
+        light=_inline(png(draw("light"))), dark=_inline(png(draw("dark"))), caption=escape(caption)
+    )
 
 
-def _inline(figure: Figure) -> str:
-    return base64.b64encode(png(figure)).decode("ascii")
+def _inline(picture: bytes) -> str:
+    return base64.b64encode(picture).decode("ascii")
 
 
 def _table_row(row: Row) -> str:

@@ -106,7 +106,7 @@ def certified(process: Process, adjacency: Adjacency, accountant: str) -> tuple[
         curve = kinds[accountant]().profile(process, adjacency=adjacency).tradeoff(np.array(ALPHAS))
     except (UnsupportedProcess, NumericalFailure):
         return (), ()
-    allowed = np.maximum.accumulate(np.clip(np.nextafter(1.0 - curve.lower, np.inf), 0.0, 1.0))
+    allowed = np.maximum.accumulate(np.clip((1.0 - curve).upper, 0.0, 1.0))
     return ALPHAS, tuple(allowed.tolist())
 
 
