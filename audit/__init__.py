@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from audit.attack import Attack, FinalModel, Observations, Public, Trainer, TrainerTask
     from audit.black_box import audit_mechanism, mechanism_lower_bound
     from audit.canaries import Canaries, GradientCanaries, InputCanaries, SignedCoordinates, signed_coordinates
+    from audit.core.auditors import BoundAuditor
     from audit.core.faults import TrainerFault
+    from audit.core.jobs import Job
+    from audit.coverage import Coverage
     from audit.directions import Directions, orthogonal_directions, random_directions
     from audit.estimators.anytime import GuessConfidenceSequence
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from audit.score_files import lower_bound_from_file
     from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
     from audit.shadow_references import shadow_references
+    from audit.streaming import StreamingAudit
+    from audit.sweeps import MainJob, SweepReport, sweep
     from audit.trainers import dpsgd_trainer
 
 _HOMES = {
@@ -55,8 +60,10 @@ _HOMES = {
     "Additive": "replay",
     "Attack": "attack",
     "AuditReport": "report",
+    "BoundAuditor": "core.auditors",
     "Canaries": "canaries",
     "CandidateGuesses": "guessing",
+    "Coverage": "coverage",
     "Directions": "directions",
     "Estimator": "evidence",
     "FinalModel": "attack",
@@ -66,9 +73,11 @@ _HOMES = {
     "GuessExtremes": "scores",
     "IndependentRuns": "scores",
     "InputCanaries": "canaries",
+    "Job": "core.jobs",
     "LIKELIEST": "guessing",
     "LabelledScores": "scores",
     "LowerBound": "evidence",
+    "MainJob": "sweeps",
     "Neighbours": "replay",
     "NoiseFamily": "noise_families",
     "NormalConfidenceSequence": "estimators.anytime_normal",
@@ -82,6 +91,8 @@ _HOMES = {
     "SignedCoordinates": "canaries",
     "Steps": "replay",
     "Stream": "scores",
+    "StreamingAudit": "streaming",
+    "SweepReport": "sweeps",
     "Threshold": "scores",
     "TradeoffCurve": "noise_families",
     "Trainer": "attack",
@@ -96,7 +107,6 @@ _HOMES = {
     "dpsgd_trainer": "trainers",
     "explained_share": "interference",
     "flipped_canaries": "replay",
-    "predicted_interference": "interference",
     "joint_confidence": "multiplicity",
     "least_variance": "input_canaries",
     "lower_bound_from_file": "score_files",
@@ -107,6 +117,7 @@ _HOMES = {
     "observe_one_run": "runs",
     "opacus_trainer": "opacus",
     "orthogonal_directions": "directions",
+    "predicted_interference": "interference",
     "random_directions": "directions",
     "refutes": "multiplicity",
     "replay_mechanism": "replay",
@@ -115,6 +126,7 @@ _HOMES = {
     "shadow_references": "shadow_references",
     "shared_confidences": "multiplicity",
     "signed_coordinates": "canaries",
+    "sweep": "sweeps",
     "true_positive_rate": "roc",
     "uniform_noise": "input_canaries",
 }
@@ -125,8 +137,10 @@ __all__ = [
     "Additive",
     "Attack",
     "AuditReport",
+    "BoundAuditor",
     "Canaries",
     "CandidateGuesses",
+    "Coverage",
     "Directions",
     "Estimator",
     "FinalModel",
@@ -136,8 +150,10 @@ __all__ = [
     "GuessExtremes",
     "IndependentRuns",
     "InputCanaries",
+    "Job",
     "LabelledScores",
     "LowerBound",
+    "MainJob",
     "Neighbours",
     "NoiseFamily",
     "NormalConfidenceSequence",
@@ -151,6 +167,8 @@ __all__ = [
     "SignedCoordinates",
     "Steps",
     "Stream",
+    "StreamingAudit",
+    "SweepReport",
     "Threshold",
     "TradeoffCurve",
     "Trainer",
@@ -184,6 +202,7 @@ __all__ = [
     "shadow_references",
     "shared_confidences",
     "signed_coordinates",
+    "sweep",
     "true_positive_rate",
     "uniform_noise",
 ]
