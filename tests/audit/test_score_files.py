@@ -149,7 +149,7 @@ CLAIMED = "--noise-multiplier 5 --sample-rate .5 --steps 10"
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        ("--guesses 100", 0, "at δ = 1e-05, add_remove neighbours, confidence 0.95 (one_run, frequentist)"),
+        ("--guesses 100", 0, "at δ = 1e-05, add_remove neighbours, confidence 0.95 (one_run, frequentist, about"),
         (f"--guesses 100 {CLAIMED}", 3, "verdict: violated."),
         (f"--guesses 4 {CLAIMED}", 0, "verdict: none."),
         (f"--estimator jeffreys --design independent_runs --threshold 1.5 {CLAIMED}", 0, "verdict: none."),
