@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from audit.attack import Attack, FinalModel, Observations, Public, Trainer, TrainerTask
+    from audit.attacks.crafted import RehearsedLoss
     from audit.black_box import audit_mechanism, mechanism_lower_bound
     from audit.canaries import Canaries, GradientCanaries, InputCanaries, SignedCoordinates, signed_coordinates
     from audit.core.auditors import BoundAuditor
     from audit.core.faults import TrainerFault
     from audit.core.jobs import Job
     from audit.coverage import Coverage
+    from audit.crafted import detector, rehearsed
     from audit.directions import Directions, orthogonal_directions, random_directions
     from audit.estimators.anytime import GuessConfidenceSequence
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
@@ -87,6 +89,7 @@ _HOMES = {
     "OneRun": "scores",
     "Pictures": "pictures",
     "Public": "attack",
+    "RehearsedLoss": "attacks.crafted",
     "ReplayFinding": "replay",
     "ReplayReport": "replay",
     "RocCurve": "pictures",
@@ -110,6 +113,7 @@ _HOMES = {
     "audit_mechanism": "black_box",
     "blank": "input_canaries",
     "combined": "multiplicity",
+    "detector": "crafted",
     "dpsgd_trainer": "trainers",
     "explained_share": "interference",
     "flipped_canaries": "replay",
@@ -126,6 +130,7 @@ _HOMES = {
     "predicted_interference": "interference",
     "random_directions": "directions",
     "refutes": "multiplicity",
+    "rehearsed": "crafted",
     "replay_mechanism": "replay",
     "replay_training": "replay",
     "risk": "guessing",
@@ -168,6 +173,7 @@ __all__ = [
     "OneRun",
     "Pictures",
     "Public",
+    "RehearsedLoss",
     "ReplayFinding",
     "ReplayReport",
     "RocCurve",
@@ -191,6 +197,7 @@ __all__ = [
     "audit_mechanism",
     "blank",
     "combined",
+    "detector",
     "dpsgd_trainer",
     "explained_share",
     "flipped_canaries",
@@ -207,6 +214,7 @@ __all__ = [
     "predicted_interference",
     "random_directions",
     "refutes",
+    "rehearsed",
     "replay_mechanism",
     "replay_training",
     "risk",
