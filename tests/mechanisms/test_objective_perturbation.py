@@ -160,6 +160,26 @@ def test_the_noise_of_kifer_smith_and_thakurta_costs_less_than_they_say(epsilon,
     assert compute_epsilon(step(noise, epsilon / 2, "two_signed"), delta=delta, adjacency=adjacency) <= epsilon
 
 
+def renyi_epsilon(mu, ratio, delta):
+    """ε by Rényi orders, of a loss at most −log(1 − κ) + μ²/2 + μ |z|, for which |s| <= L is all that is used."""
+
+    def at(order):
+        pull = (order - 1) * mu
+        moment = (math.log(2) + pull**2 / 2 + special.log_ndtr(pull)) / (order - 1)
+        conversion = math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+        return -math.log1p(-ratio) + mu**2 / 2 + moment + conversion
+
+    return min(map(at, 1 + np.geomspace(0.01, 1e4, 2_000)))
+
+
+@pytest.mark.parametrize("slopes", ["one_signed", "two_signed"])
+@pytest.mark.parametrize("delta", [1e-3, 1e-10])
+@pytest.mark.parametrize(("mu", "ratio"), [(0.05, 0.01), (0.05, 0.5), (1.0, 0.1), (3.0, 0.01), (3.0, 0.5)])
+def test_the_claim_is_well_below_what_renyi_orders_say_of_the_size_of_a_gradient_alone(mu, ratio, delta, slopes):
+    step = ObjectivePerturbation(noise_multiplier=1 / mu, curvature_ratio=ratio, slopes=slopes)
+    assert compute_epsilon(step, delta=delta) < 0.97 * renyi_epsilon(mu, ratio, delta)
+
+
 @pytest.mark.parametrize("ratio", [0.01, 0.3])
 @pytest.mark.parametrize("epsilon", [0.1, 0.7, 2.0])
 def test_the_claim_is_at_most_twice_the_gaussian_after_the_volume(ratio, epsilon):
