@@ -27,8 +27,8 @@ Both laws of b⊥ agree, so that the profile is at most the largest one of φ(t)
 plane of x and x₂, and the volume changes by factors in [1, 1 + κ] and [1/(1 + κ), 1]. So the loss is at most
 log(1 + κ) + 2μ R + 2μ², R the norm of two standard normals.
 
-What abs(s) <= L alone gives in Rényi orders, −log(1 − κ) + μ²/2 + log E exp((α − 1) μ abs(z)) / (α − 1), the form of such
-bounds in the literature, says an ε that is 4 to 60 % larger (μ in .05 to 3, κ in .01 to .5, δ in 1e-10 to 1e-3).
+What abs(s) <= L alone gives in Rényi orders, −log(1 − κ) + μ²/2 + log E exp((α − 1) μ abs(z)) / (α − 1), as such bounds
+usually go, says an ε that is 4 to 66 % larger (μ in .05 to 3, κ in .01 to .5, δ in 1e-10 to 1e-3).
 
 [CMS11] K. Chaudhuri, C. Monteleoni, A. Sarwate. Differentially Private Empirical Risk Minimization. JMLR 12 (2011).
 arXiv:0912.0071.
