@@ -193,8 +193,8 @@ def _sums(train: Train, rows: Rows, plan: Plan, source: Source) -> Rows:
 def _dispersion_p_value(counts: NDArray[np.int64], *, trials: int, probability: float) -> float:
     """Return the two-sided p-value of Σ (K − np)² for independent K ~ Bin(n, p), exactly; np must be whole.
 
-    >>> round(_dispersion_p_value(np.array([0, 2]), trials=4, probability=0.5), 6)  # 0 and 4 alone are further apart
-    0.734375
+    >>> round(_dispersion_p_value(np.array([0, 2]), trials=4, probability=0.5), 6)  # twice P[Σ >= 4] = 60/256
+    0.46875
     """
     mean, k = round(trials * probability), np.arange(trials + 1)
     masses = special.binom(trials, k) * probability**k * (1 - probability) ** (trials - k)
