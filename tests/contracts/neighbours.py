@@ -164,7 +164,7 @@ def _noise() -> dict[str, Neighbours]:
         found[name] = _of(name, ADD, ZERO, one=1.5, other=-0.5, shown="witness", **fields)
         found[f"{name}, replaced"] = _of(name, ONE, one=2.5, other=-1.5, shown="witness", **fields)
         found[f"{name}, at the end"] = _of(name, ADD, ZERO, one=-4.0, other=-2.0, **fields)
-    narrow = BoundedGaussian(noise_multiplier=0.67, lower=0.0, upper=4.0, sensitivity=4.0)
+    narrow = BoundedGaussian(noise_multiplier=0.55, lower=0.0, upper=4.0, sensitivity=4.0)
     name, cells = "bounded_gaussian", _whole(0, 40, 0.1)
     found[f"{name}, narrow"] = replace(
         _of(name, ADD, mechanism=narrow, one=0.0, other=4.0, cell=cells, shown="witness_reversed"), sensitivity=4.0
