@@ -17,7 +17,7 @@ from accountant.core.base import Accountant, available
 from accountant.core.curve import Curve
 from accountant.core.estimate import Estimate
 from accountant.core.ledger import ErrorLine
-from accountant.core.monte_carlo import MonteCarloBounds, balls_in_bins_estimate
+from accountant.core.monte_carlo import MonteCarloBounds, balls_in_bins_estimate, delta_from_losses
 from accountant.core.profile import Claim, Profile
 from accountant.filters import ApproximateDPFilter, GDPFilter, RenyiFilter, ZCDPFilter
 from accountant.odometer import Odometer
@@ -44,6 +44,7 @@ __all__ = [
     "compute_delta",
     "compute_epsilon",
     "delta_bounds",
+    "delta_from_losses",
     "dp_sgd",
     "epsilon_bounds",
     "estimate_epsilon",

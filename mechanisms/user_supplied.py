@@ -1,7 +1,7 @@
 """A pair that the user supplies: two laws as tables of probabilities, or as distribution functions made into tables.
 
 A sampler or a density ratio at drawn points gives no pair: what it shows is an estimate with a confidence, see
-`accountant.core.monte_carlo.delta_from_losses`.
+`accountant.delta_from_losses`.
 """
 
 from __future__ import annotations

@@ -14,16 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from audit.core.auditors import (
-    READ_GUESSES,
-    Auditor,
-    OurAuditor,
-    Question,
-    reads_counts,
-    refuted,
-    refuted_by_counts,
-)
+from audit.core.auditors import Auditor, OurAuditor, Question
 from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
+from audit.core.routes import READ_GUESSES, reads_counts, refuted, refuted_by_counts
 from audit.laws.one_run import ManyCanaries
 from audit.laws.two_worlds import TwoWorlds
 from audit.scores import LabelledScores

@@ -13,9 +13,10 @@ from audit import __main__ as cli
 from audit import audit
 from audit import coverage as benches
 from audit.core import bench_page
-from audit.core.auditors import BoundAuditor, our_auditors, refuted
+from audit.core.auditors import BoundAuditor, our_auditors
 from audit.core.law import laws
 from audit.core.peers import peer_auditors
+from audit.core.routes import refuted
 from audit.core.trials import Trial, largest_disagreement, question, trial
 from audit.core.verdicts import (
     DELTA,

@@ -1,0 +1,170 @@
+"""Auditors asked about many audits at once.
+
+Our estimators are asked through the vectorised `rejects` of their files where these have one, which is the test that
+the bound inverts; all other auditors one audit after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audit.core.auditors import Auditor, OurAuditor, Question, Refuted
+from audit.core.described import SampledGaussianRun
+from audit.core.law import Array, Batch
+from audit.scores import GuessExtremes
+from mechanisms.core.process import Adjacency
+
+READ_GUESSES = ("one_run", "one_run_fdp", "one_run_recursion")  # in one run, and nothing else of the scores
+
+
+def refuted(auditor: Auditor, batch: Batch, question: Question) -> Refuted:
+    """Return for every audit of a batch whether the auditor refutes what is asked, shape (k,)."""
+    route = _route(auditor)
+    if route is not None:
+        return route(cast(OurAuditor, auditor), batch, question)
+    return np.array([auditor.rejects(batch.audit(number), question) for number in range(len(batch))])
+
+
+def refuted_by_counts(
+    auditor: OurAuditor, missed: NDArray[np.intp], alarms: NDArray[np.intp], runs: tuple[int, int], question: Question
+) -> Refuted:
+    """Return for counts of errors, which broadcast, whether they refute what is asked."""
+    counts = {"false_negatives": missed, "included": runs[0], "false_positives": alarms, "excluded": runs[1]}
+    return _ask(auditor, question, **counts)
+
+
+def reads_counts(auditor: Auditor) -> bool:
+    """Tell whether an auditor of two worlds reads nothing but the counts of its guesses."""
+    return _route(auditor) is _by_counts
+
+
+def _route(auditor: Auditor) -> Callable[[OurAuditor, Batch, Question], Refuted] | None:
+    if not isinstance(auditor, OurAuditor):
+        return None
+    if auditor.name in READ_GUESSES:
+        return _by_right_guesses
+    wanted = _parameters(auditor)
+    return next((route for name, route in ROUTES.items() if name in wanted), None)
+
+
+def _parameters(auditor: OurAuditor) -> tuple[str, ...]:
+    rejects = getattr(auditor.module, "rejects", None)
+    return tuple(inspect.signature(rejects).parameters) if rejects else ()
+
+
+def _ask(auditor: OurAuditor, question: Question, **data: Any) -> Refuted:
+    """Return what the vectorised test says, given of all there is to know what it wants to know."""
+    known = {field.name: getattr(auditor.estimator, field.name) for field in dataclasses.fields(auditor.estimator)}  # type: ignore[arg-type]
+    known |= {field.name: getattr(question, field.name) for field in dataclasses.fields(question)}
+    known |= {"adjacency": Adjacency.ADD_REMOVE} | data
+    wanted = _parameters(auditor)
+    found: Refuted = np.asarray(auditor.module.rejects(**{name: known[name] for name in wanted if name in known}))
+    return found
+
+
+def _by_counts(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    guesses = batch.values >= batch.guessing_rule.value  # type: ignore[attr-defined]
+    runs = _runs(batch)[0]
+    missed = np.count_nonzero(~guesses & batch.membership, axis=1)
+    alarms = np.count_nonzero(guesses & ~batch.membership, axis=1)
+    return refuted_by_counts(auditor, missed, alarms, runs, question)
+
+
+def _by_statistic(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about the largest suggestion of a threshold, which is found for all audits at once."""
+    runs = _runs(batch)[0]
+    order = auditor.module.ordering(*runs, question.delta, question.confidence)
+    places = np.argsort(-batch.values, axis=1, kind="stable")
+    inside, falling = (np.take_along_axis(one, places, axis=1) for one in (batch.membership, -batch.values))
+    hits = np.cumsum(inside, axis=1)
+    alarms = np.arange(1, inside.shape[1] + 1) - hits
+    suggested = order.suggested(runs[0] - hits, alarms)
+    tied = np.diff(falling, axis=1) == 0  # no threshold lies between equal scores
+    suggested[:, :-1][tied] = -np.inf
+    largest = np.maximum(suggested.max(axis=1), order.suggested(runs[0], 0))
+    return _ask(auditor, question, statistic=largest, included=runs[0], excluded=runs[1])
+
+
+def _by_right_guesses(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about one audit for every number of right guesses."""
+    rule = cast(GuessExtremes, batch.guessing_rule)
+    places = np.argsort(batch.values, axis=1, kind="stable")
+    inside = np.take_along_axis(batch.membership, places, axis=1)
+    right = np.count_nonzero(~inside[:, : rule.excluded], axis=1)
+    right += np.count_nonzero(inside[:, inside.shape[1] - rule.included :], axis=1)
+    _, examples, back = np.unique(right, return_index=True, return_inverse=True)
+    found: Refuted = np.array([auditor.rejects(batch.audit(int(one)), question) for one in examples])[back]
+    return found
+
+
+def _by_scores(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    audits = (batch.audit(number) for number in range(len(batch)))
+    return np.array([_ask(auditor, question, included=one.included, excluded=one.excluded) for one in audits])
+
+
+def _by_outcomes(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    guesses = np.where(batch.values >= batch.guessing_rule.value, 1, -1)  # type: ignore[attr-defined]
+    return _ask(auditor, question, outcomes=np.where(batch.membership, guesses, -guesses))
+
+
+def _by_values(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    return _ask(auditor, question, values=batch.values, membership=batch.membership)
+
+
+def _by_moments(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about gap and deviations, all audits with the same numbers in and out at once."""
+    moments = _moments(batch)
+    still = np.any(moments[1:] == 0, axis=0)  # a world that does not vary has no t
+    answers = np.zeros(len(batch), dtype=bool)
+    answers[still] = [auditor.rejects(batch.audit(int(number)), question) for number in np.flatnonzero(still)]
+    for runs in {one for one, lost in zip(_runs(batch), still, strict=True) if not lost}:
+        those = np.array([one == runs for one in _runs(batch)]) & ~still
+        gap, inside, outside = moments[:, those]
+        asked = {"gap": gap, "deviation_in": inside, "deviation_out": outside}
+        answers[those] = _ask(auditor, question, **asked, included=runs[0], excluded=runs[1])
+    return answers
+
+
+def _by_noise(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask whether the noise described is refuted, from the sums over the steps alone."""
+    run = SampledGaussianRun.of(question.process)
+    moments = _moments(batch)
+    squares = np.sum(np.square(batch.values) * ~batch.membership, axis=1) / run.steps
+    answers = np.zeros(len(batch), dtype=bool)
+    for runs in set(_runs(batch)):
+        those = np.array([one == runs for one in _runs(batch)])
+        gap, _, deviation = moments[:, those]
+        asked = {"gap": gap, "deviation": deviation, "squares": squares[those], "degrees": runs[1]}
+        described = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+        answers[those] = _ask(auditor, question, **asked, **described, included=runs[0], excluded=runs[1])
+    return answers
+
+
+def _runs(batch: Batch) -> list[tuple[int, int]]:
+    inside = np.count_nonzero(batch.membership, axis=1)
+    return [(int(count), batch.membership.shape[1] - int(count)) for count in inside]
+
+
+def _moments(batch: Batch) -> Array:
+    """Return gap, deviation in and deviation out of every audit, shape (3, k)."""
+    values = np.ma.masked_array(batch.values, ~batch.membership), np.ma.masked_array(batch.values, batch.membership)
+    inside, outside = ((world.mean(axis=1), world.std(axis=1, ddof=1)) for world in values)
+    return np.array([inside[0] - outside[0], inside[1], outside[1]])
+
+
+# By an argument of the vectorised test that tells what it reads; the first that fits.
+ROUTES: dict[str, Callable[[OurAuditor, Batch, Question], Refuted]] = {
+    "false_negatives": _by_counts,
+    "statistic": _by_statistic,
+    "deviation_in": _by_moments,
+    "noise_multiplier": _by_noise,
+    "outcomes": _by_outcomes,
+    "values": _by_values,
+    "included": _by_scores,
+}
