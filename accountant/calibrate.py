@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy import special
+import scipy
 
 from accountant.core.ask import dp_sgd, named
 from accountant.core.base import Accountant
@@ -200,8 +200,8 @@ def _gaussian_shift(epsilon: float, log_delta: float) -> float:
     low, high = 1e-12, 1e6
     for _ in range(60):
         mu = math.sqrt(low * high)
-        log_p = float(special.log_ndtr(mu / 2 - epsilon / mu))
-        log_q = epsilon + float(special.log_ndtr(-mu / 2 - epsilon / mu))
+        log_p = float(scipy.special.log_ndtr(mu / 2 - epsilon / mu))
+        log_q = epsilon + float(scipy.special.log_ndtr(-mu / 2 - epsilon / mu))
         kept = log_q >= log_p or log_p + math.log(-math.expm1(log_q - log_p)) <= log_delta
         low, high = (mu, high) if kept else (low, mu)
     return high

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
+import scipy
 
 from accountant.core.base import Accountant, Steps, steps
 from accountant.core.curve import Curve
@@ -129,11 +129,11 @@ class GaussianCurve(Curve):
         if not SMALLEST < mu < LARGEST:
             return 0.0 if mu <= SMALLEST else mu * mu / 2 if mu < 1e150 else 1e300
         if mu > FLAT:
-            return mu * mu / 2 - mu * float(special.ndtri_exp(log_delta))
+            return mu * mu / 2 - mu * float(scipy.special.ndtri_exp(log_delta))
         epsilon = mu * mu / 2 + mu * math.sqrt(-2 * log_delta)
         for _ in range(NEWTON_STEPS):
-            log_p = special.log_ndtr(mu / 2 - epsilon / mu)
-            log_q = epsilon + special.log_ndtr(-mu / 2 - epsilon / mu)
+            log_p = scipy.special.log_ndtr(mu / 2 - epsilon / mu)
+            log_q = epsilon + scipy.special.log_ndtr(-mu / 2 - epsilon / mu)
             gap = -math.expm1(min(log_q - log_p, -1e-16))
             step = (log_p + math.log(gap) - log_delta) * gap / max(math.exp(min(log_q - log_p, 0.0)), 1e-300)
             last, epsilon = epsilon, max(0.0, epsilon + float(step))
@@ -145,7 +145,7 @@ class GaussianCurve(Curve):
 def _quantile(alpha: Array) -> Bounds:
     """Enclose Φ⁻¹(1 − α) = −Φ⁻¹(α), infinite at 0 and 1, between two points where Φ(−z) is certainly on either side."""
     level = np.clip(alpha, LEAST_LEVEL, 1.0 - UNIT_ROUNDOFF)
-    middle = -special.ndtri(level)
+    middle = -scipy.special.ndtri(level)
     steepness = np.exp(-0.5 * middle**2) / math.sqrt(2 * math.pi)
     away = QUANTILE_ERROR * (1.0 + np.abs(middle)) * np.maximum(1.0, level / steepness)
     above, below = ndtr(Bounds.exact(away - middle)).lower, ndtr(Bounds.exact(-away - middle)).upper

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import special
+import scipy
 
 from accountant.advanced import AdvancedCurve, tails
 from accountant.closed_form import AnswersCurve, is_answer
@@ -104,7 +104,7 @@ class GuaranteesCurve(Curve):
             times @ (losses * np.tanh(losses / 2)),
             times @ (losses / np.cosh(np.minimum(losses / 2, FLAT))) ** 2,
         )
-        return max(1e-9, float(mean - math.sqrt(spread) * special.ndtri(doubt))) if 0.0 < doubt < 1.0 else 1.0
+        return max(1e-9, float(mean - math.sqrt(spread) * scipy.special.ndtri(doubt))) if 0.0 < doubt < 1.0 else 1.0
 
     def ledger(self, epsilon: float) -> Ledger:
         """Return the width of the enclosure of δ."""
@@ -155,7 +155,7 @@ class SplitCurve(Curve):
         rough = splits(self.steps).rough
         with np.errstate(all="ignore"):
             doubt = (delta - rough.lost) / (1.0 - rough.lost)
-            ends = rough.offset + rough.drift - rough.spread * special.ndtri(np.where(doubt > 0.0, doubt, 0.0))
+            ends = rough.offset + rough.drift - rough.spread * scipy.special.ndtri(np.where(doubt > 0.0, doubt, 0.0))
         return max(min(float(np.nanmin(ends, initial=math.inf)), self._advanced.guess(delta)), 1e-9)
 
     @property
@@ -188,6 +188,6 @@ def _normal(rough: Rough, epsilon: float) -> Array:
     """Return about what every split makes of this ε: its δ if the sum of its losses were normal."""
     left = epsilon - rough.offset - rough.drift
     point = -left / rough.spread
-    other = np.exp(left + 0.5 * rough.spread**2 + special.log_ndtr(point - rough.spread))
-    doubt: Array = np.maximum(special.ndtr(point) - other, 0.0)
+    other = np.exp(left + 0.5 * rough.spread**2 + scipy.special.log_ndtr(point - rough.spread))
+    doubt: Array = np.maximum(scipy.special.ndtr(point) - other, 0.0)
     return rough.lost + (1.0 - rough.lost) * doubt

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log_sub_exp, where
@@ -213,7 +213,7 @@ class DiscreteGaussianPair(DominatingPair):
     def loss_range(self, tail: float) -> tuple[float, float]:
         """±(μ²/2 + μ z), μ = s/σ and Φ(−z) = tail, and a step of the lattice more."""
         mu, sigma = self.shift / self._middle, self._middle
-        reach = mu * (mu / 2 - float(special.ndtri_exp(math.log(tail))) + 1.0 / sigma)
+        reach = mu * (mu / 2 - float(scipy.special.ndtri_exp(math.log(tail))) + 1.0 / sigma)
         return -reach, reach
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log_ndtr, log_sub_exp, sqrt
@@ -172,7 +172,7 @@ class GaussianPair(DominatingPair):
 
     def loss_range(self, tail: float) -> tuple[float, float]:
         """±(μ²/2 + μ z) with Φ(−z) = tail."""
-        reach = self._middle * self._middle / 2 - self._middle * float(special.ndtri_exp(math.log(tail)))
+        reach = self._middle * self._middle / 2 - self._middle * float(scipy.special.ndtri_exp(math.log(tail)))
         return -reach, reach
 
     def log_mixture_moment(self, probability: float, power: float) -> Bounds:

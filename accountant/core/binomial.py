@@ -19,7 +19,7 @@ from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -91,7 +91,7 @@ def inverse(times: int, loss: float, delta: float) -> float:
     within four deviations of it are looked at.
     """
     spread = math.sqrt(times) / math.cosh(min(loss / 2, 300.0))
-    quantile = times * math.tanh(loss / 2) - spread * float(special.ndtri_exp(math.log(delta)))  # S − (T − S)
+    quantile = times * math.tanh(loss / 2) - spread * float(scipy.special.ndtri_exp(math.log(delta)))  # S − (T − S)
     middle = int(0.5 * (min(max(quantile, 0.0), times) + times))
     near = min(150.0 / loss, float(times))  # e^{2 l near} is a float then, and times a weight, too
     above, _ = _weights(times - middle, times - middle, middle + 1, loss)

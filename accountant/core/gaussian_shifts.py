@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import special
+import scipy
 
 from mechanisms.core.bounds import Bounds, exp, log1p, log_ndtr
 from mechanisms.gaussian import GaussianPair
@@ -47,7 +47,7 @@ def shift_of(epsilon: float) -> float:
     if epsilon == 0.0:
         return 0.0
     log_kink = -(epsilon + log1p(exp(Bounds.exact(-epsilon))))
-    shift = max(0.0, -2.0 * float(special.ndtri_exp(log_kink.lower)))
+    shift = max(0.0, -2.0 * float(scipy.special.ndtri_exp(log_kink.lower)))
     for slack in SLACKS:
         wider = shift * (1.0 + slack) + slack * 1e-3
         if log_ndtr(Bounds.exact(-wider / 2.0)).upper <= log_kink.lower:

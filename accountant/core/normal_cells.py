@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.bounds import Array
 from mechanisms.core.mixtures import NormalMixture
@@ -64,7 +64,7 @@ def normal_cells(mixture: NormalMixture, edges: Array, points: Array) -> Cells |
 
 def _between(z: Array) -> tuple[Array, float]:
     """Return Φ(z_{k+1}) − Φ(z_k) of increasing z, and what lies outside them all."""
-    tail = special.ndtr(-np.abs(z))
+    tail = scipy.special.ndtr(-np.abs(z))
     signed = np.where(z > 0, -tail, tail)
     inside = np.diff(signed) + ((z[:-1] <= 0) & (z[1:] > 0))
     below = float(tail[0]) if z[0] <= 0 else 1.0 - float(tail[0])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
+import scipy
 
 from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
@@ -113,7 +113,9 @@ def log_deltas(theta: Array, value: Array, slope: Array, bend: Array) -> Array:
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         spread = np.sqrt(bend)
-        normal = 0.5 * (special.erfcx(theta * spread / ROOT_TWO) - special.erfcx((1.0 + theta) * spread / ROOT_TWO))
+        normal = 0.5 * (
+            scipy.special.erfcx(theta * spread / ROOT_TWO) - scipy.special.erfcx((1.0 + theta) * spread / ROOT_TWO)
+        )
         narrow = 1.0 / (theta * (1.0 + theta) * spread * math.sqrt(2 * math.pi))
         height = value - theta * slope
         found = height + np.log(np.where((spread > NARROW) & (normal > 0), normal, narrow))

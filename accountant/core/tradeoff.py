@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from mechanisms.core.bounds import Array, Bounds, exp
 
@@ -69,10 +69,10 @@ def enclosed(alpha: Array, epsilon: Array, delta: Bounds, floor: float) -> Bound
 
 def _guess(alpha: Array, advantage: float) -> Array:
     """Return some ε at which a Gaussian with this δ(0) has its tangents at these α, one or more, well apart."""
-    mu = float(np.clip(2.0 * special.ndtri(0.5 + 0.5 * advantage), 1e-9, 8.0))
+    mu = float(np.clip(2.0 * scipy.special.ndtri(0.5 + 0.5 * advantage), 1e-9, 8.0))
     inside = np.sort(alpha[(alpha > 0) & (alpha < 1)])
     some = inside[np.unique(np.linspace(0, len(inside) - 1, min(FIRST, len(inside))).astype(int))]
-    touching = np.abs(special.ndtri(some) + mu / 2)
+    touching = np.abs(scipy.special.ndtri(some) + mu / 2)
     sixteenths = np.unique(np.rint(16.0 * np.append(touching, [0.5, 1.0, 2.0])))
     return mu / 16.0 * sixteenths[sixteenths > 0]
 

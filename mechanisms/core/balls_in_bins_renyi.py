@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.balls_in_bins import MOST_STEPS, representable
 from mechanisms.core.bounds import Bounds, exp, expm1, log, log1p
@@ -155,7 +155,7 @@ def _log_moments(pair: DominatingPair, times: int) -> list[Bounds]:
     """Enclose log E X^k for k = 0 … MOST."""
     found = [pair.log_mixture_moment(1.0, float(k)) for k in range(MOST + 1)]
     k = np.arange(MOST + 1)
-    factorial = Bounds.exact(special.gammaln(k + 1.0))
+    factorial = Bounds.exact(scipy.special.gammaln(k + 1.0))
     factorial = factorial + Bounds(lower=-1e-14, upper=1e-14) * (1.0 + factorial)
     series = Bounds(lower=np.array([m.lower for m in found]), upper=np.array([m.upper for m in found])) - factorial
     total = _power(series, times) + factorial - k * log(Bounds.exact(float(times)))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from mechanisms.core.errors import InvalidParameter
 
@@ -195,7 +195,7 @@ def log1p(x: Bounds) -> Bounds:
 
 def ndtr(x: Bounds) -> Bounds:
     """Enclose the standard normal distribution function Φ(x)."""
-    value = _increasing(special.ndtr, x, "ndtr").clip(0.0, 1.0)
+    value = _increasing(scipy.special.ndtr, x, "ndtr").clip(0.0, 1.0)
     flushed = np.less(x.lower, SUBNORMAL_NDTR), np.less(x.upper, SUBNORMAL_NDTR)  # scipy returns 0 there
     lower = np.where(flushed[0], 0.0, value.lower)
     return _make(lower, np.where(flushed[1], np.maximum(value.upper, 1e-307), value.upper))
@@ -203,7 +203,7 @@ def ndtr(x: Bounds) -> Bounds:
 
 def log_ndtr(x: Bounds) -> Bounds:
     """Enclose log Φ(x)."""
-    value = _increasing(special.log_ndtr, x, "log_ndtr").clip(-np.inf, 0.0)
+    value = _increasing(scipy.special.log_ndtr, x, "log_ndtr").clip(-np.inf, 0.0)
     flushed = np.greater(x.lower, -SUBNORMAL_NDTR), np.greater(x.upper, -SUBNORMAL_NDTR)
     lower = np.where(flushed[0], np.minimum(value.lower, -1e-307), value.lower)
     return _make(lower, np.where(flushed[1], 0.0, value.upper))

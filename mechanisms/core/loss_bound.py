@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.binned_law import binned_law, convex_sum, cumulants, log_excess
 from mechanisms.core.bounds import Array, Bounds, exp, largest, log, log1p, log_ndtr, log_sub_exp, ndtr, sqrt, where
@@ -103,7 +103,7 @@ class LossBoundPair(DominatingPair):
 
     def loss_range(self, tail: float) -> tuple[float, float]:
         """From the least loss to that of the z that leave out `tail`."""
-        reach = -float(special.ndtri_exp(math.log(tail))) + _middle(self.shift) + 1.0
+        reach = -float(scipy.special.ndtri_exp(math.log(tail))) + _middle(self.shift) + 1.0
         low, high = float(self._base.lower), float((self._base + reach * self.shift).upper)
         return (-high, -low + 1e-6 * (high - low)) if self.reversed else (low, high)  # above the atom, not at it
 

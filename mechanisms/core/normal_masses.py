@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.pair import UNIT_ROUNDOFF
@@ -38,7 +38,7 @@ def interval_masses(z: Array, mean: float, scale: Array, spread: float) -> Bound
         a, b = low[wide] - mean, high[wide] - mean
         flip = a > 0
         a, b = np.where(flip, -b, a), np.where(flip, -a, b)
-        log_b, log_a = special.log_ndtr(b), special.log_ndtr(a)
+        log_b, log_a = scipy.special.log_ndtr(b), scipy.special.log_ndtr(a)
         with np.errstate(invalid="ignore"):
             log_share = np.where(np.isneginf(a), 0.0, np.log(-np.expm1(np.minimum(log_a - log_b, -1e-300))))
         value[wide] = np.exp(scale[wide] + log_b + log_share)

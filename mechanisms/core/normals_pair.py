@@ -27,7 +27,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.binned_law import binned_law, convex_sum, cumulants, log_excess
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, log, log1p, log_ndtr, log_sub_exp, where
@@ -109,7 +109,7 @@ class NormalsPair(DominatingPair):
 
     def loss_range(self, tail: float) -> tuple[float, float]:
         """Map the z that leave out `tail` of every normal."""
-        reach = -float(special.ndtri_exp(math.log(tail)))
+        reach = -float(scipy.special.ndtri_exp(math.log(tail)))
         ends = np.array([-reach - self.below[-1][0] * self._middle, reach + self.above[-1][0] * self._middle])
         low, high = self._loss(ends)[0]
         return float(low), float(high)

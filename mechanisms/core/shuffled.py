@@ -30,7 +30,7 @@ from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.balls_in_bins import MOST_STEPS, collapsed_pair, representable, unamplified
 from mechanisms.core.bounds import Array, Bounds, exp, expm1, intersection, log, log_ndtr
@@ -140,7 +140,7 @@ def largest_coordinate(shift: Bounds, times: int, *, reverse: bool) -> DiscreteP
 def _cuts(shift: float, times: int) -> Array:
     """Return where to cut: about the largest of the noises, and about one that is moved by μ or 2μ."""
     noise = np.linspace(-REACH, REACH, 4 * THRESHOLDS)
-    least = float(noise[np.searchsorted((times - 1.0) * special.log_ndtr(noise), -REACH * REACH)])
+    least = float(noise[np.searchsorted((times - 1.0) * scipy.special.log_ndtr(noise), -REACH * REACH)])
     pieces = [np.linspace(max(least, at - REACH), at + REACH, THRESHOLDS) for at in (0.0, shift, 2.0 * shift)]
     return np.unique(np.concatenate(pieces))
 

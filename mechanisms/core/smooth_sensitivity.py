@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core import validate
 from mechanisms.core.bounds import Array, Bounds, exp, log1p
@@ -148,7 +148,7 @@ def release_divergence(
     unit = math.ldexp(1.0, max(math.frexp(grid)[1] - 1, -1074))  # of public parameters, unlike the scale
     first = noise.release(total, sensitivity=scale, randomness=randomness, granularity=unit)
     second = noise.release(math.log(scale), sensitivity=smoothness, randomness=randomness)
-    reach = noise_multiplier * -float(special.ndtri(risk / 2.0))
+    reach = noise_multiplier * -float(scipy.special.ndtri(risk / 2.0))
     ends = first, math.exp(min(second + smoothness * reach, 700.0)) * reach
     return ReleasedRenyi(
         order=walk.order,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.errors import UnsupportedProcess
@@ -59,8 +59,8 @@ class Walk:
 
     def moved(self, log_q: Array, votes: float) -> Array:
         """Return log B_U(q) for 1 vote, log B_L(q) for −1."""
-        place = special.ndtri_exp(np.minimum(log_q - math.log(self.classes - 1), 0.0))
-        found = math.log(self.classes - 1) + special.log_ndtr(place + votes * math.sqrt(2.0) / self.sigma)
+        place = scipy.special.ndtri_exp(np.minimum(log_q - math.log(self.classes - 1), 0.0))
+        found = math.log(self.classes - 1) + scipy.special.log_ndtr(place + votes * math.sqrt(2.0) / self.sigma)
         return np.asarray(np.minimum(found, 0.0))
 
     @property
@@ -111,9 +111,9 @@ class Walk:
 
     def _on_a_grid(self) -> tuple[bool, bool]:
         share = math.log(self.classes - 1)
-        top = float(special.ndtri_exp(min(self.start - share, 0.0)))
+        top = float(scipy.special.ndtri_exp(min(self.start - share, 0.0)))
         places = top + math.sqrt(2.0) / self.sigma * np.linspace(-max(LOWEST, LOWEST * self.sigma), 0.0, POINTS)
-        log_q = np.minimum(share + special.log_ndtr(places), self.start - NUDGE * abs(self.start))
+        log_q = np.minimum(share + scipy.special.log_ndtr(places), self.start - NUDGE * abs(self.start))
         costs = self.cost(log_q)
         first = bool(np.all(np.diff(costs) >= -TOLERANCE * self.worst))
         below = self.moved(log_q, -1.0)
