@@ -136,7 +136,8 @@ class SignedCoordinates(GradientCanaries):
         dimension: number of trainable parameters.
 
     Raises:
-        InvalidParameter: if the shapes differ, a coordinate is used twice or lies outside, or a sign is no sign.
+        InvalidParameter: if the shapes differ, a coordinate is no whole number, is used twice or lies outside, or a sign
+            is no sign.
     """
 
     coordinates: NDArray[np.int64]
@@ -144,13 +145,17 @@ class SignedCoordinates(GradientCanaries):
     dimension: int
 
     def __post_init__(self) -> None:
-        coordinates = np.array(self.coordinates, dtype=np.int64)
-        signs = np.array(self.signs, dtype=np.float64)
+        dimension = validate.count("SignedCoordinates", "dimension", self.dimension, least=1)
+        object.__setattr__(self, "dimension", dimension)
+        coordinates, signs = np.array(self.coordinates), np.array(self.signs, dtype=np.float64)
         if coordinates.ndim != 1 or coordinates.shape != signs.shape or len(coordinates) == 0:
             raise InvalidParameter(
                 f"SignedCoordinates: coordinates and signs must have one shape (m,) with m >= 1, "
                 f"got {coordinates.shape} and {signs.shape}."
             )
+        if coordinates.dtype.kind not in "iu":
+            raise InvalidParameter(f"SignedCoordinates: coordinates must be whole numbers, got {coordinates.dtype}.")
+        coordinates = coordinates.astype(np.int64)
         if len(np.unique(coordinates)) < len(coordinates):
             raise InvalidParameter("SignedCoordinates: coordinates must all be different, or canaries hide each other.")
         if coordinates.min() < 0 or coordinates.max() >= self.dimension:
