@@ -136,8 +136,8 @@ class SignedCoordinates(GradientCanaries):
         dimension: number of trainable parameters.
 
     Raises:
-        InvalidParameter: if the shapes differ, a coordinate is no whole number, is used twice or lies outside, or a sign
-            is no sign.
+        InvalidParameter: if the shapes differ, a coordinate is no whole number, is used twice or lies outside, or a
+            sign is no sign.
     """
 
     coordinates: NDArray[np.int64]

@@ -135,8 +135,8 @@ class StreamingAudit:
         """Take in the looks of one step, and answer `STOP` if asked to and there is reason.
 
         Raises:
-            InvalidParameter: if no sum was made for this release: the run was not given `prescribed`; or if a run goes on
-                and the coins have a key that was given.
+            InvalidParameter: if no sum was made for this release: the run was not given `prescribed`; or if a run
+                goes on and the coins have a key that was given.
             TrainerFault: if the noisy sum has another shape, or numbers that are not finite.
         """
         if self._told is None:
@@ -146,8 +146,8 @@ class StreamingAudit:
             )
         if not self._begun and release.step > 0 and self.randomness.reproducible:
             raise InvalidParameter(
-                "StreamingAudit: randomness must be a SystemSource where a run goes on, got a source with a key that was "
-                "given.\nUnder the key of the earlier part the coins would be those that its releases were made with."
+                "StreamingAudit: randomness must be a SystemSource where a run goes on, got a source with a key that "
+                "was given.\nUnder the key of the earlier part the coins would be those that its releases were made with."
             )
         self._begun = True
         (drawn, tossed), self._told = self._told, None

@@ -172,7 +172,7 @@ def killed(path, *, every, step=4):
 
 
 def test_no_two_sums_of_the_records_at_other_weights_are_shown_under_one_noise(tmp_path):
-    """Else their difference is bare: whoever sees both parts of a run must see no step twice but at the same weights."""
+    """Else their difference is bare: whoever sees both parts must see no step twice but at the same weights."""
     path = tmp_path / "run"
     with pytest.raises(InvalidParameter, match="checkpoint must have every=1 with prescribed gradients"):
         killed(path, every=5)
