@@ -53,7 +53,7 @@ class CandidateLikelihood(Attack):
     else up to their own sampling.
 
     Args:
-        model: of the audited model's kind; its weights do not matter and are left alone.
+        model: of the audited model's kind; its trainable weights do not matter and are left alone.
         loss: what the audited model is trained by, one value for each example.
 
     Guarantees: memory and cost of a step do not depend on the number of steps.

@@ -51,7 +51,7 @@ class GradientProduct(Attack):
     average q ‖ḡ_i‖²/C² more.
 
     Args:
-        model: of the audited model's kind; its weights do not matter and are left alone.
+        model: of the audited model's kind; its trainable weights do not matter and are left alone.
         loss: what the audited model is trained by, one value for each example.
 
     Guarantees: memory and cost of a step do not depend on the number of steps; the coins are never seen.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsgd import Dataset
+from dpsgd.core.clip import clip_factors, weigh
 from dpsgd.core.parameters import trainable
 from dpsgd.losses import Loss, per_example
 
@@ -29,8 +30,10 @@ class ExampleGradients:
     def of(cls, model: nn.Module, records: Dataset, *, loss: Loss, max_grad_norm: float) -> ExampleGradients:
         """Return the function w -> ḡ_i(w) = g_i min(1, C / ‖g_i‖),  g_i = ∇_w loss(model(x_i), y_i).
 
+        What is not finite, or past the range of floats, counts as zero, as it does to the trainer.
+
         Args:
-            model: one whose layers keep examples apart; its own weights are left alone.
+            model: one whose layers keep examples apart; its trainable weights are left alone and do not matter.
             records: m of them.
             loss: one value for each example.
             max_grad_norm: C > 0.
@@ -55,8 +58,8 @@ class ExampleGradients:
                 part = slice(start, start + at_once)
                 features = records.features[part].to(like)
                 gradients = each(weights, features, records.targets[part].to(like.device))
-                norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
-                yield gradients * (max_grad_norm / norms).clamp(max=1.0)
+                norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+                yield weigh(gradients, clip_factors(norms, max_grad_norm=max_grad_norm, dtype=gradients.dtype))
 
         return cls(rows)
 
