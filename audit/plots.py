@@ -79,7 +79,7 @@ def bracket(report: AuditReport, *, scheme: Scheme = "light") -> Figure:
             color=colours.text,
             bbox={"facecolor": colours.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
         )
-    axes.set_yticks(range(len(lines)), [line.label for line in lines])
+    axes.set_yticks(range(len(lines)), [line.label for line in lines], parse_math=False)
     axes.set_ylim(len(lines) - 0.4, -0.7)
     axes.set_xlim(0, reach)
     axes.set_xlabel(f"privacy loss ε at δ = {report.claim.delta:g}, {report.claim.adjacency} neighbours")

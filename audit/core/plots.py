@@ -213,7 +213,7 @@ def score_histograms(
         if len(expected):
             middles = [(low + high) / 2 for low, high in pairwise(edges)]
             axes.plot(middles, expected, color=colour, linewidth=1.6, linestyle=dashes, label=f"{label}, as described")
-    axes.set_xlabel(f"score, in {unit}" if unit else "score")
+    axes.set_xlabel(f"score, in {unit}" if unit else "score", parse_math=False)
     axes.set_ylabel("scores in a bin")
     axes.set_xlim(edges[0], edges[-1])
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
