@@ -27,7 +27,7 @@ class Interference:
         canaries: m.
         largest_cosine: the largest |cos| between the gradients of two of them, in [0, 1].
         root_mean_square_cosine: √ of the mean cos² over all pairs.
-        largest_share: of a score's variance, when its canary is out, what is due to other canaries, in [0, 1), for
+        largest_share: of a score's variance, when its canary is out, what is due to other canaries, in [0, 1], for
             the canary that suffers most. Scores then depend on each other by as much.
         mean_share: the same, averaged over the canaries.
     """

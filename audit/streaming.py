@@ -147,7 +147,7 @@ class StreamingAudit:
         if not self._begun and release.step > 0 and self.randomness.reproducible:
             raise InvalidParameter(
                 "StreamingAudit: randomness must be a SystemSource where a run goes on, got a source with a key that "
-                "was given.\nUnder the key of the earlier part the coins would be those that its releases were made with."
+                "was given.\nUnder the key of the earlier part its coins would be tossed again, which are told already."
             )
         self._begun = True
         (drawn, tossed), self._told = self._told, None
