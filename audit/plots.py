@@ -32,7 +32,8 @@ JAWS = "Both jaws as the run went on: the upper end of the claim up to there, an
 WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
 ROC = (
     "How well the scores tell canaries that were in from those that were out, beside the most that the claimed process "
-    "allows. The scores' own curve scatters and may cross the claim's by chance: it is no evidence."
+    "allows; shaded is what it rules out. The scores' own curve scatters and may cross the claim's by chance: it is no "
+    "evidence."
 )
 LOGARITHMIC = "The same where false alarms are rare. To the left a few scores make the curve."
 HISTOGRAM = (

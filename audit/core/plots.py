@@ -159,6 +159,7 @@ def roc(
     colours = COLOURS[scheme]
     figure, axes = blank(colours, height=3.9)
     least = min((rate for rate in (*false_positive_rate, *true_positive_rate) if rate > 0), default=1e-3)
+    least = min(least, 0.1)  # scores that are all the same give no rate between 0 and 1
     if len(alpha):
         axes.plot(alpha, allowed, color=colours.claim, linewidth=1.6, label="claim allows")
         axes.fill_between(alpha, allowed, 1.0, color=colours.claim, alpha=0.1, linewidth=0)
