@@ -81,7 +81,7 @@ class InputCanaries(Canaries):
 
     Args:
         features: (m, …), as the trainer's own records have them.
-        targets: (m, …), likewise.
+        targets: (m, …), likewise; whole numbers are kept as int64, which losses of classes ask for.
         replaced: m ordinary records, each in the data where its canary is out; None where nothing takes its place.
 
     Raises:
@@ -100,6 +100,8 @@ class InputCanaries(Canaries):
             array = np.array(getattr(self, name))
             if array.dtype.kind not in "biuf" or array.ndim == 0 or not np.all(np.isfinite(array)):
                 raise InvalidParameter(f"InputCanaries: {name} must be finite numbers with one row a canary.")
+            if name == "targets" and array.dtype.kind in "iu":
+                array = array.astype(np.int64)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         if not 1 <= len(self.features) == len(self.targets):

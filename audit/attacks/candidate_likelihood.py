@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from audit.attack import Attack, Public, Release, Sees
 from audit.canaries import InputCanaries
 from audit.core.described import SampledGaussianRun
-from audit.core.example_gradients import ExampleGradients
+from audit.core.example_gradients import ExampleGradients, records_of
 from audit.scores import Scores
-from dpsgd import Dataset
 from dpsgd.losses import Loss
 from mechanisms import InvalidParameter
 
@@ -83,7 +82,7 @@ class CandidateLikelihood(Attack):
             raise InvalidParameter(
                 "candidate_likelihood: the process must have noise, and candidates replace nothing: one of them is in."
             )
-        records = Dataset(features=torch.tensor(canaries.features), targets=torch.tensor(canaries.targets))
+        records = records_of(canaries, public.known)
         return Likelihoods(
             gradients=ExampleGradients.of(self.model, records, loss=self.loss, max_grad_norm=public.max_grad_norm),
             run=run,

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from audit.attack import Attack, Public, Release, Sees
 from audit.canaries import InputCanaries
 from audit.core.described import SampledGaussianRun
-from audit.core.example_gradients import ExampleGradients
+from audit.core.example_gradients import ExampleGradients, records_of
 from audit.scores import Scores
-from dpsgd import Dataset
 from dpsgd.losses import Loss
 
 
@@ -78,7 +77,8 @@ class GradientProduct(Attack):
         bound = public.max_grad_norm
 
         def gradients(records: InputCanaries) -> ExampleGradients:
-            return ExampleGradients.of(self.model, _records(records), loss=self.loss, max_grad_norm=bound)
+            rows = records_of(records, public.known)
+            return ExampleGradients.of(self.model, rows, loss=self.loss, max_grad_norm=bound)
 
         return Products(
             gradients=gradients(canaries),
@@ -115,7 +115,3 @@ class GradientProduct(Attack):
             design=state.public.design,
             guessing_rule=state.public.guessing_rule,
         )
-
-
-def _records(canaries: InputCanaries) -> Dataset:
-    return Dataset(features=torch.tensor(canaries.features), targets=torch.tensor(canaries.targets))
