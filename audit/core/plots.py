@@ -153,7 +153,7 @@ def roc(
         true_positive_rate: (n,).
         alpha: (k,), where the certified curve is known, not falling.
         allowed: (k,), the largest true positive rates there.
-        logarithmic: both axes, from the smallest rate above 0 seen.
+        logarithmic: both axes, from the smallest rate above 0 seen, or .1.
         scheme: for light or dark surroundings.
     """
     colours = COLOURS[scheme]
