@@ -81,7 +81,7 @@ class InputCanaries(Canaries):
 
     Args:
         features: (m, …), as the trainer's own records have them.
-        targets: (m, …), likewise.
+        targets: (m, …), likewise; whole numbers are kept as int64, which losses of classes ask for.
         replaced: m ordinary records, each in the data where its canary is out; None where nothing takes its place.
 
     Raises:
@@ -100,6 +100,8 @@ class InputCanaries(Canaries):
             array = np.array(getattr(self, name))
             if array.dtype.kind not in "biuf" or array.ndim == 0 or not np.all(np.isfinite(array)):
                 raise InvalidParameter(f"InputCanaries: {name} must be finite numbers with one row a canary.")
+            if name == "targets" and array.dtype.kind in "iu":
+                array = array.astype(np.int64)
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         if not 1 <= len(self.features) == len(self.targets):
@@ -136,7 +138,8 @@ class SignedCoordinates(GradientCanaries):
         dimension: number of trainable parameters.
 
     Raises:
-        InvalidParameter: if the shapes differ, a coordinate is used twice or lies outside, or a sign is no sign.
+        InvalidParameter: if the shapes differ, a coordinate is no whole number, is used twice or lies outside, or a
+            sign is no sign.
     """
 
     coordinates: NDArray[np.int64]
@@ -144,13 +147,17 @@ class SignedCoordinates(GradientCanaries):
     dimension: int
 
     def __post_init__(self) -> None:
-        coordinates = np.array(self.coordinates, dtype=np.int64)
-        signs = np.array(self.signs, dtype=np.float64)
+        dimension = validate.count("SignedCoordinates", "dimension", self.dimension, least=1)
+        object.__setattr__(self, "dimension", dimension)
+        coordinates, signs = np.array(self.coordinates), np.array(self.signs, dtype=np.float64)
         if coordinates.ndim != 1 or coordinates.shape != signs.shape or len(coordinates) == 0:
             raise InvalidParameter(
                 f"SignedCoordinates: coordinates and signs must have one shape (m,) with m >= 1, "
                 f"got {coordinates.shape} and {signs.shape}."
             )
+        if coordinates.dtype.kind not in "iu":
+            raise InvalidParameter(f"SignedCoordinates: coordinates must be whole numbers, got {coordinates.dtype}.")
+        coordinates = coordinates.astype(np.int64)
         if len(np.unique(coordinates)) < len(coordinates):
             raise InvalidParameter("SignedCoordinates: coordinates must all be different, or canaries hide each other.")
         if coordinates.min() < 0 or coordinates.max() >= self.dimension:

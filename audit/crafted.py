@@ -101,7 +101,8 @@ def rehearsed(trainer: DPSGDTrainer, canary: InputCanaries) -> RehearsedLoss:
 
 def _final_loss(quiet: DPSGDTrainer, canary: InputCanaries, member: bool) -> float:
     """Return the canary's loss after a run in which nothing is random: the key of its source does not matter."""
-    task = TrainerTask(canaries=canary, membership=np.array([member]), streams=KeyedSource(0))
+    neighbours = canary.adjacencies[0]
+    task = TrainerTask(canaries=canary, membership=np.array([member]), streams=KeyedSource(0), adjacency=neighbours)
     released = quiet(task).released
     assert not callable(released)
     *_, last = released

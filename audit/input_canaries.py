@@ -111,9 +111,9 @@ def least_variance(features: ArrayLike, *, canaries: int, classes: int, rng: np.
     """Return records along the directions in which public records vary least, as clipping-aware poison is [JUO20].
 
     They are the last right singular vectors of the matrix of records, with fair signs, as long as records are on
-    average: they lie outside the range of the data. At right angles to each other, they share the weights of a first
-    linear layer between them; gradients of other records move those directions least. The authors take one, and the
-    class that a trained model finds least likely; here every class is equally likely.
+    average: outside the range of the data, where that has fewer dimensions than numbers. At right angles to each other,
+    they share the weights of a first linear layer between them; gradients of other records move those directions least.
+    The authors take one, and the class that a trained model finds least likely; here every class is equally likely.
 
     Args:
         features: of public records, (n, …).

@@ -27,7 +27,7 @@ class Interference:
         canaries: m.
         largest_cosine: the largest |cos| between the gradients of two of them, in [0, 1].
         root_mean_square_cosine: √ of the mean cos² over all pairs.
-        largest_share: of a score's variance, when its canary is out, what is due to other canaries, in [0, 1), for
+        largest_share: of a score's variance, when its canary is out, what is due to other canaries, in [0, 1], for
             the canary that suffers most. Scores then depend on each other by as much.
         mean_share: the same, averaged over the canaries.
     """
@@ -88,7 +88,7 @@ def explained_share(gradients: ArrayLike, data: LabelledScores) -> float:
 
     It is R² of the regression of score_i, i out, on Σ_{j ≠ i} ⟨g_i, g_j⟩ n_j, on Σ_{j ≠ i} ⟨g_i, g_j⟩ and 1, n_j being
     how often canary j took part. What explains nothing has 2 over the smaller of d and the number out on average. For
-    an attack that subtracts what canaries contribute on average it is what `interference` predicts, as long as
+    an attack that subtracts what canaries contribute on average it is what `predicted_interference` says, as long as
     gradients stay as they are; where they do not, this is the measurement.
 
     Args:
@@ -108,7 +108,7 @@ def explained_share(gradients: ArrayLike, data: LabelledScores) -> float:
     if data.participations is None or len(rows) != len(data.membership) or np.count_nonzero(outside) < 4:
         raise InvalidParameter(
             "interference: data must be of these canaries, 4 or more of them out, with participations.\n"
-            "Trainers of this library reveal them when the run is over; of others, `interference` can be had."
+            "Trainers of this library reveal them when the run is over; of others, `predicted_interference` can be had."
         )
     products = rows[outside] @ rows.T
     products[np.arange(len(products)), np.flatnonzero(outside)] = 0.0

@@ -32,7 +32,8 @@ JAWS = "Both jaws as the run went on: the upper end of the claim up to there, an
 WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
 ROC = (
     "How well the scores tell canaries that were in from those that were out, beside the most that the claimed process "
-    "allows. The scores' own curve scatters and may cross the claim's by chance: it is no evidence."
+    "allows; shaded is what it rules out. The scores' own curve scatters and may cross the claim's by chance: it is no "
+    "evidence."
 )
 LOGARITHMIC = "The same where false alarms are rare. To the left a few scores make the curve."
 HISTOGRAM = (
@@ -79,7 +80,7 @@ def bracket(report: AuditReport, *, scheme: Scheme = "light") -> Figure:
             color=colours.text,
             bbox={"facecolor": colours.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
         )
-    axes.set_yticks(range(len(lines)), [line.label for line in lines])
+    axes.set_yticks(range(len(lines)), [line.label for line in lines], parse_math=False)
     axes.set_ylim(len(lines) - 0.4, -0.7)
     axes.set_xlim(0, reach)
     axes.set_xlabel(f"privacy loss ε at δ = {report.claim.delta:g}, {report.claim.adjacency} neighbours")

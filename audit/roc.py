@@ -114,7 +114,7 @@ def true_positive_rate(
     rate = validate.probability("roc", "false_positive_rate", false_positive_rate)
     if rate == 1:
         raise InvalidParameter("roc: false_positive_rate must be below 1, got 1: there everything is called a member.")
-    allowed = int(rate * len(others) * (1 + ROUND_OFF))
+    allowed = min(int(rate * len(others) * (1 + ROUND_OFF)), len(others) - 1)  # round-off must not allow them all
     threshold = np.sort(others)[len(others) - allowed - 1]
     caught, tail = int(np.sum(members > threshold)), (1 - confidence) / 2
     return OperatingPoint(

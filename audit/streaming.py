@@ -85,8 +85,8 @@ class StreamingAudit:
             then refuted: this noise on sums of this clip norm.
 
     Guarantees: if every step is as described, P(some bound, after whichever step, lies above the claim) <=
-    1 − confidence. Memory and cost of a step do not grow with steps. A run that goes on from a checkpoint is watched
-    from there on, by a new audit, whose error is its own.
+    1 − confidence. Memory and cost of a step do not grow with steps. A run that goes on from a checkpoint, which has
+    every=1, is watched from there on by a new audit, whose error is its own, and whose coins must be new as well.
 
     Raises:
         InvalidParameter: if a value breaks its rule, canaries share coordinates, or the noise is not of independent
@@ -112,6 +112,7 @@ class StreamingAudit:
     prescribed: Prescribed = field(init=False, repr=False)
     _sequence: GDPConfidenceSequence = field(init=False, repr=False)
     _told: tuple[Coins, Coins] | None = field(default=None, init=False, repr=False)
+    _begun: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.canaries, SignedCoordinates):
@@ -134,7 +135,8 @@ class StreamingAudit:
         """Take in the looks of one step, and answer `STOP` if asked to and there is reason.
 
         Raises:
-            InvalidParameter: if no sum was made for this release: the run was not given `prescribed`.
+            InvalidParameter: if no sum was made for this release: the run was not given `prescribed`; or if a run
+                goes on and the coins have a key that was given.
             TrainerFault: if the noisy sum has another shape, or numbers that are not finite.
         """
         if self._told is None:
@@ -142,6 +144,12 @@ class StreamingAudit:
                 "StreamingAudit: every release must be of a sum with its canaries in it, and this one is not.\n"
                 "Give the run both: train(..., prescribed=watch.prescribed, callbacks=[watch])."
             )
+        if not self._begun and release.step > 0 and self.randomness.reproducible:
+            raise InvalidParameter(
+                "StreamingAudit: randomness must be a SystemSource where a run goes on, got a source with a key that "
+                "was given.\nUnder the key of the earlier part its coins would be tossed again, which are told already."
+            )
+        self._begun = True
         (drawn, tossed), self._told = self._told, None
         scores = self._scores(release)
         for index in np.flatnonzero(drawn):
@@ -216,6 +224,7 @@ class _Tossed(Prescribed):
     """The canaries as records of a run, each in for one step at a time."""
 
     __slots__ = ("_audit", "_records")
+    repeatable = False
 
     def __init__(self, audit: StreamingAudit, records: PrescribedGradients | None = None) -> None:
         self._audit, self._records = audit, records

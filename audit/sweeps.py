@@ -144,9 +144,10 @@ def sweep(
         workers: processes of this machine, −1 for all cores, 1 for this process itself; of Dask as many as it has.
         progress: whether to show on stderr how far it is.
 
-    Guarantees: result files are JSON, and nothing else is read from the folder. A job that raises, or whose worker
-    dies, is named in the result, and the others go on; a job that kills its worker twice has failed. With one worker
-    there is no other process: then a job that dies ends the sweep, which goes on when it is called again.
+    Guarantees: result files are JSON, and nothing else is read from the folder; what a kill leaves of a file that was
+    being written, `.<name>…`, stays there and does no harm. A job that raises, or whose worker dies, is named in the
+    result, and the others go on; a job that kills its worker twice has failed. With one worker there is no other
+    process: then a job that dies ends the sweep, which goes on when it is called again.
 
     Raises:
         InvalidParameter: before the first job, if two jobs are the same, a value breaks its rule, the folder is not

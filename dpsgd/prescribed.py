@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,9 +21,12 @@ class Prescribed(ABC):
     They are sampled and clipped as any record. The parts of all m are drawn whether or not they are included, so that
     to include one changes no other record's part and no noise: this takes a scheme that draws every record
     independently, Poisson or BallsInBins.
+
+    `repeatable` says whether they add the same to a step that is taken again, as Checkpoint has it be.
     """
 
     __slots__ = ()
+    repeatable: ClassVar[bool] = True
 
     @abstractmethod
     def __len__(self) -> int:

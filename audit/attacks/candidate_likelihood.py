@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from audit.attack import Attack, Public, Release, Sees
 from audit.canaries import InputCanaries
 from audit.core.described import SampledGaussianRun
-from audit.core.example_gradients import ExampleGradients
+from audit.core.example_gradients import ExampleGradients, records_of
 from audit.scores import Scores
-from dpsgd import Dataset
 from dpsgd.losses import Loss
 from mechanisms import InvalidParameter
 
@@ -53,7 +52,7 @@ class CandidateLikelihood(Attack):
     else up to their own sampling.
 
     Args:
-        model: of the audited model's kind; its weights do not matter and are left alone.
+        model: of the audited model's kind; its trainable weights do not matter and are left alone.
         loss: what the audited model is trained by, one value for each example.
 
     Guarantees: memory and cost of a step do not depend on the number of steps.
@@ -83,7 +82,7 @@ class CandidateLikelihood(Attack):
             raise InvalidParameter(
                 "candidate_likelihood: the process must have noise, and candidates replace nothing: one of them is in."
             )
-        records = Dataset(features=torch.tensor(canaries.features), targets=torch.tensor(canaries.targets))
+        records = records_of(canaries, public.known)
         return Likelihoods(
             gradients=ExampleGradients.of(self.model, records, loss=self.loss, max_grad_norm=public.max_grad_norm),
             run=run,

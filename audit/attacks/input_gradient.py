@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from audit.attack import Attack, Public, Release, Sees
 from audit.canaries import InputCanaries
 from audit.core.described import SampledGaussianRun
-from audit.core.example_gradients import ExampleGradients
+from audit.core.example_gradients import ExampleGradients, records_of
 from audit.scores import Scores
-from dpsgd import Dataset
 from dpsgd.losses import Loss
 
 
@@ -51,7 +50,7 @@ class GradientProduct(Attack):
     average q ‖ḡ_i‖²/C² more.
 
     Args:
-        model: of the audited model's kind; its weights do not matter and are left alone.
+        model: of the audited model's kind; its trainable weights do not matter and are left alone.
         loss: what the audited model is trained by, one value for each example.
 
     Guarantees: memory and cost of a step do not depend on the number of steps; the coins are never seen.
@@ -78,7 +77,8 @@ class GradientProduct(Attack):
         bound = public.max_grad_norm
 
         def gradients(records: InputCanaries) -> ExampleGradients:
-            return ExampleGradients.of(self.model, _records(records), loss=self.loss, max_grad_norm=bound)
+            rows = records_of(records, public.known)
+            return ExampleGradients.of(self.model, rows, loss=self.loss, max_grad_norm=bound)
 
         return Products(
             gradients=gradients(canaries),
@@ -115,7 +115,3 @@ class GradientProduct(Attack):
             design=state.public.design,
             guessing_rule=state.public.guessing_rule,
         )
-
-
-def _records(canaries: InputCanaries) -> Dataset:
-    return Dataset(features=torch.tensor(canaries.features), targets=torch.tensor(canaries.targets))

@@ -94,6 +94,8 @@ def log_odds(run: SampledGaussianRun, seen: Values) -> Values:
     >>> log_odds(SampledGaussianRun(noise_multiplier=1.0, probability=1.0, steps=1), np.array([0.5, 1.5])).tolist()
     [0.0, 1.0]
     """
+    if run.probability == 0:
+        return np.zeros_like(seen)
     never = np.log1p(-run.probability) if run.probability < 1 else -np.inf
     odds: Values = np.logaddexp(never, np.log(run.probability) + (2 * seen - 1) / (2 * run.noise_multiplier**2))
     return odds

@@ -93,7 +93,8 @@ def likelihood_ratios(
         variance: "per_canary" or "pooled".
 
     Raises:
-        InvalidParameter: if there are too few models for the means or variances asked for, or a variance is 0.
+        InvalidParameter: if there are too few models for the means or variances asked for, a variance is 0, or a
+            confidence is not finite.
 
     >>> references = References(confidences=[[3.0], [5.0], [-1.0], [1.0]], included=[[True], [True], [False], [False]])
     >>> likelihood_ratios([2.0], references)  # in the middle of 4 and 0
@@ -102,7 +103,7 @@ def likelihood_ratios(
     observed = np.asarray(confidences, dtype=np.float64)
     validate.choice("lira", "mode", mode, MODES)
     validate.choice("lira", "variance", variance, VARIANCES)
-    references.check_canaries("lira", *observed.shape[-1:])
+    references.check_confidences("lira", observed)
     without = _deviation(observed, references, ~references.included, references.excluded_means, variance)
     if mode == "offline":
         return without[0]
@@ -116,9 +117,11 @@ def _deviation(
 ) -> tuple[Array, Array]:
     """Return (φ − μ) / σ and σ under the law of the chosen models."""
     squares, freedom = references.squares(means, chosen), np.sum(chosen, axis=0) - 1
+    differ = references.differ(chosen)
     if variance == "pooled":
         squares, freedom = np.sum(squares, keepdims=True), np.sum(freedom, keepdims=True)
-    if np.any(freedom < 1) or np.any(squares == 0):
+        differ = np.any(differ, keepdims=True)
+    if not np.all(differ & (squares > 0)):
         raise InvalidParameter(
             "lira: references must be two models or more with each canary, and without it, that differ.\n"
             'Train more of them, or use variance="pooled", mode="offline", or rmia, which needs the fewest.'

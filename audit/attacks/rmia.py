@@ -16,7 +16,7 @@ from audit.attack import Attack, FinalModel, Public, Sees
 from audit.canaries import InputCanaries
 from audit.core.asked import Asked
 from audit.core.confidences import logit_confidences
-from audit.core.references import Array, Coins, References
+from audit.core.references import Array, Coins, References, check_finite
 from audit.scores import Scores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -112,7 +112,8 @@ def dominated_shares(
             reference with the others: none is the best everywhere.
 
     Raises:
-        InvalidParameter: if the shapes do not fit, the references have no population, or a number breaks its rule.
+        InvalidParameter: if the shapes do not fit, the references have no population, or a number breaks its rule or
+            is not finite.
 
     >>> references = References(confidences=[[1.0], [-1.0]], included=[[True], [False]], population=[[0.0, 1.0]] * 2)
     >>> dominated_shares([0.0], [0.0, -2.0], references)
@@ -129,6 +130,8 @@ def dominated_shares(
             f"got {others.shape}.\nHave the references asked about a population: shadow_references(population=...)."
         )
     references.check_canaries("rmia", *canaries.shape)
+    for name, given in (("confidences", canaries), ("population", others)):
+        check_finite("rmia", name, given)
     of_canaries, of_population = _usual(references, mode, slope)
     ratios = np.sort(special.log_expit(others) - of_population)
     reached = special.log_expit(canaries) - of_canaries - level

@@ -8,11 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audit.canaries import InputCanaries
 from dpsgd import Dataset
+from dpsgd.core.clip import clip_factors, weigh
 from dpsgd.core.parameters import trainable
 from dpsgd.losses import Loss, per_example
 
 ENTRIES = 2**24  # numbers of the gradients held at once: 64 MiB of float32
+
+
+def records_of(canaries: InputCanaries, known: Dataset | None) -> Dataset:
+    """Return canaries as the trainer takes them: of the type that the known records have, where these are told."""
+    features, targets = torch.tensor(canaries.features), torch.tensor(canaries.targets)
+    if known is not None:
+        features, targets = features.to(known.features), targets.to(known.targets)
+    return Dataset(features=features, targets=targets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +39,10 @@ class ExampleGradients:
     def of(cls, model: nn.Module, records: Dataset, *, loss: Loss, max_grad_norm: float) -> ExampleGradients:
         """Return the function w -> ḡ_i(w) = g_i min(1, C / ‖g_i‖),  g_i = ∇_w loss(model(x_i), y_i).
 
+        What is not finite, or past the range of floats, counts as zero, as it does to the trainer.
+
         Args:
-            model: one whose layers keep examples apart; its own weights are left alone.
+            model: one whose layers keep examples apart; its trainable weights are left alone and do not matter.
             records: m of them.
             loss: one value for each example.
             max_grad_norm: C > 0.
@@ -53,10 +65,11 @@ class ExampleGradients:
             weights = weights.to(like)
             for start in range(0, len(records), at_once):
                 part = slice(start, start + at_once)
-                features = records.features[part].to(like)
+                features = records.features[part]
+                features = features.to(like) if features.is_floating_point() else features.to(like.device)
                 gradients = each(weights, features, records.targets[part].to(like.device))
-                norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
-                yield gradients * (max_grad_norm / norms).clamp(max=1.0)
+                norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+                yield weigh(gradients, clip_factors(norms, max_grad_norm=max_grad_norm, dtype=gradients.dtype))
 
         return cls(rows)
 

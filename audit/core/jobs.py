@@ -14,7 +14,7 @@ from mechanisms import DPError, InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
 
-RESULT = "dp-calipers/sweep_result/1"
+RESULT = "dp-calipers/sweep_result/2"
 NAME_DIGITS = 32
 STATUSES = {"InvalidParameter": 2, "UnsupportedProcess": 2, "NumericalFailure": 4}
 BUG = 1
@@ -106,25 +106,33 @@ def _place(run: Any) -> str:
 
 
 def result_text(job: Job, report: AuditReport) -> str:
-    """Return the content of a job's result file: the job and its report."""
-    return json_text({"schema": RESULT, "job": job.described, "report": json.loads(report.to_json())})
+    """Return the content of a job's result file: the job, its report and what tells whether it was changed."""
+    document = json.loads(report.to_json())
+    return json_text({"schema": RESULT, "job": job.described, "digest": _digest(document), "report": document})
 
 
 def result_of(job: Job, text: str) -> AuditReport:
     """Return the report in a job's result file.
 
     Raises:
-        InvalidParameter: if the text is no result, or that of another job.
+        InvalidParameter: if the text is no result, that of another job, or its report was changed.
     """
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: malformed, or a number of thousands of digits
         raise InvalidParameter(f"sweep: a result must be well-formed JSON, but {error}.") from None
     if not isinstance(document, dict) or document.get("schema") != RESULT:
         raise InvalidParameter(f"sweep: a result must have the schema {RESULT!r}, and has another.")
     if document.get("job") != json.loads(json.dumps(job.described)):
         raise InvalidParameter(f"sweep: a result must be of the job whose name it has, {job.name}, and is of another.")
-    return AuditReport.from_json(json.dumps(document.get("report")))
+    report = document.get("report")
+    if document.get("digest") != _digest(report):
+        raise InvalidParameter("sweep: a result must have the digest of its report, and has another: it was changed.")
+    return AuditReport.from_json(json.dumps(report))
+
+
+def _digest(report: Any) -> str:
+    return hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
 
 
 def json_text(document: dict[str, Any]) -> str:

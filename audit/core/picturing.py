@@ -61,7 +61,7 @@ def histogram(included: Array, excluded: Array, described: SampledGaussianRun | 
     if described is not None:
         laws = (_inside(described), _outside(described))
         expected = [
-            tuple((len(part) * np.diff(law(edges))).tolist())
+            tuple((len(part) * np.maximum(np.diff(law(edges)), 0.0)).tolist())  # between near edges it may round below
             for part, law in zip((included, excluded), laws, strict=True)
         ]
     return ScoreHistogram(

@@ -153,12 +153,13 @@ def roc(
         true_positive_rate: (n,).
         alpha: (k,), where the certified curve is known, not falling.
         allowed: (k,), the largest true positive rates there.
-        logarithmic: both axes, from the smallest rate above 0 seen.
+        logarithmic: both axes, from the smallest rate above 0 seen, or .1.
         scheme: for light or dark surroundings.
     """
     colours = COLOURS[scheme]
     figure, axes = blank(colours, height=3.9)
     least = min((rate for rate in (*false_positive_rate, *true_positive_rate) if rate > 0), default=1e-3)
+    least = min(least, 0.1)  # scores that are all the same give no rate between 0 and 1
     if len(alpha):
         axes.plot(alpha, allowed, color=colours.claim, linewidth=1.6, label="claim allows")
         axes.fill_between(alpha, allowed, 1.0, color=colours.claim, alpha=0.1, linewidth=0)
@@ -213,7 +214,7 @@ def score_histograms(
         if len(expected):
             middles = [(low + high) / 2 for low, high in pairwise(edges)]
             axes.plot(middles, expected, color=colour, linewidth=1.6, linestyle=dashes, label=f"{label}, as described")
-    axes.set_xlabel(f"score, in {unit}" if unit else "score")
+    axes.set_xlabel(f"score, in {unit}" if unit else "score", parse_math=False)
     axes.set_ylabel("scores in a bin")
     axes.set_xlim(edges[0], edges[-1])
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

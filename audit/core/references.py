@@ -74,6 +74,15 @@ class References:
                 f"got {' × '.join(map(str, shape)) or 'none'}."
             )
 
+    def check_confidences(self, owner: str, observed: Array) -> None:
+        """Refuse confidences of an audited model that are not finite, or not one for each canary asked about.
+
+        Raises:
+            InvalidParameter: naming both numbers, or that one is not finite.
+        """
+        self.check_canaries(owner, *observed.shape[-1:])
+        check_finite(owner, "confidences", observed)
+
     @property
     def included_means(self) -> Array:
         """The mean φ of every canary over the models trained on it, (m,).
@@ -92,6 +101,12 @@ class References:
     def excluded_means(self) -> Array:
         """The mean φ of every canary over the models not trained on it, (m,)."""
         return _means(self.confidences, ~self.included)
+
+    def differ(self, chosen: Coins) -> Coins:
+        """Return whether the chosen models say more than one thing of a canary, (m,): their squares alone may round."""
+        highest = np.max(np.where(chosen, self.confidences, -np.inf), axis=0)
+        found: Coins = highest > np.min(np.where(chosen, self.confidences, np.inf), axis=0)
+        return found
 
     def squares(self, means: Array, chosen: Coins) -> Array:
         """Return Σ (φ − mean)² of every canary over the chosen models, (m,)."""
@@ -120,6 +135,16 @@ def balanced_membership(*, models: int, canaries: int, rng: np.random.Generator)
     half = np.repeat(np.arange(models) % 2 == 0, canaries).reshape(models, canaries)
     drawn: Coins = rng.permuted(half, axis=0)
     return drawn
+
+
+def check_finite(owner: str, name: str, numbers: Array) -> None:
+    """Refuse NaN, which sorts as if it were the surest of all, and infinities.
+
+    Raises:
+        InvalidParameter: naming what must be finite.
+    """
+    if not np.all(np.isfinite(numbers)):
+        raise InvalidParameter(f"{owner}: {name} must be finite, and some are not. Did training diverge?")
 
 
 def _means(numbers: Array, chosen: Coins) -> Array:

@@ -56,6 +56,13 @@ class Conduct:
                 raise InvalidParameter(f"train: {name} must be of {kind.__name__}, got {_kind(value)}.{_hint(name)}")
         if not isinstance(self.randomness, Source):
             raise InvalidParameter(f"train: randomness must be a Source, got {_kind(self.randomness)}.\n{SOURCES}")
+        repeatable = self.prescribed is None or self.prescribed.repeatable
+        if self.checkpoint is not None and self.checkpoint.every > 1 and not repeatable:
+            raise InvalidParameter(
+                "train: checkpoint must have every=1 with prescribed gradients that are drawn anew in every step, got "
+                f"every={self.checkpoint.every}.\nA step taken again would lead to other weights, and the steps after "
+                "it be shown at both under the same noise: the difference of their sums bare."
+            )
         for name, takes in FUNCTIONS.items():
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):

@@ -29,8 +29,15 @@ def test_more_canaries_than_parameters_are_refused():
         ([0, 1], [1, 0.5], "signs must be 1"),
         ([0, 1], [1], r"one shape \(m,\)"),
         ([], [], "m >= 1"),
+        ([0.5, 1.7], [1, 1], "coordinates must be whole numbers, got float64"),
     ],
 )
 def test_canaries_that_could_hide_each_other_are_refused(coordinates, signs, message):
     with pytest.raises(InvalidParameter, match=message):
         SignedCoordinates(coordinates=coordinates, signs=signs, dimension=5)
+
+
+@pytest.mark.parametrize("dimension", ["5", 4.5, 0, True])
+def test_a_dimension_that_is_no_number_of_parameters_is_refused(dimension):
+    with pytest.raises(InvalidParameter, match="SignedCoordinates: dimension must be"):
+        SignedCoordinates(coordinates=[0, 1], signs=[1, 1], dimension=dimension)

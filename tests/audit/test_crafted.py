@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from audit.attacks.crafted import RehearsedLoss
+from audit.canaries import InputCanaries
 from audit.crafted import detector, rehearsed
 from audit.input_canaries import blank
 from audit.runs import Setup, observe_independent_runs
 from audit.scores import Threshold
-from audit.trainers import dpsgd_trainer
+from audit.trainers import dpsgd_trainer, with_records
 from dpsgd import DPSGD, Dataset, steps
 from dpsgd.core.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource, Poisson
@@ -110,6 +111,17 @@ def test_runs_with_the_canary_score_one_and_without_it_zero_where_noise_is_small
     data = observe_independent_runs(setup(rehearsed(trainer, CANARY), trainer), runs=12)
     assert data.included == pytest.approx(1.0, abs=0.1) and data.excluded == pytest.approx(0.0, abs=0.1)
     assert data.correct == 12
+
+
+def test_what_replaces_the_canary_is_in_the_rehearsal_without_it():
+    other = InputCanaries(features=np.full((1, INPUTS), 0.04, dtype=np.float32), targets=np.array([0]))
+    canary = InputCanaries(features=CANARY.features, targets=CANARY.targets, replaced=other)
+    trainer = dpsgd_trainer(detector(plain(), darkest=2.0), records(), config(), loss=LOSS)
+    with_other = with_records(records(), other, np.array([True]))
+    known = rehearsed(dpsgd_trainer(detector(plain(), darkest=2.0), with_other, config(), loss=LOSS), CANARY)
+    found, alone = rehearsed(trainer, canary), rehearsed(trainer, CANARY)
+    assert found.without == pytest.approx(known.without, abs=1e-5) and found.within == pytest.approx(alone.within)
+    assert abs(known.without - alone.without) > 1e-2
 
 
 @pytest.mark.parametrize(

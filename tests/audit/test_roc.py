@@ -72,3 +72,8 @@ def test_the_true_rate_of_alarms_lies_below_its_limit_as_often_as_it_says():
 def test_bad_input_is_named(scores, rate, confidence, text):
     with pytest.raises(InvalidParameter, match=text):
         true_positive_rate(*scores, false_positive_rate=rate, confidence=confidence)
+
+
+def test_a_rate_next_to_one_allows_all_alarms_but_one():
+    found = true_positive_rate(np.arange(10) + 0.5, np.arange(10), false_positive_rate=1 - 1e-13, confidence=0.9)
+    assert (found.threshold, found.false_positives, found.true_positive_rate) == (0.0, 9, 1.0)

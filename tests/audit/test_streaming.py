@@ -11,9 +11,9 @@ from torch import nn  # noqa: E402
 from audit import TrainerFault, orthogonal_directions, signed_coordinates  # noqa: E402
 from audit.estimators.anytime_gdp import rejects  # noqa: E402
 from audit.streaming import StreamingAudit  # noqa: E402
-from dpsgd import DPSGD, Dataset, train  # noqa: E402
+from dpsgd import DPSGD, Checkpoint, Dataset, train  # noqa: E402
 from dpsgd.callbacks import STOP  # noqa: E402
-from mechanisms import BallsInBins, KeyedSource, Poisson  # noqa: E402
+from mechanisms import BallsInBins, KeyedSource, Poisson, SystemSource  # noqa: E402
 from mechanisms.core.errors import InvalidParameter  # noqa: E402
 
 CONFIG = DPSGD(
@@ -109,7 +109,9 @@ def test_what_is_expected_of_the_records_is_taken_off():
     assert len(seen) == 16 and np.allclose(*zip(*seen, strict=True), atol=1e-6)
 
 
-def trained(watched, *, noise, progress=False, sampling=CONFIG.sampling):
+def trained(
+    watched, *, noise, progress=False, sampling=CONFIG.sampling, callbacks=(), randomness=None, checkpoint=None
+):
     ran = DPSGD(
         noise_multiplier=noise,
         max_grad_norm=2.0,
@@ -125,11 +127,12 @@ def trained(watched, *, noise, progress=False, sampling=CONFIG.sampling):
         data,
         ran,
         loss=nn.CrossEntropyLoss(reduction="none"),
-        randomness=KeyedSource(7),
+        randomness=randomness or KeyedSource(7),
         initialisation_seed=0,
         prescribed=watched.prescribed,
-        callbacks=[watched],
+        callbacks=[watched, *callbacks],
         progress=progress,
+        checkpoint=checkpoint,
     )
 
 
@@ -146,6 +149,59 @@ def test_a_run_is_stopped_only_if_that_was_asked_for():
     watched = watch()
     assert trained(watched, noise=0.5).executed == 60
     assert watched.verdict == "description refuted"
+
+
+def killed(path, *, every, step=4):
+    """What the first part of a run shows that is kept every so many steps, and ends before step `step` is kept."""
+    shown = []
+
+    def end(release):
+        shown.append(release)
+        if release.step == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(
+            watch(randomness=SystemSource()),
+            noise=1.0,
+            callbacks=[end],
+            randomness=SystemSource(),
+            checkpoint=Checkpoint(path=path, every=every),
+        )
+    return shown
+
+
+def test_no_two_sums_of_the_records_at_other_weights_are_shown_under_one_noise(tmp_path):
+    """Else their difference is bare: whoever sees both parts must see no step twice but at the same weights."""
+    path = tmp_path / "run"
+    with pytest.raises(InvalidParameter, match="checkpoint must have every=1 with prescribed gradients"):
+        killed(path, every=5)
+    first, second = killed(path, every=1), []
+    resumed = watch(randomness=SystemSource())
+
+    def seen(release):
+        second.append(release)
+        return STOP if release.step == 7 else None
+
+    trained(
+        resumed,
+        noise=1.0,
+        callbacks=[seen],
+        randomness=SystemSource(),
+        checkpoint=Checkpoint(path=path, every=1),
+    )
+    assert [release.step for release in second] == [4, 5, 6, 7] and resumed.looks > 8
+    assert torch.equal(first[-1].weights_before, second[0].weights_before)
+    difference = (first[-1].noisy_sum - second[0].noisy_sum).abs()
+    elsewhere = np.setdiff1d(np.arange(40), resumed.canaries.coordinates)
+    assert difference[elsewhere].max() == 0  # the canaries differ, which are public
+
+
+def test_the_coins_of_a_run_that_goes_on_are_not_those_that_were_told(tmp_path):
+    path = tmp_path / "run"
+    killed(path, every=1)
+    with pytest.raises(InvalidParameter, match="randomness must be a SystemSource where a run goes on"):
+        trained(watch(), noise=1.0, randomness=SystemSource(), checkpoint=Checkpoint(path=path, every=1))
 
 
 def test_the_bound_stands_under_the_steps(capsys):

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from audit import AuditReport, demo
-from audit.core.jobs import Failure, Job
+from audit.core.jobs import Failure, Job, result_of, result_text
 from audit.core.run_config import RunConfig
 from audit.core.sweep_command import sweep as command
 from audit.sweeps import REPORT, MainJob, SweepReport, sweep
@@ -131,7 +132,7 @@ def test_a_result_of_something_else_is_refused_by_name(tmp_path):
     path = tmp_path / f"{second.name}.json"
     for content, reason in [
         ((tmp_path / f"{first.name}.json").read_bytes(), "must be of the job whose name it has"),
-        (TEMPLATE.to_json().encode(), "must have the schema 'dp-calipers/sweep_result/1'"),
+        (TEMPLATE.to_json().encode(), "must have the schema 'dp-calipers/sweep_result/2'"),
         (b"{", "must be well-formed JSON"),
         (b"\x80\x04.", f"but {path.name} is none"),
     ]:
@@ -139,6 +140,24 @@ def test_a_result_of_something_else_is_refused_by_name(tmp_path):
         with pytest.raises(InvalidParameter, match=reason):
             sweep([second], folder=tmp_path, workers=1)
         assert path.read_bytes() == content
+
+
+def test_a_result_changed_in_one_place_is_refused_whatever_it_still_says():
+    one, rng = job(0), random.Random(0)
+    text = result_text(one, run(one.config))
+    assert result_of(one, text) == run(one.config)
+    report = text.index('"report"')
+    digits = [place for place in range(report, len(text)) if text[place] in "123456789"]
+    for place in rng.sample(digits, 100):
+        changed = text[:place] + ("2" if text[place] == "1" else "1") + text[place + 1 :]
+        if json.loads(changed) != json.loads(text):  # some digits are beyond those of a float
+            with pytest.raises(InvalidParameter, match="has another: it was changed"):
+                result_of(one, changed)
+    for place in rng.sample(range(len(text)), 100):
+        with pytest.raises(InvalidParameter, match="sweep: a result must"):
+            result_of(one, text[:place])
+    with pytest.raises(InvalidParameter, match="must be well-formed JSON"):
+        result_of(one, "1" * 5000)
 
 
 @dataclass

@@ -1,3 +1,4 @@
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from audit.attack import Public  # noqa: E402
+from audit.attacks.candidate_likelihood import CandidateLikelihood  # noqa: E402
 from audit.attacks.input_gradient import GradientProduct  # noqa: E402
+from audit.attacks.loss import LossThreshold  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
 from audit.core.example_gradients import ExampleGradients  # noqa: E402
 from audit.runs import Setup, observe_one_run  # noqa: E402
@@ -84,3 +87,43 @@ def test_scores_of_a_real_run_have_the_law_that_the_docstring_says():
     assert excluded.mean() == pytest.approx(-RATE / 2 * steps, abs=5 * deviation / np.sqrt(len(excluded)))
     assert excluded.std() == pytest.approx(deviation, rel=0.2)
     assert included.mean() - excluded.mean() == pytest.approx(RATE * steps, abs=0.9)
+
+
+def scores_of_a_run(canaries, attack, known, model):
+    config = DPSGD(
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        sampling=Poisson(probability=0.5),
+        expected_batch_size=4,
+        steps=2,
+        learning_rate=0.1,
+    )
+    asked = Setup(
+        trainer=dpsgd_trainer(copy.deepcopy(model), known, config, loss=LOSS),
+        canaries=canaries,
+        attack=attack,
+        guessing_rule=Threshold(value=0.0),
+        randomness=KeyedSource(1),
+        process=config.process(),
+    )
+    return observe_one_run(asked).scores.values
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, np.int64])
+def test_canaries_of_other_whole_numbers_are_the_same_records(kind):
+    model, known = mlp(4, (), 3), Dataset(features=torch.ones(3, 4), targets=torch.arange(3))
+    one = InputCanaries(features=np.eye(8, 4, dtype=np.float32), targets=np.arange(8) % 3)
+    other = InputCanaries(features=np.eye(8, 4, dtype=kind), targets=(np.arange(8) % 3).astype(kind))
+    for attack in (GradientProduct(model=model, loss=LOSS), CandidateLikelihood(model=model, loss=LOSS)):
+        found = [scores_of_a_run(canaries, attack, known, model) for canaries in (one, other)]
+        np.testing.assert_array_equal(*found)
+    floats = InputCanaries(features=one.features, targets=other.targets)
+    found = [scores_of_a_run(canaries, LossThreshold(), known, model) for canaries in (one, floats)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_canaries_of_tokens_stay_tokens():
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Flatten(), torch.nn.Linear(6, 2))
+    known = Dataset(features=torch.arange(6).reshape(3, 2) % 5, targets=torch.arange(3) % 2)
+    canaries = InputCanaries(features=np.arange(16).reshape(8, 2) % 5, targets=np.arange(8) % 2)
+    assert len(set(scores_of_a_run(canaries, GradientProduct(model=model, loss=LOSS), known, model))) == 8

@@ -110,3 +110,8 @@ def test_a_wrong_claim_makes_scores_no_evidence_against_a_run_that_loses_nothing
     correct = coins[:, -10:].sum(axis=1) + (~coins[:, :10]).sum(axis=1)
     refuted = one_run.rejects(canaries=40, guesses=20, correct=correct, epsilon=0.0, delta=1e-5, confidence=0.95)
     assert refuted.mean() <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 500)
+
+
+def test_a_canary_that_never_takes_part_has_no_odds():
+    run = SampledGaussianRun(noise_multiplier=1.0, probability=0.0, steps=1)
+    assert log_odds(run, np.array([-9.0, 0.5, 9.0])).tolist() == [0.0, 0.0, 0.0]

@@ -101,3 +101,17 @@ def test_too_few_references_are_refused(included, options, text):
 def test_confidences_of_other_canaries_are_refused():
     with pytest.raises(InvalidParameter, match="must be the 7 that"):
         likelihood_ratios(np.zeros(6), REFERENCES)
+
+
+@pytest.mark.parametrize("options", [{"variance": "per_canary"}, {}, {"mode": "offline"}])
+def test_references_that_all_say_one_thing_are_refused_though_its_mean_rounds(options):
+    references = References(confidences=[[0.1]] * 3 + [[0.7]] * 3, included=[[True]] * 3 + [[False]] * 3)
+    assert np.all(references.squares(references.included_means, references.included) > 0)  # 0.1 + 0.1 + 0.1 rounds
+    with pytest.raises(InvalidParameter, match="that differ"):
+        likelihood_ratios([0.5], references, **options)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_confidences_that_are_not_finite_have_no_score(number):
+    with pytest.raises(InvalidParameter, match="lira: confidences must be finite"):
+        likelihood_ratios(np.full(CANARIES, number), REFERENCES)

@@ -63,6 +63,8 @@ def test_chances_too_small_for_floats_keep_their_ratios():
         ({"population": np.zeros(3)}, "population must be the records that"),
         ({"confidences": np.zeros(3)}, "must be the 40 that"),
         ({"references": References(confidences=[[0.0] * 40], included=[[False] * 40])}, "asked about, of shape"),
+        ({"confidences": np.full(CANARIES, np.nan)}, "rmia: confidences must be finite"),
+        ({"population": np.full(POPULATION, np.nan)}, "rmia: population must be finite"),
         ({"gamma": 0.0}, "gamma must be above 0"),
         ({"offline_slope": 1.5}, r"offline_slope must lie in \[0, 1\]"),
         ({"mode": "x"}, "mode must be one of"),

@@ -39,3 +39,14 @@ def test_a_record_without_a_gradient_has_a_product_of_zero():
     flat = Dataset(features=torch.zeros(2, 4), targets=torch.zeros(2, dtype=torch.int64))
     found = ExampleGradients.of(MODEL, flat, loss=lambda o, t: 0 * o[:, 0], max_grad_norm=1.0)
     np.testing.assert_array_equal(found.products(WEIGHTS, torch.ones(len(WEIGHTS))), [0.0, 0.0])
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30, float("inf"), float("nan")])
+def test_gradients_past_the_range_of_their_squares_are_clipped_as_the_trainer_clips_them(size):
+    line = torch.nn.Linear(2, 1, bias=False)
+    records = Dataset(features=torch.tensor([[size, size], [3.0, 4.0]]), targets=torch.zeros(2))
+    weights = torch.ones(2)
+    found = ExampleGradients.of(line, records, loss=lambda o, t: o[:, 0], max_grad_norm=1.0).matrix(weights)
+    clipped = gradient_sum(line, example_dimensions=1, loss=lambda o, t: o[:, 0], max_grad_norm=1.0)
+    expected = [clipped(records.features[i : i + 1], records.targets[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-6)

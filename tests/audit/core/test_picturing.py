@@ -93,3 +93,9 @@ def test_scores_of_another_kind_than_the_sums_are_drawn_without_a_law():
         found = pictured(LabelledScores(scores=scores, membership=membership), **asked)
         assert bool(found.histogram.expected_included) is known
         assert not found.roc.alpha and not found.jaws and not found.wealth
+
+
+def test_scores_a_few_roundings_apart_have_a_histogram():
+    run = SampledGaussianRun(noise_multiplier=1.0, probability=0.5, steps=1000)
+    ends = -np.sqrt(1000) + np.array([-1e-13, 1e-13])  # the normal law rounds down once between them
+    assert min(histogram(ends, ends, run).expected_excluded) == 0

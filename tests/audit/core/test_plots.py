@@ -104,3 +104,15 @@ def test_a_curve_without_a_claim_is_drawn_alone():
 def test_logarithmic_axes_begin_at_the_smallest_rate_seen():
     axes = DRAWN["logarithmic roc"]().axes[0]
     assert (axes.get_xscale(), axes.get_xlim(), axes.get_ylim()) == ("log", (0.01, 1.0), (0.01, 1.0))
+
+
+def test_words_from_outside_are_no_formulas():
+    figure = plots.score_histograms(edges=(0.0, 1.0), included=(1,), excluded=(2,), unit=r"$\frac{$")
+    plots.png(figure)
+    assert figure.axes[0].get_xlabel() == r"score, in $\frac{$"
+
+
+def test_scores_that_are_all_the_same_have_a_curve_on_either_scale():
+    for logarithmic in (False, True):
+        figure = plots.roc(false_positive_rate=(0.0, 1.0), true_positive_rate=(0.0, 1.0), logarithmic=logarithmic)
+        assert figure.axes[0].get_xlim()[0] < 1 == figure.axes[0].get_xlim()[1]
