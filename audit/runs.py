@@ -98,7 +98,7 @@ class Setup:
             found = self.trainer(task)
         except DPError:  # it refuses what it was asked for, in words that hold no data
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             with blamed("setting up"):
                 raise error
         if not isinstance(found, Observations):
@@ -168,7 +168,7 @@ def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | 
     if reveal is None:
         return data
     with blamed("its participations"):
-        counts = reveal()
+        counts = np.asarray(reveal())
     try:
         return replace(data, participations=counts)
     except InvalidParameter:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from audit.attack import Attack, FinalModel, Public, Sees
+from audit.attack import Attack, FinalModel, Public, Release, Sees
 from audit.canaries import Canaries, InputCanaries
 from audit.core.faults import TrainerFault
 from audit.core.streams import reserve_run
@@ -32,10 +32,6 @@ def check_trainer(setup: Setup) -> None:
         raise TrainerFault("the trainer changed its answer between two runs with the same streams and coins")
     if first == turned:
         raise TrainerFault("the trainer gave the same bits with every coin turned over: it ignores the coins")
-
-
-def _as_array(tensor: Any) -> Any:
-    return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
 def _digest(setup: Setup, membership: Coins, number: int) -> str:
@@ -72,10 +68,10 @@ class StepsSeen(Seen):
 
     sees: ClassVar[Sees] = "steps"
 
-    def observe(self, state: Any, release: Any) -> Any:
+    def observe(self, state: Any, release: Release) -> Any:
         """Add weights and noisy sum."""
         for tensor in (release.weights_before, release.noisy_sum):
-            state.update(np.ascontiguousarray(_as_array(tensor)).tobytes())
+            state.update(tensor.to("cpu").double().numpy().tobytes())  # numpy has no bfloat16
         return state
 
 
