@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audit import GuessExtremes, Observations, audit, signed_coordinates  # noqa: E402
+from audit import GuessExtremes, Observations, Threshold, audit, signed_coordinates  # noqa: E402
 from audit.attack import FinalModel  # noqa: E402
 from audit.attacks.final_weights import WeightProjection  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
@@ -66,7 +66,6 @@ def test_a_faithful_trainer_is_at_no_fault(check):
         ({"noisy_sum": lambda made: made["noisy_sum"].to(torch.complex64)}, "noisy_sum of torch.complex64, no dense"),
         ({"noisy_sum": lambda made: made["noisy_sum"] > 0}, "noisy_sum of torch.bool, no dense tensor of real numbers"),
         ({"noisy_sum": lambda made: made["noisy_sum"].to_sparse()}, "no dense tensor"),
-        ({"noisy_sum": lambda made: made["noisy_sum"].to("meta")}, "raised RuntimeError in showing a step"),
         ({"noisy_sum": lambda made: made["noisy_sum"].numpy()}, "noisy_sum is ndarray, no tensor"),
         ({"noisy_sum": lambda made: np.array(["a"] * DIMENSION)}, "noisy_sum is ndarray, no tensor"),
         ({"weights_before": lambda made: torch.zeros(DIMENSION + 1)}, r"weights_before of shape \(61,\)"),
@@ -155,6 +154,34 @@ def test_a_trainer_cannot_change_the_coins_that_judge_it():
     with pytest.warns(UserWarning, match="not writable"):
         report = report_on(writing_underneath)
     assert report.verdict in ("none", "consistent") and report.evidence.epsilon < 1
+
+
+def rare(task, *, heeds=True):
+    """A step that a canary takes part in with probability 1/10."""
+
+    def faithful():
+        (word,) = task.streams.words("sample", 0, 1)
+        taking_part = task.membership & (word < 2**32 / 10) if heeds else np.zeros(1, dtype=bool)
+        noise = SIGMA * normals(task.streams, "noise", 0, 2)[:1]
+        noisy = torch.tensor(task.canaries.total(taking_part) + noise)
+        yield SimpleNamespace(step=0, weights_before=torch.zeros(1), noisy_sum=noisy)
+
+    return Observations(released=faithful(), max_grad_norm=1.0, expected_sum=torch.zeros_like)
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_the_check_gives_rare_canaries_the_time_to_show(heeds):
+    for key in range(3):
+        report = report_on(
+            lambda task: rare(task, heeds=heeds),
+            claim=Sampled(Gaussian(noise_multiplier=SIGMA), Poisson(probability=0.1)),
+            canaries=signed_coordinates(canaries=1, dimension=1, rng=np.random.default_rng(0)),
+            guessing_rule=Threshold(value=0.0),
+            runs=20,
+            randomness=KeyedSource(key),
+            check=True,
+        )
+        assert (report.faults == ()) is heeds
 
 
 def test_an_attack_is_handed_no_more_of_a_step_than_it_may_see():
