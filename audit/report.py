@@ -47,8 +47,8 @@ class AuditReport:
             about any computation. If it is about the claimed family, it can refute the description.
         refutation: of the refuter, named before the run, or None; it can refute the description.
         exploratory: further bounds; they decide nothing.
-        verdict: "violated" if evidence about any computation, "description refuted" if other evidence or the refutation
-            lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
+        verdict: "violated" if frequentist evidence about any computation, "description refuted" if other such evidence
+            or the refutation lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
         multiplicity: how primary and refuter share the error, in words.
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
