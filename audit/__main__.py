@@ -23,7 +23,7 @@ from audit.core.plan import WHERE_IT_APPLIES
 from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, showing, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.core.sweep_command import sweep
-from audit.report import AuditReport
+from audit.report import DECIDING, AuditReport, verdict
 from audit.zoo.__main__ import zoo
 from mechanisms import InvalidParameter
 from mechanisms.core import command_line
@@ -115,6 +115,7 @@ def scores(
     steps: Annotated[int | None, typer.Option(help="Of the claimed process.")] = None,
 ) -> None:
     """Print what scores in a file show of ε, and hold it against a claim where there is one."""
+    from audit.core.claims import claimed_bounds
     from audit.score_files import claimed, deciders, guessing_rule, lower_bound_from_file
 
     claim = claimed(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
@@ -128,20 +129,17 @@ def scores(
         delta=delta,
         confidence=confidence,
     )
+    bounds = None if claim is None else claimed_bounds(claim, delta=delta, adjacency=bound.adjacency)
     print(
         f"ε ≥ {command_line.at_least(bound.epsilon, DIGITS)} at δ = {bound.delta:g}, {bound.adjacency} neighbours, "
         f"confidence {bound.confidence:g} ({bound.method}, {bound.guarantee}, about {bound.about})"
     )
-    if claim is None:
+    if bounds is None:
         return
-    from accountant import epsilon_bounds
-    from audit.harness import verdict
-
-    bounds = epsilon_bounds(claim, delta=delta, adjacency=adjacency)
-    deciding, refuting = deciders(bound)
-    found = verdict(bounds, deciding, refuting)
+    found = verdict(bounds, *deciders(bound))
+    told = MEANINGS[found] if bound.guarantee in DECIDING else f"What is {bound.guarantee} decides nothing."
     print(f"claim: ε in {command_line.outward(bounds, DIGITS)} ({bounds.method})")
-    print(f"verdict: {found}. {MEANINGS[found]}")
+    print(f"verdict: {found}. {told}")
     if found in ("violated", "description refuted"):
         raise typer.Exit(3)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from audit.canaries import Canaries
@@ -66,7 +67,7 @@ class TrainerTask:
 
     Args:
         canaries: the records to add.
-        membership: bool (m,): which of them are in. Only trainer and harness ever hold it.
+        membership: bool (m,): which of them are in; copied and made read-only. Only trainer and harness ever hold it.
         streams: private randomness of samples and noise, of this run alone: whatever is drawn from it is fresh.
         adjacency: what a canary that is out leaves behind: nothing (add_remove), a contribution of zero (zero_out) or
             the record that it replaces (replace_one). A trainer that cannot do it must refuse.
@@ -76,6 +77,11 @@ class TrainerTask:
     membership: Coins
     streams: Source
     adjacency: Adjacency = Adjacency.ADD_REMOVE
+
+    def __post_init__(self) -> None:
+        membership = np.array(self.membership, dtype=np.bool_)  # or a trainer could change the coins that judge it
+        membership.flags.writeable = False
+        object.__setattr__(self, "membership", membership)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ from audit.core.claims import accountant_answers, claimed_bounds
 from audit.core.counts import Array
 from audit.core.faults import TrainerFault, blamed
 from audit.core.held_out import OutputsEstimator
-from audit.core.streams import RunStreams, reserve_run
+from audit.core.streams import RunStreams, check_source, reserve_run
 from audit.evidence import LowerBound, check_level, estimators
-from audit.harness import verdict
-from audit.report import AuditReport
-from audit.scores import IndependentRuns
+from audit.report import AuditReport, verdict
+from audit.scores import IndependentRuns, LabelledScores, Scores, Threshold
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency, Process
 from mechanisms.core.randomness import Source
 
+NUMBERS = "biufO"  # kinds of numpy: real ones, and objects, such as fractions, that may be
 THREAT_MODEL = "black box: the answers alone, on two inputs chosen before"
 
 
@@ -40,7 +41,8 @@ def mechanism_lower_bound(
     """Return a lower bound of the ε of `release`, shown by its answers on two neighbouring inputs.
 
     Args:
-        release: input -> a number, or an array of always the same shape; fresh randomness at each call.
+        release: input -> a number, or an array of always the same shape; fresh randomness at each call. It is handed a
+            copy of the input each time, so that calls which write on it stay independent.
         first: one input.
         second: a neighbour of it; the two are called in turn, so that what changes in time strikes both.
         runs: number of calls on each, >= 4. With n runs no more than about ln(n/7.4) can be shown at 95 %.
@@ -64,7 +66,9 @@ def mechanism_lower_bound(
     question = Question(
         runs=runs, adjacency=Adjacency.parse(adjacency), delta=delta, confidence=confidence, tester=tester
     )
-    answers = [(_answer(release(first)), _answer(release(second))) for _ in range(question.runs)]
+    answers = [
+        (_answer(release(copy.deepcopy(first))), _answer(release(copy.deepcopy(second)))) for _ in range(question.runs)
+    ]
     return question.bound(question.tested(answers))
 
 
@@ -85,8 +89,8 @@ def audit_mechanism(
     """Return the report of an audit of a mechanism: what is claimed, what its answers show, and the verdict.
 
     Args:
-        mechanism: (dataset, streams) -> a number, or an array of always the same shape. The streams are fresh at each
-            call; a mechanism that needs a generator of numpy seeds it from their words.
+        mechanism: (dataset, streams) -> a number, or an array of always the same shape. Each call is handed a copy of
+            the dataset and fresh streams; a mechanism that needs a generator of numpy seeds it from their words.
         first: one dataset.
         second: a neighbour of it.
         claim: the process that the mechanism is said to be.
@@ -116,11 +120,12 @@ def audit_mechanism(
     question = Question(
         runs=runs, adjacency=Adjacency.parse(adjacency), delta=delta, confidence=confidence, tester=tester
     )
+    check_source("audit_mechanism", randomness)
     claimed = claimed_bounds(claim, delta=delta, adjacency=question.adjacency)
 
     def called(dataset: Any, number: int) -> Array:
         with blamed("a call"):
-            released = mechanism(dataset, RunStreams(randomness, number))
+            released = mechanism(copy.deepcopy(dataset), RunStreams(randomness, number))
         return _answer(released)
 
     def answered(dataset: Any) -> Array:
@@ -145,7 +150,7 @@ def audit_mechanism(
         exploratory=(),
         verdict="none" if faults else verdict(claimed, evidence, None),
         multiplicity=f"error {1 - confidence:.4g} = {1 - confidence:.4g} ({tester})",
-        ceiling=math.inf,
+        ceiling=math.inf if faults else question.ceiling,
         guesses=0,
         correct=0,
         noise_ratio=None,
@@ -197,6 +202,15 @@ class Question:
         estimator = output_estimators()[self.tester]()
         return estimator.bound(*worlds, delta=self.delta, confidence=self.confidence)
 
+    @property
+    def ceiling(self) -> float:
+        """The largest ε that so many runs could show, infinite where the tester knows none."""
+        halves = np.arange(2 * self.runs) % 2 == 0
+        design, rule = IndependentRuns(runs=len(halves)), Threshold(value=0.0)
+        apart = Scores(values=halves.astype(np.float64), design=design, guessing_rule=rule)
+        data = LabelledScores(scores=apart, membership=halves)
+        return output_estimators()[self.tester]().ceiling(data, delta=self.delta, confidence=self.confidence)
+
     def bound(self, epsilon: float) -> LowerBound:
         """Return the bound with all that it rests on."""
         return LowerBound(
@@ -232,10 +246,14 @@ def output_estimators() -> dict[str, type[OutputsEstimator]]:
 
 def _answer(released: Any) -> Array:
     try:
-        answer = np.asarray(released, dtype=np.float64)
-    except (TypeError, ValueError):
+        answer = np.asarray(released)
+        if answer.dtype.kind not in NUMBERS:
+            raise TypeError
+        with np.errstate(over="ignore"):  # beyond the floats is not finite, and refused as that
+            numbers: Array = answer.astype(np.float64).ravel()
+    except Exception:  # a ragged list, a tensor with gradients, an integer beyond the floats, or whatever it may be
         raise Unusable(
             f"black_box: answers must be numbers or arrays of them, got {type(released).__name__}.\n"
             "Code other answers, failures among them, as numbers."
         ) from None
-    return answer.ravel()
+    return numbers

@@ -21,10 +21,10 @@ from audit.core.picturing import pictured
 from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned
 from audit.evidence import LowerBound, check_level
 from audit.pictures import Pictures
-from audit.report import AccountantAnswer, AuditReport, Verdict
+from audit.report import AccountantAnswer, AuditReport, verdict
 from audit.runs import Setup, observe_independent_runs, observe_one_run
 from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun
-from mechanisms import Adjacency, Bounds, InvalidParameter, Process, Source
+from mechanisms import Adjacency, InvalidParameter, Process, Source
 from mechanisms.core import validate
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def audit(
     Args:
         trainer: runs the computation, see `audit.attack.Trainer`.
         claim: the process that it is said to be, for the accountants; None for the trainer's own `process`.
-        delta: δ in (0, 1) at which claim and evidence are compared.
+        delta: δ in [0, 1) at which claim and evidence are compared.
         canaries: the records to add; each is in by a fair coin.
         guessing_rule: how guesses are read off the scores; it fixes their number.
         randomness: of the coins, and of what every run is handed for samples and noise.
@@ -70,19 +70,21 @@ def audit(
         attack: what turns releases into scores, by name or itself.
         exploratory: further bounds, and names of estimators that give some: listed, and deciding nothing.
         pool: public records of the same kind, for attacks that train shadow models.
-        check: run the trainer three times more, to see whether its answers follow from streams and coins alone, and
-            heed the coins.
+        check: run the trainer three times more, or more often where canaries take part rarely, to see whether its
+            answers follow from streams and coins alone, and heed the coins.
 
     Guarantees: if the claimed process ran, P(verdict "violated" or "description refuted") <= 1 − confidence; if only
-    its (ε, δ) holds, that bounds P("violated") still. "violated" needs no assumption on the trainer, "description
-    refuted" those of its estimator: none if it is the primary. A trainer that raises, releases what no trainer may, or
-    fails the check gets a report that names it under `faults`, and the verdict "none".
+    its (ε, δ) holds, that bounds P("violated") still. "violated" needs no assumption on the trainer but that `runs` do
+    not depend on each other, "description refuted" those of its estimator: none besides if it is the primary. A trainer
+    that raises, releases what no trainer may, or fails the check gets a report that names it under `faults`, and the
+    verdict "none".
 
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.
-        UnsupportedProcess: before the run, if no accountant, or not the refuter, can treat the claim.
+        UnsupportedProcess: before the run, if no accountant, or not an estimator that is named, can treat the claim.
     """
     check_level("audit", delta=delta, confidence=confidence)
+    _check_exploratory(exploratory, delta, Adjacency.parse(adjacency))
     setup = Setup(
         trainer=trainer,
         canaries=canaries,
@@ -104,25 +106,6 @@ def audit(
     except TrainerFault as fault:
         return _faulty(setup, plan, design, claimed, answers, str(fault), given=_given(exploratory))
     return _report(setup, plan, data, claimed, answers, given=_given(exploratory))
-
-
-def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) -> Verdict:
-    """Return what the two deciding bounds say about the claim's upper end.
-
-    Evidence about the claimed family refutes the description: the claimed curve fails, its ε at this δ need not.
-
-    >>> from mechanisms import Adjacency
-    >>> shown = LowerBound(epsilon=1.8, delta=1e-5, confidence=0.95, adjacency=Adjacency.ADD_REMOVE, method="one_run",
-    ...                    guarantee="frequentist", threat_model="white box", design=OneRun(canaries=1000))
-    >>> verdict(Bounds(lower=3.9, upper=4.0), shown, None)
-    'consistent'
-    """
-    if evidence.epsilon > claim.upper and evidence.about == "any computation":
-        return "violated"
-    if any(bound is not None and bound.epsilon > claim.upper for bound in (evidence, refutation)):
-        return "description refuted"
-    learnt = evidence.epsilon > 0 or (refutation is not None and refutation.epsilon > 0)
-    return "consistent" if learnt else "none"
 
 
 def _claimed(trainer: Trainer, claim: Process | None) -> Process:
@@ -167,6 +150,20 @@ def _plan(
         delta=delta,
         confidence=confidence,
     )
+
+
+def _check_exploratory(exploratory: Sequence[LowerBound | str], delta: float, adjacency: Adjacency) -> None:
+    others = validate.sequence("audit", "exploratory", exploratory, "Name one estimator as exploratory=['...'].")
+    for other in others:
+        if not isinstance(other, (str, LowerBound)):
+            raise InvalidParameter(
+                f"audit: exploratory must hold names of estimators and LowerBounds, got {type(other).__name__}."
+            )
+        if isinstance(other, LowerBound) and (other.delta, other.adjacency) != (delta, adjacency):
+            raise InvalidParameter(
+                f"audit: exploratory must be about δ = {delta} and {adjacency} neighbours, as the claim is, got "
+                f"{other.delta} and {other.adjacency} ({other.method})."
+            )
 
 
 def _given(exploratory: Sequence[LowerBound | str]) -> tuple[LowerBound, ...]:

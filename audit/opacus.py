@@ -30,11 +30,13 @@ from audit.canaries import GradientCanaries, InputCanaries
 from audit.core.faults import TrainerRefusal
 from audit.trainers import ROWS_AT_ONCE, clipped_sum_of, final_model, with_records
 from dpsgd import Dataset, Release
+from dpsgd.core.parameters import trainable
 from dpsgd.core.population import records_of
 from dpsgd.losses import Loss
 from mechanisms import Adjacency
 from mechanisms.core import validate
 
+NEEDED = ("original_optimizer", "clip_and_accumulate", "expected_batch_size", "params")
 OVER = 10.0  # times the bound: what does not clip adds ten contributions, what does adds one
 
 Train = Callable[[Any, "Watch"], object]
@@ -129,16 +131,20 @@ class Watch:
     bare: nn.Module | None = None
     rate: float = 0.0
     steps: int = 0
+    written: bool = False
     _expected: Callable[[Tensor], Tensor] | None = field(default=None)
 
     def __call__(self, model: nn.Module, optimizer: Any, loader: Any) -> None:
         """Watch what `make_private` returned.
 
         Raises:
-            TrainerRefusal: if it is not what Opacus makes, or has another bound.
+            TrainerRefusal: if it is not what Opacus makes, or has another bound or parameters, or comes a second time.
         """
-        self._check(optimizer)
-        self.optimizer, self.model = optimizer, getattr(model, "_module", model)
+        if self.optimizer is not None:
+            raise TrainerRefusal("opacus_trainer: watch must be called once in a run, and was called again.")
+        bare = getattr(model, "_module", model)
+        self._check(bare, optimizer)
+        self.optimizer, self.model = optimizer, bare
         self.bare = _without_hooks(self.model)
         self.rate = float(getattr(loader, "sample_rate", 0) or 1 / len(loader))
         optimizer.original_optimizer.register_step_pre_hook(lambda *_: self._release())
@@ -172,22 +178,16 @@ class Watch:
             self.bare.load_state_dict(self.model.state_dict())
             self.observe(final_model(self.bare, loss))
 
-    def _check(self, optimizer: Any) -> None:
-        missing = [
-            name
-            for name in ("original_optimizer", "clip_and_accumulate", "expected_batch_size", "params")
-            if not hasattr(optimizer, name)
-        ]
+    def _check(self, model: nn.Module, optimizer: Any) -> None:
+        missing = [name for name in NEEDED if not hasattr(optimizer, name)]
         if missing:
             raise TrainerRefusal(
                 f"opacus_trainer: optimizer must be what make_private returned, got {type(optimizer).__name__}, "
                 f"which has no {missing[0]}."
             )
-        if optimizer.max_grad_norm != self.max_grad_norm:
-            raise TrainerRefusal(
-                f"opacus_trainer: max_grad_norm must be the optimizer's, {optimizer.max_grad_norm}, "
-                f"got {self.max_grad_norm}."
-            )
+        self._check_bound(optimizer)
+        if list(map(id, optimizer.params)) != list(map(id, trainable(model).values())):
+            raise TrainerRefusal("opacus_trainer: optimizer must hold model.parameters() in their order, got others.")
         dimension = sum(parameter.numel() for parameter in optimizer.params)
         if self.canaries is not None and self.canaries.dimension != dimension:
             raise TrainerRefusal(
@@ -195,9 +195,21 @@ class Watch:
                 f"got {self.canaries.dimension}."
             )
 
+    def _check_bound(self, optimizer: Any) -> None:
+        if optimizer.max_grad_norm != self.max_grad_norm:
+            used, claimed = optimizer.max_grad_norm, self.max_grad_norm
+            raise TrainerRefusal(
+                f"opacus_trainer: max_grad_norm must be the optimizer's in every step, {used}, got {claimed}."
+            )
+
     def _release(self) -> None:
         """Hand over weights and noisy sum, as the optimiser is about to step."""
         assert self.observe is not None
+        self._check_bound(self.optimizer)
+        if self.canaries is not None and not self.written:
+            what = "canaries must be InputCanaries where no per-example gradients can be written over (ghost clipping)"
+            raise TrainerRefusal(f"opacus_trainer: {what}.")
+        self.written = False
         optimizer, parameters = self.optimizer, self.optimizer.params
         divisor = 1.0
         if optimizer.loss_reduction == "mean":
@@ -212,6 +224,7 @@ class Watch:
     def _write_over(self) -> None:
         """Give the canaries among the examples about to be clipped their gradients."""
         assert self.canaries is not None
+        self.written = True
         order = np.array(self.dataset.order, dtype=np.int64)
         self.dataset.order.clear()
         pieces = [list(_pieces(parameter)) for parameter in self.optimizer.params]

@@ -17,6 +17,7 @@ Auditing of Differential Privacy Libraries. 2026. arXiv:2602.17454.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def replay_mechanism(
     """Return what differs between neighbours under the same streams, beyond what the description allows.
 
     Args:
-        computation: a mechanism; it must draw from the source alone.
+        computation: a mechanism; it must draw from the source alone, and is handed a copy of the data each time.
         neighbours: pairs of datasets, made by `array_neighbours` or given.
         description: says that noise is added, and to what sensitivity; None for mechanisms that choose, of which only
             errors, NaN and randomness from elsewhere are findings: what they draw may depend on a record.
@@ -107,8 +108,11 @@ def _mechanism_findings(
     seed: int,
     counts: Counter[str],
 ) -> Iterator[ReplayFinding]:
-    played = [(play(computation, pair.one, seed, key), play(computation, pair.other, seed, key)) for key in keys]
-    yield from repeated(played[0][0], play(computation, pair.one, seed, 0), pair.name)
+    def run(data: Any, key: int) -> Played:
+        return play(computation, copy.deepcopy(data), seed, key)
+
+    played = [(run(pair.one, key), run(pair.other, key)) for key in keys]
+    yield from repeated(played[0][0], run(pair.one, 0), pair.name)
     for key, (one, other) in enumerate(played):
         if one.error is None and other.error is None:
             _count(counts, one.value, other.value)
@@ -169,7 +173,7 @@ def replay_training(
     from the weights of the first, so that none is apart.
 
     Args:
-        training: makes a run; all sums of two runs are kept.
+        training: makes a run on a copy of the data; all sums of two runs are kept.
         neighbours: pairs of datasets. In the larger one the record that differs should come last, or other records take
             over its coins.
         description: of every step. Under replace_one one record moves a sum by twice max_grad_norm.
@@ -217,7 +221,7 @@ class _TrainingRuns:
     def _all(self, given: tuple[Any, Any], source: Source) -> list[Any]:
         """Return all releases of a run on a dataset, forced along the weights of the releases given, if any."""
         data, along = given
-        run, taken = self.training(data, source), list[Any]()
+        run, taken = self.training(copy.deepcopy(data), source), list[Any]()
         for release in run.releases:
             taken.append(release)
             if along is not None and run.force is not None and len(taken) < len(along):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from accountant import Claim
 from audit.evidence import LowerBound
 from audit.pictures import Pictures
-from mechanisms import InvalidParameter, Process
+from mechanisms import Bounds, InvalidParameter, Process
 from mechanisms.core import validate
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["consistent", "violated", "description refuted", "none"]
 VERDICTS = ("consistent", "violated", "description refuted", "none")
+DECIDING = ("frequentist", "parametric")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,8 @@ class AuditReport:
             about any computation. If it is about the claimed family, it can refute the description.
         refutation: of the refuter, named before the run, or None; it can refute the description.
         exploratory: further bounds; they decide nothing.
-        verdict: "violated" if evidence about any computation, "description refuted" if other evidence or the refutation
-            lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
+        verdict: "violated" if frequentist evidence about any computation, "description refuted" if other such evidence
+            or the refutation lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
         multiplicity: how primary and refuter share the error, in words.
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
@@ -63,7 +64,7 @@ class AuditReport:
 
     Raises:
         InvalidParameter: if a number breaks its rule, claim and evidence are about different δ or neighbours, there are
-            faults and a verdict, or the verdict "violated" rests on evidence about the claimed family.
+            faults and a verdict, or the verdict is not the one that follows from claim, evidence and refutation.
     """
 
     process: Process
@@ -87,6 +88,14 @@ class AuditReport:
 
     def __post_init__(self) -> None:
         validate.choice("AuditReport", "verdict", self.verdict, VERDICTS)
+        for name in ("guesses", "correct"):
+            object.__setattr__(self, name, validate.count("AuditReport", name, getattr(self, name)))
+        if self.correct > self.guesses:
+            raise InvalidParameter(
+                f"AuditReport: correct must be at most the {self.guesses} guesses, got {self.correct}."
+            )
+        if validate.real("AuditReport", "ceiling", self.ceiling) < 0:
+            raise InvalidParameter(f"AuditReport: ceiling must be at least 0, got {self.ceiling}.")
         if self.noise_ratio is not None:
             validate.non_negative("AuditReport", "noise_ratio", self.noise_ratio)
         if self.faults and self.verdict != "none":
@@ -99,9 +108,14 @@ class AuditReport:
                 f"{self.evidence.method}, about {self.evidence.about}.\n"
                 "That refutes the description, whose ε may hold at this δ all the same."
             )
+        follows = "none" if self.faults else verdict(self.claim, self.evidence, self.refutation)
+        if self.verdict != follows:
+            raise InvalidParameter(
+                f"AuditReport: verdict must be {follows!r}, which is what claim and evidence say, got {self.verdict!r}."
+            )
         if self.accuracy is not None:
             validate.probability("AuditReport", "accuracy", self.accuracy)
-        for shown in (self.evidence, self.refutation):
+        for shown in (self.evidence, self.refutation, *self.exploratory):
             if shown is not None and (shown.delta, shown.adjacency) != (self.claim.delta, self.claim.adjacency):
                 raise InvalidParameter(
                     f"AuditReport: claim and evidence must be about the same δ and neighbours, got {self.claim.delta} "
@@ -165,3 +179,25 @@ class AuditReport:
 
             content = page(self, seconds=seconds).encode()
         write_atomically(Path(path), content)
+
+
+def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) -> Verdict:
+    """Return what the two deciding bounds say about the claim's upper end.
+
+    Frequentist evidence about any computation violates the claim. Evidence about the claimed family, and parametric
+    evidence, refute the description: the claimed curve fails, its ε at this δ need not. Credible and approximate
+    evidence decides nothing.
+
+    >>> from audit.scores import OneRun
+    >>> from mechanisms import Adjacency
+    >>> shown = LowerBound(epsilon=1.8, delta=1e-5, confidence=0.95, adjacency=Adjacency.ADD_REMOVE, method="one_run",
+    ...                    guarantee="frequentist", threat_model="white box", design=OneRun(canaries=1000))
+    >>> verdict(Bounds(lower=3.9, upper=4.0), shown, None)
+    'consistent'
+    """
+    deciding = [bound for bound in (evidence, refutation) if bound is not None and bound.guarantee in DECIDING]
+    if evidence.guarantee == "frequentist" and evidence.about == "any computation" and evidence.epsilon > claim.upper:
+        return "violated"
+    if any(bound.epsilon > claim.upper for bound in deciding):
+        return "description refuted"
+    return "consistent" if any(bound.epsilon > 0 for bound in deciding) else "none"

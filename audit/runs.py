@@ -15,7 +15,7 @@ from audit.attack import Attack, Observations, Public, Trainer, TrainerTask
 from audit.canaries import Canaries
 from audit.core.described import released_steps
 from audit.core.faults import TrainerFault, blamed
-from audit.core.streams import RunStreams, reserve_run
+from audit.core.streams import RunStreams, check_source, reserve_run
 from audit.core.watching import scored
 from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
 from mechanisms import Adjacency, DPError, InvalidParameter, Process
@@ -41,7 +41,8 @@ class Setup:
         pool: public records for shadow models, or None.
 
     Raises:
-        InvalidParameter: if the attack does not work on such canaries, or these make no such neighbours.
+        InvalidParameter: if the randomness is no source, the rule none, the attack does not work on such canaries, or
+            these make no such neighbours.
     """
 
     trainer: Trainer
@@ -55,6 +56,12 @@ class Setup:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
+        check_source("audit", self.randomness)
+        if not isinstance(self.guessing_rule, GuessingRule):
+            raise InvalidParameter(
+                f"audit: guessing_rule must be a GuessingRule, got {type(self.guessing_rule).__name__}.\n"
+                "Fix how guesses are made before the run: GuessExtremes(included=..., excluded=...), or Threshold(...)."
+            )
         if not isinstance(self.canaries, self.attack.takes):
             raise InvalidParameter(
                 f"audit: attack {self.attack.name!r} must have {self.attack.takes.__name__}, "
@@ -98,7 +105,7 @@ class Setup:
             found = self.trainer(task)
         except DPError:  # it refuses what it was asked for, in words that hold no data
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             with blamed("setting up"):
                 raise error
         if not isinstance(found, Observations):
@@ -168,7 +175,7 @@ def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | 
     if reveal is None:
         return data
     with blamed("its participations"):
-        counts = reveal()
+        counts = np.asarray(reveal())
     try:
         return replace(data, participations=counts)
     except InvalidParameter:

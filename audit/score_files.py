@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.core.plan import check_rule
+from audit.core.plan import check_neighbours, check_rule
 from audit.evidence import LowerBound, estimators
 from audit.scores import (
     Design,
@@ -42,6 +43,20 @@ DESIGNS: dict[str, Callable[[int], Design]] = {
     "one_run": lambda size: OneRun(canaries=size),
     "independent_runs": lambda size: IndependentRuns(runs=size),
 }
+TRUTH = {"true": 1.0, "false": 0.0}
+DAMAGED = (
+    ValueError,
+    EOFError,
+    KeyError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading an archive raises that is damaged, encrypted, larger than memory, or none."""
 THREAT_MODEL = "not known: the scores are somebody else's"
 
 
@@ -121,6 +136,7 @@ def lower_bound_from_file(
     chosen = kinds[validate.choice("scores", "estimator", estimator, tuple(kinds))]()
     made = DESIGNS[validate.choice("scores", "design", design, tuple(DESIGNS))]
     neighbours = Adjacency.parse(adjacency)
+    check_neighbours("estimator", chosen, claim, neighbours)
     values, membership = read_scores(path)
     check_rule(made(len(values)), guessing_rule)
     data = LabelledScores(
@@ -155,45 +171,54 @@ def read_scores(path: Path) -> tuple[Values, NDArray[np.bool_]]:
         raise InvalidParameter(
             f"scores: membership must be true or false, or 1 or 0, got {membership.dtype} with others."
         )
-    return values.astype(np.float64), membership.astype(np.bool_)
+    with np.errstate(over="ignore"):  # what is not finite is refused as a score
+        return values.astype(np.float64), membership.astype(np.bool_)
 
 
 def _from_npz(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in COLUMNS if name not in arrays]
-            if missing:
-                raise InvalidParameter(
-                    f"scores: {path.name} must hold the arrays scores and membership, got {sorted(arrays.files)}."
-                )
-            return {name: arrays[name] for name in COLUMNS}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, InvalidParameter):
+    with path.open("rb") as file:
+        try:
+            with _archive(file) as arrays:
+                missing = [name for name in COLUMNS if name not in arrays]
+                if missing:
+                    raise InvalidParameter(
+                        f"scores: {path.name} must hold the arrays scores and membership, got {sorted(arrays.files)}."
+                    )
+                return {name: arrays[name] for name in COLUMNS}
+        except InvalidParameter:
             raise
-        raise InvalidParameter(
-            f"scores: {path.name} must be a .npz file of plain arrays, and is none.\n"
-            "Write it with numpy.savez(path, scores=..., membership=...), both arrays of numbers."
-        ) from None
+        except DAMAGED:
+            raise InvalidParameter(
+                f"scores: {path.name} must be a .npz file of plain arrays, and is none.\n"
+                "Write it with numpy.savez(path, scores=..., membership=...), both arrays of numbers."
+            ) from None
+
+
+def _archive(file: IO[bytes]) -> Any:
+    """Return the arrays of an undamaged archive, read when asked for.
+
+    Raises:
+        ValueError: if it is no archive, or the sum of a part is not the one written down, which numpy never looks at.
+    """
+    arrays = np.load(file, allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile) or arrays.zip is None or arrays.zip.testzip() is not None:
+        raise ValueError
+    return arrays
 
 
 def _from_csv(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets begin with a mark of the byte order
             heading, *rows = csv.reader(lines, strict=True)
         if sorted(heading) != sorted(COLUMNS):
             raise InvalidParameter(f"scores: the first line of {path.name} must be scores,membership, got {heading}.")
-        words = {name: [row[heading.index(name)].strip().lower() for row in rows if row] for name in COLUMNS}
-        membership = [{"true": 1.0, "false": 0.0}.get(word) for word in words["membership"]]
+        each = [dict(zip(heading, row, strict=True)) for row in rows if row]
+        membership = [row["membership"].strip().lower() for row in each]
         return {
-            "scores": np.array([float(word) for word in words["scores"]]),
-            "membership": np.array(
-                [
-                    float(word) if known is None else known
-                    for word, known in zip(words["membership"], membership, strict=True)
-                ]
-            ),
+            "scores": np.array([float(row["scores"]) for row in each]),
+            "membership": np.array([TRUTH[word] if word in TRUTH else float(word) for word in membership]),
         }
-    except (ValueError, IndexError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         if isinstance(error, InvalidParameter):
             raise
         raise InvalidParameter(

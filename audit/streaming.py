@@ -44,8 +44,7 @@ from audit.canaries import SignedCoordinates
 from audit.core.faults import TrainerFault
 from audit.estimators.anytime_gdp import GDPConfidenceSequence
 from audit.evidence import LowerBound
-from audit.harness import verdict
-from audit.report import Verdict
+from audit.report import Verdict, verdict
 from audit.scores import Coins, Stream
 from dpsgd import DPSGD
 from dpsgd.callbacks import STOP, Answer

@@ -18,7 +18,10 @@ def claimed_bounds(process: Process, *, delta: float, adjacency: Adjacency) -> C
     """
     found = epsilon_bounds(process, delta=delta, adjacency=adjacency)
     if found.upper == math.inf:
-        raise InvalidParameter("audit: the claimed process must have noise: its ε is infinite, so nothing is claimed.")
+        raise InvalidParameter(
+            "audit: the claimed process must have noise: its ε is infinite, so nothing is claimed.\n"
+            f"Some processes have a finite ε only at a larger δ than {delta:g}: no Gaussian has one at δ = 0."
+        )
     return found
 
 

@@ -29,5 +29,5 @@ def blamed(doing: str) -> Iterator[None]:
         yield
     except (TrainerFault, TrainerRefusal):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a loop that ends the process ends its own run alone
         raise TrainerFault(f"the trainer raised {type(error).__name__} in {doing}") from None

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from audit.core.parsing import parsed
 from mechanisms import __version__ as library
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -125,10 +126,7 @@ class ReplayReport:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
         """
-        try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InvalidParameter(f"ReplayReport: JSON must be well formed, but {error}.") from None
+        document = parsed("ReplayReport", text)
         schema = document.get("schema") if isinstance(document, dict) else None
         if schema != SCHEMA:
             raise InvalidParameter(f"ReplayReport: schema must be {SCHEMA!r}, got {schema!r}.")

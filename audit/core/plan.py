@@ -6,11 +6,22 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from audit.attack import Attack, attacks
 from audit.core.described import SampledGaussianRun
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
-from audit.scores import Design, GuessExtremes, GuessingRule, IndependentRuns, LabelledScores, OneRun
-from mechanisms import Adjacency, InvalidParameter, Process, UnsupportedProcess
+from audit.scores import (
+    Design,
+    GuessExtremes,
+    GuessingRule,
+    IndependentRuns,
+    LabelledScores,
+    OneRun,
+    Scores,
+    Threshold,
+)
+from mechanisms import Adjacency, Gaussian, InvalidParameter, Process, UnsupportedProcess, leaves
 from mechanisms.core import validate
 
 WHERE_IT_APPLIES = "where it applies"
@@ -120,12 +131,17 @@ def planned(
 
     Raises:
         InvalidParameter: if a name is not known, or its estimator does not hold here.
-        UnsupportedProcess: if the refuter is for another kind of claim.
+        UnsupportedProcess: if an estimator is for another kind of claim.
     """
+    chosen = _named("primary", PRIMARIES[type(design)] if primary is None else primary, design, "frequentist")
+    others = tuple(_named("exploratory", name, design) for name in exploratory)
+    for role, estimator in (("primary", chosen), *(("exploratory", other) for other in others)):
+        check_neighbours(role, estimator, claim, adjacency)
+        _check_claim(estimator, design, claim, delta=delta, confidence=confidence)
     return Plan(
-        primary=_named("primary", primary or PRIMARIES[type(design)], design, "frequentist"),
+        primary=chosen,
         refuter=_refuter(refuter, attack, design, claim, adjacency),
-        others=tuple(_named("exploratory", name, design) for name in exploratory),
+        others=others,
         claim=claim,
         adjacency=adjacency,
         delta=delta,
@@ -143,6 +159,27 @@ def check_rule(design: Design, rule: GuessingRule | None) -> None:
         raise InvalidParameter(
             f"audit: guessing_rule must be a Threshold for independent runs, got {rule!r}: to guess by rank would let "
             "the runs choose the threshold."
+        )
+
+
+def check_neighbours(role: str, estimator: Estimator, claim: Process | None, adjacency: Adjacency) -> None:
+    """Refuse an estimator about the claimed family for neighbours that lose something else than the family says.
+
+    It holds a run against the family's curves for one record more or less. A Gaussian step on Poisson samples loses the
+    same where a contribution is set to zero. Where a record is replaced its curves are others, and one of those below
+    them may have a far larger ε: only those of Gaussians that are not sampled make the same family, in other units.
+
+    Raises:
+        InvalidParameter: if it says nothing about such neighbours.
+    """
+    if estimator.about == "any computation" or adjacency is Adjacency.ADD_REMOVE:
+        return
+    gaussian = claim is not None and all(isinstance(leaf, Gaussian) for leaf, _ in leaves(claim))
+    zeroed = adjacency is Adjacency.ZERO_OUT and claim is not None and described_noise(claim) is not None
+    if not gaussian and not zeroed:
+        raise InvalidParameter(
+            f"audit: {role} must be about any computation under {adjacency.value} neighbours of this claim, got "
+            f"{estimator.name!r}, about the claimed family for one record more or less."
         )
 
 
@@ -198,6 +235,19 @@ def _refuter(
         raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
     SampledGaussianRun.of(claim)
     return found
+
+
+def _check_claim(estimator: Estimator, design: Design, claim: Process, *, delta: float, confidence: float) -> None:
+    """Have an estimator that makes something of the claim refuse it now: asked of scores that show nothing.
+
+    Raises:
+        UnsupportedProcess: if it is for another kind of claim.
+    """
+    if estimator.about != "any computation":
+        few = OneRun(canaries=4) if isinstance(design, OneRun) else IndependentRuns(runs=4)
+        scores = Scores(values=np.arange(4.0), design=few, guessing_rule=Threshold(value=0.0))
+        nothing = LabelledScores(scores=scores, membership=np.array([True, False, True, False]))
+        estimator.epsilon(nothing, process=claim, delta=delta, confidence=confidence)
 
 
 def _named(role: str, name: str, design: Design, guarantee: Guarantee | None = None) -> Estimator:

@@ -186,10 +186,10 @@ def ceiling_note(report: AuditReport) -> str:
         )
     if report.ceiling > report.claim.upper:
         return ""
-    return (
-        f"No violation can be shown with {report.guesses} guesses: were all of them right, "
-        f"{report.evidence.method} would give {at_most(report.ceiling, DIGITS)}, which is not above the claim."
-    )
+    most = f"{report.evidence.method} would give {at_most(report.ceiling, DIGITS)}, which is not above the claim."
+    if not report.guesses:
+        return f"No violation can be shown with so few runs: were the two worlds told apart in all of them, {most}"
+    return f"No violation can be shown with {report.guesses} guesses: were all of them right, {most}"
 
 
 def _claims(report: AuditReport) -> tuple[Row, ...]:

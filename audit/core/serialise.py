@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import typing
 from typing import Any
 
 from accountant import Claim, ErrorLine
+from audit.core.parsing import check_kind, parsed
 from audit.evidence import LowerBound, estimators
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.report import AccountantAnswer, AuditReport
@@ -52,16 +54,17 @@ def from_json(text: str) -> AuditReport:
     """Return the report that `to_json` wrote.
 
     Raises:
-        InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
+        InvalidParameter: if the text is no JSON, or a schema, type or field is not known, or of another kind: it is
+            named.
     """
-    try:
-        document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidParameter(f"AuditReport: JSON must be well formed, but {error}.") from None
+    document = parsed("AuditReport", text)
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise InvalidParameter(f"AuditReport: schema must be {SCHEMA!r}, got {schema!r}.")
-    report = _decode(document.get("report"))
+    try:
+        report = _decode(document.get("report"))
+    except RecursionError:
+        raise InvalidParameter("AuditReport: the document must not be nested that deep.") from None
     if not isinstance(report, AuditReport):
         raise InvalidParameter(f"AuditReport: the document must hold a report, got {type(report).__name__}.")
     return report
@@ -102,8 +105,11 @@ def _decode(value: Any) -> Any:
         raise InvalidParameter(
             f"AuditReport: {kind.__name__} must have the fields {sorted(expected)}, got {sorted(given)}."
         )
-    if kind is Claim:
+    if "adjacency" in given:
         given["adjacency"] = Adjacency.parse(given["adjacency"])
+    hints = typing.get_type_hints(kind) | ({"lower": float, "upper": float} if kind is Claim else {})
+    for name, item in given.items():
+        check_kind(f"{kind.__name__}: {name}", item, hints[name])
     return kind(**given)
 
 

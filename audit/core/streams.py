@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.randomness import Source
 
 KEY_WORDS = 8
@@ -35,3 +36,21 @@ class RunStreams(Source):
 def reserve_run(source: Source) -> int:
     """Return the number of the next run of a source, never the same again."""
     return source.reserve("runs of a trainer", KEY_WORDS) // KEY_WORDS
+
+
+def check_source(owner: str, randomness: object) -> None:
+    """Refuse, before anything runs, what is no source of randomness.
+
+    Raises:
+        InvalidParameter: naming what it is instead.
+
+    >>> check_source("audit", 0)
+    Traceback (most recent call last):
+    mechanisms.core.errors.InvalidParameter: audit: randomness must be a Source, got int.
+    Use SystemSource(), or KeyedSource(0) for a result that is reproducible and not private.
+    """
+    if not isinstance(randomness, Source):
+        raise InvalidParameter(
+            f"{owner}: randomness must be a Source, got {type(randomness).__name__}.\n"
+            "Use SystemSource(), or KeyedSource(0) for a result that is reproducible and not private."
+        )

@@ -30,8 +30,7 @@ from audit.core.described import SampledGaussianRun
 from audit.core.plan import Plan, planned
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import LowerBound
-from audit.harness import verdict
-from audit.report import Verdict
+from audit.report import Verdict, verdict
 from audit.runs import Setup, observe_one_run
 from audit.scores import GuessExtremes, LabelledScores, OneRun
 from mechanisms import Adjacency, Bounds, KeyedSource

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,11 @@ from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, 
 from audit.canaries import Canaries, GradientCanaries
 from audit.core.faults import TrainerFault, blamed
 from audit.scores import NotFinite, Scores, Values
+from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GIVEN = ("max_grad_norm", "expected_sum", "known")
 
@@ -33,6 +37,8 @@ def scored(attack: Attack, canaries: Canaries, public: Public, observations: Obs
     """
     known = replace(public, **{name: getattr(observations, name) for name in GIVEN})
     check_needs(attack, known)
+    if known.max_grad_norm is not None:
+        known = replace(known, max_grad_norm=_checked_bound(known.max_grad_norm))
     if known.expected_sum is not None:
         known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
@@ -59,6 +65,15 @@ def check_needs(attack: Attack, public: Public) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeenStep:
+    """What an attack is handed of a step: a `Release` without whatever else the trainer hung on its own."""
+
+    step: int
+    weights_before: Tensor
+    noisy_sum: Tensor
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Watch:
     """The attack's state and how much was released; it holds no release.
@@ -67,7 +82,7 @@ class Watch:
         attack: what watches.
         state: of the attack.
         steps: the number claimed, or None.
-        dimension: d of the gradients, or None where any will do.
+        dimension: d of the gradients, or None where that of the first step will do.
     """
 
     attack: Attack
@@ -106,28 +121,40 @@ class Watch:
             if isinstance(release, FinalModel):
                 self.ended = True
                 if self.attack.sees == "final model":
-                    self.state = self.attack.observe(self.state, _guarded_model(release))
+                    self.state = self.attack.observe(self.state, _guarded_model(release, self.dimension))
             elif self.attack.sees == "steps":
-                self._check_step(release)
-                self.state = self.attack.observe(self.state, release)
+                self.state = self.attack.observe(self.state, self._seen(release))
                 self.taken += 1
         except Exception as error:
             self.failure = self.failure or error
             raise
 
-    def _check_step(self, release: Any) -> None:
+    def _seen(self, release: Any) -> SeenStep:
+        """Return what is well-formed of a step."""
         if self.steps is not None and self.taken == self.steps:
             raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed")
-        for name in ("weights_before", "noisy_sum"):
-            value: Any = getattr(release, name, None)
-            shape = getattr(value, "shape", None)
-            if shape is None:
-                raise TrainerFault(f"the trainer released a step whose {name} is {type(value).__name__}, no tensor")
-            if len(shape) != 1 or (self.dimension is not None and shape[0] != self.dimension):
-                wanted = "(d,)" if self.dimension is None else f"({self.dimension},)"
-                raise TrainerFault(f"the trainer released {name} of shape {tuple(shape)}, where {wanted} is due")
-            if not bool((abs(value) < np.inf).all()):
-                raise TrainerFault(f"the trainer released {name} with numbers that are not finite")
+        with blamed("showing a step"):
+            weights, noisy_sum = (self._vector(release, name) for name in ("weights_before", "noisy_sum"))
+            if getattr(release, "step", None) != self.taken:
+                raise TrainerFault(f"the trainer released a step of another number where step {self.taken} is due")
+        return SeenStep(step=self.taken, weights_before=weights, noisy_sum=noisy_sum)
+
+    def _vector(self, release: Any, name: str) -> Tensor:
+        """Return a tensor of real numbers (d,), with d that of the gradients, or of the first tensor seen."""
+        import torch
+
+        value = getattr(release, name, None)
+        if not isinstance(value, torch.Tensor):
+            raise TrainerFault(f"the trainer released a step whose {name} is {type(value).__name__}, no tensor")
+        if value.layout is not torch.strided or value.is_complex() or value.dtype is torch.bool:
+            raise TrainerFault(f"the trainer released {name} of {value.dtype}, no dense tensor of real numbers")
+        if value.dim() != 1 or (self.dimension is not None and len(value) != self.dimension):
+            wanted = "(d,)" if self.dimension is None else f"({self.dimension},)"
+            raise TrainerFault(f"the trainer released {name} of shape {tuple(value.shape)}, where {wanted} is due")
+        if not bool(torch.isfinite(value).all()):
+            raise TrainerFault(f"the trainer released {name} with numbers that are not finite")
+        self.dimension = len(value)
+        return value.detach()
 
     def _check_number(self) -> None:
         if self.attack.sees == "final model":
@@ -139,18 +166,27 @@ class Watch:
             raise TrainerFault(f"the trainer released {self.taken} of the {self.steps} steps claimed")
 
 
+def _checked_bound(max_grad_norm: Any) -> float:
+    try:
+        return validate.positive("Observations", "max_grad_norm", max_grad_norm)
+    except InvalidParameter:
+        raise TrainerFault("the trainer's max_grad_norm is no finite number above 0") from None
+
+
 def _guarded_sum(expected_sum: ExpectedSum) -> ExpectedSum:
-    def guarded(weights: Any) -> Any:
+    def guarded(weights: Tensor) -> Tensor:
         with blamed("its expected_sum"):
             found = expected_sum(weights)
             if found.shape != weights.shape:
                 raise TrainerFault(f"the trainer's expected_sum has shape {tuple(found.shape)}, not the weights'")
-        return found
+            if found.is_complex():
+                raise TrainerFault("the trainer's expected_sum is complex")
+            return found.detach().to(weights.device)
 
     return guarded
 
 
-def _guarded_model(model: FinalModel) -> FinalModel:
+def _guarded_model(model: FinalModel, dimension: int | None) -> FinalModel:
     """Return the model with answers that are checked."""
 
     def outputs(features: NDArray[Any]) -> NDArray[Any]:
@@ -159,17 +195,35 @@ def _guarded_model(model: FinalModel) -> FinalModel:
 
     def losses(features: NDArray[Any], targets: NDArray[Any]) -> Values:
         with blamed("its final model"):
-            found = _finite(np.asarray(model.losses(features, targets), dtype=np.float64), len(features))
+            found = _finite(np.asarray(model.losses(features, targets)), len(features)).astype(np.float64)
             if found.ndim != 1:
                 raise TrainerFault("the trainer's final model gave losses that are not one for each record")
         return found
 
-    return replace(model, outputs=outputs, losses=losses)
+    return replace(model, outputs=outputs, losses=losses, weights=_checked_weights(model.weights, dimension))
 
 
 def _finite(answers: NDArray[Any], records: int) -> NDArray[Any]:
     if answers.ndim < 1 or len(answers) != records:
         raise TrainerFault("the trainer's final model gave more or fewer answers than there were records")
-    if not np.all(np.isfinite(answers)):
-        raise TrainerFault("the trainer's final model gave answers that are not finite")
+    _check_real("answers", answers)
     return answers
+
+
+def _checked_weights(weights: Any, dimension: int | None) -> NDArray[Any] | None:
+    if weights is None:
+        return None
+    with blamed("its final model"):
+        found = np.asarray(weights)
+        if found.ndim != 1 or (dimension is not None and len(found) != dimension):
+            wanted = "(d,)" if dimension is None else f"({dimension},)"
+            raise TrainerFault(f"the trainer's final model has weights of shape {found.shape}, where {wanted} is due")
+        _check_real("weights", found)
+    return found
+
+
+def _check_real(name: str, numbers: NDArray[Any]) -> None:
+    if numbers.dtype.kind not in "biuf":
+        raise TrainerFault(f"the trainer's final model gave {name} that are no real numbers")
+    if not np.all(np.isfinite(numbers)):
+        raise TrainerFault(f"the trainer's final model gave {name} that are not finite")

@@ -78,6 +78,24 @@ def honest_report() -> AuditReport:
 
 
 @pytest.fixture(scope="session")
+def judged() -> Callable[[AuditReport, str], AuditReport]:
+    """From a report and a verdict to the report with evidence that leads to it."""
+
+    def judge(report: AuditReport, verdict: str) -> AuditReport:
+        shown = {"violated": (1.1, None), "description refuted": (0.1, 1.1), "consistent": (0.1, None), "none": (0, 0)}
+        bounds = {
+            name: dataclasses.replace(bound, epsilon=share * report.claim.upper)
+            for (name, bound), share in zip(
+                (("evidence", report.evidence), ("refutation", report.refutation)), shown[verdict], strict=True
+            )
+            if bound is not None and share is not None
+        }
+        return dataclasses.replace(report, **bounds, verdict=verdict)
+
+    return judge
+
+
+@pytest.fixture(scope="session")
 def digits_run() -> Callable[..., tuple[AuditReport, float]]:
     """Audit the demo's training on digits, its noise multiplied behind the claim's back; return accuracy too."""
     torch = pytest.importorskip("torch")

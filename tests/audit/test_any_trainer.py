@@ -123,12 +123,21 @@ def test_an_attack_is_refused_canaries_and_knowledge_that_it_cannot_do_without(a
 
 
 def step(dimension=2_000, **changes):
-    return SimpleNamespace(**{"weights_before": torch.zeros(dimension), "noisy_sum": torch.zeros(dimension)} | changes)
+    blank = {"step": 0, "weights_before": torch.zeros(dimension), "noisy_sum": torch.zeros(dimension)}
+    return SimpleNamespace(**blank | changes)
+
+
+def numbered(*released):
+    """The releases, each a copy that has its place for its number."""
+    return [
+        one if isinstance(one, FinalModel) else SimpleNamespace(**vars(one) | {"step": number})
+        for number, one in enumerate(released)
+    ]
 
 
 def releasing(*released):
     def trainer(task):
-        return Observations(released=iter(released), max_grad_norm=1.0, expected_sum=torch.zeros_like)
+        return Observations(released=numbered(*released), max_grad_norm=1.0, expected_sum=torch.zeros_like)
 
     return trainer
 
@@ -149,9 +158,9 @@ def swallowing(task):
     """A loop that goes on whatever happens inside it."""
 
     def run(observe):
-        for _ in range(200):
+        for number in range(200):
             try:
-                observe(step())
+                observe(step(step=number))
             except Exception:
                 continue
 

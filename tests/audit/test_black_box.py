@@ -1,8 +1,12 @@
+import sys
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from audit import AuditReport
 from audit.black_box import audit_mechanism, mechanism_lower_bound, output_estimators
+from audit.core.rows import ceiling_note
 from audit.scores import IndependentRuns
 from mechanisms import Adjacency, InvalidParameter, KeyedSource, Laplace
 
@@ -98,6 +102,10 @@ def test_every_call_has_fresh_streams_whatever_a_mechanism_does_with_them():
         (lambda records, streams: np.nan, "answers must be finite numbers"),
         (lambda records, streams: "many", "answers must be numbers or arrays of them, got str"),
         (lambda records, streams: np.zeros(int(sum(records))), "answers must always have the same shape"),
+        (lambda records, streams: np.array([1j]), "answers must be numbers or arrays of them, got ndarray"),
+        (lambda records, streams: 10**400, "answers must be numbers or arrays of them, got int"),
+        (lambda records, streams: [[1], [1, 2]], "answers must be numbers or arrays of them, got list"),
+        (lambda records, streams: sys.exit(3), "the mechanism raised SystemExit in a call"),
         (laplace_sum(source=KeyedSource(1)), "changed its answer between two calls with the same streams"),
     ],
 )
@@ -105,3 +113,39 @@ def test_what_a_mechanism_does_wrong_is_named_and_there_is_no_verdict(mechanism,
     report = audited(mechanism, check=True)
     assert (report.verdict, report.evidence.epsilon) == ("none", 0.0)
     assert fault in report.faults[0] and "17" not in report.to_json()
+
+
+def test_a_tensor_that_carries_gradients_is_named():
+    torch = pytest.importorskip("torch")
+    report = audited(lambda records, streams: torch.ones(2, requires_grad=True))
+    assert report.faults[0].startswith("black_box: answers must be numbers or arrays of them, got Tensor")
+
+
+def test_exact_fractions_are_numbers():
+    assert audited(lambda records, streams: Fraction(1, 3), runs=20).faults == ()
+
+
+def test_a_mechanism_that_writes_on_its_records_is_judged_by_single_calls():
+    """Every call is private; were the records the same ones each time, sums would wander apart."""
+
+    def wandering(records, streams):
+        noisy = Laplace(noise_multiplier=0.5).release(float(records.sum()), sensitivity=1.0, randomness=streams)
+        records += noisy
+        return noisy
+
+    first, second = np.array([1.0, 1.0]), np.array([1.0, 0.0])
+    asked = LEVEL | {"adjacency": "zero_out", "claim": Laplace(noise_multiplier=0.5), "randomness": KeyedSource(0)}
+    assert audit_mechanism(wandering, first, second, **asked).verdict == "consistent"
+    assert first.tolist() == [1.0, 1.0] and second.tolist() == [1.0, 0.0]
+
+
+def test_too_few_runs_to_show_a_violation_are_told_of():
+    few = audited(laplace_sum(), runs=20)
+    assert 0 < few.ceiling < few.claim.upper
+    assert "No violation can be shown with so few runs" in ceiling_note(few)
+    assert ceiling_note(audited(laplace_sum(), runs=400)) == ""
+
+
+def test_randomness_that_is_no_source_is_refused():
+    with pytest.raises(InvalidParameter, match="audit_mechanism: randomness must be a Source, got int"):
+        audited(laplace_sum(), randomness=0)

@@ -6,7 +6,7 @@ import pytest
 from accountant import epsilon_bounds
 from audit.core.claims import accountant_answers
 from audit.evidence import estimators
-from audit.harness import verdict
+from audit.report import verdict
 from audit.scores import LabelledScores, OneRun, Scores, Threshold
 from mechanisms import (
     Adjacency,

@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import subprocess
 import sys
@@ -80,9 +79,9 @@ def test_a_bug_is_not_hidden(monkeypatch, tmp_path):
     ("verdict", "code"), [("consistent", 0), ("none", 0), ("violated", 3), ("description refuted", 3)]
 )
 def test_the_verdict_sets_the_exit_code_after_everything_is_written(
-    verdict, code, honest_report, monkeypatch, tmp_path
+    verdict, code, honest_report, judged, monkeypatch, tmp_path
 ):
-    report = dataclasses.replace(honest_report, verdict=verdict)
+    report = judged(honest_report, verdict)
     assert run_with(report, monkeypatch, tmp_path) == code
     written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
     assert written == {"report.html", "bracket.png", "report.json", "config.json"}

@@ -50,10 +50,38 @@ class StandIn:
         self.original_optimizer.step()
 
 
-def stand_in_loop(*, noise=1.0, clips=True, width=3, drop=False, shown=None):
+class Ghostly(StandIn):
+    """Clips within the loss, where no gradient of one example is ever held."""
+
+    def step(self):
+        self.params[0].grad = torch.zeros(1, 3)
+        self.original_optimizer.step()
+
+
+class Adaptive(StandIn):
+    """Moves its bound as it goes."""
+
+    def step(self):
+        self.max_grad_norm = 1.5 * BOUND
+        super().step()
+
+
+class Elsewhere(StandIn):
+    """Trains parameters that are not the model's."""
+
+    def __init__(self, model, noise, clips):
+        super().__init__(torch.nn.Linear(3, 1, bias=False), noise, clips)
+
+
+def twice(dataset, watch):
+    for _ in range(2):
+        stand_in_loop()(dataset, watch)
+
+
+def stand_in_loop(*, noise=1.0, clips=True, width=3, drop=False, shown=None, kind=StandIn):
     def train(dataset, watch):
         model = torch.nn.Linear(width, 1, bias=False)
-        optimizer = StandIn(model, noise, clips)
+        optimizer = kind(model, noise, clips)
         watch(model, shown or optimizer, SimpleNamespace(sample_rate=RATE))
         for _ in range(STEPS):
             rows = torch.nonzero(torch.rand(len(dataset)) < RATE)[:, 0]
@@ -138,9 +166,13 @@ def test_input_canaries_are_in_the_dataset_where_their_coins_say_so():
 @pytest.mark.parametrize(
     ("loop", "change", "message"),
     [
-        (stand_in_loop(), {"max_grad_norm": 2.0}, "max_grad_norm must be the optimizer's, 0.5, got 2.0"),
+        (stand_in_loop(), {"max_grad_norm": 2.0}, "max_grad_norm must be the optimizer's in every step, 0.5, got 2.0"),
         (stand_in_loop(shown=torch.optim.SGD), {}, "must be what make_private returned, .* has no original_optimizer"),
         (stand_in_loop(drop=True), {}, "every record fetched must have one gradient"),
+        (stand_in_loop(kind=Ghostly), {}, "where no per-example gradients can be written over"),
+        (stand_in_loop(kind=Adaptive), {}, r"the optimizer's in every step, 0.75, got 0.5"),
+        (stand_in_loop(kind=Elsewhere), {}, r"optimizer must hold model.parameters\(\) in their order"),
+        (twice, {}, "watch must be called once in a run"),
         (stand_in_loop(width=4), {}, "canaries must have the dimension of the model, 4 trainable parameters, got 3"),
     ],
 )

@@ -265,3 +265,16 @@ def test_any_trainer_that_can_be_audited_can_be_replayed_by_the_coins_of_its_can
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InvalidParameter, match=message):
         call()
+
+
+def test_a_computation_that_writes_on_its_records_is_replayed_on_what_was_given():
+    def halving(rows, source):
+        rows[:] = 0.5 * clipped(rows)
+        return rows.sum(axis=0) + noise(source, 3)
+
+    def training(rows, source):
+        return Steps(releases=[SimpleNamespace(weights_before=np.zeros(3), noisy_sum=halving(rows, source))])
+
+    pairs = array_neighbours(RECORDS, adjacency="add_remove")
+    assert not replay_mechanism(halving, pairs, description=Additive(sensitivity=0.5)).found
+    assert not replay_training(training, pairs, description=Additive(sensitivity=0.5)).found

@@ -45,6 +45,7 @@ def test_json_keeps_infinities_and_every_bit_of_a_float(report):
         evidence=dataclasses.replace(report.evidence, epsilon=0.1 + 0.2),
         refutation=dataclasses.replace(report.refutation, epsilon=np.inf),
         ceiling=np.inf,
+        verdict="description refuted",
     )
     text = odd.to_json()
     assert '"inf"' in text and "0.30000000000000004" in text and "Infinity" not in text
@@ -69,6 +70,11 @@ def test_json_says_its_schema_and_version_and_no_time_or_path(report):
         (lambda d: d | {"report": d["report"] | {"type": "Path"}}, "type must be one of AuditReport, .*, got 'Path'"),
         (lambda d: d | {"report": d["report"] | {"extra": 1}}, r"AuditReport must have the fields .*'extra'"),
         (lambda d: d | {"report": d["report"] | {"verdict": "fine"}}, "verdict must be one of 'consistent'"),
+        (
+            lambda d: d | {"report": d["report"] | {"verdict": "violated"}},
+            "verdict must be 'consistent', which is what",
+        ),
+        (lambda d: d | {"report": d["report"] | {"verdict": "none"}}, "verdict must be 'consistent', which is what"),
     ],
 )
 def test_unknown_schemas_types_and_fields_are_refused_by_name(report, spoil, message):
@@ -92,7 +98,9 @@ def test_evidence_about_the_claimed_family_shows_no_violation(report):
         dataclasses.replace(report, evidence=family, verdict="violated")
     told = dataclasses.replace(report, evidence=family, verdict="description refuted")
     assert "nor anything as private" in meaning(told) and "perhaps not at this ε and δ" in meaning(told)
-    assert meaning(dataclasses.replace(told, evidence=report.evidence)).endswith("another way of sampling.")
+    refuting = dataclasses.replace(told.refutation, epsilon=9.0)
+    told = dataclasses.replace(told, evidence=report.evidence, refutation=refuting)
+    assert meaning(told).endswith("another way of sampling.")
 
 
 def test_table_page_and_json_say_what_evidence_is_about(report, tmp_path):
@@ -153,7 +161,8 @@ def test_the_figure_names_its_axis_and_every_accountant_and_estimator(report):
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-9, 25.0, 1e6, np.inf])
 def test_any_evidence_can_be_drawn_and_told(report, epsilon, tmp_path):
-    odd = dataclasses.replace(report, evidence=dataclasses.replace(report.evidence, epsilon=epsilon))
+    shown = dataclasses.replace(report.evidence, epsilon=epsilon)
+    odd = dataclasses.replace(report, evidence=shown, verdict="violated" if epsilon > 4 else "consistent")
     odd.save(tmp_path / "report.html")
     assert [row.name for row in rows(odd)] == [row.name for row in rows(report)]
 

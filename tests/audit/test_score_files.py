@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -152,12 +154,18 @@ CLAIMED = "--noise-multiplier 5 --sample-rate .5 --steps 10"
         ("--guesses 100", 0, "at δ = 1e-05, add_remove neighbours, confidence 0.95 (one_run, frequentist, about"),
         (f"--guesses 100 {CLAIMED}", 3, "verdict: violated."),
         (f"--guesses 4 {CLAIMED}", 0, "verdict: none."),
-        (f"--estimator jeffreys --design independent_runs --threshold 1.5 {CLAIMED}", 0, "verdict: none."),
+        (
+            f"--estimator jeffreys --design independent_runs --threshold 1.5 {CLAIMED}",
+            0,
+            "none. What is approximate decides",
+        ),
         (f"--estimator gaussian_pair {CLAIMED}", 3, "verdict: description refuted."),
         ("--guesses 9 --threshold 1", 2, "--threshold and --guesses must not both be given"),
         ("--guesses 9 --steps 3", 2, "--noise-multiplier, --sample-rate and --steps must be given together"),
         ("--guesses 900", 2, "guesses must be at most the 400 canaries"),
         ("--guesses=-1", 2, "guesses must be at least 0"),
+        ("--guesses 9 --noise-multiplier 0 --sample-rate .5 --steps 10", 2, "the claimed process must have noise"),
+        (f"--guesses 9 --delta 0 {CLAIMED}", 2, "no Gaussian has one at δ = 0"),
         ("--guesses 9 --delta 2", 2, "delta must be below 1"),
     ],
 )
@@ -172,3 +180,50 @@ def test_the_command_prints_the_bound_and_sets_the_exit_code(tmp_path, capsys, o
 def test_a_missing_file_is_one_line(tmp_path, capsys):
     assert command_line.run(cli.app, ["scores", str(tmp_path / "none.npz")]) == 2
     assert capsys.readouterr().err.endswith("none.npz: No such file or directory\n")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_damaged_archive_is_refused_or_read_right(tmp_path, compressed):
+    """Single bytes of an archive are turned over; one that is still read must say what was written."""
+    scores, membership = made(40)
+    path, rng = tmp_path / "damaged.npz", np.random.default_rng(0)
+    (np.savez_compressed if compressed else np.savez)(path, scores=scores, membership=membership)
+    whole, outcomes = path.read_bytes(), []
+    for place in rng.choice(len(whole), size=80, replace=False):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :])
+        try:
+            found = read_scores(path)
+        except InvalidParameter:
+            outcomes.append("refused")
+            continue
+        np.testing.assert_array_equal(found, (scores, membership))
+        outcomes.append("read")
+    assert outcomes.count("refused") > 40
+
+
+@pytest.mark.parametrize("shape", [(10**15,), (10**30,), (-1,)])
+def test_an_array_that_says_it_is_larger_than_any_memory_is_refused(tmp_path, shape):
+    heading = str({"descr": "<f8", "fortran_order": False, "shape": shape}).ljust(117).encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        for name in ("scores", "membership"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(heading).to_bytes(2, "little") + heading)
+    with pytest.raises(InvalidParameter, match=r"must be a .npz file of plain arrays"):
+        read_scores(tmp_path / "huge.npz")
+
+
+def test_a_single_array_under_the_name_of_an_archive_is_refused(tmp_path):
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(InvalidParameter, match=r"must be a .npz file of plain arrays"):
+        read_scores(tmp_path / "one.npz")
+
+
+def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    (tmp_path / "sheet.csv").write_text("\ufeffscores,membership\n1,true\n2,FALSE\n", encoding="utf-8")
+    assert [one.tolist() for one in read_scores(tmp_path / "sheet.csv")] == [[1.0, 2.0], [True, False]]
+
+
+def test_a_line_of_three_numbers_is_refused(tmp_path):
+    (tmp_path / "three.csv").write_text("scores,membership\n1,1,9\n")
+    with pytest.raises(InvalidParameter, match="and then two numbers a line"):
+        read_scores(tmp_path / "three.csv")

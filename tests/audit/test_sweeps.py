@@ -103,8 +103,8 @@ def test_a_worker_that_dies_fails_its_own_job_alone(tmp_path):
         (["UnsupportedProcess", "NumericalFailure", "KeyError"], [], 1),
     ],
 )
-def test_the_exit_status_is_that_of_the_gravest(kinds, verdicts, status):
-    outcomes = [Failure(kind=kind) for kind in kinds] + [replace(TEMPLATE, verdict=verdict) for verdict in verdicts]
+def test_the_exit_status_is_that_of_the_gravest(kinds, verdicts, status, judged):
+    outcomes = [Failure(kind=kind) for kind in kinds] + [judged(TEMPLATE, verdict) for verdict in verdicts]
     asked = tuple(job(seed) for seed in range(len(outcomes)))
     assert SweepReport(jobs=asked, outcomes=tuple(outcomes)).exit_status == status
 

@@ -92,8 +92,8 @@ class Read(HTMLParser):
 @pytest.mark.parametrize(
     ("verdict", "tone"), [("consistent", "calm"), ("none", "neutral"), ("description refuted", "bad")]
 )
-def test_the_page_is_well_formed_needs_nothing_and_says_the_verdict(report, verdict, tone, undrawn):
-    text = page(dataclasses.replace(report, verdict=verdict), seconds=12.3)
+def test_the_page_is_well_formed_needs_nothing_and_says_the_verdict(report, judged, verdict, tone, undrawn):
+    text = page(judged(report, verdict), seconds=12.3)
     read = Read(text)
     assert not read.open
     assert read.texts["verdict"] == f"Verdict: {verdict}" and read.texts["title"] == f"Privacy audit: {verdict}"
@@ -144,15 +144,15 @@ def test_a_cheaper_estimator_stands_before_the_primary(violated):
     assert [bound.method for _, bound in cheapest(swapped)] == ["one_run", "clopper_pearson"]
 
 
-def test_nothing_shows_a_verdict_that_accuses_nobody(report, violated):
-    assert not cheapest(report) and not cheapest(dataclasses.replace(violated, verdict="none"))
+def test_nothing_shows_a_verdict_that_accuses_nobody(report, violated, judged):
+    assert not cheapest(report) and not cheapest(judged(violated, "none"))
     assert "shown by, fewest runs first" not in dict(summary(report))
 
 
-def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(violated):
+def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(report, violated):
     loud = dataclasses.replace(violated, refutation=dataclasses.replace(violated.refutation, epsilon=7.0))
     assert "accountant_inversion" not in [bound.method for _, bound in cheapest(loud)]
-    refuted = dataclasses.replace(loud, verdict="description refuted")
+    refuted = dataclasses.replace(loud, evidence=report.evidence, verdict="description refuted")
     assert "accountant_inversion" in [bound.method for _, bound in cheapest(refuted)]
 
 
