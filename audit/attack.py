@@ -116,6 +116,8 @@ class Public:
         expected_sum: see `Observations`.
         known: see `Observations`.
         pool: public records of the same kind, for shadow models; or None.
+        weights: where exactly one canary is in, whole numbers (m,) to which the chances of each are proportional; ()
+            where coins decide.
     """
 
     design: Design
@@ -126,6 +128,7 @@ class Public:
     expected_sum: ExpectedSum | None = None
     known: Dataset | None = None
     pool: Dataset | None = None
+    weights: tuple[int, ...] = ()
 
 
 class Attack(ABC):

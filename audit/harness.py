@@ -89,7 +89,7 @@ def audit(
         attack=chosen_attack(attack),
         guessing_rule=guessing_rule,
         randomness=randomness,
-        process=_claimed(trainer, claim),
+        process=claimed_process(trainer, claim),
         adjacency=Adjacency.parse(adjacency),
         pool=pool,
     )
@@ -125,7 +125,12 @@ def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) 
     return "consistent" if learnt else "none"
 
 
-def _claimed(trainer: Trainer, claim: Process | None) -> Process:
+def claimed_process(trainer: Trainer, claim: Process | None) -> Process:
+    """Return the claim, or the trainer's own.
+
+    Raises:
+        InvalidParameter: if there is neither.
+    """
     found = claim if claim is not None else getattr(trainer, "process", None)
     if not isinstance(found, Process):
         raise InvalidParameter(
@@ -199,6 +204,7 @@ def _report(
         noise_ratio=_noise_ratio(setup, data),
         reproducible=setup.randomness.reproducible,
         pictures=_pictures(setup, data, claimed),
+        cost=setup.stopwatch.cost,
     )
 
 
@@ -228,6 +234,7 @@ def _faulty(
         noise_ratio=None,
         reproducible=setup.randomness.reproducible,
         faults=(fault,),
+        cost=setup.stopwatch.cost,
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from accountant import Claim
+from audit.candidates import Risk
+from audit.core.cost import Cost
 from audit.evidence import LowerBound
 from audit.pictures import Pictures
 from mechanisms import InvalidParameter, Process
@@ -47,7 +49,8 @@ class AuditReport:
         refutation: of the refuter, named before the run, or None; it can refute the description.
         exploratory: further bounds; they decide nothing.
         verdict: "violated" if evidence about any computation, "description refuted" if other evidence or the refutation
-            lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
+            lies above the claim's upper end, or candidates are guessed more often than the claim allows; "none" if
+            nothing was learnt; else "consistent".
         multiplicity: how primary and refuter share the error, in words.
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
@@ -60,6 +63,9 @@ class AuditReport:
         accuracy: of the audited model on test records, in [0, 1], or None.
         pictures: small arrays to draw, which decide nothing; None where there are none.
         faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
+        risk: how well candidates were guessed, against what the claim allows; None where none were.
+        cost: what the audit took. It is no part of what was found: reports that differ in it alone are equal, and their
+            JSON is the same, so that a sweep that is resumed gives the same bytes. `Cost.to_json` writes it by itself.
 
     Raises:
         InvalidParameter: if a number breaks its rule, claim and evidence are about different δ or neighbours, there are
@@ -84,6 +90,8 @@ class AuditReport:
     accuracy: float | None = None
     pictures: Pictures | None = None
     faults: tuple[str, ...] = ()
+    risk: Risk | None = None
+    cost: Cost | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         validate.choice("AuditReport", "verdict", self.verdict, VERDICTS)

@@ -6,13 +6,14 @@ The attack meets neither coins nor samples, the trainer never meets the attack.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audit.attack import Attack, Observations, Public, Trainer, TrainerTask
 from audit.canaries import Canaries
+from audit.core.cost import Stopwatch
 from audit.core.described import released_steps
 from audit.core.faults import TrainerFault, blamed
 from audit.core.streams import RunStreams, reserve_run
@@ -39,6 +40,7 @@ class Setup:
         process: the claim, if there is one; where it says so, it fixes the number of steps.
         adjacency: what a canary that is out leaves behind, see `TrainerTask`.
         pool: public records for shadow models, or None.
+        stopwatch: counts what the runs take, and decides nothing.
 
     Raises:
         InvalidParameter: if the attack does not work on such canaries, or these make no such neighbours.
@@ -52,6 +54,7 @@ class Setup:
     process: Process | None = None
     adjacency: Adjacency = Adjacency.ADD_REMOVE
     pool: Dataset | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
@@ -94,8 +97,10 @@ class Setup:
             streams=RunStreams(self.randomness, run),
             adjacency=self.adjacency,
         )
+        self.stopwatch.runs += 1
         try:
-            found = self.trainer(task)
+            with self.stopwatch.training():
+                found = self.trainer(task)
         except DPError:  # it refuses what it was asked for, in words that hold no data
             raise
         except Exception as error:
@@ -160,7 +165,8 @@ def _watched(setup: Setup, membership: Coins) -> tuple[Scores, Callable[[], Coun
     """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
     observations = setup.observations(membership, reserve_run(setup.randomness))
     public = setup.public(OneRun(canaries=len(setup.canaries)))
-    return scored(setup.attack, setup.canaries, public, observations, setup.steps), observations.participations
+    scores = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch)
+    return scores, observations.participations
 
 
 def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | None) -> LabelledScores:

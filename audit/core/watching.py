@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
 from audit.canaries import Canaries, GradientCanaries
+from audit.core.cost import Stopwatch
 from audit.core.faults import TrainerFault, blamed
 from audit.scores import NotFinite, Scores, Values
 from mechanisms.core.errors import InvalidParameter
@@ -17,7 +18,15 @@ from mechanisms.core.errors import InvalidParameter
 GIVEN = ("max_grad_norm", "expected_sum", "known")
 
 
-def scored(attack: Attack, canaries: Canaries, public: Public, observations: Observations, steps: int | None) -> Scores:
+def scored(
+    attack: Attack,
+    canaries: Canaries,
+    public: Public,
+    observations: Observations,
+    steps: int | None,
+    *,
+    stopwatch: Stopwatch,
+) -> Scores:
     """Return the attack's scores of a run, which takes place meanwhile.
 
     Args:
@@ -26,6 +35,7 @@ def scored(attack: Attack, canaries: Canaries, public: Public, observations: Obs
         public: what it may know, but for what the trainer gives.
         observations: of the trainer.
         steps: the number that the claim is about, None where that is not known.
+        stopwatch: what training and attack take is added to.
 
     Raises:
         TrainerFault: if the trainer raises, or releases nothing that is seen, too much, or what is ill-formed.
@@ -36,11 +46,15 @@ def scored(attack: Attack, canaries: Canaries, public: Public, observations: Obs
     if known.expected_sum is not None:
         known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
-    watch = Watch(attack=attack, state=attack.start(canaries, known), steps=steps, dimension=dimension)
+    with stopwatch.attacking():
+        state = attack.start(canaries, known)
+    watch = Watch(attack=attack, state=state, steps=steps, dimension=dimension, stopwatch=stopwatch)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
-            watch.follow(observations)
-            return attack.finish(watch.state)
+            with stopwatch.training():
+                watch.follow(observations)
+            with stopwatch.attacking():
+                return attack.finish(watch.state)
     except NotFinite:
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
 
@@ -68,12 +82,14 @@ class Watch:
         state: of the attack.
         steps: the number claimed, or None.
         dimension: d of the gradients, or None where any will do.
+        stopwatch: see `scored`.
     """
 
     attack: Attack
     state: Any
     steps: int | None
     dimension: int | None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     taken: int = 0
     ended: bool = False
     failure: Exception | None = None
@@ -106,14 +122,18 @@ class Watch:
             if isinstance(release, FinalModel):
                 self.ended = True
                 if self.attack.sees == "final model":
-                    self.state = self.attack.observe(self.state, _guarded_model(release))
+                    self._observe(_guarded_model(release))
             elif self.attack.sees == "steps":
                 self._check_step(release)
-                self.state = self.attack.observe(self.state, release)
+                self._observe(release)
                 self.taken += 1
         except Exception as error:
             self.failure = self.failure or error
             raise
+
+    def _observe(self, release: Any) -> None:
+        with self.stopwatch.attacking():
+            self.state = self.attack.observe(self.state, release)
 
     def _check_step(self, release: Any) -> None:
         if self.steps is not None and self.taken == self.steps:
