@@ -169,7 +169,7 @@ class Attack(ABC):
 
     @abstractmethod
     def finish(self, state: Any) -> Scores:
-        """Return one score for every canary."""
+        """Return one score for every canary by all that was observed so far; more may be observed afterwards."""
 
 
 def attacks() -> dict[str, type[Attack]]:

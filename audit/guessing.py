@@ -159,8 +159,8 @@ def _guess(setup: Setup, secret: int, weights: tuple[int, ...]) -> int:
     candidates = len(setup.canaries)
     observations = setup.observations(np.arange(candidates) == secret, reserve_run(setup.randomness))
     public = replace(setup.public(OneRun(canaries=candidates)), weights=weights or (1,) * candidates)
-    scores = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch)
-    return int(np.argmax(scores.guesses))
+    course = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch)
+    return int(np.argmax(course.scores.guesses))
 
 
 def _unguessed(setup: Setup, runs: int, weights: Sequence[int], adjacency: Adjacency) -> CandidateGuesses:

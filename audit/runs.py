@@ -5,7 +5,7 @@ The attack meets neither coins nor samples, the trainer never meets the attack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from audit.core.cost import Stopwatch
 from audit.core.described import released_steps
 from audit.core.faults import TrainerFault, blamed
 from audit.core.streams import RunStreams, reserve_run
-from audit.core.watching import scored
+from audit.core.watching import Course, scored
 from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
 from mechanisms import Adjacency, DPError, InvalidParameter, Process
 from mechanisms.core import validate
@@ -112,7 +112,18 @@ class Setup:
 
 
 def observe_one_run(setup: Setup) -> LabelledScores:
-    """Return the scores of one run that all canaries entered by their coins, and the coins.
+    """Return the scores of one run that all canaries entered by their coins, and the coins, see `observe_course`."""
+    return observe_course(setup)[0]
+
+
+def observe_course(
+    setup: Setup, *, at: Sequence[int] = ()
+) -> tuple[LabelledScores, tuple[tuple[int, LabelledScores], ...]]:
+    """Return what `observe_one_run` does, and (number of steps, the same) after so many steps of this run.
+
+    Args:
+        setup: of the run.
+        at: numbers of steps, before the end.
 
     Raises:
         InvalidParameter: before the run, if the coins left fewer than one canary in or fewer than two out.
@@ -123,8 +134,9 @@ def observe_one_run(setup: Setup) -> LabelledScores:
         raise InvalidParameter(
             f"audit: canaries must be enough for some to be in and some out, got {len(setup.canaries)}. Use 20 or more."
         )
-    scores, reveal = _watched(setup, membership)
-    return _labelled(scores, membership, reveal)
+    course, reveal = _watched(setup, membership, at)
+    before = tuple((step, LabelledScores(scores=seen, membership=membership)) for step, seen in course.before)
+    return _labelled(course.scores, membership, reveal), before
 
 
 def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
@@ -146,7 +158,7 @@ def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
     membership = toss(setup.randomness, design.runs)
     if min(np.count_nonzero(membership), np.count_nonzero(~membership)) < 2:
         raise InvalidParameter(f"audit: runs must be enough for some with the canary and some without, got {runs}.")
-    seen = [_watched(setup, membership[run : run + 1])[0] for run in range(design.runs)]
+    seen = [_watched(setup, membership[run : run + 1])[0].scores for run in range(design.runs)]
     scores = Scores(
         values=np.array([one.values[0] for one in seen]),
         design=design,
@@ -161,12 +173,12 @@ def toss(randomness: Source, count: int) -> Coins:
     return coins(randomness, "membership", randomness.reserve("membership", count), count, probability=0.5)
 
 
-def _watched(setup: Setup, membership: Coins) -> tuple[Scores, Callable[[], Counts] | None]:
-    """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
+def _watched(setup: Setup, membership: Coins, at: Sequence[int] = ()) -> tuple[Course, Callable[[], Counts] | None]:
+    """Fold the attack over one run; return its course and what, from then on, reveals the samples, if anything does."""
     observations = setup.observations(membership, reserve_run(setup.randomness))
     public = setup.public(OneRun(canaries=len(setup.canaries)))
-    scores = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch)
-    return scores, observations.participations
+    course = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch, at=at)
+    return course, observations.participations
 
 
 def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | None) -> LabelledScores:

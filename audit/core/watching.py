@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,19 @@ from mechanisms.core.errors import InvalidParameter
 GIVEN = ("max_grad_norm", "expected_sum", "known")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """What an attack says of a run.
+
+    Args:
+        scores: after all of it.
+        before: (number of steps, scores) after so many steps, rising, where that was asked for.
+    """
+
+    scores: Scores
+    before: tuple[tuple[int, Scores], ...] = ()
+
+
 def scored(
     attack: Attack,
     canaries: Canaries,
@@ -26,7 +40,8 @@ def scored(
     steps: int | None,
     *,
     stopwatch: Stopwatch,
-) -> Scores:
+    at: Sequence[int] = (),
+) -> Course:
     """Return the attack's scores of a run, which takes place meanwhile.
 
     Args:
@@ -36,6 +51,7 @@ def scored(
         observations: of the trainer.
         steps: the number that the claim is about, None where that is not known.
         stopwatch: what training and attack take is added to.
+        at: after how many steps to ask for scores as well, before the end.
 
     Raises:
         TrainerFault: if the trainer raises, or releases nothing that is seen, too much, or what is ill-formed.
@@ -48,13 +64,13 @@ def scored(
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
     with stopwatch.attacking():
         state = attack.start(canaries, known)
-    watch = Watch(attack=attack, state=state, steps=steps, dimension=dimension, stopwatch=stopwatch)
+    watch = Watch(attack=attack, state=state, steps=steps, dimension=dimension, stopwatch=stopwatch, at=frozenset(at))
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
             with stopwatch.training():
                 watch.follow(observations)
             with stopwatch.attacking():
-                return attack.finish(watch.state)
+                return Course(scores=attack.finish(watch.state), before=tuple(watch.before))
     except NotFinite:
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
 
@@ -83,6 +99,7 @@ class Watch:
         steps: the number claimed, or None.
         dimension: d of the gradients, or None where any will do.
         stopwatch: see `scored`.
+        at: as there.
     """
 
     attack: Attack
@@ -90,6 +107,8 @@ class Watch:
     steps: int | None
     dimension: int | None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    at: frozenset[int] = frozenset()
+    before: list[tuple[int, Scores]] = field(default_factory=list)
     taken: int = 0
     ended: bool = False
     failure: Exception | None = None
@@ -127,6 +146,8 @@ class Watch:
                 self._check_step(release)
                 self._observe(release)
                 self.taken += 1
+                if self.taken in self.at:
+                    self.before.append((self.taken, self.attack.finish(self.state)))
         except Exception as error:
             self.failure = self.failure or error
             raise
