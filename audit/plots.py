@@ -37,7 +37,10 @@ RISK = (
     "How often candidates were guessed right, with both limits, beside the most that the claimed process allows any "
     "attack. Only a lower limit above the cross refutes the description."
 )
-WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
+WEALTH = (
+    "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks. The bound asks that of "
+    "every smaller ε as well."
+)
 ROC = (
     "How well the scores tell canaries that were in from those that were out, beside the most that the claimed process "
     "allows. The scores' own curve scatters and may cross the claim's by chance: it is no evidence."

@@ -42,7 +42,9 @@ def candidate_risk(
         axes.fill_between(blind, allowed, 1.0, color=colours.claim, alpha=0.1, linewidth=0)
     ends = [max(least, 1e-6), 1.0] if least else [0.0, 1.0]
     axes.plot(ends, ends, color=colours.faint, linewidth=1, linestyle=(0, (4, 3)), label="blind", zorder=1)
-    axes.plot([at], [limit], marker="X", markersize=7, color=colours.claim, linestyle="none", zorder=3)
+    axes.plot(
+        [at], [limit], marker="X", markersize=7, color=colours.claim, linestyle="none", label="most, here", zorder=3
+    )
     axes.errorbar(
         [at],
         [share],
@@ -61,5 +63,5 @@ def candidate_risk(
     axes.set_xlabel("chance that a blind guess is right, κ")
     axes.set_ylabel("chance that a guess is right")
     plain(axes, colours)
-    legend(axes, colours, columns=3)
+    legend(axes, colours, columns=4)
     return figure
