@@ -44,11 +44,11 @@ from audit.attack import ExpectedSum, Release
 from audit.canaries import SignedCoordinates
 from audit.core.claims import accountant_answers
 from audit.core.faults import TrainerFault
-from audit.core.paths import ThinnedPath
+from audit.core.paths import ThinnedPath, stream_pictures
 from audit.estimators.anytime_gdp import GDPConfidenceSequence
 from audit.evidence import LowerBound
 from audit.harness import verdict
-from audit.pictures import JawsPath, Pictures, WealthPath
+from audit.pictures import Pictures
 from audit.report import AuditReport, Verdict
 from audit.scores import Coins, Stream
 from dpsgd import DPSGD
@@ -205,25 +205,10 @@ class StreamingAudit:
     @property
     def pictures(self) -> Pictures:
         """Both jaws of one step after each step, and the wealth of the bets against the claim; of long runs a part."""
-        rows = self._path.rows
         against = self._sequence.wealth_against(self.claim.upper)
-        looked = {row[1]: row[3] for row in rows if row[1]}
-        if not rows:
-            return Pictures()
-        jaws = JawsPath(
-            steps=tuple(int(row[0]) for row in rows),
-            claimed=(self.claim.upper,) * len(rows),
-            evidence=tuple(row[2] for row in rows),
+        return stream_pictures(
+            self._path.rows, claimed=self.claim.upper, against=against and against[0], confidence=self.confidence
         )
-        if against is None or not looked:
-            return Pictures(jaws=jaws)
-        wealth = WealthPath(
-            looks=tuple(int(looks) for looks in looked),
-            log_wealth=tuple(looked.values()),
-            epsilon=against[0],
-            confidence=self.confidence,
-        )
-        return Pictures(jaws=jaws, wealth=wealth)
 
     def report(self) -> AuditReport:
         """Return the report on one step for a record that takes part in it, after the last look.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
 
 SCHEMA = "dp-calipers/cost/1"
 
@@ -56,6 +57,26 @@ class Cost:
         document = {"schema": SCHEMA, "library": library, "cost": dataclasses.asdict(self)}
         return json.dumps(document, allow_nan=False, indent=2) + "\n"
 
+    @classmethod
+    def from_json(cls, text: str) -> Cost:
+        """Return the cost that `to_json` wrote.
+
+        Raises:
+            InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
+        """
+        try:
+            document = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InvalidParameter(f"Cost: JSON must be well formed, but {error}.") from None
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if schema != SCHEMA:
+            raise InvalidParameter(f"Cost: schema must be {SCHEMA!r}, got {schema!r}.")
+        given, expected = document.get("cost"), {one.name for one in dataclasses.fields(cls)}
+        if not isinstance(given, dict) or set(given) != expected:
+            got = sorted(given) if isinstance(given, dict) else type(given).__name__
+            raise InvalidParameter(f"Cost: it must have the fields {sorted(expected)}, got {got}.")
+        return cls(**given)
+
 
 @dataclass(slots=True, kw_only=True)
 class Stopwatch:
@@ -70,8 +91,8 @@ class Stopwatch:
     runs: int = 0
     training_seconds: float = 0.0
     attack_seconds: float = 0.0
-    _started: float = field(default_factory=time.process_time, init=False, repr=False)
-    _clock: float = field(default_factory=time.perf_counter, init=False, repr=False)
+    _started: float = field(default_factory=lambda: time.process_time(), init=False, repr=False)
+    _clock: float = field(default_factory=lambda: time.perf_counter(), init=False, repr=False)
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from audit.pictures import JawsPath, Pictures, WealthPath
+
 Row = tuple[float, ...]
 MOST = 400
 
@@ -41,3 +43,26 @@ class ThinnedPath:
         """Those that are kept, in order."""
         left = (self._taken - 1) % self._every != 0 if self._taken else False
         return (*self._rows, self._last) if left else tuple(self._rows)
+
+
+def stream_pictures(rows: tuple[Row, ...], *, claimed: float, against: float | None, confidence: float) -> Pictures:
+    """Return both jaws over the steps of a stream, and the wealth over its looks; nothing before the first step.
+
+    Args:
+        rows: (number of steps, number of looks, evidence, log wealth) after a step.
+        claimed: upper end of ε for one step.
+        against: the ε that is bet against, or None where there is no such bet.
+        confidence: of all bounds together.
+    """
+    if not rows:
+        return Pictures()
+    jaws = JawsPath(
+        steps=tuple(int(row[0]) for row in rows),
+        claimed=(claimed,) * len(rows),
+        evidence=tuple(row[2] for row in rows),
+    )
+    looked = {int(row[1]): row[3] for row in rows if row[1]}
+    if against is None or not looked:
+        return Pictures(jaws=jaws)
+    wealth = WealthPath(looks=tuple(looked), log_wealth=tuple(looked.values()), epsilon=against, confidence=confidence)
+    return Pictures(jaws=jaws, wealth=wealth)
