@@ -207,7 +207,10 @@ class StreamingAudit:
         """Both jaws of one step after each step, and the wealth of the bets against the claim; of long runs a part."""
         against = self._sequence.wealth_against(self.claim.upper)
         return stream_pictures(
-            self._path.rows, claimed=self.claim.upper, against=against and against[0], confidence=self.confidence
+            self._path.rows,
+            claimed=self.claim.upper,
+            against=None if against is None else against[0],
+            confidence=self.confidence,
         )
 
     def report(self) -> AuditReport:

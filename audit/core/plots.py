@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -127,7 +127,7 @@ def jaws_over_steps(
     told = (("claim, upper end", claimed, colours.claim), ("evidence", evidence, colours.evidence["primary"]))
     for label, ends, colour in told:
         drawn = [end if math.isfinite(end) else math.nan for end in ends]
-        look = {"drawstyle": "steps-post"} if whole else {"marker": "o", "markersize": 4}
+        look: dict[str, Any] = {"drawstyle": "steps-post"} if whole else {"marker": "o", "markersize": 4}
         axes.plot(steps, drawn, color=colour, linewidth=1.6, label=label, **look)
     axes.set_xlabel(unit)
     axes.set_ylabel("privacy loss ε")

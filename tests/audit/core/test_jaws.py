@@ -31,8 +31,13 @@ def setup_of(run, process=None):
     )
 
 
-def test_every_point_is_claim_and_evidence_of_a_run_that_ended_there():
-    run, plan = described(), simulated_plan(described(), canaries=CANARIES, refuter=False, confidence=0.95)
+@pytest.fixture(scope="module")
+def run():
+    return described()
+
+
+def test_every_point_is_claim_and_evidence_of_a_run_that_ended_there(run):
+    plan = simulated_plan(run, canaries=CANARIES, refuter=False, confidence=0.95)
     setup = setup_of(run)
     data, before = observe_course(setup, at=looked_at(setup))
     claimed = claimed_bounds(run.process(), delta=DELTA, adjacency=Adjacency.ADD_REMOVE)
@@ -48,14 +53,14 @@ def test_every_point_is_claim_and_evidence_of_a_run_that_ended_there():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 8, 9, 100, 12_345])
-def test_a_run_is_looked_at_a_few_times_before_its_end(steps):
-    places = looked_at(setup_of(dataclasses.replace(described(), steps=steps)))
+def test_a_run_is_looked_at_a_few_times_before_its_end(run, steps):
+    places = looked_at(setup_of(dataclasses.replace(run, steps=steps)))
     assert len(places) == min(steps, POINTS) - 1 and list(places) == sorted(set(places))
     assert all(0 < place < steps for place in places)
 
 
-def test_a_run_of_other_steps_or_whose_steps_are_not_seen_is_not_looked_at():
-    assert looked_at(setup_of(described(), Repeat(Laplace(noise_multiplier=1.0), 8))) == ()
+def test_a_run_of_other_steps_or_whose_steps_are_not_seen_is_not_looked_at(run):
+    assert looked_at(setup_of(run, Repeat(Laplace(noise_multiplier=1.0), 8))) == ()
     records = InputCanaries(features=[[0.0]], targets=[0])
-    black = dataclasses.replace(setup_of(described()), attack=LossThreshold(), canaries=records)
+    black = dataclasses.replace(setup_of(run), attack=LossThreshold(), canaries=records)
     assert looked_at(black) == ()
