@@ -11,8 +11,9 @@ from audit.attacks.gradient import GradientProjection
 from audit.attacks.loss import LossThreshold
 from audit.canaries import InputCanaries
 from audit.core.claims import claimed_bounds
+from audit.core.described import SampledGaussianRun
 from audit.core.jaws import POINTS, jaws_path, looked_at
-from audit.core.verdicts import DELTA, coordinates, described, simulated, simulated_plan
+from audit.core.verdicts import DELTA, coordinates, simulated, simulated_plan
 from audit.runs import Setup, observe_course, observe_one_run
 from audit.scores import GuessExtremes
 from mechanisms import Adjacency, KeyedSource, Laplace, Repeat
@@ -33,7 +34,7 @@ def setup_of(run, process=None):
 
 @pytest.fixture(scope="module")
 def run():
-    return described()
+    return SampledGaussianRun(noise_multiplier=1.5, probability=0.5, steps=4)
 
 
 def test_every_point_is_claim_and_evidence_of_a_run_that_ended_there(run):
