@@ -135,7 +135,8 @@ def _gradients(weights: Array, features: ArrayLike, targets: ArrayLike) -> Array
             f"closed_form: records must have {weights.shape[1] - 1} features and a class below {len(weights)} each."
         )
     residuals = special.softmax(rows @ weights.T, axis=1) - np.eye(len(weights))[labels]
-    return residuals[:, :, None] * rows[:, None, :]
+    gradients: Array = residuals[:, :, None] * rows[:, None, :]
+    return gradients
 
 
 def _with_ones(features: ArrayLike) -> Array:
