@@ -32,7 +32,7 @@ from mechanisms.core.files import check_writable, write_atomically
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 log = Console(stderr=True, highlight=False)
 REPORTS = ("report.html", "bracket.png", "report.json")
-CONFIG = "config.json"
+CONFIG, COST = "config.json", "cost.json"
 FOLDERS = ("config", "data_dir", "out")
 
 
@@ -73,6 +73,8 @@ def run(
     for name in REPORTS:
         report.save(out / name, seconds=seconds)
     write_atomically(out / CONFIG, setting.to_json().encode())
+    if report.cost is not None:
+        write_atomically(out / COST, report.cost.to_json().encode())
     show(report, Console(highlight=False))
     log.print(f"took {seconds:.0f} s of processor time, wrote {', '.join((*REPORTS, CONFIG))} in {out}")
     if report.verdict in ("violated", "description refuted"):

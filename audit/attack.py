@@ -122,6 +122,8 @@ class Public:
         expected_sum: see `Observations`.
         known: see `Observations`.
         pool: public records of the same kind, for shadow models; or None.
+        weights: where exactly one canary is in, whole numbers (m,) to which the chances of each are proportional; ()
+            where coins decide.
     """
 
     design: Design
@@ -132,6 +134,7 @@ class Public:
     expected_sum: ExpectedSum | None = None
     known: Dataset | None = None
     pool: Dataset | None = None
+    weights: tuple[int, ...] = ()
 
 
 class Attack(ABC):
@@ -172,7 +175,7 @@ class Attack(ABC):
 
     @abstractmethod
     def finish(self, state: Any) -> Scores:
-        """Return one score for every canary."""
+        """Return one score for every canary by all that was observed so far; more may be observed afterwards."""
 
 
 def attacks() -> dict[str, type[Attack]]:

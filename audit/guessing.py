@@ -1,179 +1,120 @@
-"""Attribute inference and reconstruction: which of k candidates was in? What guesses show, against what theory allows.
+"""Attribute inference and reconstruction: which of some candidates was in? Guesses, against what theory allows.
 
-Of k candidates one, drawn uniformly, enters a run with all the known records; an attack scores the candidates, and the
-one with the highest score is the guess. Candidates that differ in one attribute make this attribute inference; any
-others, reconstruction from a finite prior [HMB23]. A blind guess is right with probability κ = 1/k. With p the
-probability that the guess is right, D the known records alone and S_z the outputs for which z is guessed,
+Of k candidates one, drawn by known weights, enters a run with all the known records; an attack scores the candidates,
+and the one with the highest score is the guess. Candidates that differ in one attribute make this attribute inference;
+any others, reconstruction from a finite prior, in whose theory [BCH22, HMB23] an attack that knows the prior is the
+strongest there is. `audit.candidates` says what right guesses show. A run tells up to log k nats, where a coin tells
+log 2.
 
-    p = mean_z Pr[M(D ∪ {z}) ∈ S_z] <= 1 − f(κ),    as mean_z Pr[M(D) ∈ S_z] = κ and 1 − f is concave,
-
-which for (ε, δ) is p <= e^ε κ + δ and 1 − κ <= e^ε (1 − p) + δ. A run tells up to log k nats, where a coin tells log 2.
-
+[BCH22] B. Balle, G. Cherubin, J. Hayes. Reconstructing Training Data with Informed Adversaries. IEEE S&P 2022.
+arXiv:2201.04845.
 [HMB23] J. Hayes, S. Mahloujifar, B. Balle. Bounding Training Data Reconstruction in DP-SGD. NeurIPS 2023.
 arXiv:2302.07225.
-[CP34] C. J. Clopper, E. S. Pearson. The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial.
-Biometrika 26 (1934).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from accountant.core.profile import Profile
-from accountant.risk import reconstruction
-from audit.core.binomial import upper_limit
+from accountant import Claim
+from accountant.tightest import Tightest
+from audit.attack import Attack, Trainer
+from audit.canaries import Canaries
+from audit.candidates import CandidateGuesses, Risk, checked_weights, risk
+from audit.core.candidate_family import family_bound
+from audit.core.claims import accountant_answers, claimed_bounds
+from audit.core.faults import TrainerFault
+from audit.core.picturing import certified
+from audit.core.plan import chosen_attack
 from audit.core.streams import reserve_run
 from audit.core.watching import scored
-from audit.evidence import LowerBound, check_level
+from audit.evidence import check_level
+from audit.harness import claimed_process
+from audit.pictures import Pictures, RiskCurve
+from audit.report import AuditReport, verdict
 from audit.runs import Setup
-from audit.scores import GuessExtremes, IndependentRuns, OneRun
-from mechanisms import InvalidParameter
+from audit.scores import GuessExtremes, OneRun
+from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
 from mechanisms.core.exact_uniforms import uniform_integers
 from mechanisms.core.process import Adjacency
 
+__all__ = ["LIKELIEST", "CandidateGuesses", "Risk", "audit_guesses", "observe_guesses", "risk"]
+
 LIKELIEST = GuessExtremes(included=1, excluded=0)
 """The rule by which the candidate of the highest score is guessed."""
-ROUND_OFF = 1e-12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateGuesses:
-    """How often the guess was right in independent runs.
+def audit_guesses(
+    trainer: Trainer,
+    *,
+    claim: Process | None = None,
+    delta: float,
+    candidates: Canaries,
+    attack: str | Attack,
+    runs: int,
+    randomness: Source,
+    weights: Sequence[int] = (),
+    adjacency: Adjacency | str = Adjacency.ADD_REMOVE,
+    confidence: float = 0.95,
+) -> AuditReport:
+    """Return the report of attribute inference or reconstruction: how often guesses are right, and what that shows.
 
     Args:
-        candidates: k >= 2, all equally likely.
+        trainer: runs the computation, see `audit.attack.Trainer`; it is called once for each run.
+        claim: the process that it is said to be; None for the trainer's own `process`.
+        delta: δ in (0, 1) at which claim and evidence are compared.
+        candidates: of which one is in every run; `audit.input_canaries.with_attribute` makes those of one attribute.
+        attack: what scores them, by name or itself.
         runs: >= 1.
-        correct: how many guesses were right.
-        adjacency: what a candidate that is out leaves behind.
-        threat_model: what the attack was allowed to see, in words.
+        randomness: of the candidates drawn, and of what every run is handed for samples and noise.
+        weights: see `CandidateGuesses`.
+        adjacency: see `CandidateGuesses`.
+        confidence: of everything that decides, in (0, 1).
+
+    Guarantees: if the claimed process ran, P(verdict "violated" or "description refuted") <= 1 − confidence; if only
+    its (ε, δ) holds, that bounds P("violated") still. One limit of the success decides both, so no error is shared. A
+    trainer that does what none may gets a report that names it under `faults`, and the verdict "none".
 
     Raises:
-        InvalidParameter: if a number breaks its rule.
-
-    >>> guesses = CandidateGuesses(candidates=1000, runs=50, correct=50, adjacency="add_remove", threat_model="")
-    >>> round(guesses.lower_bound(delta=1e-5, confidence=0.95).epsilon, 3)  # ln(1000 · .05^(1/50))
-    6.848
+        InvalidParameter: before the runs, if a value breaks its rule.
+        UnsupportedProcess: before the runs, if no accountant can treat the claim.
     """
-
-    candidates: int
-    runs: int
-    correct: int
-    adjacency: Adjacency
-    threat_model: str
-
-    def __post_init__(self) -> None:
-        for name, least in (("candidates", 2), ("runs", 1), ("correct", 0)):
-            object.__setattr__(self, name, validate.count("CandidateGuesses", name, getattr(self, name), least=least))
-        if self.correct > self.runs:
-            raise InvalidParameter(f"CandidateGuesses: correct must be at most {self.runs} runs, got {self.correct}.")
-        object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
-
-    def success(self, *, confidence: float) -> float:
-        """Return the lower limit of the probability p that the guess is right [CP34], rounded down.
-
-        Raises:
-            InvalidParameter: if the confidence lies outside (0, 1).
-        """
-        check_level("CandidateGuesses", delta=0.0, confidence=confidence)
-        return max(0.0, 1.0 - float(upper_limit(self.runs - self.correct, self.runs, 1 - confidence)))
-
-    def lower_bound(self, *, delta: float, confidence: float) -> LowerBound:
-        """Return the largest ε that these guesses refute:  max{0, ln((p − δ)/κ), ln((1 − κ − δ)/(1 − p))}.
-
-        Guarantees: frequentist, for any attack, as long as runs are independent and the candidates were drawn so.
-
-        Raises:
-            InvalidParameter: if δ or the confidence breaks its rule.
-        """
-        check_level("CandidateGuesses", delta=delta, confidence=confidence)
-        success, blind = self.success(confidence=confidence), 1 / self.candidates
-        ratios = ((success - delta) / blind, (1 - blind - delta) / (1 - success) if success < 1 else math.inf)
-        shown = math.log(max(1.0, *ratios)) * (1 - ROUND_OFF)
-        return LowerBound(
-            epsilon=shown,
-            delta=delta,
-            confidence=confidence,
-            adjacency=self.adjacency,
-            method="candidate_guesses",
-            guarantee="frequentist",
-            threat_model=self.threat_model,
-            design=IndependentRuns(runs=self.runs),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Risk:
-    """How well candidates were guessed, against the most that the claim allows anyone.
-
-    Args:
-        guesses: what was seen.
-        confidence: with which `success` lies below the true probability.
-        success: lower limit of the probability that the guess is right.
-        allowed: certified upper end of that probability under the claim.
-        blind: κ, that without looking.
-    """
-
-    guesses: CandidateGuesses
-    confidence: float
-    success: float
-    allowed: float
-    blind: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "blind", 1 / self.guesses.candidates)
-
-    @property
-    def verdict(self) -> Literal["consistent", "violated"]:
-        """Whether the claim allows what was seen."""
-        return "violated" if self.success > self.allowed else "consistent"
-
-
-def risk(guesses: CandidateGuesses, profile: Profile, *, confidence: float) -> Risk:
-    """Return the guesses' success with the certified bound 1 − f(κ) of the claim: see `accountant.risk`.
-
-    Args:
-        guesses: of runs that are claimed to have the profile.
-        profile: of the claim, for the adjacency of the guesses.
-        confidence: in (0, 1).
-
-    Guarantees: a claim that holds is called violated with probability 1 − confidence at most.
-
-    Raises:
-        InvalidParameter: if the adjacencies differ, or the confidence breaks its rule.
-
-    >>> from accountant.gdp import GDP
-    >>> from mechanisms import Gaussian
-    >>> profile = GDP().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.ADD_REMOVE)
-    >>> guesses = CandidateGuesses(candidates=100, runs=200, correct=18, adjacency="add_remove", threat_model="")
-    >>> found = risk(guesses, profile, confidence=0.95)
-    >>> round(found.success, 4), round(found.allowed, 4), found.verdict
-    (0.059, 0.0924, 'consistent')
-    """
-    if profile.adjacency is not guesses.adjacency:
-        raise InvalidParameter(
-            f"risk: profile must be for adjacency {guesses.adjacency.value!r}, as the guesses are, "
-            f"got {profile.adjacency.value!r}."
-        )
-    allowed = reconstruction(profile, prior_success=(1 / guesses.candidates) * (1 + ROUND_OFF))
-    return Risk(
-        guesses=guesses,
-        confidence=confidence,
-        success=guesses.success(confidence=confidence),
-        allowed=float(allowed.upper),
+    check_level("audit_guesses", delta=delta, confidence=confidence)
+    setup = Setup(
+        trainer=trainer,
+        canaries=candidates,
+        attack=chosen_attack(attack),
+        guessing_rule=LIKELIEST,
+        randomness=randomness,
+        process=claimed_process(trainer, claim),
     )
+    neighbours = Adjacency.parse(adjacency)
+    assert setup.process is not None
+    claimed = claimed_bounds(setup.process, delta=delta, adjacency=neighbours)
+    faults: tuple[str, ...] = ()
+    try:
+        guesses = observe_guesses(setup, runs=runs, weights=weights, adjacency=neighbours)
+    except TrainerFault as fault:
+        faults = (str(fault),)
+        guesses = _unguessed(setup, runs, weights, neighbours)
+    return _report(setup, claimed, guesses, delta=delta, confidence=confidence, faults=faults)
 
 
-def observe_guesses(setup: Setup, *, runs: int) -> CandidateGuesses:
+def observe_guesses(
+    setup: Setup, *, runs: int, weights: Sequence[int] = (), adjacency: Adjacency | str | None = None
+) -> CandidateGuesses:
     """Return how often the attack guesses right which of the candidates was in, over runs with a fresh one each.
 
     Args:
-        setup: its canaries are the candidates, its guessing rule `LIKELIEST`.
+        setup: its canaries are the candidates, its guessing rule `LIKELIEST`; they replace nothing, and exactly one is
+            in every run, so that two runs differ in one record whatever `adjacency` is.
         runs: >= 1; the trainer is called once for each.
+        weights: see `CandidateGuesses`; the candidates are drawn exactly by these, and the attack knows them.
+        adjacency: see `CandidateGuesses`; None for that of the setup.
 
     Raises:
         InvalidParameter: if there is one candidate only, candidates replace records, or the rule is another.
@@ -187,23 +128,98 @@ def observe_guesses(setup: Setup, *, runs: int) -> CandidateGuesses:
         )
     if setup.adjacency is Adjacency.REPLACE_ONE:
         raise InvalidParameter(
-            "guessing: candidates must replace nothing, or the records that they replace would be in as well."
+            "guessing: candidates must replace nothing, or the records that they replace would be in as well.\n"
+            "For a claim under replace_one give candidates as records of their own, and adjacency='replace_one' here."
         )
-    secrets = uniform_integers(setup.randomness, "candidates", candidates, runs)
-    correct = sum(_guess(setup, int(secret)) == secret for secret in secrets)
+    shares = checked_weights("guessing", weights, candidates)
+    secrets = drawn(setup.randomness, candidates, shares, runs)
+    correct = sum(_guess(setup, int(secret), shares) == secret for secret in secrets)
     return CandidateGuesses(
         candidates=candidates,
         runs=runs,
         correct=int(correct),
-        adjacency=setup.adjacency,
+        adjacency=setup.adjacency if adjacency is None else Adjacency.parse(adjacency),
         threat_model=setup.attack.threat_model,
+        weights=shares,
     )
 
 
-def _guess(setup: Setup, secret: int) -> int:
+def drawn(
+    randomness: Source, candidates: int, weights: tuple[int, ...], runs: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return independent candidates, each with exactly its share of the weights, shape (runs,)."""
+    shares = np.array(weights or (1,) * candidates, dtype=object)
+    ends = np.cumsum(shares)
+    places = uniform_integers(randomness, "candidates", int(ends[-1]), runs)
+    return np.searchsorted(ends, places, side="right").astype(np.int64)
+
+
+def _guess(setup: Setup, secret: int, weights: tuple[int, ...]) -> int:
     """Return the candidate guessed in one run, which only the trainer is told the secret of."""
     candidates = len(setup.canaries)
     observations = setup.observations(np.arange(candidates) == secret, reserve_run(setup.randomness))
-    public = setup.public(OneRun(canaries=candidates))
-    scores = scored(setup.attack, setup.canaries, public, observations, setup.steps)
-    return int(np.argmax(scores.guesses))
+    public = replace(setup.public(OneRun(canaries=candidates)), weights=weights or (1,) * candidates)
+    course = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch)
+    return int(np.argmax(course.scores.guesses))
+
+
+def _unguessed(setup: Setup, runs: int, weights: Sequence[int], adjacency: Adjacency) -> CandidateGuesses:
+    """Return guesses that show nothing, where the trainer was at fault."""
+    return CandidateGuesses(
+        candidates=len(setup.canaries),
+        runs=runs,
+        correct=0,
+        adjacency=adjacency,
+        threat_model=setup.attack.threat_model,
+        weights=tuple(weights),
+    )
+
+
+def _report(
+    setup: Setup,
+    claimed: Claim,
+    guesses: CandidateGuesses,
+    *,
+    delta: float,
+    confidence: float,
+    faults: tuple[str, ...],
+) -> AuditReport:
+    assert setup.process is not None
+    evidence = guesses.lower_bound(delta=delta, confidence=confidence)
+    refutation = family_bound(guesses, setup.process, delta=delta, confidence=confidence)
+    profile = Tightest().profile(setup.process, adjacency=guesses.adjacency)
+    seen = None if faults else risk(guesses, profile, confidence=confidence)
+    all_right = replace(guesses, correct=guesses.runs).lower_bound(delta=delta, confidence=confidence)
+    return AuditReport(
+        process=setup.process,
+        claim=claimed,
+        accountants=accountant_answers(setup.process, delta=delta, adjacency=guesses.adjacency),
+        evidence=evidence,
+        refutation=refutation,
+        exploratory=(),
+        verdict="none" if faults else verdict(claimed, evidence, refutation, seen),
+        multiplicity=f"error {1 - confidence:.4g} = that of one limit of the success, from which all else follows",
+        ceiling=all_right.epsilon,
+        guesses=0 if faults else guesses.runs,
+        correct=guesses.correct,
+        noise_ratio=None,
+        reproducible=setup.randomness.reproducible,
+        faults=faults,
+        risk=seen,
+        pictures=None if seen is None else _pictures(setup.process, claimed, seen),
+        cost=setup.stopwatch.cost,
+    )
+
+
+def _pictures(process: Process, claimed: Claim, seen: Risk) -> Pictures:
+    blind, most = certified(process, seen.guesses.adjacency, claimed.method)
+    curve = RiskCurve(
+        blind=blind,
+        allowed=most,
+        at=seen.blind,
+        limit=seen.allowed,
+        success=seen.success,
+        share=seen.guesses.correct / seen.guesses.runs,
+        most=seen.most,
+    )
+    return Pictures(risk=curve)

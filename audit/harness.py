@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +18,13 @@ from audit.canaries import Canaries
 from audit.core.checks import check_trainer
 from audit.core.claims import accountant_answers, claimed_bounds
 from audit.core.faults import TrainerFault
+from audit.core.jaws import Course, jaws_path, looked_at
 from audit.core.picturing import pictured
 from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned
 from audit.evidence import LowerBound, check_level
 from audit.pictures import Pictures
 from audit.report import AccountantAnswer, AuditReport, verdict
-from audit.runs import Setup, observe_independent_runs, observe_one_run
+from audit.runs import Setup, observe_course, observe_independent_runs
 from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun
 from mechanisms import Adjacency, InvalidParameter, Process, Source
 from mechanisms.core import validate
@@ -91,7 +93,7 @@ def audit(
         attack=chosen_attack(attack),
         guessing_rule=guessing_rule,
         randomness=randomness,
-        process=_claimed(trainer, claim),
+        process=claimed_process(trainer, claim),
         adjacency=Adjacency.parse(adjacency),
         pool=pool,
     )
@@ -102,13 +104,21 @@ def audit(
     try:
         if check:
             check_trainer(setup)
-        data = observe_one_run(setup) if runs is None else observe_independent_runs(setup, runs=design.size)
+        if runs is None:
+            data, before = observe_course(setup, at=looked_at(setup))
+        else:
+            data, before = observe_independent_runs(setup, runs=design.size), ()
     except TrainerFault as fault:
         return _faulty(setup, plan, design, claimed, answers, str(fault), given=_given(exploratory))
-    return _report(setup, plan, data, claimed, answers, given=_given(exploratory))
+    return _report(setup, plan, data, before, claimed, answers, given=_given(exploratory))
 
 
-def _claimed(trainer: Trainer, claim: Process | None) -> Process:
+def claimed_process(trainer: Trainer, claim: Process | None) -> Process:
+    """Return the claim, or the trainer's own.
+
+    Raises:
+        InvalidParameter: if there is neither.
+    """
     found = claim if claim is not None else getattr(trainer, "process", None)
     if not isinstance(found, Process):
         raise InvalidParameter(
@@ -174,6 +184,7 @@ def _report(
     setup: Setup,
     plan: Plan,
     data: LabelledScores,
+    before: Course,
     claimed: Claim,
     answers: tuple[AccountantAnswer, ...],
     *,
@@ -195,7 +206,10 @@ def _report(
         correct=data.correct,
         noise_ratio=_noise_ratio(setup, data),
         reproducible=setup.randomness.reproducible,
-        pictures=_pictures(setup, data, claimed),
+        pictures=replace(
+            _pictures(setup, data, claimed), jaws=jaws_path(setup, plan, before, claimed=claimed, evidence=evidence)
+        ),
+        cost=setup.stopwatch.cost,
     )
 
 
@@ -225,6 +239,7 @@ def _faulty(
         noise_ratio=None,
         reproducible=setup.randomness.reproducible,
         faults=(fault,),
+        cost=setup.stopwatch.cost,
     )
 
 

@@ -150,3 +150,33 @@ def least_variance(features: ArrayLike, *, canaries: int, classes: int, rng: np.
 def _shape(owner: str, shape: Sequence[int]) -> tuple[int, ...]:
     sizes: Sequence[Any] = validate.sequence(owner, "shape", shape)
     return tuple(validate.count(owner, "shape", size, least=1) for size in sizes)
+
+
+def with_attribute(features: ArrayLike, target: int, *, columns: Sequence[int], values: ArrayLike) -> InputCanaries:
+    """Return one record once for each value of an attribute: the candidates of attribute inference.
+
+    Args:
+        features: of the record, (d,), all but the attribute known.
+        target: of the record.
+        columns: where the attribute stands: one, or several if it is coded by several numbers.
+        values: its codes, (s, number of columns); or (s,) for one column. All different.
+
+    Raises:
+        InvalidParameter: if there are fewer than two values, two are the same, or a column is none of the record's.
+
+    >>> with_attribute([0.2, 0.0, 0.7], 1, columns=[1], values=[0.0, 1.0]).features
+    array([[0.2, 0. , 0.7],
+           [0.2, 1. , 0.7]])
+    """
+    record, places = np.asarray(features), [validate.count("with_attribute", "columns", one) for one in columns]
+    codes = np.asarray(values, dtype=np.float64).reshape(len(np.atleast_1d(values)), -1)
+    if record.ndim != 1 or not places or max(places) >= len(record) or codes.shape[1] != len(set(places)):
+        raise InvalidParameter(
+            f"with_attribute: columns must be one different place for each of {codes.shape[1]} numbers of a code in a "
+            f"record of shape (d,), got {places}."
+        )
+    if len(np.unique(codes, axis=0)) != len(codes) or len(codes) < 2:
+        raise InvalidParameter("with_attribute: values must be two or more, all different: equal ones cannot be told.")
+    rows = np.tile(record.astype(np.result_type(record.dtype, np.float32)), (len(codes), 1))
+    rows[:, places] = codes
+    return InputCanaries(features=rows, targets=np.full(len(codes), target))

@@ -133,6 +133,41 @@ class WealthPath:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RiskCurve:
+    """How often candidates were guessed right, beside the most that the claimed process allows any attack.
+
+    Args:
+        blind: (n,), κ, chances of a blind guess in [0, 1], not falling; () where no curve is known.
+        allowed: (n,), 1 − f(κ) for the certified trade-off curve f of the claim, not falling.
+        at: κ of the candidates.
+        limit: what the claim allows at these, by the same curve or by one for these alone.
+        success: lower limit of the probability of a right guess.
+        share: of right guesses among those made.
+        most: upper limit.
+
+    Raises:
+        InvalidParameter: if a number breaks its rule or the lengths do not fit.
+    """
+
+    blind: tuple[float, ...]
+    allowed: tuple[float, ...]
+    at: float
+    limit: float
+    success: float
+    share: float
+    most: float
+
+    def __post_init__(self) -> None:
+        _clean(self, "blind", validate.probability)
+        _clean(self, "allowed", validate.probability, len(self.blind))
+        for name in ("blind", "allowed"):
+            if any(low > high for low, high in _steps(getattr(self, name))):
+                raise InvalidParameter(f"RiskCurve: {name} must not fall.")
+        for name in ("at", "limit", "success", "share", "most"):
+            object.__setattr__(self, name, validate.probability("RiskCurve", name, getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
     """What a report can show beside its bounds; None for what it cannot.
 
@@ -141,15 +176,23 @@ class Pictures:
         roc: of the scores.
         jaws: over steps or looks.
         wealth: of an e-process.
+        risk: of candidates.
     """
 
     histogram: ScoreHistogram | None = None
     roc: RocCurve | None = None
     jaws: JawsPath | None = None
     wealth: WealthPath | None = None
+    risk: RiskCurve | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"histogram": ScoreHistogram, "roc": RocCurve, "jaws": JawsPath, "wealth": WealthPath}
+        kinds = {
+            "histogram": ScoreHistogram,
+            "roc": RocCurve,
+            "jaws": JawsPath,
+            "wealth": WealthPath,
+            "risk": RiskCurve,
+        }
         for field in fields(self):
             found, kind = getattr(self, field.name), kinds[field.name]
             if found is not None and not isinstance(found, kind):

@@ -14,6 +14,7 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 
 from audit.core import plots
 from audit.core.plots import COLOURS, SMALL, Colours, Scheme
+from audit.core.risk_plot import candidate_risk
 from audit.core.rows import DIGITS, roles
 from audit.evidence import GUARANTEES
 from audit.pictures import Pictures
@@ -28,8 +29,18 @@ ROW_INCHES = 0.5
 BENCH_DPI = 150
 Drawing = Callable[[Scheme], Figure]
 BRACKET = "Claims and evidence on one axis of ε: bands from proofs, arrows from attacks. Verdict: {verdict}."
-JAWS = "Both jaws as the run went on: the upper end of the claim up to there, and the evidence by then."
-WEALTH = "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks."
+JAWS = (
+    "Both jaws as the run went on: the upper end of the claim up to there, and the evidence by then. Of one run, every "
+    "point holds by itself and the last alone decides; of a stream, all hold together."
+)
+RISK = (
+    "How often candidates were guessed right, with both limits, beside the most that the claimed process allows any "
+    "attack. Only a lower limit above the cross refutes the description."
+)
+WEALTH = (
+    "Bets against one ε: wealth that reaches the dashed line refutes it, whenever one looks. The bound asks that of "
+    "every smaller ε as well."
+)
 ROC = (
     "How well the scores tell canaries that were in from those that were out, beside the most that the claimed process "
     "allows; shaded is what it rules out. The scores' own curve scatters and may cross the claim's by chance: it is no "
@@ -104,6 +115,7 @@ def drawings(report: AuditReport) -> tuple[tuple[Drawing, str], ...]:
         (seen.roc, plots.roc, ROC),
         (seen.roc, partial(plots.roc, logarithmic=True), LOGARITHMIC),
         (seen.histogram, plots.score_histograms, HISTOGRAM),
+        (seen.risk, candidate_risk, RISK),
     ):
         if picture is not None:
             numbers = {field.name: getattr(picture, field.name) for field in fields(picture)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from accountant import Claim
+from audit.candidates import Risk
+from audit.core.cost import Cost
 from audit.evidence import LowerBound
 from audit.pictures import Pictures
 from mechanisms import Bounds, InvalidParameter, Process
@@ -48,7 +50,8 @@ class AuditReport:
         refutation: of the refuter, named before the run, or None; it can refute the description.
         exploratory: further bounds; they decide nothing.
         verdict: "violated" if frequentist evidence about any computation, "description refuted" if other such evidence
-            or the refutation lies above the claim's upper end; "none" if nothing was learnt; else "consistent".
+            or the refutation lies above the claim's upper end, or candidates are guessed more often than the claim
+            allows; "none" if nothing was learnt; else "consistent".
         multiplicity: how primary and refuter share the error, in words.
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
@@ -61,10 +64,13 @@ class AuditReport:
         accuracy: of the audited model on test records, in [0, 1], or None.
         pictures: small arrays to draw, which decide nothing; None where there are none.
         faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
+        risk: how well candidates were guessed, against what the claim allows; None where none were.
+        cost: what the audit took. It is no part of what was found: reports that differ in it alone are equal, and their
+            JSON is the same, so that a sweep that is resumed gives the same bytes. `Cost.to_json` writes it by itself.
 
     Raises:
         InvalidParameter: if a number breaks its rule, claim and evidence are about different δ or neighbours, there are
-            faults and a verdict, or the verdict is not the one that follows from claim, evidence and refutation.
+            faults and a verdict, or the verdict is not the one that follows from claim, evidence, refutation and risk.
     """
 
     process: Process
@@ -85,6 +91,8 @@ class AuditReport:
     accuracy: float | None = None
     pictures: Pictures | None = None
     faults: tuple[str, ...] = ()
+    risk: Risk | None = None
+    cost: Cost | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         validate.choice("AuditReport", "verdict", self.verdict, VERDICTS)
@@ -108,7 +116,7 @@ class AuditReport:
                 f"{self.evidence.method}, about {self.evidence.about}.\n"
                 "That refutes the description, whose ε may hold at this δ all the same."
             )
-        follows = "none" if self.faults else verdict(self.claim, self.evidence, self.refutation)
+        follows = "none" if self.faults else verdict(self.claim, self.evidence, self.refutation, self.risk)
         if self.verdict != follows:
             raise InvalidParameter(
                 f"AuditReport: verdict must be {follows!r}, which is what claim and evidence say, got {self.verdict!r}."
@@ -181,12 +189,12 @@ class AuditReport:
         write_atomically(Path(path), content)
 
 
-def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) -> Verdict:
-    """Return what the two deciding bounds say about the claim's upper end.
+def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None, risk: Risk | None = None) -> Verdict:
+    """Return what the two deciding bounds say about the claim's upper end, and guesses about its curve.
 
     Frequentist evidence about any computation violates the claim. Evidence about the claimed family, and parametric
     evidence, refute the description: the claimed curve fails, its ε at this δ need not. Credible and approximate
-    evidence decides nothing.
+    evidence decides nothing. Guesses of candidates that are right more often than the curve allows refute it.
 
     >>> from audit.scores import OneRun
     >>> from mechanisms import Adjacency
@@ -198,6 +206,6 @@ def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None) 
     deciding = [bound for bound in (evidence, refutation) if bound is not None and bound.guarantee in DECIDING]
     if evidence.guarantee == "frequentist" and evidence.about == "any computation" and evidence.epsilon > claim.upper:
         return "violated"
-    if any(bound.epsilon > claim.upper for bound in deciding):
+    if any(bound.epsilon > claim.upper for bound in deciding) or (risk and risk.verdict == "description refuted"):
         return "description refuted"
     return "consistent" if any(bound.epsilon > 0 for bound in deciding) else "none"

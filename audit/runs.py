@@ -5,18 +5,19 @@ The attack meets neither coins nor samples, the trainer never meets the attack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audit.attack import Attack, Observations, Public, Trainer, TrainerTask
 from audit.canaries import Canaries
+from audit.core.cost import Stopwatch
 from audit.core.described import released_steps
 from audit.core.faults import TrainerFault, blamed
 from audit.core.streams import RunStreams, check_source, reserve_run
-from audit.core.watching import scored
+from audit.core.watching import Course, scored
 from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
 from mechanisms import Adjacency, DPError, InvalidParameter, Process
 from mechanisms.core import validate
@@ -39,6 +40,7 @@ class Setup:
         process: the claim, if there is one; where it says so, it fixes the number of steps.
         adjacency: what a canary that is out leaves behind, see `TrainerTask`.
         pool: public records for shadow models, or None.
+        stopwatch: counts what the runs take, and decides nothing.
 
     Raises:
         InvalidParameter: if the randomness is no source, the rule none, the attack does not work on such canaries, or
@@ -53,6 +55,7 @@ class Setup:
     process: Process | None = None
     adjacency: Adjacency = Adjacency.ADD_REMOVE
     pool: Dataset | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
@@ -101,8 +104,10 @@ class Setup:
             streams=RunStreams(self.randomness, run),
             adjacency=self.adjacency,
         )
+        self.stopwatch.runs += 1
         try:
-            found = self.trainer(task)
+            with self.stopwatch.training():
+                found = self.trainer(task)
         except DPError:  # it refuses what it was asked for, in words that hold no data
             raise
         except (Exception, SystemExit) as error:
@@ -114,7 +119,18 @@ class Setup:
 
 
 def observe_one_run(setup: Setup) -> LabelledScores:
-    """Return the scores of one run that all canaries entered by their coins, and the coins.
+    """Return the scores of one run that all canaries entered by their coins, and the coins, see `observe_course`."""
+    return observe_course(setup)[0]
+
+
+def observe_course(
+    setup: Setup, *, at: Sequence[int] = ()
+) -> tuple[LabelledScores, tuple[tuple[int, LabelledScores], ...]]:
+    """Return what `observe_one_run` does, and (number of steps, the same) after so many steps of this run.
+
+    Args:
+        setup: of the run.
+        at: numbers of steps, before the end.
 
     Raises:
         InvalidParameter: before the run, if the coins left fewer than one canary in or fewer than two out.
@@ -125,8 +141,9 @@ def observe_one_run(setup: Setup) -> LabelledScores:
         raise InvalidParameter(
             f"audit: canaries must be enough for some to be in and some out, got {len(setup.canaries)}. Use 20 or more."
         )
-    scores, reveal = _watched(setup, membership)
-    return _labelled(scores, membership, reveal)
+    course, reveal = _watched(setup, membership, at)
+    before = tuple((step, LabelledScores(scores=seen, membership=membership)) for step, seen in course.before)
+    return _labelled(course.scores, membership, reveal), before
 
 
 def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
@@ -148,7 +165,7 @@ def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
     membership = toss(setup.randomness, design.runs)
     if min(np.count_nonzero(membership), np.count_nonzero(~membership)) < 2:
         raise InvalidParameter(f"audit: runs must be enough for some with the canary and some without, got {runs}.")
-    seen = [_watched(setup, membership[run : run + 1])[0] for run in range(design.runs)]
+    seen = [_watched(setup, membership[run : run + 1])[0].scores for run in range(design.runs)]
     scores = Scores(
         values=np.array([one.values[0] for one in seen]),
         design=design,
@@ -163,11 +180,12 @@ def toss(randomness: Source, count: int) -> Coins:
     return coins(randomness, "membership", randomness.reserve("membership", count), count, probability=0.5)
 
 
-def _watched(setup: Setup, membership: Coins) -> tuple[Scores, Callable[[], Counts] | None]:
-    """Fold the attack over one run; return its scores and what, from then on, reveals the samples, if anything does."""
+def _watched(setup: Setup, membership: Coins, at: Sequence[int] = ()) -> tuple[Course, Callable[[], Counts] | None]:
+    """Fold the attack over one run; return its course and what, from then on, reveals the samples, if anything does."""
     observations = setup.observations(membership, reserve_run(setup.randomness))
     public = setup.public(OneRun(canaries=len(setup.canaries)))
-    return scored(setup.attack, setup.canaries, public, observations, setup.steps), observations.participations
+    course = scored(setup.attack, setup.canaries, public, observations, setup.steps, stopwatch=setup.stopwatch, at=at)
+    return course, observations.participations
 
 
 def _labelled(scores: Scores, membership: Coins, reveal: Callable[[], Counts] | None) -> LabelledScores:

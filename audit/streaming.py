@@ -31,6 +31,7 @@ because its description was refuted, it is no guarantee at all, for that is what
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,20 +39,23 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from accountant import epsilon_bounds
+from accountant import Claim, epsilon_bounds
 from audit.attack import ExpectedSum, Release
 from audit.canaries import SignedCoordinates
+from audit.core.claims import accountant_answers
 from audit.core.faults import TrainerFault
+from audit.core.paths import ThinnedPath, stream_pictures
 from audit.estimators.anytime_gdp import GDPConfidenceSequence
 from audit.evidence import LowerBound
-from audit.report import Verdict, verdict
+from audit.pictures import Pictures
+from audit.report import AuditReport, Verdict, verdict
 from audit.scores import Coins, Stream
 from dpsgd import DPSGD
 from dpsgd.callbacks import STOP, Answer
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.prescribed import Prescribed, PrescribedGradients, check_independent
-from mechanisms import Adjacency, Bounds, Gaussian, InvalidParameter, Source
+from mechanisms import Adjacency, Gaussian, InvalidParameter, Source
 from mechanisms.core import validate
 from mechanisms.core.command_line import at_least, at_most
 from mechanisms.core.randomness import coins
@@ -107,10 +111,12 @@ class StreamingAudit:
     randomness: Source
     expected_sum: ExpectedSum | None = None
     stop_on_violation: bool = False
-    claim: Bounds = field(init=False)
+    claim: Claim = field(init=False)
     prescribed: Prescribed = field(init=False, repr=False)
     _sequence: GDPConfidenceSequence = field(init=False, repr=False)
     _told: tuple[Coins, Coins] | None = field(default=None, init=False, repr=False)
+    _path: ThinnedPath = field(default_factory=ThinnedPath, init=False, repr=False)
+    _steps: int = field(default=0, init=False, repr=False)
     _begun: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -153,6 +159,9 @@ class StreamingAudit:
         scores = self._scores(release)
         for index in np.flatnonzero(drawn):
             self._sequence.update(float(scores[index]), bool(tossed[index]))
+        self._steps += 1
+        against = self._sequence.wealth_against(self.claim.upper) or (0.0, 0.0)
+        self._path.add((self._steps, self.looks, self.epsilon, against[1]))
         return STOP if self.stop_on_violation and self.verdict == "description refuted" else None
 
     def _scores(self, release: Release) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -199,6 +208,42 @@ class StreamingAudit:
     def verdict(self) -> Verdict:
         """What the bound says of the claim for one step, "none" before the first look."""
         return verdict(self.claim, self.evidence, None) if self.looks else "none"
+
+    @property
+    def pictures(self) -> Pictures:
+        """Both jaws of one step after each step, and the wealth of the bets against the claim; of long runs a part."""
+        against = self._sequence.wealth_against(self.claim.upper)
+        return stream_pictures(
+            self._path.rows,
+            claimed=self.claim.upper,
+            against=None if against is None else against[0],
+            confidence=self.confidence,
+        )
+
+    def report(self) -> AuditReport:
+        """Return the report on one step for a record that takes part in it, after the last look.
+
+        Raises:
+            InvalidParameter: before the first look.
+        """
+        process = Gaussian(noise_multiplier=self.config.noise_multiplier)
+        evidence = self.evidence
+        return AuditReport(
+            process=process,
+            claim=self.claim,
+            accountants=accountant_answers(process, delta=self.delta, adjacency=evidence.adjacency),
+            evidence=evidence,
+            refutation=None,
+            exploratory=(),
+            verdict=self.verdict,
+            multiplicity=f"error {1 - self.confidence:.4g} = that of all looks together ({evidence.method})",
+            ceiling=math.inf,
+            guesses=0,
+            correct=0,
+            noise_ratio=None,
+            reproducible=self.randomness.reproducible,
+            pictures=self.pictures,
+        )
 
     @property
     def shown(self) -> str:

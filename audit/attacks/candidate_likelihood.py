@@ -47,9 +47,10 @@ class CandidateLikelihood(Attack):
 
         Σ_t log(1 − q + q exp((⟨ḡ_z(w_t), r_t⟩ − ‖ḡ_z(w_t)‖²/2) / (σ C)²)),
 
-    r_t being what the noisy sum of step t has above the known records' expected sum. The likeliest candidate is the
-    best guess if the known records are all in every step (q = 1), as in the attacks on DP-SGD of [BCH22] and [HMB23];
-    else up to their own sampling.
+    r_t being what the noisy sum of step t has above the known records' expected sum, plus the logarithm of its share
+    where exactly one candidate is in. The likeliest candidate is the best guess, no attack is right more often, if the
+    known records are all in every step (q = 1), as in the attacks on DP-SGD of [BCH22] and [HMB23]; else up to their
+    own sampling. The prior-aware attack of [HMB23] sums the products ⟨ḡ_z(w_t), noisy sum⟩ alone.
 
     Args:
         model: of the audited model's kind; its trainable weights do not matter and are left alone.
@@ -102,5 +103,7 @@ class CandidateLikelihood(Attack):
         return replace(state, sums=state.sums + ratio)
 
     def finish(self, state: Likelihoods) -> Scores:
-        """Return the log-likelihood ratios."""
-        return Scores(values=state.sums.numpy(), design=state.public.design, guessing_rule=state.public.guessing_rule)
+        """Return the log-likelihood ratios, with the logarithms of shares added where there are some."""
+        public, sums = state.public, state.sums.numpy()
+        shares = np.log(np.array(public.weights, dtype=np.float64)) if public.weights else 0.0
+        return Scores(values=sums + shares, design=public.design, guessing_rule=public.guessing_rule)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -112,6 +112,8 @@ def jaws_over_steps(
 ) -> Figure:
     """Return the figure of the claim's upper end and of the evidence after each step; infinite ends are left out.
 
+    Where steps are left out, points are marked and joined: nothing is known in between.
+
     Args:
         steps: (n,), rising.
         claimed: (n,), upper ends of ε.
@@ -121,11 +123,12 @@ def jaws_over_steps(
     """
     colours = COLOURS[scheme]
     figure, axes = blank(colours, height=3.0)
+    whole = len(steps) > 1 and all(late - early == 1 for early, late in pairwise(steps))
     told = (("claim, upper end", claimed, colours.claim), ("evidence", evidence, colours.evidence["primary"]))
     for label, ends, colour in told:
         drawn = [end if math.isfinite(end) else math.nan for end in ends]
-        marker = "o" if len(drawn) == 1 else None
-        axes.plot(steps, drawn, color=colour, linewidth=1.6, label=label, drawstyle="steps-post", marker=marker)
+        look: dict[str, Any] = {"drawstyle": "steps-post"} if whole else {"marker": "o", "markersize": 4}
+        axes.plot(steps, drawn, color=colour, linewidth=1.6, label=label, **look)
     axes.set_xlabel(unit)
     axes.set_ylabel("privacy loss ε")
     axes.set_ylim(bottom=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from audit.candidates import Risk
 from audit.evidence import LowerBound
 from audit.report import AuditReport
 from audit.scores import Design, IndependentRuns, OneRun, Stream
@@ -80,15 +81,27 @@ def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple
     claim, refutation = report.claim, report.refutation
     exploring = "; ".join(_told(bound) for bound in report.exploratory)
     took = "" if seconds is None else f"; {seconds:.0f} s of processor time"
+    designs = "; ".join(dict.fromkeys(_design(bound.design) for _, bound in roles(report)))
+    measured = "" if report.cost is None else f"; the audit by itself {report.cost}"
     return (
         *(("fault", fault) for fault in report.faults),
         ("claim", f"ε in {outward(claim, DIGITS)} ({claim.method}, proof)"),
         *((("shown by, fewest runs first", showing(report)),) if showing(report) else ()),
         ("primary evidence", f"{_told(report.evidence)}, {report.evidence.guarantee}, about {report.evidence.about}"),
         ("ratio of evidence to claim", _ratio(report.evidence, report)),
+        *((("guesses of candidates", guessed(report.risk)),) if report.risk is not None else ()),
         ("refuter", "none was named" if refutation is None else f"{_told(refutation)}, {refutation.guarantee}"),
         ("exploratory, decides nothing", exploring or "none"),
-        ("cost", "; ".join(dict.fromkeys(_design(bound.design) for _, bound in roles(report))) + took),
+        ("cost", designs + measured + took),
+    )
+
+
+def guessed(risk: Risk) -> str:
+    """Return how often candidates were guessed, against what is allowed, in words."""
+    return (
+        f"right with probability at least {at_least(risk.success, DIGITS)} and at most {at_most(risk.most, DIGITS)}, "
+        f"each at {risk.confidence:.4g}; the claim allows {at_most(risk.allowed, DIGITS)}, a blind guess has "
+        f"{risk.blind:.4g}"
     )
 
 
@@ -164,7 +177,8 @@ def meaning(report: AuditReport) -> str:
     """Return what the verdict says, by the strongest bound that it rests on."""
     if report.faults:
         return FAULTY
-    if report.verdict == "description refuted" and report.evidence.epsilon > report.claim.upper:
+    seen = report.risk is not None or report.evidence.epsilon > report.claim.upper
+    if report.verdict == "description refuted" and seen:
         return NOT_AS_PRIVATE
     return MEANINGS[report.verdict]
 

@@ -1,7 +1,8 @@
 """Reports as JSON and back: `{"schema": "dp-calipers/report/1", "library": version, "report": {…}}`.
 
 A value of a class of ours is `{"type": class name, field: value, …}`, a process the document that
-`mechanisms.to_json` writes. Floats come back bit for bit; infinities are strings. No time, path or machine is in it.
+`mechanisms.to_json` writes. Floats come back bit for bit; infinities are strings. No time, path or machine is in it:
+what the audit cost is left out.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import typing
 from typing import Any
 
 from accountant import Claim, ErrorLine
+from audit.candidates import CandidateGuesses, Risk
 from audit.core.parsing import check_kind, parsed
 from audit.evidence import LowerBound, estimators
-from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
+from audit.pictures import JawsPath, Pictures, RiskCurve, RocCurve, ScoreHistogram, WealthPath
 from audit.report import AccountantAnswer, AuditReport
 from audit.scores import IndependentRuns, OneRun, Stream
 from mechanisms import Adjacency, InvalidParameter, Process
@@ -40,6 +42,9 @@ KINDS = {
         RocCurve,
         JawsPath,
         WealthPath,
+        RiskCurve,
+        Risk,
+        CandidateGuesses,
     )
 }
 
@@ -74,7 +79,8 @@ def _encode(value: Any) -> Any:
     if isinstance(value, Process):
         return json.loads(process_to_json(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        told = [field.name for field in dataclasses.fields(value) if field.compare]
+        fields = {name: _encode(getattr(value, name)) for name in told}
         return {"type": type(value).__name__, **fields}
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
@@ -98,7 +104,7 @@ def _decode(value: Any) -> Any:
     given = {name: _decode(item) for name, item in value.items() if name != "type"}
     if kind is LowerBound and "about" not in given:
         given["about"] = _about(str(given.get("method")))
-    fields = dataclasses.fields(kind)
+    fields = [field for field in dataclasses.fields(kind) if field.compare]
     expected = {field.name for field in fields}
     due = {field.name for field in fields if field.default is dataclasses.MISSING}  # the others may be of a later day
     if not due <= set(given) <= expected:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
 from audit.canaries import Canaries, GradientCanaries
+from audit.core.cost import Stopwatch
 from audit.core.faults import TrainerFault, blamed
 from audit.scores import NotFinite, Scores, Values
 from mechanisms.core import validate
@@ -21,7 +23,29 @@ if TYPE_CHECKING:
 GIVEN = ("max_grad_norm", "expected_sum", "known")
 
 
-def scored(attack: Attack, canaries: Canaries, public: Public, observations: Observations, steps: int | None) -> Scores:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """What an attack says of a run.
+
+    Args:
+        scores: after all of it.
+        before: (number of steps, scores) after so many steps, rising, where that was asked for.
+    """
+
+    scores: Scores
+    before: tuple[tuple[int, Scores], ...] = ()
+
+
+def scored(
+    attack: Attack,
+    canaries: Canaries,
+    public: Public,
+    observations: Observations,
+    steps: int | None,
+    *,
+    stopwatch: Stopwatch,
+    at: Sequence[int] = (),
+) -> Course:
     """Return the attack's scores of a run, which takes place meanwhile.
 
     Args:
@@ -30,6 +54,8 @@ def scored(attack: Attack, canaries: Canaries, public: Public, observations: Obs
         public: what it may know, but for what the trainer gives.
         observations: of the trainer.
         steps: the number that the claim is about, None where that is not known.
+        stopwatch: what training and attack take is added to.
+        at: after how many steps to ask for scores as well, before the end.
 
     Raises:
         TrainerFault: if the trainer raises, or releases nothing that is seen, too much, or what is ill-formed.
@@ -42,11 +68,15 @@ def scored(attack: Attack, canaries: Canaries, public: Public, observations: Obs
     if known.expected_sum is not None:
         known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
-    watch = Watch(attack=attack, state=attack.start(canaries, known), steps=steps, dimension=dimension)
+    with stopwatch.attacking():
+        state = attack.start(canaries, known)
+    watch = Watch(attack=attack, state=state, steps=steps, dimension=dimension, stopwatch=stopwatch, at=frozenset(at))
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
-            watch.follow(observations)
-            return attack.finish(watch.state)
+            with stopwatch.training():
+                watch.follow(observations)
+            with stopwatch.attacking():
+                return Course(scores=attack.finish(watch.state), before=tuple(watch.before))
     except NotFinite:
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
 
@@ -83,12 +113,17 @@ class Watch:
         state: of the attack.
         steps: the number claimed, or None.
         dimension: d of the gradients, or None where that of the first step will do.
+        stopwatch: see `scored`.
+        at: as there.
     """
 
     attack: Attack
     state: Any
     steps: int | None
     dimension: int | None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    at: frozenset[int] = frozenset()
+    before: list[tuple[int, Scores]] = field(default_factory=list)
     taken: int = 0
     ended: bool = False
     failure: Exception | None = None
@@ -121,13 +156,19 @@ class Watch:
             if isinstance(release, FinalModel):
                 self.ended = True
                 if self.attack.sees == "final model":
-                    self.state = self.attack.observe(self.state, _guarded_model(release, self.dimension))
+                    self._observe(_guarded_model(release, self.dimension))
             elif self.attack.sees == "steps":
-                self.state = self.attack.observe(self.state, self._seen(release))
+                self._observe(self._seen(release))
                 self.taken += 1
+                if self.taken in self.at:
+                    self.before.append((self.taken, self.attack.finish(self.state)))
         except Exception as error:
             self.failure = self.failure or error
             raise
+
+    def _observe(self, release: Any) -> None:
+        with self.stopwatch.attacking():
+            self.state = self.attack.observe(self.state, release)
 
     def _seen(self, release: Any) -> SeenStep:
         """Return what is well-formed of a step."""

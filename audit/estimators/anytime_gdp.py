@@ -142,12 +142,28 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
     gap: float = GAP
     _logs: Array = field(init=False, repr=False)
     _refuted: NDArray[np.bool_] = field(init=False, repr=False)
+    _wealth: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         e_processes.check_normal_level("GDPConfidenceSequence", delta=self.delta, confidence=self.confidence)
         _check_units("GDPConfidenceSequence", self.centre, self.gap)
         self._logs = np.tile(np.log(SHARES), (len(LADDER), 1))
         self._refuted = np.zeros(len(LADDER), dtype=bool)
+        self._wealth = np.zeros(len(LADDER))
+
+    def wealth_against(self, epsilon: float) -> tuple[float, float] | None:
+        """Return the first ε on the ladder that is at least this one, and the log wealth against it after all looks.
+
+        A bound above `epsilon` needs this wealth to have reached 1/(1 − confidence). None beyond the ladder.
+
+        >>> watched = GDPConfidenceSequence(delta=1e-5, confidence=0.95)
+        >>> watched.wealth_against(1.0)[1]
+        0.0
+        """
+        rung = int(np.searchsorted(LADDER, e_processes.mu_of(epsilon, self.delta)))
+        if rung == len(LADDER):
+            return None
+        return e_processes.epsilon_of(float(LADDER[rung]), self.delta), float(self._wealth[rung])
 
     def _bound(self, score: float, coin: bool) -> float:
         payoffs = _ladder_payoffs()
@@ -155,8 +171,8 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
         paid = np.take_along_axis(payoffs.included if coin else payoffs.excluded, cells, axis=-1)
         self._logs += paid[..., 0]
         largest = self._logs.max(axis=1)
-        total = largest + np.log(np.exp(self._logs - largest[:, None]).sum(axis=1))
-        self._refuted |= total >= e_processes.log_required(self.confidence)
+        self._wealth = largest + np.log(np.exp(self._logs - largest[:, None]).sum(axis=1))
+        self._refuted |= self._wealth >= e_processes.log_required(self.confidence)
         reached = len(LADDER) if self._refuted.all() else int(np.argmin(self._refuted))
         return e_processes.epsilon_of(float(LADDER[reached - 1]), self.delta) if reached else 0.0
 

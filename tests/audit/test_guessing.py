@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -8,11 +9,15 @@ torch = pytest.importorskip("torch")
 
 from accountant.gdp import GDP  # noqa: E402
 from accountant.pld import PLD  # noqa: E402
+from audit import AuditReport  # noqa: E402
+from audit.attack import Observations  # noqa: E402
 from audit.attacks.candidate_likelihood import CandidateLikelihood  # noqa: E402
 from audit.attacks.loss import LossThreshold  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
 from audit.core.example_gradients import ExampleGradients  # noqa: E402
-from audit.guessing import LIKELIEST, CandidateGuesses, observe_guesses, risk  # noqa: E402
+from audit.core.rows import meaning, summary  # noqa: E402
+from audit.guessing import LIKELIEST, CandidateGuesses, audit_guesses, observe_guesses, risk  # noqa: E402
+from audit.input_canaries import with_attribute  # noqa: E402
 from audit.runs import Setup  # noqa: E402
 from audit.scores import GuessExtremes  # noqa: E402
 from audit.trainers import dpsgd_trainer  # noqa: E402
@@ -65,7 +70,7 @@ def test_risk_is_the_certified_bound_at_the_blind_probability():
     assert found.allowed == pytest.approx(stats.norm.cdf(stats.norm.ppf(1 / 16) + 1), rel=1e-6)
     assert found.allowed >= stats.norm.cdf(stats.norm.ppf(1 / 16) + 1)
     assert (found.blind, found.verdict) == (1 / 16, "consistent")
-    assert risk(guesses(60), profile, confidence=0.95).verdict == "violated"
+    assert risk(guesses(60), profile, confidence=0.95).verdict == "description refuted"
     other = GDP().profile(Gaussian(noise_multiplier=1.0), adjacency=Adjacency.REPLACE_ONE)
     with pytest.raises(InvalidParameter, match="profile must be for adjacency 'add_remove'"):
         risk(guesses(30), other, confidence=0.95)
@@ -108,7 +113,7 @@ def test_a_trainer_with_less_noise_than_it_claims_is_caught():
     setup = setting(3.0, probability=0.5, ran=0.3)
     found = observe_guesses(setup, runs=25)
     profile = PLD().profile(setup.process, adjacency=Adjacency.ADD_REMOVE)
-    assert risk(found, profile, confidence=0.999).verdict == "violated"
+    assert risk(found, profile, confidence=0.999).verdict == "description refuted"
     assert found.lower_bound(delta=1e-5, confidence=0.999).epsilon > profile.epsilon(1e-5).upper
 
 
@@ -162,3 +167,92 @@ def test_candidates_that_replace_records_are_refused():
     both = InputCanaries(features=other.features, targets=other.targets, replaced=other)
     with pytest.raises(InvalidParameter, match="candidates must replace nothing"):
         bad(canaries=both, adjacency=Adjacency.REPLACE_ONE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opposite:
+    """A trainer of one step: the gradient of the candidate that is in, or its opposite, and noise."""
+
+    noise: float
+
+    def __call__(self, task):
+        rng = np.random.default_rng(task.streams.words("noise", 0, 4))
+        gradient = torch.tensor([1.0, 0.0, -1.0, 0.0]) / 2**0.5  # of a zero model at ((−9, 0), class 0), clipped to 1
+        sign = 1.0 if task.membership[0] else -1.0
+        noisy = (sign * gradient + self.noise * torch.tensor(rng.normal(size=4)).float()).float()
+        step = types.SimpleNamespace(step=0, weights_before=torch.zeros(4), noisy_sum=noisy)
+        return Observations(released=[step], max_grad_norm=1.0, expected_sum=torch.zeros_like)
+
+
+def attribute(noise, *, runs=300, ran=None, weights=(), adjacency="replace_one", trainer=None):
+    """Attribute inference of a sign, all else known, on a model of two features and two classes without bias."""
+    model = torch.nn.Linear(2, 2, bias=False)
+    return audit_guesses(
+        trainer or Opposite(noise if ran is None else ran),
+        claim=Gaussian(noise_multiplier=noise),
+        delta=1e-5,
+        candidates=with_attribute([9.0, 0.0], 0, columns=[0], values=[-9.0, 9.0]),
+        attack=CandidateLikelihood(model=model, loss=LOSS),
+        runs=runs,
+        randomness=KeyedSource(5),
+        weights=weights,
+        adjacency=adjacency,
+    )
+
+
+def test_a_faithful_run_gives_away_an_attribute_as_often_as_allowed_and_no_more():
+    for weights, share in (((), 0.5), ((7, 3), 0.7)):
+        report = attribute(1.5, weights=weights)
+        seen, mu = report.risk, 1 / 1.5
+        cut = np.log((1 - share) / share) / (2 * mu)
+        best = share * stats.norm.sf(cut - mu) + (1 - share) * stats.norm.cdf(cut + mu)
+        assert seen.allowed == pytest.approx(best, rel=1e-6) and seen.blind == share
+        assert seen.success < best < seen.most
+        assert report.verdict == "consistent" and report.refutation.epsilon < report.claim.upper
+        assert (report.guesses, report.correct) == (300, seen.guesses.correct)
+
+
+def test_a_trainer_of_half_the_noise_gives_away_more_than_is_allowed():
+    for weights in ((), (7, 3)):
+        report = attribute(1.5, ran=0.75, weights=weights)
+        assert report.risk.success > report.risk.allowed
+        assert report.verdict == "description refuted" and report.refutation.epsilon > report.claim.upper
+        assert report.evidence.epsilon < report.claim.upper  # of ε at δ = 1e-5 two candidates show less
+    assert "nor anything as private" in meaning(report)
+
+
+def test_a_trainer_without_noise_to_speak_of_violates_the_claim_itself():
+    assert attribute(4.0, ran=0.05).verdict == "violated"
+
+
+def test_the_report_comes_back_and_says_what_was_guessed(tmp_path, monkeypatch):
+    monkeypatch.setattr("audit.core.page.png", lambda _: b"")
+    report = attribute(1.5, runs=40, weights=(7, 3))
+    assert AuditReport.from_json(report.to_json()) == report
+    told = dict(summary(report))
+    assert told["guesses of candidates"].startswith("right with probability at least 0.")
+    assert "a blind guess has 0.7" in told["guesses of candidates"] and "40 runs; " in told["cost"]
+    report.save(tmp_path / "report.html")
+    assert "How often candidates were guessed right" in (tmp_path / "report.html").read_text()
+
+
+def test_a_trainer_at_fault_gets_no_verdict():
+    def raising(task):
+        raise ValueError("a secret")
+
+    report = attribute(1.5, trainer=raising)
+    assert report.verdict == "none" and report.risk is None and report.pictures is None
+    assert "ValueError" in report.faults[0] and "secret" not in report.to_json()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        ({"columns": [2]}, "columns must be one different place"),
+        ({"columns": [0, 0], "values": [[1, 1], [2, 2]]}, "columns must be one different place"),
+        ({"values": [1.0, 1.0]}, "values must be two or more, all different"),
+    ],
+)
+def test_attributes_that_are_none_are_refused(spoil, text):
+    with pytest.raises(InvalidParameter, match=f"with_attribute: {text}"):
+        with_attribute([9.0, 0.0], 0, **({"columns": [0], "values": [-9.0, 9.0]} | spoil))

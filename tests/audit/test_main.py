@@ -84,7 +84,7 @@ def test_the_verdict_sets_the_exit_code_after_everything_is_written(
     report = judged(honest_report, verdict)
     assert run_with(report, monkeypatch, tmp_path) == code
     written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
-    assert written == {"report.html", "bracket.png", "report.json", "config.json"}
+    assert written == {"report.html", "bracket.png", "report.json", "config.json", "cost.json"}
 
 
 def test_the_table_fits_a_terminal_of_eighty_columns(honest_report):

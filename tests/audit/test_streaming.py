@@ -8,8 +8,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from audit import TrainerFault, orthogonal_directions, signed_coordinates  # noqa: E402
-from audit.estimators.anytime_gdp import rejects  # noqa: E402
+from audit import AuditReport, TrainerFault, orthogonal_directions, signed_coordinates  # noqa: E402
+from audit.core.e_processes import mu_of  # noqa: E402
+from audit.estimators.anytime_gdp import GDPConfidenceSequence, log_wealth, rejects  # noqa: E402
+from audit.pictures import Pictures  # noqa: E402
 from audit.streaming import StreamingAudit  # noqa: E402
 from dpsgd import DPSGD, Checkpoint, Dataset, train  # noqa: E402
 from dpsgd.callbacks import STOP  # noqa: E402
@@ -48,10 +50,15 @@ def released(watched, rng, *, noise, steps, rest=0.0):
         yield watched(SimpleNamespace(step=step, weights_before=torch.zeros(dimension), noisy_sum=noisy))
 
 
+def silent(update):
+    """A sequence that only listens."""
+    return SimpleNamespace(update=update, looks=0, epsilon=0.0, wealth_against=lambda epsilon: None)
+
+
 def looks(watched, rng, **run):
     """The scores and coins that the audit's sequence is shown."""
     seen = []
-    watched._sequence = SimpleNamespace(update=lambda score, coin: seen.append((score, coin)), looks=0)
+    watched._sequence = silent(lambda score, coin: seen.append((score, coin)))
     list(released(watched, rng, **run))
     return np.array(seen).T
 
@@ -103,7 +110,7 @@ def test_what_is_expected_of_the_records_is_taken_off():
     with_records = watch(expected_sum=lambda weights: torch.full_like(weights, 3.0))
     add_to = with_records.prescribed.placed(max_grad_norm=2.0, like=torch.zeros(40)).add_to
     seen = []
-    with_records._sequence = SimpleNamespace(update=lambda score, coin: seen.append((score, float(coin))), looks=0)
+    with_records._sequence = silent(lambda score, coin: seen.append((score, float(coin))))
     noisy = add_to(torch.full((40,), 3.0), torch.ones(16, dtype=torch.bool))
     with_records(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=noisy))
     assert len(seen) == 16 and np.allclose(*zip(*seen, strict=True), atol=1e-6)
@@ -213,8 +220,33 @@ def test_the_bound_stands_under_the_steps(capsys):
     assert lines[-1] == watched.shown
 
 
+def test_both_jaws_and_the_wealth_are_those_of_the_looks(monkeypatch):
+    watched, seen = watch(stop_on_violation=True), []
+    update = GDPConfidenceSequence.update
+
+    def noted(self, score, coin):
+        seen.append((score, coin))
+        return update(self, score, coin)
+
+    monkeypatch.setattr(GDPConfidenceSequence, "update", noted)
+    bounds = []
+    for _ in released(watched, np.random.default_rng(0), noise=0.6, steps=30):
+        bounds.append(watched.epsilon)
+    report = watched.report()
+    jaws, wealth = report.pictures.jaws, report.pictures.wealth
+    assert (jaws.steps, jaws.evidence) == (tuple(range(1, 31)), tuple(bounds))
+    assert set(jaws.claimed) == {watched.claim.upper} and jaws.evidence[-1] == report.evidence.epsilon
+    values, coins = np.array([score for score, _ in seen]), np.array([coin for _, coin in seen])
+    assert wealth.epsilon >= watched.claim.upper and wealth.looks[-1] == len(values) == report.evidence.design.looks
+    paid = log_wealth(values - 0.5, coins, mu=mu_of(wealth.epsilon, DELTA))
+    np.testing.assert_allclose(wealth.log_wealth, paid[np.array(wealth.looks) - 1], rtol=0.05, atol=0.2)
+    assert (max(bounds) > watched.claim.upper) == (report.verdict == "description refuted")
+    assert AuditReport.from_json(report.to_json()) == report
+
+
 def test_before_the_first_look_nothing_is_said():
     watched = watch()
+    assert watched.pictures == Pictures()
     assert watched.verdict == "none" and watched.epsilon == 0
     with pytest.raises(InvalidParameter, match="looks must be at least 1"):
         watched.evidence  # noqa: B018
