@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from audit.core import e_processes
 from audit.core.described import check_gaussian
 from audit.core.payoffs import CELLS, Payoffs, against_gaussian
-from audit.evidence import About, Estimator, Guarantee
+from audit.evidence import About, Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
 from mechanisms.core.process import Process
@@ -178,6 +178,7 @@ class AnytimeGDP(Estimator):
     designs: ClassVar[tuple[type[Design], ...]] = (Stream,)
     guarantee: ClassVar[Guarantee] = "frequentist"
     about: ClassVar[About] = "the claimed family"
+    null: ClassVar[Null] = "gdp"
 
     centre: float = CENTRE
     gap: float = GAP

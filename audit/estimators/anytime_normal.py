@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import e_processes
-from audit.evidence import Estimator, Guarantee
+from audit.evidence import Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
 from mechanisms.core.process import Process
@@ -133,6 +133,7 @@ class AnytimeNormal(Estimator):
 
     designs: ClassVar[tuple[type[Design], ...]] = (Stream,)
     guarantee: ClassVar[Guarantee] = "parametric"
+    null: ClassVar[Null] = "normal"
 
     centre: float = 0.0
     deviation: float = 1.0

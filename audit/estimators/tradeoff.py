@@ -20,7 +20,7 @@ from scipy import special
 
 from audit.core import boundary
 from audit.core.counts import Counts, CountsEstimator
-from audit.evidence import About, Guarantee, check_level
+from audit.evidence import About, Guarantee, Null, check_level
 from audit.noise_families import NoiseFamily, TradeoffCurve
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency, Process
@@ -145,6 +145,7 @@ class Tradeoff(CountsEstimator):
 
     guarantee: ClassVar[Guarantee] = "frequentist"
     about: ClassVar[About] = "the claimed family"
+    null: ClassVar[Null] = "curve"
 
     def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound that these counts give.
