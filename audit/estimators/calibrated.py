@@ -38,12 +38,10 @@ from mechanisms.core.process import Process
 
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
-ROUNDS = 24  # of halving pieces
+ROUNDS, STEPS = 24, 40  # of halving pieces, and ε
 PIECES = 2048  # held at once; with more, or more rounds, what is undecided counts as not refuted
-STEPS = 40
 FINENESS = 1 << 16  # only whole multiples of 1/FINENESS are tried as ε, so that bound and test try the same ones
-FIRST_STEP_UP = 1e-6  # above the suggestion at which a single pair of rates stays within the level
-NARROW = 1e-12  # suggestions nearer than that are not told apart
+FIRST_STEP_UP, NARROW = 1e-6, 1e-12  # of suggestions: where it is certain; where two are not told apart
 AT_ONCE = 1 << 18  # probabilities held in memory
 
 
@@ -99,8 +97,8 @@ def rejects(
 ) -> NDArray[np.bool_]:
     """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_counts` inverts.
 
-    The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number. What is tried is the
-    next multiple of 2^-16, whose critical value is found once (a second for 1,000 runs a side) and kept.
+    The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number. The next multiple of
+    2^-16 is tried, whose critical value is found once (a second for 1,000 runs a side) and kept.
     """
     order = ordering(included, excluded, delta, confidence)
     tried = max(1, math.ceil(epsilon * FINENESS))
@@ -205,8 +203,8 @@ def _largest_refuted(region: Counts, excluded: int, delta: float, level: float) 
     tried = max(tried, 0)
     while unrefuted - tried > 1:
         middle = (tried + unrefuted) // 2
-        refuted = _refuted(region, excluded, middle / FINENESS, delta, level)[0]
-        tried, unrefuted = (middle, unrefuted) if refuted else (tried, middle)
+        holds = _refuted(region, excluded, middle / FINENESS, delta, level)[0]
+        tried, unrefuted = (middle, unrefuted) if holds else (tried, middle)
     return tried / FINENESS
 
 

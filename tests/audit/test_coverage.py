@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -227,6 +228,26 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     (tmp_path / "jeffreys.Atom.20.json").write_text("{}")
     with pytest.raises(InvalidParameter, match=r"jeffreys\.Atom\.20\.json must have the schema"):
         bench([AUDITORS["jeffreys"]], simulations=5, **asked)
+
+
+def test_the_command_goes_on_from_what_it_wrote_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
+    asked = f"coverage --simulations 5 --size 20 --out {tmp_path} --estimator"
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys"]) == 0
+    shutil.rmtree(tmp_path / "cells")
+    assert command_line.run(cli.app, [*asked.split(), "katz_log"]) == 0
+    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "4"]) == 0
+    found = Coverage.load(tmp_path / "coverage.json")
+    assert {one.auditor for one in found.trials} == set(found.milliseconds) == {"jeffreys", "katz_log"}
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--seed", "1"]) == 2
+    assert "seed must be 0, as in coverage.json of that folder, got 1" in capsys.readouterr().err
+
+
+def test_fewer_simulations_or_another_seed_are_not_enough(tmp_path):
+    few = bench([CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "few").trials
+    for number, asked in enumerate(({"simulations": 3}, {"simulations": 2, "seed": 1})):
+        found = bench([CREDULOUS], sizes=(20,), folder=tmp_path / str(number), known=few, **asked).trials
+        assert not set(found) & set(few) and len(found) == len(few)
 
 
 def test_findings_come_back_from_their_file(tmp_path):
