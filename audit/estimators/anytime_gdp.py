@@ -109,9 +109,11 @@ def rejects(
     positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
     claimed = e_processes.mu_of(float(epsilon), float(delta)) / (1 + 0.5 * e_processes.SAFETY)  # raised there by twice
     top = int(np.searchsorted(LADDER, claimed))
-    streams = zip(*(one.reshape(-1, one.shape[-1]) for one in (positions, coins)), strict=True)
-    rungs = range(top, -1, -1) if top < len(LADDER) else ()  # from the top, which most streams leave standing
-    refuted = [bool(rungs) and all(_rung_refuted(rung, *stream, required) for rung in rungs) for stream in streams]
+    if top == len(LADDER):
+        return np.zeros(positions.shape[:-1], dtype=bool)
+    looks, rungs = positions.shape[-1], range(top, -1, -1)  # from the top, which most streams leave standing
+    streams = zip(positions.reshape(-1, looks), coins.reshape(-1, looks), strict=True)
+    refuted = [all(_rung_refuted(rung, *stream, required) for rung in rungs) for stream in streams]
     return np.array(refuted, dtype=bool).reshape(positions.shape[:-1])
 
 

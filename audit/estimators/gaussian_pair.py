@@ -122,7 +122,7 @@ def rejects(
     moments = np.array(np.broadcast_arrays(gap, deviation_in, deviation_out), dtype=np.float64)
     sets = moments.reshape(3, -1)
     still = np.any(sets[1:] == 0.0, axis=0)
-    refuted = still & np.any(sets != 0.0, axis=0) & bool(epsilon < np.inf)
+    refuted: NDArray[np.bool_] = still & np.any(sets != 0.0, axis=0) & bool(epsilon < np.inf)
     left = np.flatnonzero(~still)
     for near in (True, False):
         for some in np.split(left, range(AT_ONCE, len(left), AT_ONCE)):

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.curves import ApproximateFamily
+from audit.core.curves import ApproximateFamily, Side
 from audit.estimators import one_run_fdp
 from audit.evidence import Estimator, Guarantee
 from audit.scores import Design, LabelledScores, OneRun
@@ -29,7 +29,7 @@ def rejects(
     epsilon: ArrayLike,
     delta: float,
     confidence: float,
-    side: one_run_fdp.Side = "either",
+    side: Side = "either",
 ) -> NDArray[np.bool_]:
     """Tell, elementwise, whether (ε, δ) is refuted; arguments are those of `one_run_fdp.rejects`."""
     return one_run_fdp.rejects(
