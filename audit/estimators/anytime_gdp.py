@@ -111,10 +111,13 @@ def rejects(
     top = int(np.searchsorted(LADDER, claimed))
     if top == len(LADDER):
         return np.zeros(positions.shape[:-1], dtype=bool)
-    looks, rungs = positions.shape[-1], range(top, -1, -1)  # from the top, which most streams leave standing
-    streams = zip(positions.reshape(-1, looks), coins.reshape(-1, looks), strict=True)
-    refuted = [all(_rung_refuted(rung, *stream, required) for rung in rungs) for stream in streams]
-    return np.array(refuted, dtype=bool).reshape(positions.shape[:-1])
+    streams = [one.reshape(-1, one.shape[-1]) for one in (positions, coins)]
+    logs = np.array(_wealths(_each(_ladder_payoffs(), top), *streams))
+    refuted = np.array([e_processes.reaches(logs[:, number], required) for number in range(logs.shape[1])], dtype=bool)
+    for number in np.flatnonzero(refuted):  # few: most streams leave the top rung standing
+        stream = streams[0][number], streams[1][number]
+        refuted[number] = all(_rung_refuted(rung, *stream, required) for rung in range(top))
+    return refuted.reshape(positions.shape[:-1])
 
 
 def log_wealth(positions: Array, membership: NDArray[np.bool_], *, mu: float) -> Array:
