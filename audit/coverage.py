@@ -11,7 +11,9 @@ auditor is asked to refute just what is true of it.
   about is above 1 − confidence, by more than four standard errors where it was simulated;
 - under other laws, of a description that did not run, rates are printed, as are *credible* and *approximate* ones.
 
-Every auditor × law × size is a file of the folder, written when it is done: a bench that was stopped goes on there.
+Every auditor × law × size is a file of the folder, written when it is done: a bench that was stopped goes on there. The
+command goes on from the coverage.json that it left, too. Both are taken at their word: where an auditor has changed,
+its trials are to be deleted.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ CELL = "dp-calipers/coverage-cell/1"
 SIZES = (50, 200)
 CONFIDENCE = 0.95
 BOUNDS = 8  # averaged for the power
-CALLS = 15  # timed
+AUDITS = 100  # timed at once
 LARGEST_TIMED = 1000
 SLOW_LAWS = ("PoissonDPSGD",)  # each ε needs a calibration: tests are compared with bounds on others
 
@@ -49,7 +51,7 @@ class Coverage:
 
     Args:
         trials: one for every auditor, law, size and ε.
-        milliseconds: by auditor, the median time of one answer at the largest size that was tried, of 1,000 at most.
+        milliseconds: by auditor, the processor time of one answer among 100, at the largest size tried, 1,000 at most.
         disagreements: by auditor, the largest relative distance to its bound at which test and bound differ.
         confidence: at which all was asked.
         seed: of the simulations.
@@ -71,6 +73,17 @@ class Coverage:
     def of(self, auditor: str) -> tuple[Trial, ...]:
         """Return the trials of one auditor that it did not refuse."""
         return tuple(one for one in self.trials if one.auditor == auditor and one.rate is not None)
+
+    def over(self, earlier: Coverage) -> Coverage:
+        """Return the findings of both, these where both have one; the confidence and the seed are to be the same."""
+        trials = {_place(one): one for one in (*earlier.trials, *self.trials)}
+        return dataclasses.replace(
+            self,
+            trials=tuple(trials[place] for place in sorted(trials)),
+            milliseconds=earlier.milliseconds | self.milliseconds,
+            disagreements=earlier.disagreements | self.disagreements,
+            cases=max(earlier.cases, self.cases),
+        )
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
@@ -98,6 +111,7 @@ def bench(
     confidence: float = CONFIDENCE,
     seed: int = 0,
     folder: Path,
+    known: Sequence[Trial] = (),
     log: Callable[[str], None] = lambda line: None,
 ) -> Coverage:
     """Return how auditors fare under all laws of their designs, and leave it in `folder`, from which it goes on.
@@ -110,6 +124,7 @@ def bench(
         confidence: at which is asked, in (0, 1).
         seed: of the simulations.
         folder: for one file for each auditor, law and size; it is made.
+        known: trials at this confidence that need not be made again, if they are of this seed and as many simulations.
         log: is told what is being done.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,8 +136,8 @@ def bench(
         for size in sizes:
             for kind in kinds:
                 log(f"{auditor.name}: {kind.__name__}, n = {size}")
-                trials += _cell(folder, auditor, kind, size, asked)
-        inside = [kind for kind in kinds if auditor.about in kind.holds and kind.__name__ not in SLOW_LAWS]
+                trials += _cell(folder, auditor, kind, size, asked, known)
+        inside = [kind for kind in kinds if auditor.null in kind.holds and kind.__name__ not in SLOW_LAWS]
         times[auditor.name] = _time(folder, auditor, inside[0], sizes, confidence, seed)
         if cases and isinstance(auditor, OurAuditor):
             log(f"{auditor.name}: test against bound")
@@ -161,7 +176,22 @@ def gathered(folder: Path, *, confidence: float = CONFIDENCE, seed: int = 0) -> 
     )
 
 
-def _cell(folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dict[str, Any]) -> list[Trial]:
+def _place(trial: Trial) -> tuple[str, str, int, float]:
+    return trial.auditor, trial.law, trial.n, trial.epsilon
+
+
+def _cell(
+    folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dict[str, Any], known: Sequence[Trial]
+) -> list[Trial]:
+    wanted = [(auditor.name, kind.__name__, size, epsilon) for epsilon in kind.epsilons]
+    enough = {
+        _place(one): one
+        for one in known
+        if one.entropy[0] == asked["seed"] and (one.simulations == 0 or one.simulations >= asked["simulations"])
+    }
+    if all(place in enough for place in wanted):
+        return [enough[place] for place in wanted]
+
     def tried() -> list[dict[str, Any]]:
         found = [trial(auditor, kind(epsilon=one), size, bounds=BOUNDS, **asked) for one in kind.epsilons]
         return [dataclasses.asdict(one) for one in found]
@@ -171,7 +201,7 @@ def _cell(folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dic
 
 def _time(folder: Path, auditor: Auditor, kind: type[Law], sizes: Sequence[int], confidence: float, seed: int) -> float:
     size = max((size for size in sizes if size <= LARGEST_TIMED), default=min(sizes))
-    asked = {"n": size, "calls": CALLS, "confidence": confidence, "seed": seed}
+    asked = {"n": size, "audits": AUDITS, "confidence": confidence, "seed": seed}
 
     def taken() -> float:
         return milliseconds(auditor, kind(epsilon=max(kind.epsilons)), **asked)  # type: ignore[arg-type]

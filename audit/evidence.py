@@ -29,6 +29,7 @@ Guarantee = Literal["frequentist", "parametric", "credible", "approximate"]
 GUARANTEES = ("frequentist", "parametric", "credible", "approximate")
 About = Literal["any computation", "the claimed family"]
 ABOUT = ("any computation", "the claimed family")
+Null = Literal["privacy", "gdp", "curve", "normal", "mechanism"]  # hypotheses: see `audit.core.law`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,8 @@ class Estimator(ABC):
     """A route from scores whose membership is known to a lower bound of ε.
 
     Subclasses are frozen dataclasses in a file of their own under `audit/estimators`; the file's name is theirs. One
-    that makes anything of the process, be it that it refuses some, must say that it is about the claimed family.
+    that makes anything of the process, be it that it refuses some, must say that it is about the claimed family. `null`
+    is what a rejection refutes: the test bench counts those under laws of which it is true.
     """
 
     __slots__ = ()
@@ -84,6 +86,7 @@ class Estimator(ABC):
     designs: ClassVar[tuple[type[Design], ...]]
     guarantee: ClassVar[Guarantee]
     about: ClassVar[About] = "any computation"
+    null: ClassVar[Null] = "privacy"
 
     @property
     def name(self) -> str:

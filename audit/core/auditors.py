@@ -15,23 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.core.law import About, Array
-from audit.evidence import Estimator, Guarantee, estimators
+from audit.core.law import Array
+from audit.evidence import Estimator, Guarantee, Null, estimators
 from audit.scores import Design, LabelledScores
 from mechanisms import Process
 
 Refuted = NDArray[np.bool_]
-
-# What a guarantee is about, where not all (ε, δ)-private computations: see `audit.core.law`.
-ABOUT: dict[str, About] = {
-    "accountant_inversion": "mechanism",
-    "anytime_gdp": "gdp",
-    "anytime_normal": "normal",
-    "gaussian_pair": "normal",
-    "gdp": "gdp",
-    "one_run_fdp": "curve",
-    "tradeoff": "curve",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +32,25 @@ class Question:
         delta: δ in [0, 1).
         confidence: at which, in (0, 1).
         process: the description that goes with it.
+        factor: by which the process's noise is to be multiplied, for tests that are tuned to a description.
     """
 
     epsilon: float
     delta: float
     confidence: float
     process: Process
+    factor: float = 1.0
 
     @property
     def context(self) -> dict[str, Any]:
-        """All but ε, as estimators take it."""
+        """All but ε and the factor, as estimators take it."""
         return {"process": self.process, "delta": self.delta, "confidence": self.confidence}
 
 
 class Auditor(Protocol):
     """An auditor that a test bench can try.
 
-    `guarantee` is what it claims to give, and `about` what that is about, see `audit.core.law`. `designs` are those of
+    `guarantee` is what it claims to give, and `null` what it refutes, see `audit.core.law`. `designs` are those of
     scores that it takes.
     """
 
@@ -72,7 +63,7 @@ class Auditor(Protocol):
         """What it claims to give."""
 
     @property
-    def about(self) -> About:
+    def null(self) -> Null:
         """What has to hold for its claims to be false."""
 
     @property
@@ -93,20 +84,20 @@ class BoundAuditor:
     Args:
         name: in tables.
         guarantee: that it claims.
-        about: what that is about.
+        null: what it refutes.
         designs: that it takes.
         bound: (scores in, scores out, δ, confidence) -> lower bound of ε.
 
     >>> from audit.core.law import DELTA
     >>> from audit.scores import IndependentRuns
-    >>> BoundAuditor(name="credulous", guarantee="frequentist", about="privacy", designs=(IndependentRuns,),
+    >>> BoundAuditor(name="credulous", guarantee="frequentist", null="privacy", designs=(IndependentRuns,),
     ...              bound=lambda inside, outside, delta, confidence: 1.0).name
     'credulous'
     """
 
     name: str
     guarantee: Guarantee
-    about: About
+    null: Null
     designs: tuple[type[Design], ...]
     bound: Callable[[Array, Array, float, float], float]
 
@@ -125,11 +116,9 @@ class OurAuditor:
 
     Args:
         estimator: as it is without options.
-        about: what its guarantee is about.
     """
 
     estimator: Estimator
-    about: About
 
     @property
     def name(self) -> str:
@@ -140,6 +129,11 @@ class OurAuditor:
     def guarantee(self) -> Guarantee:
         """The estimator's."""
         return self.estimator.guarantee
+
+    @property
+    def null(self) -> Null:
+        """The estimator's."""
+        return self.estimator.null
 
     @property
     def designs(self) -> tuple[type[Design], ...]:
@@ -161,9 +155,9 @@ class OurAuditor:
 
 
 def our_auditors() -> dict[str, OurAuditor]:
-    """Return every estimator there is; about privacy alone unless `ABOUT` says more.
+    """Return every estimator there is.
 
-    >>> our_auditors()["gdp"].about, our_auditors()["one_run"].about
+    >>> our_auditors()["gdp"].null, our_auditors()["one_run"].null
     ('gdp', 'privacy')
     """
-    return {name: OurAuditor(estimator=kind(), about=ABOUT.get(name, "privacy")) for name, kind in estimators().items()}
+    return {name: OurAuditor(estimator=kind()) for name, kind in estimators().items()}

@@ -18,6 +18,7 @@ from audit.core.peers import PEERS, installed, peer_auditors
 from audit.core.verdicts import HONEST, Verdicts, verdicts
 from audit.coverage import SIZES, Coverage, bench
 from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.files import write_atomically
 
 WIDTH = 100  # of the table
@@ -41,18 +42,21 @@ def run(
     """Run the bench and tell whether a guarantee failed. Arguments are the command's."""
     simulations = validate.count("coverage", "simulations", simulations, least=1)
     cases, reports = validate.count("coverage", "cases", cases), validate.count("coverage", "reports", reports)
+    seed = validate.count("coverage", "seed", seed)
+    earlier = _earlier(out / "coverage.json", seed)
     asked_sizes = [validate.count("coverage", "size", one, least=20) for one in sizes or SIZES]
     found = bench(
         _auditors(names),
         sizes=asked_sizes,
         simulations=simulations,
         cases=cases,
-        seed=validate.count("coverage", "seed", seed),
+        seed=seed,
         folder=out / "cells",
+        known=earlier.trials if earlier else (),
         log=log,
     )
     whole = _whole_reports(reports, seed, log)
-    write(found, whole, out)
+    write(found.over(earlier) if earlier else found, whole or _earlier_reports(out / "reports.json"), out)
     show(found, whole, console)
     if names is None:
         for name in sorted(set(PEERS) - set(installed())):
@@ -87,6 +91,20 @@ def write(coverage: Coverage, whole: Sequence[Verdicts], out: Path) -> None:
     picture = io.BytesIO()
     false_claims(coverage).savefig(picture, format="png", metadata={"Software": None})
     write_atomically(out / "coverage.png", picture.getvalue())
+
+
+def _earlier(path: Path, seed: int) -> Coverage | None:
+    found = Coverage.load(path) if path.exists() else None
+    if found is not None and found.seed != seed:
+        raise InvalidParameter(
+            f"coverage: seed must be {found.seed}, as in {path.name} of that folder, got {seed}.\n"
+            "Write to another folder, or remove what is there."
+        )
+    return found
+
+
+def _earlier_reports(path: Path) -> list[Verdicts]:
+    return [Verdicts(**one) for one in json.loads(path.read_text())] if path.exists() else []
 
 
 def _auditors(names: Sequence[str] | None) -> list[Auditor]:

@@ -30,6 +30,7 @@ from mechanisms.core.errors import InvalidParameter
 Array = NDArray[np.float64]
 HALVINGS = 50
 SMALLEST_MU, LARGEST_MU = 1e-9, 64.0
+OPEN = 1e-9  # far above the error of a few logarithms
 SAFETY = 1e-9  # relative, by which a μ is raised: far above what the halving and δ in floats leave open
 
 
@@ -86,6 +87,19 @@ def log_required(confidence: float) -> float:
     return -math.log(1 - confidence)
 
 
+def reaches(logs: Array, required: float) -> bool:
+    """Tell whether the sum over the first axis of what `logs`, (k, …), are the logarithms of reaches e^required.
+
+    The sum, at most k times its largest term, is only taken where that leaves it open.
+
+    >>> reaches(np.log([[0.2, 0.4], [0.2, 0.5]]), math.log(0.9)), reaches(np.log([[0.2], [0.2]]), math.log(0.9))
+    (True, False)
+    """
+    largest = np.max(logs, axis=0)
+    open_looks = logs[:, largest >= required - math.log(len(logs)) - OPEN]
+    return bool(open_looks.size and np.max(np.logaddexp.reduce(open_looks, axis=0)) >= required)
+
+
 def last_refuted(refuted: Callable[[float], bool], low: float, high: float) -> float:
     """Return the largest point found refuted between `low`, which is given back if it is not, and `high`, by halving.
 
@@ -119,7 +133,7 @@ def looks_of(owner: str, values: ArrayLike, membership: ArrayLike) -> tuple[Arra
             f"{owner}: membership must be bool of shape {scores.shape}, got {coins.dtype} of shape {coins.shape}."
         )
     if not np.all(np.isfinite(scores)):
-        raise InvalidParameter(f"{owner}: values must be finite, got {np.count_nonzero(~np.isfinite(scores))} others.")
+        raise InvalidParameter(f"{owner}: values must be finite, got some that are not. Did training diverge?")
     return scores, coins
 
 

@@ -1,8 +1,8 @@
 """What a law of scores is to a test bench: scores of audits whose true loss is known, and what else is true of them.
 
-A false claim is the rejection of something true. What is true of a law depends on what an auditor's guarantee is about:
+A false claim is the rejection of something true. What is true of a law depends on the auditor's null hypothesis:
 
-| about     | the auditor's claim is false if                                                             |
+| null      | the auditor's claim is false if                                                             |
 |-----------|---------------------------------------------------------------------------------------------|
 | privacy   | the computation is (ε, δ)-differentially private                                            |
 | gdp       | it is μ-Gaussian differentially private, μ being that of this ε at δ                        |
@@ -15,19 +15,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.e_processes import mu_of
+from audit.evidence import Null
 from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
 from mechanisms import ApproximateDP, Gaussian, Process, PureDP
 from mechanisms.core.discover import implementations
 from mechanisms.core.process import Adjacency
 
 Array = NDArray[np.float64]
-About = Literal["privacy", "gdp", "curve", "normal", "mechanism"]
 DELTA = 1e-5  # of laws with normal noise, and at which pure ones are asked where an auditor needs a δ
 
 
@@ -66,7 +66,7 @@ class Law(ABC):
 
     design: ClassVar[type[Design]]
     delta: ClassVar[float]
-    holds: ClassVar[frozenset[About]]
+    holds: ClassVar[frozenset[Null]]
     epsilons: ClassVar[tuple[float, ...]] = (0.0, 1.0, 4.0)  # at which the test bench asks for it
     epsilon: float
 

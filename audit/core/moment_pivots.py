@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 SHARE = 0.05  # of the error, that goes to the ratio of variances alone
 TURN = 0.2  # of the turn of θ at which equal variances would cost nothing if ρ were seen without error
 RATIOS = 32  # looked at on either side of 1
+NEAR_ONE = slice(RATIOS - 3, RATIOS + 5)
 REACH = 14.0  # the normal quantiles of χ² run over ±14: what lies outside weighs nothing against Φ(−12)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(160)
 STEEPEST = 3.0  # t ÷ √(2ν) is cut there, where the quadrature still has its digits: less evidence, not more
@@ -35,16 +36,20 @@ ROUNDING = 1e-7  # relative, by which Δ is lowered: above the errors of quadrat
 FARTHEST, NEAREST = 12.0, 5.0  # y below −12 is taken to refute nothing, above 5 to refute no more than 5
 
 
-def possible(moments: Array, included: int, excluded: int, delta: float, confidence: float) -> tuple[Array, Array]:
+def possible(
+    moments: Array, included: int, excluded: int, delta: float, confidence: float, *, near: bool = False
+) -> tuple[Array, Array]:
     """Return ratios ρ that F does not refute, and the least Δ >= 0 for them and their neighbours, both (n, k).
 
-    `moments` holds gap, deviation in and deviation out, shape (3, n).
+    `moments` holds gap, deviation in and deviation out, shape (3, n). With `near` only the ratios nearest 1 are
+    returned, a fraction of the work.
     """
     gap, deviation_in, deviation_out = moments[..., None]
     a, c = -special.ndtri(0.5 * SHARE * (1 - confidence)), -special.ndtri((1 - SHARE) * (1 - confidence))
     seen, degrees = (deviation_in / deviation_out) ** 2, (included - 1, excluded - 1)
     limits = special.fdtri(*degrees, special.ndtr(np.array([a, -a])))
     ratio = _ratios(np.sqrt(seen / limits))
+    ratio = ratio[:, NEAR_ONE] if near else ratio
     x = -special.ndtri(special.fdtr(*degrees, seen / ratio**2))
     theta = _turn(np.log(ratio) / np.sqrt(0.5 / degrees[0] + 0.5 / degrees[1]), included, excluded, delta, max(c, 0.5))
     y = (-c - np.sign(ratio - 1.0) * x * np.sin(theta)) / np.cos(theta)
@@ -52,6 +57,8 @@ def possible(moments: Array, included: int, excluded: int, delta: float, confide
     pooled = np.sqrt((degrees[0] * (deviation_in / ratio) ** 2 + degrees[1] * deviation_out**2) / sum(degrees))
     least = scale * noncentrality(gap / pooled / scale, y, sum(degrees))
     least = np.maximum(np.where(y < -FARTHEST, 0.0, least), 0.0)
+    if near:  # those at either end serve as neighbours alone
+        return ratio[:, 1:-1], np.min([least[:, :-2], least[:, 1:-1], least[:, 2:]], axis=0)
     around = np.pad(least, ((0, 0), (1, 1)), mode="edge")
     return ratio, np.min([around[:, :-2], least, around[:, 2:]], axis=0)
 

@@ -52,14 +52,12 @@ def _jax_privacy() -> dict[str, BoundAuditor]:
         BoundAuditor(
             name="jax.clopper_pearson",
             guarantee="frequentist",
-            about="privacy",
+            null="privacy",
             designs=(IndependentRuns,),
             bound=clopper_pearson,
         ),
-        BoundAuditor(name="jax.gdp", guarantee="parametric", about="gdp", designs=(IndependentRuns,), bound=gdp),
-        BoundAuditor(name="jax.one_run", guarantee="frequentist", about="privacy", designs=(OneRun,), bound=one_run),
-        BoundAuditor(
-            name="jax.one_run_fdp", guarantee="frequentist", about="gdp", designs=(OneRun,), bound=one_run_fdp
-        ),
+        BoundAuditor(name="jax.gdp", guarantee="parametric", null="gdp", designs=(IndependentRuns,), bound=gdp),
+        BoundAuditor(name="jax.one_run", guarantee="frequentist", null="privacy", designs=(OneRun,), bound=one_run),
+        BoundAuditor(name="jax.one_run_fdp", guarantee="frequentist", null="gdp", designs=(OneRun,), bound=one_run_fdp),
     )
     return {one.name: one for one in found}

@@ -20,8 +20,6 @@ from audit.core.law import Array, Batch
 from audit.scores import GuessExtremes
 from mechanisms.core.process import Adjacency
 
-READ_GUESSES = ("one_run", "one_run_fdp", "one_run_recursion")  # in one run, and nothing else of the scores
-
 
 def refuted(auditor: Auditor, batch: Batch, question: Question) -> Refuted:
     """Return for every audit of a batch whether the auditor refutes what is asked, shape (k,)."""
@@ -44,11 +42,19 @@ def reads_counts(auditor: Auditor) -> bool:
     return _route(auditor) is _by_counts
 
 
+def reads_guesses(auditor: Auditor) -> bool:
+    """Tell whether an auditor of one run reads nothing but how many guesses are right."""
+    return _route(auditor) is _by_right_guesses
+
+
+def scales_noise(auditor: Auditor) -> bool:
+    """Tell whether an auditor's test is tuned to a description, others being asked about by a factor of its noise."""
+    return isinstance(auditor, OurAuditor) and "factor" in _parameters(auditor)
+
+
 def _route(auditor: Auditor) -> Callable[[OurAuditor, Batch, Question], Refuted] | None:
     if not isinstance(auditor, OurAuditor):
         return None
-    if auditor.name in READ_GUESSES:
-        return _by_right_guesses
     wanted = _parameters(auditor)
     return next((route for name, route in ROUTES.items() if name in wanted), None)
 
@@ -119,12 +125,10 @@ def _by_values(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted
 
 def _by_moments(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
     """Ask about gap and deviations, all audits with the same numbers in and out at once."""
+    answers, every = np.zeros(len(batch), dtype=bool), _runs(batch)
     moments = _moments(batch)
-    still = np.any(moments[1:] == 0, axis=0)  # a world that does not vary has no t
-    answers = np.zeros(len(batch), dtype=bool)
-    answers[still] = [auditor.rejects(batch.audit(int(number)), question) for number in np.flatnonzero(still)]
-    for runs in {one for one, lost in zip(_runs(batch), still, strict=True) if not lost}:
-        those = np.array([one == runs for one in _runs(batch)]) & ~still
+    for runs in set(every):
+        those = np.array([one == runs for one in every])
         gap, inside, outside = moments[:, those]
         asked = {"gap": gap, "deviation_in": inside, "deviation_out": outside}
         answers[those] = _ask(auditor, question, **asked, included=runs[0], excluded=runs[1])
@@ -136,9 +140,9 @@ def _by_noise(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
     run = SampledGaussianRun.of(question.process)
     moments = _moments(batch)
     squares = np.sum(np.square(batch.values) * ~batch.membership, axis=1) / run.steps
-    answers = np.zeros(len(batch), dtype=bool)
-    for runs in set(_runs(batch)):
-        those = np.array([one == runs for one in _runs(batch)])
+    answers, every = np.zeros(len(batch), dtype=bool), _runs(batch)
+    for runs in set(every):
+        those = np.array([one == runs for one in every])
         gap, _, deviation = moments[:, those]
         asked = {"gap": gap, "deviation": deviation, "squares": squares[those], "degrees": runs[1]}
         described = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
@@ -160,6 +164,7 @@ def _moments(batch: Batch) -> Array:
 
 # By an argument of the vectorised test that tells what it reads; the first that fits.
 ROUTES: dict[str, Callable[[OurAuditor, Batch, Question], Refuted]] = {
+    "correct": _by_right_guesses,
     "false_negatives": _by_counts,
     "statistic": _by_statistic,
     "deviation_in": _by_moments,

@@ -7,6 +7,7 @@ meet the same simulated scores, drawn from `numpy.random.default_rng` with the n
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
 from dataclasses import dataclass
@@ -16,16 +17,20 @@ from scipy import stats
 
 from audit.core.auditors import Auditor, OurAuditor, Question
 from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
-from audit.core.routes import READ_GUESSES, reads_counts, refuted, refuted_by_counts
+from audit.core.routes import reads_counts, reads_guesses, refuted, refuted_by_counts, scales_noise
 from audit.laws.one_run import ManyCanaries
 from audit.laws.two_worlds import TwoWorlds
+from audit.noise_families import NoiseFamily
 from audit.scores import LabelledScores
 from mechanisms import UnsupportedProcess
+from mechanisms.core.process import Adjacency
 
 LEFT_OUT = 4e-10
 MOST_EXACT = 1000  # runs, or canaries: beyond, counts are simulated
 NUMBERS_AT_ONCE = 1 << 20
 STANDARD_ERRORS = 4.0
+TIMES = 3  # that the same is timed
+LARGEST_LOG_FACTOR, HALVINGS = 6.0, 48  # of the noise of another ε
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +81,27 @@ def question(auditor: Auditor, law: Law, confidence: float) -> Question:
 
     Where nothing is, the Gaussian mechanism with the law's (ε, δ) is described: it did not run.
     """
-    if auditor.about in law.holds:
+    if auditor.null in law.holds:
         return Question(epsilon=law.epsilon, delta=law.delta, confidence=confidence, process=law.process)
     delta = max(law.delta, DELTA)
     return Question(epsilon=law.epsilon, delta=delta, confidence=confidence, process=gaussian_of(law.epsilon, delta))
+
+
+def asked_instead(auditor: Auditor, tried: Law, asked: Question) -> Question:
+    """Return the question about a law of another ε.
+
+    A test that is tuned to a description is asked about the same description with more or less noise: tuned to another
+    one it is another test, which need not agree.
+    """
+    if not scales_noise(auditor):
+        return question(auditor, tried, asked.confidence)
+    family = NoiseFamily(process=asked.process, adjacency=Adjacency.ADD_REMOVE)
+    low, high = -LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        louder = family.epsilon(float(np.exp(middle)), delta=asked.delta) > tried.epsilon
+        low, high = (middle, high) if louder else (low, middle)
+    return dataclasses.replace(asked, epsilon=tried.epsilon, factor=float(np.exp(high)))
 
 
 def entropy(seed: int, law: Law, n: int) -> tuple[int, ...]:
@@ -118,7 +140,7 @@ def trial(auditor: Auditor, law: Law, n: int, *, simulations: int, bounds: int, 
         n=n,
         epsilon=law.epsilon,
         delta=asked.delta,
-        inside=auditor.about in law.holds,
+        inside=auditor.null in law.holds,
         rate=rate,
         simulations=simulated,
         mean_bound=mean_bound,
@@ -127,15 +149,15 @@ def trial(auditor: Auditor, law: Law, n: int, *, simulations: int, bounds: int, 
     )
 
 
-def milliseconds(auditor: Auditor, law: Law, n: int, *, calls: int, confidence: float, seed: int) -> float:
-    """Return the median time that the auditor takes for one audit, by the clock, after a first one."""
-    batch = law.sample(np.random.default_rng(entropy(seed, law, n)), n, 1 + calls)
+def milliseconds(auditor: Auditor, law: Law, n: int, *, audits: int, confidence: float, seed: int) -> float:
+    """Return the processor time that the auditor takes for each of so many audits asked at once, after a first time."""
+    batch = law.sample(np.random.default_rng(entropy(seed, law, n)), n, audits)
     asked, taken = question(auditor, law, confidence), []
-    for number in range(len(batch)):
-        data, started = batch.audit(number), time.perf_counter()
-        auditor.rejects(data, asked)
-        taken.append(time.perf_counter() - started)
-    return float(1000 * np.median(taken[1:]))
+    for _ in range(1 + TIMES):
+        started = time.process_time()
+        refuted(auditor, batch, asked)
+        taken.append(time.process_time() - started)
+    return float(1000 * np.median(taken[1:]) / audits)
 
 
 def largest_disagreement(
@@ -143,20 +165,21 @@ def largest_disagreement(
 ) -> float:
     """Return the largest relative distance to its bound at which the auditor's test says other than the bound does.
 
-    Each case is an audit of one of these laws and an ε above or below the bound, by a share between 1e-4 and 1 that is
-    drawn evenly on the logarithmic scale.
+    Each case is an audit of one of these laws and an ε above or below the bound, by a share between 1e-6 and 1 that is
+    drawn evenly on the logarithmic scale; one above 0 where the bound is 0.
     """
     rng, worst = np.random.default_rng((seed, n, cases)), 0.0
     for _ in range(cases):
         kind = kinds[int(rng.integers(len(kinds)))]
         law = kind(epsilon=float(rng.choice([one for one in kind.epsilons if one > 0])))
         batch = law.sample(rng, n, 1)
-        bound = auditor.epsilon(batch.audit(0), question(auditor, law, confidence))
-        share = float(10 ** rng.uniform(-4, 0)) * float(rng.choice([-1, 1]))
+        asked = question(auditor, law, confidence)
+        bound = auditor.epsilon(batch.audit(0), asked)
+        share = float(10 ** rng.uniform(-6, 0)) * float(rng.choice([-1, 1]))
         tried = kind(epsilon=bound * (1 + share) if bound > 0 else abs(share))
         if not 0 < tried.epsilon < 30:  # nothing, or all, is refuted
             continue
-        said = bool(refuted(auditor, batch, question(auditor, tried, confidence))[0])
+        said = bool(refuted(auditor, batch, asked_instead(auditor, tried, asked))[0])
         if said != (tried.epsilon <= bound):
             worst = max(worst, abs(share) if bound > 0 else 1.0)
     return worst
@@ -179,7 +202,7 @@ def _exact_rate(auditor: Auditor, law: Law, n: int, asked: Question) -> float | 
         return None
     if isinstance(law, TwoWorlds) and reads_counts(auditor):
         return _sum_over_errors(auditor, law, n, asked)
-    if isinstance(law, ManyCanaries) and auditor.name in READ_GUESSES:
+    if isinstance(law, ManyCanaries) and reads_guesses(auditor):
         right = law.right(n)
         return None if right is None else _sum_over_right_guesses(auditor, law, n, right, asked)
     return None

@@ -43,7 +43,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core.described import SampledGaussianRun
 from audit.core.noise_bounds import GapLaw, bound_from_squares
-from audit.evidence import About, Estimator, Guarantee, LowerBound, check_level
+from audit.evidence import About, Estimator, Guarantee, LowerBound, Null, check_level
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -157,6 +157,7 @@ class AccountantInversion(Estimator):
     designs: ClassVar[tuple[type[Design], ...]] = (OneRun,)
     guarantee: ClassVar[Guarantee] = "parametric"
     about: ClassVar[About] = "the claimed family"
+    null: ClassVar[Null] = "mechanism"
 
     norm: Literal["described", "measured"] = "described"
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import e_processes
-from audit.evidence import Estimator, Guarantee
+from audit.evidence import Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
 from mechanisms.core.process import Process
@@ -81,9 +81,9 @@ def rejects(
         return np.zeros(total.shape[:-1], dtype=bool)
     looks = total.shape[-1]
     streams = zip(total.reshape(-1, looks), count.reshape(-1, looks), strict=True)
-    best = np.array([np.max(log_wealth(*stream, mu)) for stream in streams])
-    refuted: NDArray[np.bool_] = best.reshape(total.shape[:-1]) >= e_processes.log_required(confidence)
-    return refuted
+    required = e_processes.log_required(confidence)
+    refuted = np.array([e_processes.reaches(_log_terms(*stream, mu), required) for stream in streams], dtype=bool)
+    return refuted.reshape(total.shape[:-1])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,6 +133,7 @@ class AnytimeNormal(Estimator):
 
     designs: ClassVar[tuple[type[Design], ...]] = (Stream,)
     guarantee: ClassVar[Guarantee] = "parametric"
+    null: ClassVar[Null] = "normal"
 
     centre: float = 0.0
     deviation: float = 1.0
@@ -175,10 +176,15 @@ def _sums(values: ArrayLike, membership: ArrayLike, centre: float, deviation: fl
 
 def log_wealth(total: Array, count: Array, mu: float) -> Array:
     """Return the log of E(μ) for arrays of sums and numbers of standardised in-scores, rounded down."""
-    excesses, shares = (constant.reshape(-1, *[1] * np.ndim(total)) for constant in (EXCESSES, SHARES))
-    logs = excesses * (total - mu * count) - (0.5 * excesses**2 + ROUND_OFF) * count + np.log(shares)
-    wealth: Array = np.logaddexp.reduce(logs, axis=0)
+    wealth: Array = np.logaddexp.reduce(_log_terms(total, count, mu), axis=0)
     return wealth
+
+
+def _log_terms(total: Array, count: Array, mu: float) -> Array:
+    """Return the logs of what E(μ) sums over h, along the first axis."""
+    excesses, shares = (constant.reshape(-1, *[1] * np.ndim(total)) for constant in (EXCESSES, SHARES))
+    logs: Array = excesses * (total - mu * count) - (0.5 * excesses**2 + ROUND_OFF) * count + np.log(shares)
+    return logs
 
 
 def _last_mu(total: Array, count: Array, confidence: float, known: float) -> float:

@@ -7,12 +7,13 @@ runs are independent of it, so their error rates and Clopper–Pearson limits at
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.binomial import upper_limit
+from audit.core.binomial import Array, Counts, upper_limit
 from audit.core.thresholds import at_most, checked_scores, refuted_by_limits
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores
@@ -46,7 +47,7 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     missed = np.searchsorted(inside, thresholds, side="left")
     alarms = len(outside) - np.searchsorted(outside, thresholds, side="left") - own
     return refuted_by_limits(
-        upper_limit(missed, len(inside) - 1 * ~own, level), upper_limit(alarms, len(outside) - 1 * own, level), delta
+        _limits(missed, len(inside), ~own, level), _limits(alarms, len(outside), own, level), delta
     )
 
 
@@ -85,3 +86,17 @@ class Bonferroni(Estimator):
         return rejects(
             included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
         )
+
+
+def _limits(errors: Counts, runs: int, left_out: NDArray[np.bool_], level: float) -> Array:
+    """Return upper limits of the rate of errors among the runs, or all but one where one is left out."""
+    fewer, every = (_table(count, level) for count in (runs - 1, runs))
+    return np.where(left_out, fewer[np.minimum(errors, runs - 1)], every[errors])
+
+
+@lru_cache(maxsize=32)
+def _table(runs: int, level: float) -> Array:
+    """Return upper limits by the number of errors."""
+    limits = upper_limit(np.arange(runs + 1), runs, level)
+    limits.flags.writeable = False
+    return limits

@@ -18,6 +18,8 @@ which that is above α are halved, again and again; ε is refuted when none is l
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -36,10 +38,10 @@ from mechanisms.core.process import Process
 
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
-ROUNDS = 24  # of halving pieces
+ROUNDS, STEPS = 24, 40  # of halving pieces, and ε
 PIECES = 2048  # held at once; with more, or more rounds, what is undecided counts as not refuted
-STEPS = 40
-FIRST_STEP_BACK = 2e-5  # in ε, below the point where a single pair of rates reaches the level
+FINENESS = 1 << 16  # only whole multiples of 1/FINENESS are tried as ε, so that bound and test try the same ones
+FIRST_STEP_UP, NARROW = 1e-6, 1e-12  # of suggestions: where it is certain; where two are not told apart
 AT_ONCE = 1 << 18  # probabilities held in memory
 
 
@@ -65,8 +67,8 @@ def lower_bound_from_counts(
     Guarantees: at most the true ε with probability `confidence`, if the runs are independent and the test was fixed
     without looking at them; given the numbers of runs in and out, so however those came about. Holds for any
     computation. R(ε) grows with ε, so the p-value does, and all that is smaller than a refuted ε is refuted. The float
-    returned is one, less than 1e-4 below the exact solution at ε of a half or more; near ε = 0, where the probability
-    is nearly level along the boundary and much of it must be cut finely, a few thousandths below.
+    returned is one, a multiple of 2^-16, less than 1e-4 below the exact solution at ε of a half or more; near ε = 0,
+    where the probability is nearly level along the boundary and much of it must be cut finely, a few thousandths below.
 
     Raises:
         InvalidParameter: if a count is negative or fractional, or no run had the canary in, or none out.
@@ -95,11 +97,12 @@ def rejects(
 ) -> NDArray[np.bool_]:
     """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_counts` inverts.
 
-    The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number, whose critical value is
-    found once (seconds for 1,000 runs a side) and kept.
+    The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number. The next multiple of
+    2^-16 is tried, whose critical value is found once (a second for 1,000 runs a side) and kept.
     """
     order = ordering(included, excluded, delta, confidence)
-    refuted: NDArray[np.bool_] = order.suggested(false_negatives, false_positives) >= _critical(order, epsilon)
+    tried = max(1, math.ceil(epsilon * FINENESS))
+    refuted: NDArray[np.bool_] = order.suggested(false_negatives, false_positives) >= _critical(order, tried)
     return refuted
 
 
@@ -179,24 +182,30 @@ def _positives(called: object, missed: object) -> int:
 
 
 def _largest_refuted(region: Counts, excluded: int, delta: float, level: float) -> float:
-    """Return the largest ε that is certified as refuted by the counts in `region`.
+    """Return the largest ε tried that is certified as refuted by the counts in `region`.
 
-    Points of the boundary, by their share of its length, tell cheaply how large ε may be at most. Just below that the
-    whole boundary is tried; a point found there that reaches the level joins the others.
+    Points of the boundary, by their share of its length, tell cheaply how large ε may be at most. From there on down
+    the whole boundary is tried; a point found there that reaches the level joins the others.
     """
     shares = np.array([0.25, 0.5, 0.75, 1.0])
-    step_back = FIRST_STEP_BACK
-    while True:
-        candidate = _crossing(region, excluded, delta, level, shares) - step_back
-        if candidate <= 0:
-            return 0.0
-        refuted, share = _refuted(region, excluded, candidate, delta, level)
+    tried = int(_crossing(region, excluded, delta, level, shares) * FINENESS)
+    unrefuted, step = tried + 1, 1
+    while tried > 0:
+        refuted, share = _refuted(region, excluded, tried / FINENESS, delta, level)
         if refuted:
-            return candidate
+            break
+        unrefuted = tried
         if share is None or share in shares:
-            step_back *= 2
+            tried, step = tried - step, 2 * step
         else:
             shares = np.append(shares, share)
+            tried = min(tried - 1, int(_crossing(region, excluded, delta, level, shares) * FINENESS))
+    tried = max(tried, 0)
+    while unrefuted - tried > 1:
+        middle = (tried + unrefuted) // 2
+        holds = _refuted(region, excluded, middle / FINENESS, delta, level)[0]
+        tried, unrefuted = (middle, unrefuted) if holds else (tried, middle)
+    return tried / FINENESS
 
 
 def _crossing(region: Counts, excluded: int, delta: float, level: float, shares: Array) -> float:
@@ -260,18 +269,32 @@ def _probability(region: Counts, excluded: int, missed: Array, alarms: Array) ->
 
 
 @lru_cache(maxsize=256)
-def _critical(order: Ordering, epsilon: float) -> float:
-    """Return a least suggested loss whose region of counts refutes ε for certain, found as `_largest_refuted` is."""
-    level = order.sum_level
+def _critical(order: Ordering, tried: int) -> float:
+    """Return a suggested loss from which on, and below which not, the region of counts refutes tried / FINENESS.
+
+    A region within another refutes what that does, so the regions that refute are those from some loss on.
+    """
+    epsilon, level = tried / FINENESS, order.sum_level
     missed, alarms = _boundary(np.linspace(0.0, 1.0, 33), epsilon, order.delta)
-    low, high = float(np.log(LEAST)), LARGEST
-    for _ in range(STEPS):
+
+    def possible(region: Counts) -> bool:
+        return bool(np.max(size_bound(region, order.excluded, missed, alarms)) <= level)
+
+    def certain(region: Counts) -> bool:
+        return _refuted(region, order.excluded, epsilon, order.delta, level)[0]
+
+    low = _least_whose(order, possible, float(np.log(LEAST)), LARGEST)
+    high, step = low + FIRST_STEP_UP, FIRST_STEP_UP
+    while not certain(order.region(high - TIE)):
+        low, high, step = high, high + 2 * step, 2 * step
+    return _least_whose(order, certain, low, high)
+
+
+def _least_whose(order: Ordering, holds: Callable[[Counts], bool], low: float, high: float) -> float:
+    """Return a loss that as few counts suggest as the least one whose region `holds`, where that at `high` does."""
+    least, most = order.region(high - TIE), order.region(low - TIE)
+    while high - low > NARROW and not np.array_equal(least, most):
         middle = 0.5 * (low + high)
-        if np.max(size_bound(order.region(middle), order.excluded, missed, alarms)) <= level:
-            high = middle
-        else:
-            low = middle
-    step_up = FIRST_STEP_BACK
-    while not _refuted(order.region(high + step_up), order.excluded, epsilon, order.delta, level)[0]:
-        step_up *= 2
-    return high + step_up
+        region = order.region(middle - TIE)
+        low, high, least, most = (low, middle, region, most) if holds(region) else (middle, high, least, region)
+    return high

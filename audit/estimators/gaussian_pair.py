@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accountant import Estimate
 from audit.core import moment_pivots, normal_pairs
-from audit.evidence import Estimator, Guarantee, check_level
+from audit.evidence import Estimator, Guarantee, Null, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -117,13 +117,18 @@ def rejects(
     """Tell, elementwise, whether every pair of normals with no more than this ε at δ is refuted.
 
     Arguments are those of `lower_bound_from_moments`, which inverts this test; the three moments are arrays that
-    broadcast, the deviations above 0.
+    broadcast. Most sets that are not refuted leave a ratio near 1 possible: the others are looked at for the rest only.
     """
     moments = np.array(np.broadcast_arrays(gap, deviation_in, deviation_out), dtype=np.float64)
-    sets, refuted = moments.reshape(3, -1), np.empty(moments[0].size, dtype=bool)
-    for k in range(0, len(refuted), AT_ONCE):
-        ratio, distance = moment_pivots.possible(sets[:, k : k + AT_ONCE], included, excluded, delta, confidence)
-        refuted[k : k + AT_ONCE] = np.min(normal_pairs.one_way(epsilon, distance, ratio), axis=1) > delta
+    sets = moments.reshape(3, -1)
+    still = np.any(sets[1:] == 0.0, axis=0)
+    refuted: NDArray[np.bool_] = still & np.any(sets != 0.0, axis=0) & bool(epsilon < np.inf)
+    left = np.flatnonzero(~still)
+    for near in (True, False):
+        for some in np.split(left, range(AT_ONCE, len(left), AT_ONCE)):
+            ratio, distance = moment_pivots.possible(sets[:, some], included, excluded, delta, confidence, near=near)
+            refuted[some] = np.min(normal_pairs.one_way(epsilon, distance, ratio), axis=1, initial=np.inf) > delta
+        left = left[refuted[left]]
     return refuted.reshape(moments.shape[1:])
 
 
@@ -157,6 +162,7 @@ class GaussianPair(Estimator):
 
     designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns, OneRun)
     guarantee: ClassVar[Guarantee] = "parametric"
+    null: ClassVar[Null] = "normal"
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound.

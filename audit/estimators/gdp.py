@@ -22,7 +22,7 @@ from scipy import special
 
 from audit.core.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator, upper_limit
 from audit.core.described import check_gaussian
-from audit.evidence import About, Guarantee, check_level
+from audit.evidence import About, Guarantee, Null, check_level
 from audit.scores import LabelledScores
 from mechanisms import Gaussian, Process
 
@@ -136,6 +136,7 @@ class GDP(CountsEstimator):
 
     guarantee: ClassVar[Guarantee] = "parametric"
     about: ClassVar[About] = "the claimed family"
+    null: ClassVar[Null] = "gdp"
 
     def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound that these counts give.

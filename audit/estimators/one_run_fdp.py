@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core.curves import SIDES, Curve, Family, GaussianFamily, Side, family_of
-from audit.evidence import About, Estimator, Guarantee, check_level
+from audit.evidence import About, Estimator, Guarantee, Null, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, OneRun
 from mechanisms import InvalidParameter, Process
 from mechanisms.core import validate
@@ -121,6 +121,7 @@ class OneRunFDP(Estimator):
     designs: ClassVar[tuple[type[Design], ...]] = (OneRun,)
     guarantee: ClassVar[Guarantee] = "frequentist"
     about: ClassVar[About] = "the claimed family"
+    null: ClassVar[Null] = "curve"
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound.

@@ -14,11 +14,34 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.curves import ApproximateFamily
+from audit.core.curves import ApproximateFamily, Side
 from audit.estimators import one_run_fdp
 from audit.evidence import Estimator, Guarantee
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms import Process
+
+
+def rejects(
+    *,
+    canaries: int,
+    guesses: int,
+    correct: ArrayLike,
+    epsilon: ArrayLike,
+    delta: float,
+    confidence: float,
+    side: Side = "either",
+) -> NDArray[np.bool_]:
+    """Tell, elementwise, whether (ε, δ) is refuted; arguments are those of `one_run_fdp.rejects`."""
+    return one_run_fdp.rejects(
+        canaries=canaries,
+        guesses=guesses,
+        correct=correct,
+        epsilon=epsilon,
+        delta=delta,
+        confidence=confidence,
+        curve=ApproximateFamily(delta=delta),
+        side=side,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +74,13 @@ class OneRunRecursion(Estimator):
         self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        return one_run_fdp.rejects(
+        return rejects(
             canaries=data.scores.design.size,
             guesses=data.guessed,
             correct=data.correct,
             epsilon=epsilon,
             delta=delta,
             confidence=confidence,
-            curve=ApproximateFamily(delta=delta),
             side=one_run_fdp.side_of(data),
         )
 

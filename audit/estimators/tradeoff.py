@@ -20,13 +20,13 @@ from scipy import special
 
 from audit.core import boundary
 from audit.core.counts import Counts, CountsEstimator
-from audit.evidence import About, Guarantee, check_level
+from audit.evidence import About, Guarantee, Null, check_level
 from audit.noise_families import NoiseFamily, TradeoffCurve
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency, Process
 
-ENOUGH = 0.01  # standard deviations by which the bound may fall short of what the test refutes
-MOST, NARROW, LARGEST = 60, 1e-6, 20.0  # factors asked; their logarithms: when to stop, where to give up
+NARROW = 5e-7  # relative, by which the factor may lie above the least that the test refutes
+MOST, LARGEST = 60, 20.0  # factors asked; their logarithm at which to give up
 LESS_AT_ONCE = 0.35  # by which the noise's logarithm is lowered: accountants take long where there is little noise
 AT_ONCE = 512  # pairs of counts that are looked at together
 
@@ -83,7 +83,7 @@ def lower_bound_from_counts(
 
 
 def noise_factor_upper_bound(counts: Counts, family: NoiseFamily, *, confidence: float) -> float:
-    """Return the least factor of the claimed noise that the counts refute, to a hundredth of a standard deviation.
+    """Return the least factor of the claimed noise that the counts refute, to a millionth.
 
     It is inf if they refute none. The factor returned was itself refuted, and with it every larger one.
     """
@@ -145,6 +145,7 @@ class Tradeoff(CountsEstimator):
 
     guarantee: ClassVar[Guarantee] = "frequentist"
     about: ClassVar[About] = "the claimed family"
+    null: ClassVar[Null] = "curve"
 
     def bound(self, counts: Counts, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound that these counts give.
@@ -182,13 +183,13 @@ def _least_refuted(margin: Callable[[float], float], factor: float, slope: float
     for _ in range(MOST):
         found = margin(float(np.exp(x)))
         unrefuted, refuted = (x, refuted) if found > 0 else (unrefuted, x)
-        if -ENOUGH <= found <= 0 or refuted - unrefuted < NARROW or x > LARGEST:
+        if slope * NARROW <= found <= 0 or refuted - unrefuted < NARROW or x > LARGEST:
             break
         if before is not None and np.isfinite(found) and np.isfinite(before[1]):
             secant = (found - before[1]) / (x - before[0])
             slope = secant if secant < 0 else slope
         before = (x, found)
-        x += float(np.clip((-0.4 * ENOUGH - found) / slope, -LESS_AT_ONCE, 1.0))
+        x += float(np.clip(0.4 * NARROW - found / slope, -LESS_AT_ONCE, 1.0))
         x = x if unrefuted < x < refuted else 0.5 * (unrefuted + refuted)
     return float(np.exp(refuted))
 

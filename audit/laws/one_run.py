@@ -19,7 +19,8 @@ from scipy import integrate, special, stats
 
 from accountant import calibrate_noise_multiplier
 from audit.core.described import SampledGaussianRun
-from audit.core.law import DELTA, About, Array, Batch, Law, gaussian_of
+from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
+from audit.evidence import Null
 from audit.scores import Design, GuessExtremes, OneRun
 from mechanisms import Gaussian, Process
 
@@ -65,7 +66,7 @@ class CoinwiseResponse(ManyCanaries):
     """
 
     delta: ClassVar[float] = 0.0
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy",))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy",))
 
     def scores(self, rng: np.random.Generator, membership: Array) -> Array:
         """Return the answers times a rank in (0, 1]."""
@@ -152,7 +153,7 @@ class IsolatedGaussians(ManyCanaries):
     """The Gaussian mechanism of ε at δ = 1e-5, on a coordinate of its own for every canary."""
 
     delta: ClassVar[float] = DELTA
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp", "curve", "normal", "mechanism"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp", "curve", "normal", "mechanism"))
 
     @property
     def process(self) -> Gaussian:
@@ -173,7 +174,7 @@ class LevelDrawnOnce(IsolatedGaussians):
     canary's trade-off function as it is, whatever the others' coins.
     """
 
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp", "curve"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp", "curve"))
 
     def scores(self, rng: np.random.Generator, membership: Array) -> Array:
         """Return answers that are right with the odds that the size drawn gives, times a rank."""
@@ -201,7 +202,7 @@ class PoissonDPSGD(ManyCanaries):
     """DP-SGD with q = .1 and T = 100, of ε at δ = 1e-5, its noisy sums added up on coordinates of isolated canaries."""
 
     delta: ClassVar[float] = DELTA
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "curve", "mechanism"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "curve", "mechanism"))
     epsilons: ClassVar[tuple[float, ...]] = (1.0, 4.0)
 
     @property
@@ -221,7 +222,7 @@ class PoissonDPSGD(ManyCanaries):
 class NothingLearnt(IsolatedGaussians):
     """Scores that know nothing: ε = 0, whatever is described."""
 
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp", "curve", "normal"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp", "curve", "normal"))
     epsilons: ClassVar[tuple[float, ...]] = (0.0,)
 
     def scores(self, rng: np.random.Generator, membership: Array) -> Array:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 from scipy import special
 
-from audit.core.law import DELTA, About, Array, Batch, Law, gaussian_of
+from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
+from audit.evidence import Null
 from audit.scores import Design, Stream, Threshold
 from mechanisms import Gaussian
 
@@ -41,7 +42,7 @@ class ResponseStream(Looks):
     """A randomised response at ε for every coin."""
 
     delta: ClassVar[float] = 0.0
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy",))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy",))
 
     def scores(self, rng: np.random.Generator, coins: Array) -> Array:
         """Return the answers."""
@@ -68,7 +69,7 @@ class GaussianStream(Looks):
     """The Gaussian mechanism of ε at δ = 1e-5 at every look, in units of the clip norm."""
 
     delta: ClassVar[float] = DELTA
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp"))
 
     @property
     def process(self) -> Gaussian:
@@ -94,7 +95,7 @@ class TiedStream(GaussianStream):
 class StreamInNoiseUnits(GaussianStream):
     """The Gaussian stream in units of its noise."""
 
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp", "normal"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp", "normal"))
 
     def scores(self, rng: np.random.Generator, coins: Array) -> Array:
         """Return coins times μ, plus standard normal noise."""

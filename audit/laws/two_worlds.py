@@ -16,7 +16,8 @@ from typing import ClassVar
 import numpy as np
 from scipy import special
 
-from audit.core.law import DELTA, About, Array, Batch, Law, gaussian_of
+from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
+from audit.evidence import Null
 from audit.scores import Design, IndependentRuns, Threshold
 from mechanisms import Gaussian, Laplace, Process
 
@@ -61,7 +62,7 @@ class BinaryResponse(TwoWorlds):
     """
 
     delta: ClassVar[float] = 0.0
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "curve"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "curve"))
 
     def scores(self, rng: np.random.Generator, shape: tuple[int, int], *, included: bool) -> Array:
         """Return the answers."""
@@ -95,7 +96,7 @@ class Atom(ConstantRatio):
     """Membership told with probability δ = .01, else randomised response at ε, with ranks that say nothing."""
 
     delta: ClassVar[float] = 0.01
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy",))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,7 +104,7 @@ class GaussianPair(TwoWorlds):
     """N(1, σ²) against N(0, σ²), of exactly ε at δ = 1e-5, judged half-way."""
 
     delta: ClassVar[float] = DELTA
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp", "curve", "normal"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp", "curve", "normal"))
 
     @property
     def process(self) -> Gaussian:
@@ -128,7 +129,7 @@ class GaussianPair(TwoWorlds):
 class Tied(GaussianPair):
     """The Gaussian pair, rounded to whole standard deviations from half-way: many ties."""
 
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "gdp", "curve"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "gdp", "curve"))
 
     def scores(self, rng: np.random.Generator, shape: tuple[int, int], *, included: bool) -> Array:
         """Return rounded normals."""
@@ -143,7 +144,7 @@ class LaplacePair(TwoWorlds):
     """What the Laplace mechanism with ε gives on two neighbours: odds of e^ε on all of one tail."""
 
     delta: ClassVar[float] = 0.0
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "curve"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "curve"))
     epsilons: ClassVar[tuple[float, ...]] = (1.0, 4.0)
 
     @property
@@ -169,7 +170,7 @@ class RareEvent(TwoWorlds):
     """Odds of e^ε on an event of which three are expected among n out-scores; all else is as even as can be."""
 
     delta: ClassVar[float] = 0.0
-    holds: ClassVar[frozenset[About]] = frozenset(("privacy", "curve"))
+    holds: ClassVar[frozenset[Null]] = frozenset(("privacy", "curve"))
 
     def scores(self, rng: np.random.Generator, shape: tuple[int, int], *, included: bool) -> Array:
         """Return ranks that say nothing, one more where the event happened."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from audit.core.auditors import BoundAuditor, our_auditors
 from audit.core.law import laws
 from audit.core.peers import peer_auditors
 from audit.core.routes import refuted
-from audit.core.trials import Trial, largest_disagreement, question, trial
+from audit.core.trials import Trial, asked_instead, largest_disagreement, milliseconds, question, trial
 from audit.core.verdicts import (
     DELTA,
     STRIDE,
@@ -43,7 +44,7 @@ ASKED = {"simulations": 40, "bounds": 0, "confidence": 0.95, "seed": 0}
 CREDULOUS = BoundAuditor(
     name="credulous",
     guarantee="frequentist",
-    about="privacy",
+    null="privacy",
     designs=(IndependentRuns,),
     bound=lambda inside, outside, delta, confidence: 9.0,
 )
@@ -84,6 +85,17 @@ def test_right_guesses_have_the_law_that_is_said(kind):
         assert np.max(np.abs(np.cumsum(seen - masses))) <= np.sqrt(np.log(2e6) / (2 * len(right)))  # [Mas90]
         mean, spread = counts @ masses, np.sqrt((counts - counts @ masses) ** 2 @ masses)
         assert abs(np.mean(right) - mean) <= 4 * spread / np.sqrt(len(right)) + 1e-12
+
+
+def test_time_is_that_of_one_audit_among_many():
+    law = ConstantRatio(epsilon=1.0)
+
+    class AtOnce(type(AUDITORS["jeffreys"])):
+        def rejects(self, data, question):
+            raise AssertionError("asked one by one")
+
+    at_once = AtOnce(estimator=AUDITORS["jeffreys"].estimator)
+    assert 0 <= milliseconds(at_once, law, 20, audits=50, confidence=0.95, seed=0) < 100
 
 
 def test_correlated_abstentions_leave_guesses_independent():
@@ -131,7 +143,7 @@ def test_no_guarantee_fails_under_a_law_that_it_is_about(auditor, kind):
 @pytest.mark.thinned(11)
 def test_asking_about_many_audits_is_asking_about_each(name):
     auditor = AUDITORS[name]
-    kind = next(kind for kind in LAWS.values() if kind.design in auditor.designs and auditor.about in kind.holds)
+    kind = next(kind for kind in LAWS.values() if kind.design in auditor.designs and auditor.null in kind.holds)
     law = kind(epsilon=1.0)
     batch = law.sample(np.random.default_rng(5), 20, 12)
     asked = dataclasses.replace(question(auditor, law, 0.95), confidence=0.6)
@@ -139,15 +151,55 @@ def test_asking_about_many_audits_is_asking_about_each(name):
     assert refuted(auditor, batch, asked).tolist() == each
 
 
-@pytest.mark.parametrize("name", ["clopper_pearson", "one_run"])
-def test_bounds_invert_tests(name):
-    kinds = [
-        kind
-        for kind in LAWS.values()
-        if kind.design in AUDITORS[name].designs and AUDITORS[name].about in kind.holds and 4.0 in kind.epsilons
-    ]
-    asked = {"cases": 20, "confidence": 0.95, "seed": 0}
-    assert largest_disagreement(AUDITORS[name], [k for k in kinds if k.__name__ != "PoissonDPSGD"], 50, **asked) < 1e-3
+def losing(auditor):
+    """The laws that the auditor's null is true of, but those of which each ε needs a calibration."""
+    kinds = [kind for kind in LAWS.values() if kind.design in auditor.designs and auditor.null in kind.holds]
+    return [kind for kind in kinds if kind.__name__ not in benches.SLOW_LAWS and 4.0 in kind.epsilons]
+
+
+def said(auditor, kind, epsilon, batch, asked):
+    return bool(refuted(auditor, batch, asked_instead(auditor, kind(epsilon=epsilon), asked))[0])
+
+
+def check_inversion(auditor, kind, epsilon, n, confidence, seed):
+    law = kind(epsilon=epsilon)
+    batch, asked = law.sample(np.random.default_rng(seed), n, 1), question(auditor, law, confidence)
+    bound = auditor.epsilon(batch.audit(0), asked)
+    if 0 < bound < 30:
+        assert said(auditor, kind, bound * (1 - 2e-6), batch, asked), bound
+        assert not said(auditor, kind, bound * (1 + 2e-6), batch, asked), bound
+    elif bound == 0:
+        assert not said(auditor, kind, 1e-6, batch, asked) and not said(auditor, kind, 0.1, batch, asked)
+
+
+@pytest.mark.parametrize("name", AUDITORS)
+def test_a_test_rejects_what_lies_below_its_bound_and_nothing_above(name):
+    kinds = losing(AUDITORS[name])
+    check_inversion(AUDITORS[name], kinds[0], 4.0, 30, 0.7, 7)
+    check_inversion(AUDITORS[name], kinds[-1], 1.0, 20, 0.95, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AUDITORS)
+def test_every_test_is_inverted_by_its_bound_under_every_law(name):
+    for number, kind in enumerate(losing(AUDITORS[name]) * 4):
+        check_inversion(AUDITORS[name], kind, (1.0, 4.0)[number % 2], 50, (0.6, 0.95)[number % 3 > 0], number)
+
+
+def test_a_disagreement_is_found():
+    class Timid(type(AUDITORS["clopper_pearson"])):
+        def epsilon(self, data, question):
+            return 0.9 * super().epsilon(data, question)
+
+    timid = Timid(estimator=AUDITORS["clopper_pearson"].estimator)
+    found = largest_disagreement(timid, losing(timid), 50, cases=30, confidence=0.95, seed=0)
+    assert 1e-4 < found < 1 / 0.9
+
+
+def test_what_an_estimator_refutes_says_what_its_bound_is_about():
+    for name, auditor in AUDITORS.items():
+        family = auditor.null in ("gdp", "curve", "mechanism")
+        assert auditor.estimator.about == ("the claimed family" if family else "any computation"), name
 
 
 def test_the_bench_finds_an_auditor_that_claims_too_much(tmp_path):
@@ -176,6 +228,26 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     (tmp_path / "jeffreys.Atom.20.json").write_text("{}")
     with pytest.raises(InvalidParameter, match=r"jeffreys\.Atom\.20\.json must have the schema"):
         bench([AUDITORS["jeffreys"]], simulations=5, **asked)
+
+
+def test_the_command_goes_on_from_what_it_wrote_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
+    asked = f"coverage --simulations 5 --size 20 --out {tmp_path} --estimator"
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys"]) == 0
+    shutil.rmtree(tmp_path / "cells")
+    assert command_line.run(cli.app, [*asked.split(), "katz_log"]) == 0
+    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "4"]) == 0
+    found = Coverage.load(tmp_path / "coverage.json")
+    assert {one.auditor for one in found.trials} == set(found.milliseconds) == {"jeffreys", "katz_log"}
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--seed", "1"]) == 2
+    assert "seed must be 0, as in coverage.json of that folder, got 1" in capsys.readouterr().err
+
+
+def test_fewer_simulations_or_another_seed_are_not_enough(tmp_path):
+    few = bench([CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "few").trials
+    for number, asked in enumerate(({"simulations": 3}, {"simulations": 2, "seed": 1})):
+        found = bench([CREDULOUS], sizes=(20,), folder=tmp_path / str(number), known=few, **asked).trials
+        assert not set(found) & set(few) and len(found) == len(few)
 
 
 def test_findings_come_back_from_their_file(tmp_path):

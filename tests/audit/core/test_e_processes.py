@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from accountant import delta_bounds
+from audit.core import e_processes
 from audit.core.e_processes import SAFETY, SMALLEST_MU, epsilon_of, last_refuted, log_required, mu_of
 from audit.estimators import anytime, anytime_gdp, anytime_normal
 from audit.scores import Threshold
@@ -92,6 +93,15 @@ def test_mu_and_epsilon_turn_into_each_other_on_the_safe_side(epsilon, delta):
     assert epsilon_of(mu, delta) == pytest.approx(epsilon, rel=1e-6, abs=1e-6)
     tighter = Gaussian(noise_multiplier=(1 + 3 * SAFETY) / mu)
     assert delta_bounds(tighter, epsilon=epsilon).lower <= delta or mu < 2 * SMALLEST_MU
+
+
+@pytest.mark.parametrize("required", [-0.5, 0.0, 0.3, 1.0, 1.1])
+def test_a_sum_reaches_what_it_reaches(required):
+    rng = np.random.default_rng(9)
+    for spread in (0.01, 1.0):
+        logs = rng.normal(-1.0, spread, (50, 4, 3))
+        every = np.logaddexp.reduce(logs, axis=1).max(axis=1) >= required
+        assert [e_processes.reaches(one, required) for one in logs] == every.tolist()
 
 
 def test_what_lies_beyond_all_mu_is_infinite_and_what_lies_below_shows_nothing():

@@ -118,6 +118,17 @@ def test_the_bound_is_the_last_rung_refuted_with_all_below():
     assert rejects(values=values, membership=coins, epsilon=found, **LEVEL)
 
 
+def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
+    """Wealth need not fall along the ladder: 28 right guesses from weak scores refute a rung, but not the first."""
+    coins = np.arange(28) % 2 == 0
+    stream = {"values": np.where(coins, 0.51, 0.49), "membership": coins}
+    best = [log_wealth(stream["values"] - 0.5, coins, mu=float(rung)).max() >= np.log(20) for rung in LADDER[::20]]
+    assert not best[0] and any(best)
+    assert lower_bound_from_scores(**stream, **LEVEL) == 0.0
+    middle = float(LADDER[20 * int(np.argmax(best))])
+    assert not rejects(**stream, epsilon=epsilon_of(middle, 1e-5), **LEVEL)
+
+
 @pytest.mark.parametrize(("claim", "bar"), [(8.0, 24), (4.0, 40), (1.0, 420)])
 def test_half_the_noise_is_found_out_within_the_bars(claim, bar):
     """At ε = 8 no valid test has a median below 13, see below; those near it are ruined by a single wrong guess."""
@@ -183,7 +194,7 @@ def test_a_claim_beyond_the_ladder_is_never_refuted():
     ("change", "message"),
     [
         ({"values": []}, r"values must hold one score or more, got shape \(0,\)"),
-        ({"values": [1.0, np.nan]}, "values must be finite, got 1 others"),
+        ({"values": [1.0, np.nan]}, "values must be finite, got some that are not"),
         ({"membership": [1, 0]}, r"membership must be bool of shape \(2,\), got int64"),
         ({"membership": [True]}, r"membership must be bool of shape \(2,\), got bool of shape \(1,\)"),
         ({"delta": 0.0}, "delta must be above 0, got 0: normal noise has no finite"),

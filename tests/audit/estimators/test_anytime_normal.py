@@ -102,7 +102,7 @@ def test_out_scores_alone_show_nothing():
     ("change", "message"),
     [
         ({"values": []}, r"values must hold one score or more, got shape \(0,\)"),
-        ({"values": [np.inf, 0.0]}, "values must be finite, got 1 others"),
+        ({"values": [np.inf, 0.0]}, "values must be finite, got some that are not"),
         ({"membership": [1, 0]}, r"membership must be bool of shape \(2,\)"),
         ({"delta": 0.0}, "delta must be above 0, got 0"),
         ({"confidence": np.nan}, "confidence must be a number"),

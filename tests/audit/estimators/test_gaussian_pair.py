@@ -4,6 +4,7 @@ import pytest
 from scipy import stats
 
 from accountant import Estimate, epsilon_bounds
+from audit.core import moment_pivots, normal_pairs
 from audit.core.moment_pivots import noncentrality
 from audit.estimators.gaussian_pair import (
     GaussianPair,
@@ -165,6 +166,34 @@ def test_the_bound_inverts_the_test():
         level = {"included": 80, "excluded": 120, "delta": DELTA, "confidence": 0.95}
         assert rejects(**asked, **level, epsilon=found * (1 - 1e-9))
         assert not rejects(**asked, **level, epsilon=found * (1 + 1e-9) + 1e-9)
+
+
+def test_looking_near_equal_variances_first_changes_no_decision():
+    rng, answers = np.random.default_rng(8), []
+    for included, excluded, epsilon in ((40, 60, 0.0), (500, 500, 1.0), (25, 9, 4.0)):
+        spread = rng.uniform(0.2, 3.0, (2, 70))
+        moments = np.array([rng.normal(0.4, 0.6, 70), spread[0], spread[0] * rng.uniform(0.7, 1.3, 70)])
+        ratio, distance = moment_pivots.possible(moments, included, excluded, DELTA, 0.95)
+        at_once = np.min(normal_pairs.one_way(epsilon, distance, ratio), axis=1) > DELTA
+        level = {"included": included, "excluded": excluded, "epsilon": epsilon, "delta": DELTA, "confidence": 0.95}
+        found = rejects(gap=moments[0], deviation_in=moments[1], deviation_out=moments[2], **level)
+        assert np.array_equal(found, at_once)
+        answers.append(found)
+    assert 0.05 < np.mean(answers) < 0.95
+
+
+@pytest.mark.parametrize(
+    ("moments", "lost"), [((0.0, 0.0, 0.0), False), ((1.0, 0.0, 0.0), True), ((0.0, 0.0, 1.0), True)]
+)
+def test_a_world_that_does_not_vary_is_refuted_unless_nothing_varies(moments, lost):
+    names = ("gap", "deviation_in", "deviation_out")
+    level = {"included": 5, "excluded": 5, "delta": DELTA, "confidence": 0.95}
+    found = lower_bound_from_moments(**dict(zip(names, moments, strict=True)), **level)
+    assert found == (np.inf if lost else 0.0)
+    both = {name: np.array([value, 1.0]) for name, value in zip(names, moments, strict=True)}
+    for epsilon in (0.0, 30.0):
+        assert rejects(**both, **level, epsilon=epsilon).tolist() == [lost, False]
+        assert rejects(**dict(zip(names, moments, strict=True)), **level, epsilon=epsilon) == lost
 
 
 def test_all_smaller_losses_are_refuted_too():
