@@ -134,7 +134,9 @@ def test_many_epsilons_at_once_are_those_one_by_one():
 @given(st.floats(0.5, 5.0), st.sampled_from((1e-3, 1e-6, 1e-12)))
 def test_delta_at_the_epsilon_of_a_delta_is_that_delta(noise, delta):
     for conversion in ("mironov", "cks", "asoodeh"):
-        profile = RDP(conversion=conversion).profile(dp_sgd(noise, 0.05, 100), adjacency=ADD_REMOVE)
+        profile = RDP(conversion=conversion, orders=ORDERS[::16]).profile(
+            dp_sgd(noise, 0.05, 100), adjacency=ADD_REMOVE
+        )
         found = profile.epsilon(delta).upper
         assert profile.delta(found).upper == pytest.approx(delta, rel=1e-5)
 

@@ -111,7 +111,7 @@ def test_ends_are_ordered_and_fall(process, alpha):
     assert np.max(found.width) <= 1e-4
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(processes(REPLACE_ONE, most=2))
 def test_f_is_its_own_inverse(process):
     """f(f(α)) = α where f > 0, within what the ends allow: f falls."""
