@@ -14,7 +14,7 @@ from accountant.core.base import dominating
 from accountant.core.splits import splits
 from mechanisms import ApproximateDP, Compose, InvalidParameter, PureDP, RandomizedResponse, Repeat
 from tests.contracts.coarse import COARSE
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, deltas, processes
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, deltas, processes, seldom
 
 # (ε of a step, steps, δ', ε by [DRV10], with the tighter drift, the least of both forms of [KOV15] and of basic)
 PUBLISHED = [
@@ -113,6 +113,7 @@ def test_knowing_each_order_of_the_neighbours_apart_is_worth_half():
 # Laws
 
 
+@seldom
 @given(processes(ADD_REMOVE), st.integers(1, 60), deltas)
 def test_it_is_never_above_basic_composition_nor_below_what_is_certified(process, times, delta):
     process = Repeat(process, times)

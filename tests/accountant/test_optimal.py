@@ -29,7 +29,7 @@ from mechanisms import (
     UnsupportedProcess,
 )
 from tests.contracts.coarse import COARSE
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, deltas, guarantees, processes
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, deltas, guarantees, processes, seldom
 
 
 def optimal(process, adjacency=ADD_REMOVE):
@@ -157,6 +157,7 @@ def test_a_sampled_guarantee_has_two_losses_of_its_own_and_costs_the_truth():
     assert truth.lower <= optimal(process).epsilon(1e-6).upper <= truth.upper * (1 + 1e-5)
 
 
+@seldom
 @given(processes(ADD_REMOVE), st.integers(1, 40), deltas)
 def test_basic_is_never_below_advanced_nor_that_below_optimal(process, times, delta):
     process = Repeat(process, times)

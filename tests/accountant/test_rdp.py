@@ -25,7 +25,7 @@ from mechanisms import (
     UnsupportedProcess,
 )
 from mechanisms.core.renyi import LinearDivergence
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, seldom
 
 
 def dp_sgd(noise, rate, times=1):
@@ -110,6 +110,7 @@ def test_a_constant_divergence_converts_as_published():
 # Laws
 
 
+@seldom
 @given(st.floats(0.3, 20.0), st.floats(1e-4, 0.9), st.integers(1, 10**6), st.sampled_from((1e-3, 1e-5, 1e-9)))
 def test_the_best_order_is_as_good_as_two_thousand(noise, rate, times, delta):
     process = dp_sgd(noise, rate, times)

@@ -40,6 +40,7 @@ from tests.strategies import (
     gaussians,
     probabilities,
     processes,
+    seldom,
     tables,
 )
 
@@ -246,6 +247,7 @@ def finer_is_no_wider(kind, case):
     assert_within(ends[0], certified(case), NARROW)
 
 
+@seldom
 @given(gaussians, probabilities, st.integers(1, 50), deltas)
 def test_a_finer_grid_never_raises_the_upper_end(gaussian, probability, times, delta):
     process = Repeat(Sampled(gaussian, Poisson(probability=probability)), times)
