@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis profiles, which cases run every day, and `tests` as a package to import from."""
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,11 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that `from tests.strategies import …` works however pytest is started
+
+for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(
+        library, "1"
+    )  # before any is loaded: matrices are small, and each worker has a core of its own
 
 settings.register_profile("default", max_examples=12, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=300, deadline=None, derandomize=False)

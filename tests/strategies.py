@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from hypothesis import assume
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 
 from mechanisms import (
@@ -58,6 +58,9 @@ from mechanisms import (
     UnsupportedProcess,
     WithReplacement,
 )
+
+seldom = settings(max_examples=settings.default.max_examples // 2)
+"""Half of the examples: for laws of which each takes long."""
 
 ADD_REMOVE, REPLACE_ONE, ZERO_OUT = Adjacency.ADD_REMOVE, Adjacency.REPLACE_ONE, Adjacency.ZERO_OUT
 

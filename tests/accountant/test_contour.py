@@ -103,6 +103,7 @@ def test_deltas_known_to_19_digits_are_enclosed(parts, direction, epsilon, truth
         assert found.width <= 1e-4 * mp.mpf(truth) or parts[0][2] == 1500
 
 
+@pytest.mark.slow
 def test_the_first_of_them_is_what_another_line_says():
     with mp.workdps(30):
         parts, direction, epsilon, truth = TRUTHS[0]

@@ -40,6 +40,7 @@ def curve(*parts):
     return JumpCurve(steps=steps(process, ADD_REMOVE)["remove"])
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("parts", "epsilon"),
     [
@@ -83,7 +84,7 @@ def test_few_steps_at_tiny_delta_are_narrow_and_agree_with_the_grid(sigma, chanc
     assert delta_bounds(process, epsilon=found.lower * (1 - 1e-9)).lower > delta * (1 - 1e-9)
 
 
-@pytest.mark.thinned(10)
+@pytest.mark.thinned(17)
 @pytest.mark.parametrize("index", range(40))
 def test_random_runs_are_never_excluded_by_the_contour_or_by_renyi_moments(index):
     rng = np.random.default_rng(index)

@@ -12,7 +12,7 @@ from mechanisms import ApproximateDP, Gaussian, RandomizedResponse, Repeat
 from tests.adversaries import LARGE, SMALL, answers, strategies
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(strategies, st.sampled_from([0.05, 0.3]))
 def test_an_odometer_is_right_at_all_times_at_once(strategy, delta):
     """The probability that the loss ever exceeds ε_n, summed exactly over all outcomes, for steps chosen by them."""

@@ -38,7 +38,7 @@ def test_the_default_bracket_of_dp_sgd_holds_the_known_value_within_1e_4(noise, 
     assert epsilon_bounds(process, delta=delta, accountant="rdp").upper > bounds.upper
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta", "lower", "upper"), REFERENCES)
 def test_the_bracket_overlaps_the_reference(noise, rate, steps, delta, lower, upper):
     bounds = epsilon_bounds(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta, accountant="pld")

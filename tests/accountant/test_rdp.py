@@ -25,7 +25,7 @@ from mechanisms import (
     UnsupportedProcess,
 )
 from mechanisms.core.renyi import LinearDivergence
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, seldom
 
 
 def dp_sgd(noise, rate, times=1):
@@ -110,6 +110,7 @@ def test_a_constant_divergence_converts_as_published():
 # Laws
 
 
+@seldom
 @given(st.floats(0.3, 20.0), st.floats(1e-4, 0.9), st.integers(1, 10**6), st.sampled_from((1e-3, 1e-5, 1e-9)))
 def test_the_best_order_is_as_good_as_two_thousand(noise, rate, times, delta):
     process = dp_sgd(noise, rate, times)
@@ -134,7 +135,9 @@ def test_many_epsilons_at_once_are_those_one_by_one():
 @given(st.floats(0.5, 5.0), st.sampled_from((1e-3, 1e-6, 1e-12)))
 def test_delta_at_the_epsilon_of_a_delta_is_that_delta(noise, delta):
     for conversion in ("mironov", "cks", "asoodeh"):
-        profile = RDP(conversion=conversion).profile(dp_sgd(noise, 0.05, 100), adjacency=ADD_REMOVE)
+        profile = RDP(conversion=conversion, orders=ORDERS[::16]).profile(
+            dp_sgd(noise, 0.05, 100), adjacency=ADD_REMOVE
+        )
         found = profile.epsilon(delta).upper
         assert profile.delta(found).upper == pytest.approx(delta, rel=1e-5)
 

@@ -19,6 +19,7 @@ SAMPLED = [
 ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta", "lower", "upper", "width"), SAMPLED[:-1])
 def test_the_bracket_of_sampled_gaussians_overlaps_the_reference(noise, rate, steps, delta, lower, upper, width):
     claim = epsilon_bounds(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta, accountant="pld")

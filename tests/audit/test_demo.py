@@ -47,8 +47,7 @@ def test_the_page_of_the_demo_stands_alone(written):
 
 
 def test_a_quarter_of_the_noise_is_violated_and_refuted_in_one_run(digits_run):
-    for seed in (0, 1):
-        caught(digits_run, seed)
+    caught(digits_run, 0)
 
 
 def test_without_subtracting_the_known_records_a_quarter_of_the_noise_passes_the_primary(digits_run):
@@ -58,8 +57,8 @@ def test_without_subtracting_the_known_records_a_quarter_of_the_noise_passes_the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 12))
-def test_a_quarter_of_the_noise_is_violated_and_refuted_at_ten_more_seeds(digits_run, seed):
+@pytest.mark.parametrize("seed", range(1, 12))
+def test_a_quarter_of_the_noise_is_violated_and_refuted_at_more_seeds(digits_run, seed):
     caught(digits_run, seed)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -209,11 +209,11 @@ def cell(name: str, process: Process, adjacency: Adjacency) -> str:
     return "bracket" if np.max(asked.lower) > 0 else "upper"
 
 
-def row(label: str) -> dict[str, dict[str, str]]:
+def row(label: str, adjacencies: Iterable[Adjacency] = Adjacency) -> dict[str, dict[str, str]]:
     """Return adjacency -> accountant -> state for one kind of process."""
     return {
         adjacency.value: {name: cell(name, PROCESSES[label](adjacency), adjacency) for name in ACCOUNTANTS}
-        for adjacency in Adjacency
+        for adjacency in adjacencies
     }
 
 

@@ -180,6 +180,7 @@ def caught(key, n, factor):
     assert list(missed(key, noisier(known.mechanism, 1 / factor), n)), "more noise than described went unseen"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("key", [key for key in SHOWN if key in ARRAYS])
 def test_a_fifth_less_noise_than_described_is_caught_and_so_is_a_fourth_more(key):
     caught(key, MANY, 1.25)

@@ -153,7 +153,7 @@ def claims_no_less(accountant, name):
     return True
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("name", STEPS)
 def test_nobody_claims_less_than_the_adversary_of_two_steps_sees(name):
     assert all(abs(law.sum() - 1) < 1e-12 for law in STEPS[name][1])

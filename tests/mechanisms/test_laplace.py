@@ -63,7 +63,7 @@ def test_delta_is_exactly_zero_from_the_largest_loss_on(shift):
         assert found.lower == found.upper == 0.0
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("chance", [1.0, 0.3, 0.01])
 @pytest.mark.parametrize("direction", ["remove", "add"])
 @pytest.mark.parametrize("scale", [0.5, 2.0, 16.0])

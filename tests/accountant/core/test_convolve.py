@@ -47,7 +47,7 @@ def round_off_of_transforms(size):
     return worst / (UNIT_ROUNDOFF * math.log2(size))
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @needs_long_double
 @pytest.mark.parametrize("log_size", [10, 12, 15, 17, 20])
 def test_round_off_of_the_transform_is_far_below_its_declared_constant(log_size):

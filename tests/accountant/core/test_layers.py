@@ -82,6 +82,7 @@ def test_bands_share_no_outcome_from_below_and_miss_none_from_above():
         assert np.sum(one.band.p) <= truth.upper[0] and truth.lower[0] <= np.sum(one.band.above)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("parts", "epsilon"),
     [
@@ -127,7 +128,7 @@ def test_layers_agree_with_the_undivided_grid(process, epsilon):
     assert found.width <= 1e-4 * found.upper
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(
     ("sigma", "chance", "times", "delta"),
     [

@@ -16,7 +16,7 @@ from accountant.core.tradeoff import PASSES, tradeoff
 from accountant.rdp import RDP
 from accountant.tightest import Tightest
 from mechanisms import Adjacency, ApproximateDP, Bounds, Compose, Gaussian, Laplace, PureDP, RandomizedResponse, Repeat
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, processes
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, processes, seldom
 
 WIDTH = 1e-6
 LEVELS = np.concatenate([np.geomspace(1e-6, 0.5, 15), 1 - np.geomspace(1e-6, 0.4, 10)])
@@ -111,7 +111,7 @@ def test_ends_are_ordered_and_fall(process, alpha):
     assert np.max(found.width) <= 1e-4
 
 
-@settings(max_examples=20)
+@seldom
 @given(processes(REPLACE_ONE, most=2))
 def test_f_is_its_own_inverse(process):
     """f(f(α)) = α where f > 0, within what the ends allow: f falls."""

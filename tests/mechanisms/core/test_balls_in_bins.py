@@ -26,6 +26,7 @@ from mechanisms import (
     to_json,
 )
 from mechanisms.core.bounds import Bounds
+from tests.contracts.coarse import COARSE
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
 
@@ -66,9 +67,11 @@ def test_spreading_never_costs_more_than_being_in_every_bin():
 
 def test_epochs_compose():
     one = gaussian(1.0, 10)
-    thrice = epsilon_bounds(Repeat(one, 3), delta=1e-5)
-    assert thrice == epsilon_bounds(Compose((one, Repeat(one, 2))), delta=1e-5)
-    once = epsilon_bounds(one, delta=1e-5)
+    thrice, other, once = (
+        epsilon_bounds(run, delta=1e-5, accountant=COARSE)
+        for run in (Repeat(one, 3), Compose((one, Repeat(one, 2))), one)
+    )
+    assert thrice == other
     assert once.upper < thrice.lower <= thrice.upper <= thrice.lower * (1 + 6e-3)
 
 
@@ -184,7 +187,9 @@ def test_what_was_priced_comes_back_from_json(epochs):
     process = Repeat(gaussian(0.8, 6), epochs)
     again = from_json(to_json(process))
     assert again == process
-    assert epsilon_bounds(again, delta=1e-4, accountant="pld") == epsilon_bounds(process, delta=1e-4, accountant="pld")
+    assert COARSE.profile(again, adjacency=ADD_REMOVE).epsilon(1e-4) == COARSE.profile(
+        process, adjacency=ADD_REMOVE
+    ).epsilon(1e-4)
 
 
 def adaptive(times, local):

@@ -89,6 +89,7 @@ def test_extreme_parameters_have_pairs_and_releases_within_the_interval(kind, mu
 # Releases
 
 
+@pytest.mark.thinned(5)
 @both
 @pytest.mark.parametrize("value", [-1.0, 0.3, 4.0])
 def test_releases_have_their_law_by_enumeration_of_the_word(kind, value):

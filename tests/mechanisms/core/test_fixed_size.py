@@ -15,7 +15,7 @@ from mechanisms.core.fixed_size import ratio
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
 G = Gaussian(noise_multiplier=1.0)
-ROUGH = PLD(relative_width=1e-4)
+ROUGH = PLD(relative_width=1e-4, most_points=2**16)  # no grid closes the gap between a pair and its witness
 EPSILON, RECORDS = 1.3, 6
 RATIOS = np.exp(np.linspace(0.0, 1.3, 14))
 

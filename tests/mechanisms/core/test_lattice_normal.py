@@ -60,6 +60,7 @@ def test_tails_enclose_the_sums(known, route):
             assert found[i].width <= 1e-11 * found.lower[i]
 
 
+@pytest.mark.thinned(3)
 def test_runs_enclose_the_sums_wherever_the_law_stands(known, route):
     sigma, tail = known
     spread = int(20 * sigma)

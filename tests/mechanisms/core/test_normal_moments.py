@@ -37,7 +37,7 @@ def exact(mu, q, t):
         return mp.log1p(mp.quad(term, mp.linspace(-reach, high, int(high + reach) // 2 + 2), method="gauss-legendre"))
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("mu", "q", "powers", "width"), CASES)
 def test_moments_lie_in_their_enclosures_together_and_alone(mu, q, powers, width):
     together = log_moments(Bounds.exact(mu), q, np.array(powers))

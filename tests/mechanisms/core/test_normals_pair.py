@@ -82,7 +82,7 @@ def test_delta_encloses_its_definition(name):
     assert_delta(pair_of(CASES[name]), CASES[name], width=1e-10)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @over_all_cases
 @pytest.mark.parametrize("asked", ["fine", "coarse", "far"])
 def test_masses_on_bins_are_those_of_the_definition(name, asked):
@@ -132,7 +132,7 @@ def moment(law, p, power):
     return mp.log(1 + mp.quad(seen, mp.linspace(-reach, reach, 41)))
 
 
-@pytest.mark.thinned(9)
+@pytest.mark.thinned(13)
 @pytest.mark.parametrize("power", [-1.5, 0.3, 1.01, 2.0, 5.5])
 @pytest.mark.parametrize("p", [1.0, 0.25])
 @pytest.mark.parametrize("name", ["both", "copies", "copies-both", "copies-reversed"])
