@@ -14,6 +14,7 @@ from audit.attack import FinalModel  # noqa: E402
 from audit.attacks.final_weights import WeightProjection  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
 from audit.core.rows import facts  # noqa: E402
+from audit.pictures import Pictures  # noqa: E402
 from mechanisms import Gaussian, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
 from mechanisms.core.randomness import normals  # noqa: E402
 
@@ -24,7 +25,8 @@ CLAIM = Repeat(Sampled(Gaussian(noise_multiplier=SIGMA), Poisson(probability=1.0
 @pytest.fixture(autouse=True)
 def only_the_claim(monkeypatch):
     monkeypatch.setattr("audit.harness.accountant_answers", lambda *_, **__: ())
-    monkeypatch.setattr("audit.harness.pictured", lambda *_, **__: None)
+    monkeypatch.setattr("audit.harness.pictured", lambda *_, **__: Pictures())
+    monkeypatch.setattr("audit.harness.looked_at", lambda *_: ())
 
 
 def report_on(trainer, **more):
