@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from audit.attack import Attack, FinalModel, Observations, Public, Trainer, TrainerTask
+    from audit.attacks.closed_form import ClosedForm, reconstructed_record
     from audit.attacks.crafted import RehearsedLoss
     from audit.black_box import audit_mechanism, mechanism_lower_bound
     from audit.canaries import Canaries, GradientCanaries, InputCanaries, SignedCoordinates, signed_coordinates
+    from audit.candidates import CandidateGuesses, Risk, risk
     from audit.core.auditors import BoundAuditor
+    from audit.core.cost import Cost
     from audit.core.faults import TrainerFault
     from audit.core.jobs import Job
     from audit.coverage import Coverage
@@ -29,14 +32,14 @@ if TYPE_CHECKING:
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
     from audit.estimators.anytime_normal import NormalConfidenceSequence
     from audit.evidence import Estimator, LowerBound
-    from audit.guessing import LIKELIEST, CandidateGuesses, observe_guesses, risk
+    from audit.guessing import LIKELIEST, audit_guesses, observe_guesses
     from audit.harness import audit
-    from audit.input_canaries import blank, least_variance, mislabelled, uniform_noise
+    from audit.input_canaries import blank, least_variance, mislabelled, uniform_noise, with_attribute
     from audit.interference import explained_share, predicted_interference
     from audit.multiplicity import combined, joint_confidence, refutes, shared_confidences
     from audit.noise_families import NoiseFamily, TradeoffCurve
     from audit.opacus import opacus_trainer
-    from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
+    from audit.pictures import JawsPath, Pictures, RiskCurve, RocCurve, ScoreHistogram, WealthPath
     from audit.replay import (
         Additive,
         Neighbours,
@@ -65,7 +68,9 @@ _HOMES = {
     "AuditReport": "report",
     "BoundAuditor": "core.auditors",
     "Canaries": "canaries",
-    "CandidateGuesses": "guessing",
+    "CandidateGuesses": "candidates",
+    "ClosedForm": "attacks.closed_form",
+    "Cost": "core.cost",
     "Coverage": "coverage",
     "Directions": "directions",
     "Estimator": "evidence",
@@ -92,6 +97,8 @@ _HOMES = {
     "RehearsedLoss": "attacks.crafted",
     "ReplayFinding": "replay",
     "ReplayReport": "replay",
+    "Risk": "candidates",
+    "RiskCurve": "pictures",
     "RocCurve": "pictures",
     "ScoreHistogram": "pictures",
     "Scores": "scores",
@@ -110,6 +117,7 @@ _HOMES = {
     "area_under_curve": "roc",
     "array_neighbours": "replay",
     "audit": "harness",
+    "audit_guesses": "guessing",
     "audit_mechanism": "black_box",
     "blank": "input_canaries",
     "combined": "multiplicity",
@@ -129,17 +137,19 @@ _HOMES = {
     "orthogonal_directions": "directions",
     "predicted_interference": "interference",
     "random_directions": "directions",
+    "reconstructed_record": "attacks.closed_form",
     "refutes": "multiplicity",
     "rehearsed": "crafted",
     "replay_mechanism": "replay",
     "replay_training": "replay",
-    "risk": "guessing",
+    "risk": "candidates",
     "shadow_references": "shadow_references",
     "shared_confidences": "multiplicity",
     "signed_coordinates": "canaries",
     "sweep": "sweeps",
     "true_positive_rate": "roc",
     "uniform_noise": "input_canaries",
+    "with_attribute": "input_canaries",
 }
 
 __all__ = [
@@ -151,6 +161,8 @@ __all__ = [
     "BoundAuditor",
     "Canaries",
     "CandidateGuesses",
+    "ClosedForm",
+    "Cost",
     "Coverage",
     "Directions",
     "Estimator",
@@ -176,6 +188,8 @@ __all__ = [
     "RehearsedLoss",
     "ReplayFinding",
     "ReplayReport",
+    "Risk",
+    "RiskCurve",
     "RocCurve",
     "ScoreHistogram",
     "Scores",
@@ -194,6 +208,7 @@ __all__ = [
     "area_under_curve",
     "array_neighbours",
     "audit",
+    "audit_guesses",
     "audit_mechanism",
     "blank",
     "combined",
@@ -213,6 +228,7 @@ __all__ = [
     "orthogonal_directions",
     "predicted_interference",
     "random_directions",
+    "reconstructed_record",
     "refutes",
     "rehearsed",
     "replay_mechanism",
@@ -224,6 +240,7 @@ __all__ = [
     "sweep",
     "true_positive_rate",
     "uniform_noise",
+    "with_attribute",
 ]
 
 
