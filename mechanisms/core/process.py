@@ -184,7 +184,7 @@ class Sampled(Process):
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the bound of a sampled part that has one of its own, where its scheme has a theorem for it."""
         check_schemes(self.sampling, self.part, adjacency)
-        return self.sampling.renyi(self.part.renyi(adjacency), adjacency)
+        return self.sampling.renyi(lambda name: self.part.renyi(Adjacency(name)), adjacency)
 
 
 @dataclass(frozen=True, slots=True)
