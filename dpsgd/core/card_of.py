@@ -54,7 +54,7 @@ def card_of(
         circumstances=circumstances,
         versions=versions(),
         public_data=public_data,
-        not_accounted=not_accounted,  # type: ignore[arg-type]
+        not_accounted=not_accounted,
     )
 
 
