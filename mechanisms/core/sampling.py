@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from mechanisms.core.process import Adjacency, Pairs, Process
     from mechanisms.core.renyi import RenyiBound
 
-    RenyiBase = Callable[[str], RenyiBound]
-
 
 class Sampling:
     """A random sample of the records, drawn anew for every step."""
@@ -64,7 +62,7 @@ class Sampling:
             "does not hold for it. Use Poisson(probability=...) and run exactly that."
         )
 
-    def renyi(self, base: RenyiBase, adjacency: str) -> RenyiBound:
+    def renyi(self, base: Callable[[str], RenyiBound], adjacency: str) -> RenyiBound:
         """Return the Rényi bound of the sampled step.
 
         Args:
@@ -147,7 +145,7 @@ class Poisson(Sampling):
             for direction, pair in base(adjacency).items()
         }
 
-    def renyi(self, base: RenyiBase, adjacency: str) -> RenyiBound:
+    def renyi(self, base: Callable[[str], RenyiBound], adjacency: str) -> RenyiBound:
         """Return the bound of `mechanisms.core.poisson_renyi`, of symmetric noise."""
         found: RenyiBound | None = _module("poisson_renyi").poisson_bound(base, adjacency, self.probability)
         return Sampling.renyi(self, base, adjacency) if found is None else found
@@ -236,13 +234,12 @@ class FixedSize(Sampling):
         """Return the pairs of `mechanisms.core.fixed_size`: under replace-one a merged one and witnesses."""
         return fixed_size_pairs(base, adjacency, batch_size=self.batch_size, records=self.records)
 
-    def renyi(self, base: RenyiBase, adjacency: str) -> RenyiBound:
+    def renyi(self, base: Callable[[str], RenyiBound], adjacency: str) -> RenyiBound:
         """Return the bound of `mechanisms.core.fixed_size_renyi`, under replace-one."""
         if adjacency != "replace_one":
             return Sampling.renyi(self, base, adjacency)
-        found: RenyiBound = _module("fixed_size_renyi").fixed_size_bound(
-            base=base(adjacency), batch_size=self.batch_size, records=self.records
-        )
+        bound = _module("fixed_size_renyi").fixed_size_bound
+        found: RenyiBound = bound(base=base(adjacency), batch_size=self.batch_size, records=self.records)
         return found
 
 
