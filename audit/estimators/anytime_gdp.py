@@ -111,7 +111,7 @@ def rejects(
     top = int(np.searchsorted(LADDER, claimed))
     if top == len(LADDER):
         return np.zeros(positions.shape[:-1], dtype=bool)
-    streams = [one.reshape(-1, one.shape[-1]) for one in (positions, coins)]
+    streams = positions.reshape(-1, positions.shape[-1]), coins.reshape(-1, coins.shape[-1])
     logs = np.array(_wealths(_each(_ladder_payoffs(), top), *streams))
     refuted = np.array([e_processes.reaches(logs[:, number], required) for number in range(logs.shape[1])], dtype=bool)
     for number in np.flatnonzero(refuted):  # few: most streams leave the top rung standing
