@@ -7,8 +7,9 @@ They are independent of the records, and a place's are the same whichever record
 adds one clipped gradient that is a function of itself, its place's uniforms and the weights; nothing else in the sum
 depends on it. So given U the run is the one that the accountants price, and so it is with U drawn at random: a mixture
 of pairs (P_U, Q_U) with the same weights on both sides has no more loss than its parts. The place of a record is its
-row in the dataset. If one record more or less moves others to other rows, the law of their uniforms is what it was:
-U is exchangeable, and the argument holds with the places renamed.
+row in the dataset, that of a user's record the user's number and which of the user's records it is. If one unit more or
+less moves others to other places, the law of their uniforms is what it was: U is exchangeable, and the argument holds
+with the places renamed.
 
 Where copies were drawn one record after the other from a generator the same would hold in law, but not for each key: a
 neighbour replay would see all later records change. Where a copy could be made from several records (mixed pairs,
@@ -48,7 +49,8 @@ class Augmentation:
         copies: K, for every record that is drawn, >= 1.
         draws: uniforms for each copy, >= 0; copies · draws <= 2^16.
 
-    Guarantees: the copies of a record are a function of the record and of (run, step, its row in the dataset).
+    Guarantees: the copies of a record are a function of the record and of (run, step, its row in the dataset), those of
+        a user's of (run, step, number of the user, which of the user's records it is).
 
     Raises:
         InvalidParameter: if a value breaks its rule.
@@ -73,19 +75,22 @@ class Augmentation:
                 f"Augmentation: copies · draws must be at most 2^16, got {self.copies} · {self.draws}."
             )
 
-    def of(self, features: Tensor, rows: Rows, *, source: Source, position: int) -> Tensor:
-        """Return the copies (n, copies, …) of some records.
+    def of(self, features: Tensor, units: Rows, *, source: Source, position: int, width: int = 1) -> Tensor:
+        """Return the copies (n · width, copies, …) of the records of some units.
 
         Args:
-            features: (n, …), n >= 1.
-            rows: (n,) their rows in the dataset.
-            source: where the uniforms come from, its stream "augmentation".
+            features: (n · width, …), n >= 1, the records of a unit one after the other.
+            units: (n,) the units' numbers: of a record its row in the dataset.
+            source: where the uniforms come from: its streams "augmentation", for a unit's later records followed by
+                which it is, so that however many records others have, theirs are the same.
             position: where the step's draws begin: see `dpsgd.core.batches`.
+            width: of records of each unit, >= 1.
         """
         needed = self.copies * self.draws
-        drawn = [source.words("augmentation", (position + int(row)) * WORDS, needed) for row in rows]
+        streams = ["augmentation", *(f"augmentation {place}" for place in range(1, width))]
+        drawn = [source.words(stream, (position + int(unit)) * WORDS, needed) for unit in units for stream in streams]
         floats = (np.stack(drawn) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-        uniforms = torch.from_numpy(floats).view(len(rows), self.copies, self.draws).to(features.device)
+        uniforms = torch.from_numpy(floats).view(len(features), self.copies, self.draws).to(features.device)
         copies: Tensor = vmap(vmap(self.make, in_dims=(None, 0)))(features, uniforms)
         return copies
 

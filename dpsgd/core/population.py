@@ -57,31 +57,32 @@ class Examples:
         """Rows of the model for one row of the dataset."""
         return self.augmentation.copies if self.augmentation is not None else 1
 
-    def sum_of(self, rows: Rows, shares: Tensor | None, position: int) -> Tensor:
-        """Return the clipped sum of units of one row each (n,), or of several with their shares, both (n, width).
+    def sum_of(self, units: Rows, position: int, rows: Rows, shares: Tensor | None = None) -> Tensor:
+        """Return the clipped sum of units (n,) of one row each (n,), or of several with their shares, both (n, width).
 
         Raises:
             InvalidParameter: if model or loss end with an error, which is told without what records hold.
         """
         with told_without_records(self.sum_of_zeros):
-            return self._sum_of(rows, shares, position)
+            return self._sum_of(units, position, rows, shares)
 
     def sum_of_zeros(self) -> Tensor:
         """Return the clipped sum of one record of zeros: shapes and types alone are the dataset's."""
         zeros = Dataset(features=_zeros_like(self.dataset.features), targets=_zeros_like(self.dataset.targets))
         alone = dataclasses.replace(self, dataset=zeros)
-        return alone._sum_of(np.zeros(1, dtype=np.int64), None, 0)
+        first = np.zeros(1, dtype=np.int64)
+        return alone._sum_of(first, 0, first, None)
 
-    def _sum_of(self, rows: Rows, shares: Tensor | None, position: int) -> Tensor:
-        flat = rows.reshape(-1)
+    def _sum_of(self, units: Rows, position: int, rows: Rows, shares: Tensor | None) -> Tensor:
+        each, flat = 1 if shares is None else rows.shape[1], rows.reshape(-1)
         taken = torch.from_numpy(flat).to(self.dataset.features.device)
         features = self.dataset.features.index_select(0, taken)
         targets = self.dataset.targets.index_select(0, taken)
         if self.augmentation is not None and len(flat):
             assert self.source is not None
-            copies = self.augmentation.of(features, flat, source=self.source, position=position)
+            copies = self.augmentation.of(features, units, source=self.source, position=position, width=each)
             features, targets = copies.flatten(end_dim=1), targets.repeat_interleave(self.copies, 0)
-        width = self.copies * (1 if shares is None else rows.shape[1])
+        width = self.copies * each
         if width == 1 or not len(flat):
             return self.clipped_sum(features, targets)
         if shares is None:
@@ -125,7 +126,7 @@ def records_of(examples: Examples, largest: int | None) -> Population:
     """Return the population of a dataset's records, of which at most `largest` are in memory at once."""
 
     def sum_of(rows: Rows, position: int) -> Tensor:
-        return added(examples.sum_of(part, None, position) for part in even_parts(rows, largest))
+        return added(examples.sum_of(part, position, part) for part in even_parts(rows, largest))
 
     return Population(units=len(examples.dataset), clipped_sum=sum_of)
 
@@ -135,7 +136,7 @@ def _of_users(examples: Examples, owners: Tensor, examples_per_user: int, larges
 
     def sum_of(users: Rows, position: int) -> Tensor:
         parts = uneven_parts(holdings.counts[users], largest)
-        return added(examples.sum_of(*holdings.rectangle(users[part]), position) for part in parts)
+        return added(examples.sum_of(users[part], position, *holdings.rectangle(users[part])) for part in parts)
 
     return Population(units=len(holdings), clipped_sum=sum_of)
 

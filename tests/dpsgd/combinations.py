@@ -161,8 +161,6 @@ class Case:
         targets = torch.randint(CLASSES, (rows,), generator=generator)
         changed = numbers.randrange(UNITS)
         new = numbers.randint(1, 6) if self["unit"] == "user" else 1
-        if self["change"] == "replaced" and self["copies"] is not None:
-            new = held[changed]  # copies are drawn for rows by their number: else others would get others, of one law
         kept = owners != changed if self["change"] == "replaced" else torch.ones(rows, dtype=torch.bool)
         others = int(kept.sum()) if self["change"] == "added" else int((owners < changed).sum())
         odd = numbers.choice((0.01, 1.0, 1e4)) * torch.randn(new, WIDTH, generator=generator)
