@@ -136,6 +136,9 @@ PROCESSES: dict[str, Callable[[Adjacency], Process]] = {
     "DiscreteGaussian": lambda adjacency: Repeat(DiscreteGaussian(noise_multiplier=4.0), 3),
     "DiscreteGaussian, vectors": lambda adjacency: DiscreteGaussian(noise_multiplier=4.0, sensitivity=3, dimension=9),
     "DiscreteGaussian, Poisson": _sampled(DiscreteGaussian(noise_multiplier=4.0), POISSON),
+    "DiscreteGaussian, vectors, Poisson": _sampled(
+        DiscreteGaussian(noise_multiplier=4.0, sensitivity=3, dimension=9), POISSON
+    ),
     "DiscreteLaplace": lambda adjacency: Repeat(DiscreteLaplace(noise_multiplier=4.0), 3),
     "Staircase": lambda adjacency: Repeat(Staircase(epsilon=0.5, fraction=0.25), 3),
     "TruncatedLaplace": lambda adjacency: Repeat(TruncatedLaplace(noise_multiplier=2.0, bound=20.0), 3),
