@@ -31,8 +31,12 @@ from mechanisms import InvalidParameter
 FITTING = (ELEMENTWISE - {nn.Dropout}) | {nn.Linear, nn.Flatten}
 COMPILED_FOR = 256
 """Examples of the made-up batch that is compiled for; the same code serves all batches, so that runs repeat."""
-FEWEST = 2
-"""Examples of a batch, at least: compilers treat sizes of 0 and 1 apart."""
+FEWEST, MOST = 2, 2**40
+"""Examples of a batch: compilers treat sizes of 0 and 1 apart; more than the most fit in no memory."""
+CHANGED = (
+    "dtypes and shapes of features and targets, model, loss and torch's settings must be as at the first call, with as "
+    "many targets as examples"
+)
 HINT = "Leave out compiled=True: the sums are the same up to rounding."
 Outcome = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
 """For every layer the output gradients times the factors; its inputs, of layers that take in other than the features,
@@ -45,8 +49,14 @@ Factored = Callable[[Tensor, Tensor, Tensor], Outcome]
 class Compiled:
     """The clipped gradient sum of a chain of linear layers and functions of single entries, on the CPU.
 
-    The first call compiles, on zeros of the records' shape, which takes seconds to a minute. What loss and layers do is
-    read then, and goes for all calls: of later changes the parameters' values alone are seen.
+    The first call compiles, on zeros of the records' shape, which takes seconds to a minute. What was read then is
+    looked at again at every call: shapes, dtypes and devices, the layers, their settings and hooks, the loss and what
+    it refers to, torch's own settings and its number of threads. If any of it is not as it was, the call is refused,
+    and nothing is compiled for real records. Values of parameters, of tensors of the loss and of the bound may move.
+    Code that would serve batches of some sizes alone is refused when it is made: no batch decides whether it serves.
+
+    A class number that is none ends the other way with an error. Here it goes unnoticed by the cross entropy of torch,
+    of which the gradient alone is computed: the example counts as zero.
 
     Args:
         chain: as of `BookKeeping`, of modules that `FITTING` names.
@@ -64,7 +74,7 @@ class Compiled:
     overwrite: bool = False
     _few: BookKeeping = field(init=False)
     _flat: FlatSums = field(init=False)
-    _factored: Factored | None = field(init=False, default=None)
+    _factored: Once | None = field(init=False, default=None)
     _bound: tuple[float, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -84,7 +94,7 @@ class Compiled:
 
         Raises:
             InvalidParameter: at the first call, if loss and model cannot be compiled, or there is no compiler; at any
-                call, for units of several rows.
+                call, for units of several rows, and if it is not about what was compiled.
         """
         if shares is not None:
             raise refused("a unit must have one row, got several")
@@ -92,6 +102,7 @@ class Compiled:
             self._factored = self._compiled(_zeros(features), _zeros(targets))
         if len(features) < FEWEST:
             return self._few(features, targets)
+        features, targets = _in_order(features), _in_order(targets)
         weighted, inputs, squares, factors = self._run(self._factored, features, targets)
         if self.clip.seen is not None:
             self.clip.seen.append(([squares], [factors]))
@@ -104,14 +115,14 @@ class Compiled:
                 torch.sum(b, 0, out=bias)
         return total
 
-    def _run(self, factored: Factored, features: Tensor, targets: Tensor) -> Outcome:
+    def _run(self, factored: Once, features: Tensor, targets: Tensor) -> Outcome:
         bound = clipping_bound(self.clip.max_grad_norm)
         if self._bound is None or self._bound[0] != bound:
             self._bound = bound, torch.tensor(bound, dtype=torch.float64)
         with torch.no_grad():
             return factored(features, targets, self._bound[1])
 
-    def _compiled(self, features: Tensor, targets: Tensor) -> Factored:
+    def _compiled(self, features: Tensor, targets: Tensor) -> Once:
         rows = features
         with torch.no_grad():
             for module in self.chain:
@@ -121,13 +132,10 @@ class Compiled:
         if not keeps_apart(self.loss, rows, targets):
             raise refused("loss must keep examples apart, and run on made-up ones")
         try:
-            # Looking at every call whether all is still the same takes as long as all else that is not a product.
-            options = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
-            function = _with_own_code(_factored(self.chain, self.loss))
-            factored: Factored = torch.compile(function, fullgraph=True, options=options)
+            factored = Once(_factored(self.chain, self.loss))
             for made_up in (features, targets):
-                torch._dynamo.mark_dynamic(made_up, 0)
-            with warnings.catch_warnings():
+                torch._dynamo.mark_dynamic(made_up, 0, min=FEWEST, max=MOST)
+            with warnings.catch_warnings(), torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
                 warnings.simplefilter("ignore")  # of the compiler's own code, which would fail where they are errors
                 self._run(factored, features, targets)
         except Exception as error:
@@ -136,15 +144,50 @@ class Compiled:
         return factored
 
 
-def _with_own_code(function: Any) -> Any:
-    """Return a copy with a code object of its own, by which compilers know what they made: no other is taken for it."""
-    own = function.__code__.replace()
-    return types.FunctionType(own, function.__globals__, function.__name__, closure=function.__closure__)
+class Once:
+    """A function that is compiled by its first call, for this object alone, and never again.
+
+    Torch looks at every call whether all that it read while compiling is as it was, and would compile anew if not.
+
+    Raises:
+        InvalidParameter: by a call that would, and by one that left the function as it is.
+    """
+
+    def __init__(self, function: Any) -> None:
+        # Compilers keep what they made by the code object: this has one of its own, that no other is taken for it.
+        code, given = function.__code__.replace(), function.__globals__
+        own = types.FunctionType(code, given, function.__name__, closure=function.__closure__)
+        self._compiled = torch.compile(own, fullgraph=True, dynamic=False, backend=self._backend)
+        self._begun = self._made = False
+
+    def __call__(self, *given: Tensor) -> Outcome:
+        """Return what the function does."""
+        try:
+            outcome: Outcome = self._compiled(*given)
+        except torch._dynamo.exc.TorchDynamoException:
+            if self._made:
+                raise refused(CHANGED) from None  # without torch's text, which names sizes
+            raise
+        if not self._begun:
+            raise refused("torch must not be told to compile nothing, as TORCH_COMPILE_DISABLE does")
+        self._made = True
+        return outcome
+
+    def _backend(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        self._begun = True
+        if self._made:
+            raise RuntimeError
+        return torch._dynamo.lookup_backend("inductor")(graph, inputs)
+
+
+def _in_order(rows: Tensor) -> Tensor:
+    """Return the rows, row by row in memory, as they were compiled for."""
+    return rows.detach().contiguous().reshape(-1).view(rows.shape)
 
 
 def _factored(chain: Chain, loss: Loss) -> Factored:
     """Return the function to compile."""
-    layers = [module for module in chain if trains(module)]
+    layers: list[Any] = [module for module in chain if trains(module)]
 
     def factored(features: Tensor, targets: Tensor, bound: Tensor) -> Outcome:
         def total_loss(shifts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
