@@ -66,9 +66,8 @@ def train(
 
     network = job.model_of(model, data=data, hidden=hidden)
     records, public = load(data, directory=data_dir)
-    checkpoint = None
-    if resume or checkpoint_every is not None:
-        checkpoint = Checkpoint(path=out / CHECKPOINT, every=100 if checkpoint_every is None else checkpoint_every)
+    every = 100 if checkpoint_every is None else checkpoint_every
+    kept = resume or checkpoint_every is not None
     torch.set_num_threads(1)  # sums would depend on their number, and a run is to end the same wherever it is resumed
     found = job.run(
         network,
@@ -77,18 +76,13 @@ def train(
         settings,
         randomness=SystemSource() if seed is None else KeyedSource(seed),
         initialisation_seed=seed or 0,
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(path=out / CHECKPOINT, every=every) if kept else None,
         device=device,
         out=out,
         delta=delta,
     )
     if found is not None:
-        claim = found.card.claim
-        spent = command_line.at_most(float(claim.upper))
-        print(f"ε           at most {spent} at δ = {delta:g}, {claim.adjacency} neighbours")
-        print(f"accuracy    {found.accuracy:.4f} on public test records")
-        print(f"randomness  {job.stamp(found.result)}")
-        print(f"card        {out / 'card.md'}")
+        job.print_found(found, delta=delta, out=out)
 
 
 def _check_out(out: Path, resume: bool) -> None:

@@ -13,7 +13,7 @@ NIST SP 800-226, 2025.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -89,7 +89,7 @@ class PrivacyCard:
         versions: of what it ran with, by name; a mapping, kept as pairs.
         public_data: what was done on public data before, in words; None if nobody has said.
         not_accounted: what else was done with the records, or a part of them, that the claim leaves out, such as tuning
-            or preprocessing; () if the operator says that there was nothing, None if nobody has said.
+            or preprocessing, kept as a tuple; () if the operator says that there was nothing, None if nobody has said.
 
     Raises:
         InvalidParameter: if a value breaks its rule, or the claim's neighbours are none of a run with a declared number
@@ -103,7 +103,7 @@ class PrivacyCard:
     circumstances: Circumstances
     versions: Mapping[str, str] | tuple[tuple[str, str], ...]
     public_data: str | None = None
-    not_accounted: tuple[str, ...] | None = None
+    not_accounted: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         executed = validate.count("PrivacyCard", "executed", self.executed)

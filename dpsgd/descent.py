@@ -162,10 +162,7 @@ def begun(
         conduct=told_apart(conduct, made, steps=config.steps),
     )
     examples.source = course.source
-    if conduct.operator_log is not None:
-        if course.ranks.count > 1:
-            raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
-        clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
+    _log_counts(clipping, conduct, course)
 
     def pass_of_zeros() -> None:
         examples.sum_of_zeros()
@@ -187,6 +184,14 @@ def begun(
         yield from _descend(weights, shared, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
+
+
+def _log_counts(clipping: RunClipping, conduct: Conduct, course: Course) -> None:
+    if conduct.operator_log is None:
+        return
+    if course.ranks.count > 1:
+        raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
+    clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
 
 
 def _descend(

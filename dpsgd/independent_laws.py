@@ -1,7 +1,7 @@
 """Noise that is drawn anew in every step, as a law of a run: as floats, as exact roundings, or as whole numbers.
 
 Of discrete noise in several dimensions Rényi divergences are known, and no pair [CKS20]; for what is known by those
-alone there is a theorem here on fixed-size samples.
+alone there are theorems here on fixed-size samples and, as the noise is symmetric, on Poisson samples.
 
 [CKS20] see `mechanisms.discrete_gaussian`.
 [Mir12] see `mechanisms.gaussian`.
@@ -90,8 +90,9 @@ class LatticeGaussian(NoiseLaw):
     """Discrete Gaussian noise on exact sums: whole multiples of max_grad_norm / `divisions`, as for RoundedGaussian.
 
     Its Rényi divergences are at most those of Gaussian noise of the same multiplier, in any number of dimensions
-    [CKS20], and no more is known of it: it costs more than RoundedGaussian, and is sampled less. Use it where the
-    released numbers must be whole.
+    [CKS20], on Poisson samples as well (`mechanisms.core.poisson_renyi`), and no more is known of it: it costs what
+    `accountant.rdp` gives for Gaussian noise or a little more, under replace-one neighbours clearly more, where
+    RoundedGaussian is priced by its pair. Use it where the released numbers must be whole.
 
     Args:
         dimension: number of trainable parameters, `dpsgd.count_parameters(model)`.
@@ -113,12 +114,12 @@ class LatticeGaussian(NoiseLaw):
         object.__setattr__(self, "divisions", _divisions(self))
 
     def check(self, sampling: Scheme, steps: int) -> None:
-        """Refuse all but full batches and FixedSize."""
-        if not isinstance(sampling, FixedSize) and sampling != Poisson(probability=1.0):
+        """Refuse all but Poisson and FixedSize."""
+        if not isinstance(sampling, (FixedSize, Poisson)):
             raise refusal(
                 self,
                 sampling,
-                "FixedSize(...) or Poisson(probability=1.0)",
+                "FixedSize(...) or Poisson(...)",
                 "only Rényi divergences are known of discrete noise in several dimensions, and there is no theorem on "
                 "samples of this kind for those.\nUse RoundedGaussian(), which is as exact and goes with this scheme.",
             )

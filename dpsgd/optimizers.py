@@ -77,8 +77,8 @@ class DPAdam(Optimizer):
         super().__init__(parameters, {"lr": config.learning_rate, "betas": (first, second), "floor": least})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move all parameters that have a gradient.
+    def step(self, closure: object = None) -> Any:
+        """Move all parameters that have a gradient; nothing is returned.
 
         Raises:
             InvalidParameter: if there is a closure: to evaluate the loss again costs privacy.

@@ -19,15 +19,15 @@ from dpsgd.callbacks import Callback, asked_to_stop, shown_by
 from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
-from dpsgd.core.card_of import card_of
+from dpsgd.core.card_of import card_of, circumstances_of
 from dpsgd.core.conduct import Conduct
-from dpsgd.core.course import Parts
+from dpsgd.core.course import Course, Parts
 from dpsgd.core.parameters import trainable
 from dpsgd.core.reporting import Reporting
 from dpsgd.core.schemes import check_neighbours
 from dpsgd.core.updates import MakeOptimizer, Schedule
 from dpsgd.datasets import Dataset
-from dpsgd.descent import begun
+from dpsgd.descent import Release, begun
 from dpsgd.logs import Log
 from dpsgd.losses import Loss
 from dpsgd.meter import Meter
@@ -188,12 +188,7 @@ def train(
     3
     """
     if budget is not None:
-        if not isinstance(budget, Budget):
-            raise InvalidParameter(
-                f"train: budget must be a Budget, got {type(budget).__name__}.\nWrite Budget(epsilon=..., delta=...)."
-            )
-        config = dataclasses.replace(config, steps=budget.steps_within(config))
-        meter = meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
+        config, meter = _within(budget, config, meter)
     conduct = Conduct(
         loss=loss,
         randomness=randomness,
@@ -209,7 +204,7 @@ def train(
     trained = initialised(model, initialisation_seed).train()
     parts: Parts = {} if running is None else {"average": running}
     course, releases = begun(trained, dataset, config, conduct, parts)
-    parameters, executed = list(trainable(trained).values()), course.ahead.start
+    parameters = list(trainable(trained).values())
     with Reporting(
         config=config,
         steps=config.steps,
@@ -218,14 +213,13 @@ def train(
         logs=logs if course.ranks.first else (),
         progress=progress and course.ranks.first,
     ) as reporting:
+        executed = course.ahead.start
         for release in releases:
             executed = release.step + 1
             if running is not None:
                 running.add(release.step, parameters)
             reporting.report(release)
-            stop = course.ranks.any(asked_to_stop(callbacks, release))
-            reporting.tell(shown_by(callbacks), release)
-            if stop:
+            if _shown(release, callbacks, reporting, course):
                 with contextlib.suppress(StopIteration):
                     releases.send(True)
                 break
@@ -235,19 +229,27 @@ def train(
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
         config=config,
-        circumstances=Circumstances(
-            dimension=sum(parameter.numel() for parameter in parameters),
-            dtype=str(parameters[0].dtype).removeprefix("torch."),
-            fresh=initialisation_seed is not None,
-            checkpointed=checkpoint is not None,
-            ranks=course.ranks.count,
-            budget=budget,
-            optimizer=course.conduct["optimizer"],
-            copies=None if augmentation is None else augmentation.copies,
-            schedule=schedule is not None,
-            average="" if average is None else repr(average),
+        circumstances=circumstances_of(
+            conduct, course, parameters, fresh=initialisation_seed is not None, budget=budget, average=average
         ),
     )
+
+
+def _within(budget: Budget, config: DPSGD, meter: Meter | None) -> tuple[DPSGD, Meter]:
+    """Return the configuration of the steps that the budget allows, and the meter given or else the budget's."""
+    if not isinstance(budget, Budget):
+        raise InvalidParameter(
+            f"train: budget must be a Budget, got {type(budget).__name__}.\nWrite Budget(epsilon=..., delta=...)."
+        )
+    within = dataclasses.replace(config, steps=budget.steps_within(config))
+    return within, meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
+
+
+def _shown(release: Release, callbacks: Sequence[Callback], reporting: Reporting, course: Course) -> bool:
+    """Show a release to the callbacks, and tell whether one of them, on any rank, asks to stop."""
+    stop = course.ranks.any(asked_to_stop(callbacks, release))
+    reporting.tell(shown_by(callbacks), release)
+    return stop
 
 
 def _averaged(model: nn.Module, running: RunningAverage) -> nn.Module | None:

@@ -28,7 +28,7 @@ from mechanisms.core.lattice_normal import LatticeNormal
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
-from mechanisms.core.renyi import LinearDivergence
+from mechanisms.core.renyi import MirroredDivergence
 
 LARGEST_SIGMA, LARGEST_SHIFT = 2.0**45, 2**50  # up to which all integers that matter are floats
 MOST_MU = 1000.0  # s/σ, beyond which nothing is counted as protected
@@ -91,10 +91,10 @@ class DiscreteGaussian(Mechanism):
             )
         return dict.fromkeys(adjacency.directions, self._pair(movement))
 
-    def renyi(self, adjacency: Adjacency) -> LinearDivergence:
+    def renyi(self, adjacency: Adjacency) -> MirroredDivergence:
         """Return D_α <= α Δ²/2σ², in any number of dimensions."""
         ratio = (2.0 if adjacency is Adjacency.REPLACE_ONE else 1.0) / Bounds.exact(self.noise_multiplier)
-        return LinearDivergence(rho=float((ratio * ratio / 2.0).upper))
+        return MirroredDivergence(rho=float((ratio * ratio / 2.0).upper))
 
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
         """Return `value` plus noise: an int for an int, else an array of the same shape, int64 where all of it fits.

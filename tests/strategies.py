@@ -38,6 +38,7 @@ from mechanisms import (
     Laplace,
     Mechanism,
     PermuteAndFlip,
+    PerUser,
     Poisson,
     PoissonRuns,
     Process,
@@ -199,7 +200,7 @@ def any_samplings() -> st.SearchStrategy[Any]:
 
 
 def any_processes() -> st.SearchStrategy[Process]:
-    """Process trees of any shape and any valid parameters, to be described rather than accounted for."""
+    """Process trees of any shape and any valid parameters, to be described rather than accounted for, or put inside."""
     adjacencies = st.sampled_from(Adjacency)
     leaf = (
         st.builds(Gaussian, noise_multiplier=any_noise_multipliers)
@@ -211,7 +212,7 @@ def any_processes() -> st.SearchStrategy[Process]:
         | adjacencies.flatmap(mechanisms)
     )
     allocations = st.sampled_from((Shuffled(), BallsInBins()))
-    any_runs = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(runs=10.0)))
+    times = st.sampled_from((TruncatedNegativeBinomial(eta=0.5, gamma=0.1), PoissonRuns(runs=10.0)))
     return st.recursive(
         leaf,
         lambda inner: (
@@ -220,10 +221,15 @@ def any_processes() -> st.SearchStrategy[Process]:
             | st.builds(Sampled, inner, any_samplings())
             | st.builds(Allocated, st.builds(Repeat, inner, counts), allocations)
             | st.builds(Group, inner, st.integers(1, 10**6))
-            | st.builds(Selection, part=inner, runs=any_runs)
+            | st.builds(Selection, part=inner, runs=times)
         ),
         max_leaves=6,
     )
+
+
+def any_runs() -> st.SearchStrategy[Process]:
+    """Whole runs, for records or for users: what can stand at the top and, if it is for users, in nothing else."""
+    return any_processes() | st.builds(PerUser, any_processes())
 
 
 VALID_REALS = (

@@ -73,9 +73,7 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
 
     @lru_cache(maxsize=1)
     def spread(epoch: int) -> Rows:
-        if isinstance(sampling, Shuffled):
-            return uniform_order(source, at(epoch), records)
-        return _uniform(source, "sampling places", at(epoch), records, below=per_epoch)
+        return _spread(source, config, at(epoch), records)
 
     @lru_cache(maxsize=1)
     def groups(number: int) -> Rows:
@@ -105,6 +103,13 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
                 return np.flatnonzero(mask & (groups(number) == step % number))
 
     return rows
+
+
+def _spread(source: Source, config: DPSGD, position: int, records: int) -> Rows:
+    """Return how the records stand in an epoch: their order, or the step into which each falls."""
+    if isinstance(config.sampling, Shuffled):
+        return uniform_order(source, position, records)
+    return _uniform(source, "sampling places", position, records, below=config.steps_per_epoch or 1)
 
 
 def check_records(config: DPSGD, records: int) -> None:

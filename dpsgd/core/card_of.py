@@ -8,9 +8,14 @@ from collections.abc import Sequence
 import numpy
 import scipy
 import torch
+from torch import nn
 
+from dpsgd.averaging import Average
+from dpsgd.budget import Budget
 from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.config import DPSGD
+from dpsgd.core.conduct import Conduct
+from dpsgd.core.course import Course
 from dpsgd.core.schemes import check_neighbours
 from mechanisms import __version__
 
@@ -54,7 +59,40 @@ def card_of(
         circumstances=circumstances,
         versions=versions(),
         public_data=public_data,
-        not_accounted=not_accounted,  # type: ignore[arg-type]
+        not_accounted=not_accounted,
+    )
+
+
+def circumstances_of(
+    conduct: Conduct,
+    course: Course,
+    parameters: Sequence[nn.Parameter],
+    *,
+    fresh: bool,
+    budget: Budget | None,
+    average: Average | None,
+) -> Circumstances:
+    """Return the circumstances of a run, as its card tells them.
+
+    Args:
+        conduct: of the run.
+        course: of the run.
+        parameters: what was trained.
+        fresh: as in `Circumstances`, and so the rest.
+        budget: as there.
+        average: the average kept, if any.
+    """
+    return Circumstances(
+        dimension=sum(parameter.numel() for parameter in parameters),
+        dtype=str(parameters[0].dtype).removeprefix("torch."),
+        fresh=fresh,
+        checkpointed=conduct.checkpoint is not None,
+        ranks=course.ranks.count,
+        budget=budget,
+        optimizer=course.conduct["optimizer"],
+        copies=None if conduct.augmentation is None else conduct.augmentation.copies,
+        schedule=conduct.schedule is not None,
+        average="" if average is None else repr(average),
     )
 
 

@@ -20,6 +20,7 @@ from dpsgd.models import mlp
 from dpsgd.training import TrainResult, train
 from mechanisms import InvalidParameter, Poisson, Source, UnsupportedProcess
 from mechanisms.core import validate
+from mechanisms.core.command_line import at_most
 from mechanisms.core.counting import drawing
 from mechanisms.core.files import write_atomically
 from mechanisms.core.process import Adjacency
@@ -181,6 +182,15 @@ def neighbours_of(config: DPSGD) -> str:
 def stamp(result: TrainResult) -> str:
     """Return in words whether others may know the noise."""
     return "reproducible: not private" if result.reproducible else "drawn by the operating system, known to nobody"
+
+
+def print_found(found: Outcome, *, delta: float, out: Path) -> None:
+    """Print what a run has cost, how good its model is, and where its card lies."""
+    claim = found.card.claim
+    print(f"ε           at most {at_most(float(claim.upper))} at δ = {delta:g}, {claim.adjacency} neighbours")
+    print(f"accuracy    {found.accuracy:.4f} on public test records")
+    print(f"randomness  {stamp(found.result)}")
+    print(f"card        {out / 'card.md'}")
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ With S_t the clipped sum of step t, B = max_grad_norm, σ = noise_multiplier and
     |---|---|---|---|
     | IndependentGaussian | S_t + z_t | Gaussian | all but CyclicPoisson |
     | RoundedGaussian | S_t in whole multiples of B/divisions, plus z_t, rounded | Gaussian | all but CyclicPoisson |
-    | LatticeGaussian | S_t as before, plus discrete noise | DiscreteGaussian | full batch, FixedSize |
+    | LatticeGaussian | S_t as before, plus discrete noise | DiscreteGaussian | Poisson, FixedSize |
     | MatrixGaussian | S_t + (C^{-1} z)_t, C a banded Toeplitz matrix | MatrixMechanism | Cyclic, CyclicPoisson |
     | TreeGaussian | S_t + what step t changes in the noise of a tree's prefix sums | Tree | Cyclic |
 

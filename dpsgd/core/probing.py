@@ -1,4 +1,4 @@
-"""Experiments on a model with made-up examples: what it stores, what torch cannot differentiate, what it mixes.
+"""Experiments on a model with made-up examples: what it stores, what torch cannot differentiate, what it mixes or cuts.
 
 Models that are no chains of known layers are shown one example at a time by `torch.func.vmap`, so that nothing of one
 reaches the gradient of another. What that leaves open is found here, before the first step:
@@ -9,6 +9,9 @@ reaches the gradient of another. What that leaves open is found here, before the
 - **vmap** cannot run every model, and would say so at the first record that is drawn.
 - **Mixing.** A layer that mixes the examples of a batch would be trained on batches of one, as another function than
   the one that is used afterwards.
+- **Precision.** Weights and sums are float32 or float64, and so must be what lies between: of results in bfloat16 or
+  float16, also under autocast, an example's may depend on the size of its batch in digits that are not small beside
+  the bound (`dpsgd.core.arithmetic`). Seen on the CPU: autocast for another device is not.
 
 Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
 all, vmap or not, is left to say so itself.
@@ -20,11 +23,13 @@ import copy
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dpsgd import gradients
 from dpsgd.findings import Finding, finding_at
@@ -32,6 +37,7 @@ from dpsgd.findings import Finding, finding_at
 APART = "Let row i of its output depend on row i of its input alone."
 STATELESS = "Have no forward pass write to it."
 RUNS = "Write it with operations that torch.func.vmap supports, and without branches on values."
+WHOLE = "Compute in float32 or float64: cast the model once it is trained, and what frozen layers give beforehand."
 CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
 
 DEEPEST = 4  # of lists in lists
@@ -62,10 +68,11 @@ def found_by_experiment(model: nn.Module, like: Tensor) -> tuple[Finding, ...]:
         warnings.simplefilter("ignore")
         probed = copy.deepcopy(model).cpu().train()
         before = _state(probed)
-        passes = _passes(probed, pair)
+        with _Precision(probed) as precision:
+            passes = _passes(probed, pair)
         if not passes:
             return ()
-        found = _stored(probed, before)
+        found = precision.found or _stored(probed, before)
         for kept, other in enumerate(others):
             found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
         return found or _failure(probed, pair)
@@ -139,6 +146,22 @@ def _passes(model: nn.Module, batch: Tensor) -> Passes:
     return passes
 
 
+class _Precision(TorchFunctionMode):
+    """Finds the module in which the first result of less than 32 bits comes up."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.found = model, tuple[Finding, ...]()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        if not self.found and isinstance(given, Tensor) and given.dtype.is_floating_point and given.dtype.itemsize < 4:
+            frames = reversed([frame for frame, _ in traceback.walk_stack(None)])
+            reason = f"computes in {given.dtype}, in whose digits what an example adds may depend on its batch"
+            self.found = (finding_at(*_innermost(self.model, frames), reason, WHOLE),)
+        return given
+
+
 def _mixing(model: nn.Module, passes: Passes, others: Passes, *, kept: int) -> tuple[Finding, ...]:
     """Return the first module that gives an example something else when the other one is another, if one does."""
     if not others or _agree(passes[-1][2], others[-1][2], kept):
@@ -198,7 +221,12 @@ def _total(outputs: Any, _: Tensor) -> Tensor:
 
 def _where(model: nn.Module, error: BaseException) -> tuple[str, nn.Module]:
     """Return the innermost module whose code was running."""
+    return _innermost(model, (frame for frame, _ in traceback.walk_tb(error.__traceback__)))
+
+
+def _innermost(model: nn.Module, frames: Iterable[FrameType]) -> tuple[str, nn.Module]:
+    """Return the module to which the last of the frames belongs that belong to any."""
     places = {id(module): place for place, module in model.named_modules()}
-    running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    running = [frame.f_locals.get("self") for frame in frames]
     found = [(places[id(one)], one) for one in running if isinstance(one, nn.Module) and id(one) in places]
     return found[-1] if found else ("", model)

@@ -99,13 +99,14 @@ class Recorded:
         tape: list[tuple[nn.Module, Tensor, Tensor]] = []
         versions: list[tuple[int, int]] = []
         anchors = features.new_zeros(len(features))
+        apply: Callable[..., Tensor] = _Run.apply
 
         def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
             def run(layer: nn.Module, *inputs: Any, **others: Any) -> Tensor:
                 if len(inputs) != 1 or others:
                     raise _NotCoveredError
                 taken = inputs[0], anchor, layer, lambda a, b: tape.append((layer, a, b))
-                outputs: Tensor = _Run.apply(*taken)  # type: ignore[no-untyped-call]
+                outputs = apply(*taken)
                 versions.append((tape[-1][1]._version, tape[-1][2]._version))
                 return outputs.clone() if self._copies else outputs
 

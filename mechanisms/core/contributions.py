@@ -92,7 +92,7 @@ class Contributions:
                 f"{type(noise).__name__}: its Rényi bound does not follow the movement of a query. Use its pairs."
             )
         moved = self.movement(adjacency)
-        return LinearDivergence(rho=float((moved * moved * known.rho).upper))
+        return replace(known, rho=float((moved * moved * known.rho).upper))
 
 
 def numbers(low: int, high: int, *, nothing: bool = True) -> Contributions:

@@ -92,7 +92,7 @@ def _log_moment(base: RenyiBound, batch_size: int, records: int, order: int) -> 
     powers = np.arange(3.0, order + 1.0)
     capped = np.minimum((powers * log(odds.clip(0.0, np.inf))).upper, log(Bounds.exact(2.0)).upper)
     terms = powers * log_ratio + log_counts(order) + (powers - 1.0) * Bounds.exact(_divergences(base)[: order - 2])
-    return _log_sum(total, np.asarray((terms + capped).upper))
+    return log_sum(total, np.asarray((terms + capped).upper))
 
 
 @lru_cache(maxsize=64)
@@ -106,21 +106,26 @@ def _count(n: int, k: int) -> Bounds:
 
 
 @lru_cache(maxsize=256)
-def log_counts(order: int) -> Bounds:
-    """Enclose log C(order, j) for j = 3, …, order: from whole numbers, whose logarithms are right to an ulp or two.
+def log_counts(order: int, first: int = 3) -> Bounds:
+    """Enclose log C(order, j) for j = first, …, order: from whole numbers, whose logarithms are right to an ulp or two.
 
     >>> bool(log_counts(5).contains(np.log([10.0, 5.0, 1.0])).all())
     True
     """
-    count, logs = math.comb(order, 3), []
-    for j in range(3, order + 1):
+    count, logs = math.comb(order, first), []
+    for j in range(first, order + 1):
         logs.append(math.log(count))
         count = count * (order - j) // (j + 1)
     return Bounds.exact(np.array(logs)).inflate(4 * UNIT_ROUNDOFF)
 
 
-def _log_sum(second: Bounds, terms: Array) -> float:
-    """Bound log(1 + second + Σ e^terms) from above; of what is added to 1 where that is small, to keep its digits."""
+def log_sum(second: Bounds, terms: Array) -> float:
+    """Bound log(1 + second + Σ e^terms) from above; of what is added to 1 where that is small, to keep its digits.
+
+    Args:
+        second: enclosure of a number >= 0.
+        terms: bounds of the other logarithms from above, shape (n,).
+    """
     slack = 1.0 + 2.0 * len(terms) * UNIT_ROUNDOFF
     if max(float(np.max(terms)), second.upper) < 1.0:
         return float(log1p(second + Bounds.exact(float(np.sum(exp(Bounds.exact(terms)).upper))) * slack).upper)

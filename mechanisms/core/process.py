@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from mechanisms.core import validate
+from mechanisms.core.adjacency import Adjacency as Adjacency
+from mechanisms.core.adjacency import Direction as Direction
 from mechanisms.core.counting import check_schemes, fitting
 from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 from mechanisms.core.pair import DominatingPair
@@ -21,40 +22,7 @@ from mechanisms.core.randomness import Source
 from mechanisms.core.renyi import RenyiBound
 from mechanisms.core.sampling import Allocation, Poisson, Sampling
 
-Direction = Literal["remove", "add", "replace", "witness", "witness_reversed"]
-"""An order of the two neighbours, fixed for the whole run; a witness is a pair of named neighbours, for lower ends."""
-
 Pairs = Mapping[Direction, DominatingPair]
-
-
-class Adjacency(StrEnum):
-    """Which datasets are neighbours.
-
-    ADD_REMOVE: one record more or less. REPLACE_ONE: one record changed, the number of records known.
-    ZERO_OUT: one record's contribution set to zero, the number of records known; to a step that counts no records, and
-    so under every guarantee that is stated as a number, it is as if the record were absent.
-    """
-
-    ADD_REMOVE = "add_remove"
-    REPLACE_ONE = "replace_one"
-    ZERO_OUT = "zero_out"
-
-    def __repr__(self) -> str:
-        return f"Adjacency.{self.name}"
-
-    @property
-    def directions(self) -> tuple[Direction, ...]:
-        """The orders of the two neighbours; each is fixed for the whole run, so each is composed apart."""
-        return ("replace",) if self is Adjacency.REPLACE_ONE else ("remove", "add")
-
-    @classmethod
-    def parse(cls, value: object) -> Adjacency:
-        """Return the adjacency of that name.
-
-        Raises:
-            InvalidParameter: if there is none; the message lists them.
-        """
-        return cls(validate.choice("Adjacency", "name", value, tuple(member.value for member in cls)))
 
 
 class Process(ABC):
@@ -184,7 +152,7 @@ class Sampled(Process):
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the bound of a sampled part that has one of its own, where its scheme has a theorem for it."""
         check_schemes(self.sampling, self.part, adjacency)
-        return self.sampling.renyi(self.part.renyi(adjacency), adjacency)
+        return self.sampling.renyi(lambda name: self.part.renyi(Adjacency(name)), adjacency)
 
 
 @dataclass(frozen=True, slots=True)

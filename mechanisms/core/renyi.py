@@ -88,6 +88,17 @@ class LinearDivergence(RenyiBound):
         return np.asarray((Bounds.exact(orders) * self.rho).upper)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirroredDivergence(LinearDivergence):
+    """The same, where an exchange of outputs, its own inverse, turns the laws of any two neighbours into each other.
+
+    For noise that is symmetric around 0, added to a query: reflection at the middle of the two answers.
+
+    >>> MirroredDivergence(rho=0.5).divergence(3.0) == LinearDivergence(rho=0.5).divergence(3.0)
+    True
+    """
+
+
 def log_gain(orders: Bounds) -> Bounds:
     """Enclose log of c in δ(ε) <= c e^{(α − 1)(D − ε)}, c = (1 − 1/α)^α / (α − 1), for α > 1       [CKS20, Prop 12].
 

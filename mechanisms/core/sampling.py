@@ -16,6 +16,7 @@ dominate the sampled step, and are attained where the step's pair is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import import_module
@@ -61,15 +62,19 @@ class Sampling:
             "does not hold for it. Use Poisson(probability=...) and run exactly that."
         )
 
-    def renyi(self, base: RenyiBound, adjacency: str) -> RenyiBound:
-        """Return the Rényi bound of the sampled step, from that of the step itself.
+    def renyi(self, base: Callable[[str], RenyiBound], adjacency: str) -> RenyiBound:
+        """Return the Rényi bound of the sampled step.
+
+        Args:
+            base: from the name of an adjacency to the Rényi bound of the step itself.
+            adjacency: the name of the one that is asked for.
 
         Raises:
             UnsupportedProcess: where no theorem gives one.
         """
         raise UnsupportedProcess(
             f"{type(self).__name__}: no theorem here samples a step of which only Rényi divergences are known. "
-            "Use FixedSize(...) under replace_one, or a step that has a pair."
+            "Use FixedSize(...) under replace_one, Poisson(...) for symmetric noise, or a step that has a pair."
         )
 
 
@@ -139,6 +144,11 @@ class Poisson(Sampling):
             direction: self.amplify(pair, reverse=direction in ("add", "witness_reversed"))
             for direction, pair in base(adjacency).items()
         }
+
+    def renyi(self, base: Callable[[str], RenyiBound], adjacency: str) -> RenyiBound:
+        """Return the bound of `mechanisms.core.poisson_renyi`, of symmetric noise."""
+        found: RenyiBound | None = _module("poisson_renyi").poisson_bound(base, adjacency, self.probability)
+        return Sampling.renyi(self, base, adjacency) if found is None else found
 
     def amplify(self, pair: DominatingPair, *, reverse: bool) -> DominatingPair:
         """Return the Poisson-sampled pair, given the step's in the remove (or, reversed, the add) direction.
@@ -224,13 +234,12 @@ class FixedSize(Sampling):
         """Return the pairs of `mechanisms.core.fixed_size`: under replace-one a merged one and witnesses."""
         return fixed_size_pairs(base, adjacency, batch_size=self.batch_size, records=self.records)
 
-    def renyi(self, base: RenyiBound, adjacency: str) -> RenyiBound:
+    def renyi(self, base: Callable[[str], RenyiBound], adjacency: str) -> RenyiBound:
         """Return the bound of `mechanisms.core.fixed_size_renyi`, under replace-one."""
         if adjacency != "replace_one":
             return Sampling.renyi(self, base, adjacency)
-        found: RenyiBound = _module("fixed_size_renyi").fixed_size_bound(
-            base=base, batch_size=self.batch_size, records=self.records
-        )
+        bound = _module("fixed_size_renyi").fixed_size_bound
+        found: RenyiBound = bound(base=base(adjacency), batch_size=self.batch_size, records=self.records)
         return found
 
 

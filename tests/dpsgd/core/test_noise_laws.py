@@ -46,6 +46,7 @@ EVERY_LAW = {
     "RoundedGaussian": config_of(Poisson(probability=0.3), noise=RoundedGaussian(divisions=1000)),
     "RoundedGaussian, Cyclic": config_of(Cyclic(), steps_per_epoch=3, noise=RoundedGaussian()),
     "LatticeGaussian": config_of(FULL, noise=LatticeGaussian(dimension=7, divisions=50)),
+    "LatticeGaussian, Poisson": config_of(Poisson(probability=0.3), noise=LatticeGaussian(dimension=7)),
     "LatticeGaussian, FixedSize": config_of(FIXED, noise=LatticeGaussian(dimension=7)),
     "MatrixGaussian": config_of(Cyclic(), steps_per_epoch=3, noise=BANDS),
     "MatrixGaussian, CyclicPoisson": config_of(GROUPS, noise=BANDS),
@@ -123,12 +124,12 @@ def test_correlated_noise_is_refused_where_a_records_steps_may_meet(noise, sampl
     assert repr(noise) in str(refusal.value) and repr(sampling) in str(refusal.value)
 
 
-@pytest.mark.parametrize("sampling", [*(one for one in REDRAWN if one not in (FULL, FIXED)), GROUPS, Cyclic()])
+@pytest.mark.parametrize(
+    "sampling", [*(one for one in REDRAWN if not isinstance(one, (Poisson, FixedSize))), GROUPS, Cyclic()]
+)
 def test_discrete_noise_is_refused_where_nothing_samples_renyi_divergences(sampling):
     changes = {"steps_per_epoch": 3} if sampling == Cyclic() else {}
-    with pytest.raises(
-        InvalidParameter, match=r"must be FixedSize\(...\) or Poisson\(probability=1.0\) for Lattice"
-    ) as r:
+    with pytest.raises(InvalidParameter, match=r"must be FixedSize\(...\) or Poisson\(...\) for Lattice") as r:
         config_of(sampling, noise=LatticeGaussian(dimension=7), **changes)
     assert "Use RoundedGaussian()" in str(r.value)
 
@@ -211,6 +212,7 @@ def test_exact_noise_is_described_as_what_it_is():
     assert rounded.process() == dataclasses.replace(rounded, noise=IndependentGaussian()).process()
     step = DiscreteGaussian(noise_multiplier=1.0, sensitivity=2**24, dimension=7)
     assert lattice.process() == Repeat(Sampled(step, FIXED), 12)
+    assert EVERY_LAW["LatticeGaussian, Poisson"].process() == Repeat(Sampled(step, Poisson(probability=0.3)), 12)
     assert EVERY_LAW["MatrixGaussian"].process_after(0) == Compose(())
 
 
@@ -236,6 +238,7 @@ BUDGETS = [
     ("RoundedGaussian", "add_remove"),
     ("RoundedGaussian, Cyclic", "replace_one"),
     ("LatticeGaussian", "add_remove"),
+    ("LatticeGaussian, Poisson", "add_remove"),
     ("LatticeGaussian, FixedSize", "replace_one"),
     ("MatrixGaussian", "zero_out"),
     ("TreeGaussian", "replace_one"),

@@ -80,11 +80,25 @@ MIXING = {
     "attention over the batch": lambda own, rows: (rows @ rows.T).softmax(1) @ rows,
     "the largest": lambda own, rows: rows / rows.abs().max(),
 }
+
+
+def _autocast(own, rows):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return (rows @ own.weight.diag()).float()
+
+
+LOW = {
+    "autocast": (_autocast, "bfloat16"),
+    "cast and back": (lambda own, rows: rows.bfloat16().float(), "bfloat16"),
+    "half": (lambda own, rows: rows + rows.half().exp(), "float16"),
+    "frozen weights": (lambda own, rows: rows + (rows.bfloat16() @ own.frozen).float(), "bfloat16"),
+}
 APART = {
     "plain": lambda own, rows: rows,
     "reading the buffer": lambda own, rows: rows + own.running,
     "dropping": lambda own, rows: nn.functional.dropout(rows, 0.5),
     "noisy": lambda own, rows: rows + torch.randn_like(rows),
+    "in float64": lambda own, rows: rows.double().exp().float(),
     "not a number": lambda own, rows: rows * float("nan"),
     "transposed and back": lambda own, rows: nn.functional.relu(rows.T).T,
 }
@@ -105,6 +119,16 @@ def test_a_tensor_that_a_forward_pass_changes_is_named(name):
 def test_a_module_that_mixes_examples_is_named(name):
     [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), Own(MIXING[name]), nn.Linear(3, 2)), like=LIKE)
     assert (finding.place, finding.reason) == ("1", "mixes the examples of a batch")
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_a_module_that_computes_in_few_digits_is_named(name):
+    code, kind = LOW[name]
+    own = Own(code)
+    own.frozen = torch.ones(3, 3, dtype=torch.bfloat16)
+    [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), own, nn.Linear(3, 2)), like=LIKE)
+    assert finding.place == "1" and finding.reason.startswith(f"computes in torch.{kind}, in whose digits")
+    assert "Compute in float32 or float64: cast the model once it is trained" in str(finding)
 
 
 def test_hooks_that_mix_are_found_at_their_module():

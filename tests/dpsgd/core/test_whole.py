@@ -160,6 +160,7 @@ LATTICE = LatticeGaussian(dimension=count_parameters(_fresh()), divisions=2**12)
 EXACT = {
     "rounded": _exact(Poisson(probability=0.5), RoundedGaussian()),
     "lattice": _exact(FULL, LATTICE),
+    "lattice, sampled": _exact(Poisson(probability=0.5), LATTICE),
     "lattice, fixed size": _exact(FixedSize(batch_size=3, records=9), LATTICE),
 }
 

@@ -2,11 +2,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from accountant import compute_epsilon, epsilon_bounds
-from mechanisms import Compose, Gaussian, Group, InvalidParameter, Poisson, Repeat, Sampled
+from accountant import available, compute_epsilon, epsilon_bounds
+from mechanisms import Adjacency, Compose, Gaussian, Group, InvalidParameter, Poisson, Repeat, Sampled
 from mechanisms.core.per_user import PerUser
+from mechanisms.core.process import leaves
 from mechanisms.core.serialise import from_json, to_json
+from tests.strategies import all_processes, any_processes
 
 STEP = Sampled(Gaussian(noise_multiplier=1.1), Poisson(probability=0.1))
 RUNS = {
@@ -24,6 +28,18 @@ RUNS = {
 def test_users_cost_what_records_would(run, adjacency):
     users, records = (epsilon_bounds(process, delta=1e-5, adjacency=adjacency) for process in (PerUser(run), run))
     assert (users.lower, users.upper) == (records.lower, records.upper)
+
+
+@given(any_processes())
+def test_the_steps_of_a_run_for_users_are_those_of_the_run(process):
+    assert leaves(PerUser(process)) == leaves(process) and PerUser(process) != process
+
+
+@given(st.data(), st.sampled_from(Adjacency))
+def test_an_accountant_takes_a_run_for_users_where_it_takes_the_run(data, adjacency):
+    process = data.draw(all_processes(adjacency))
+    for accountant in available().values():
+        assert accountant().supports(PerUser(process), adjacency) == accountant().supports(process, adjacency)
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "gdp", "pld", "prv", "zcdp"])

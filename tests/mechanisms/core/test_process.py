@@ -32,7 +32,7 @@ from mechanisms import (
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.sampling import Allocation
 from mechanisms.gaussian import GaussianPair
-from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, any_processes
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, any_processes, any_runs
 
 G = Gaussian(noise_multiplier=1.0)
 H = Gaussian(noise_multiplier=2.0)
@@ -43,18 +43,18 @@ small_counts = st.integers(0, 5)
 # Values
 
 
-@given(any_processes())
+@given(any_runs())
 def test_equal_processes_have_equal_hashes(process):
     copy = pickle.loads(pickle.dumps(process))
     assert copy == process and hash(copy) == hash(process) and copy is not process
 
 
-@given(any_processes())
+@given(any_runs())
 def test_the_representation_of_a_process_is_code_for_it(process):
     assert eval(repr(process), {name: getattr(mechanisms, name) for name in mechanisms.__all__}) == process
 
 
-@given(any_processes())
+@given(any_runs())
 def test_processes_can_not_be_changed(process):
     name = dataclasses.fields(process)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -118,13 +118,13 @@ def test_once_is_the_process_itself_and_never_is_nothing(process):
     assert leaves(Repeat(process, 0)) == leaves(Compose(())) == ()
 
 
-@given(any_processes())
+@given(any_runs())
 def test_leaves_of_the_leaves_are_the_leaves(process):
     found = leaves(process)
     assert leaves(Compose(tuple(Repeat(leaf, times) for leaf, times in found))) == found
 
 
-@given(any_processes())
+@given(any_runs())
 def test_leaves_are_distinct_and_run_at_least_once(process):
     found = leaves(process)
     assert len({leaf for leaf, _ in found}) == len(found)

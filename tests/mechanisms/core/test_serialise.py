@@ -33,7 +33,7 @@ from mechanisms import (
 )
 from mechanisms.core.serialise import NODES, SCHEMES, STOPPING
 from mechanisms.selection import Selection
-from tests.strategies import any_processes
+from tests.strategies import any_runs
 
 GOLDEN = Path(__file__).resolve().parents[2] / "reference" / "process_v1.json"
 GUARANTEES = GOLDEN.with_name("process_v1_guarantees.json")
@@ -69,12 +69,12 @@ OF_GROUPS = Compose(
 )
 
 
-@given(any_processes())
+@given(any_runs())
 def test_a_process_comes_back_from_json_as_it_was(process):
     assert from_json(to_json(process)) == process
 
 
-@given(any_processes())
+@given(any_runs())
 def test_json_is_strict_and_says_what_it_holds_and_who_wrote_it(process):
     def refuse(constant):
         raise AssertionError(constant)
