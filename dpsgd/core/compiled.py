@@ -133,11 +133,7 @@ class Compiled:
             raise refused("loss must keep examples apart, and run on made-up ones")
         try:
             factored = Once(_factored(self.chain, self.loss))
-            for made_up in (features, targets):
-                torch._dynamo.mark_dynamic(made_up, 0, min=FEWEST, max=MOST)
-            with warnings.catch_warnings(), torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
-                warnings.simplefilter("ignore")  # of the compiler's own code, which would fail where they are errors
-                self._run(factored, features, targets)
+            self._run(factored, features, targets)
         except Exception as error:
             told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of records of zeros
             raise refused(f"model and loss must compile, got {type(error).__name__}: {told}") from None
@@ -160,14 +156,22 @@ class Once:
         self._compiled = torch.compile(own, fullgraph=True, dynamic=False, backend=self._backend)
         self._begun = self._made = False
 
-    def __call__(self, *given: Tensor) -> Outcome:
-        """Return what the function does."""
+    def __call__(self, features: Tensor, targets: Tensor, bound: Tensor) -> Outcome:
+        """Return what the function does, by the first call of made-up features and targets."""
+        if not self._made:
+            return self._first(features, targets, bound)
         try:
-            outcome: Outcome = self._compiled(*given)
+            outcome: Outcome = self._compiled(features, targets, bound)
         except torch._dynamo.exc.TorchDynamoException:
-            if self._made:
-                raise refused(CHANGED) from None  # without torch's text, which names sizes
-            raise
+            raise refused(CHANGED) from None  # without torch's text, which names sizes
+        return outcome
+
+    def _first(self, features: Tensor, targets: Tensor, bound: Tensor) -> Outcome:
+        for made_up in (features, targets):
+            torch._dynamo.mark_dynamic(made_up, 0, min=FEWEST, max=MOST)
+        with warnings.catch_warnings(), torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+            warnings.simplefilter("ignore")  # of the compiler's own code, which would fail where they are errors
+            outcome: Outcome = self._compiled(features, targets, bound)
         if not self._begun:
             raise refused("torch must not be told to compile nothing, as TORCH_COMPILE_DISABLE does")
         self._made = True

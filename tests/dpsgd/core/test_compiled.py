@@ -180,6 +180,7 @@ def test_made_up_records_alone_are_compiled_for(monkeypatch):
     assert first.shape == (COMPILED_FOR, 5) and not first.any() and second.all()
 
 
+@pytest.mark.slow
 def test_a_compiler_that_is_turned_off_is_told(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     compiled, _ = _two_ways(nn.Linear(5, 3), torch.ones(4, 5))
