@@ -12,6 +12,7 @@ import dpsgd.core.compiled as core
 from dpsgd import AdaptiveQuantile, Augmentation, Dataset, LatticeGaussian, PerLayer, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.parameters import flatten
+from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource
 from tests.conftest import ROOT
 from tests.dpsgd.schemes import EVERY_SCHEME
@@ -65,6 +66,18 @@ def test_a_compiled_run_is_resumed_as_such_alone(traced, tmp_path):
         ):
             _weights(checkpoint=path, compiled=not was)
         assert torch.equal(_weights(checkpoint=path, compiled=was), _weights(compiled=was))
+
+
+def test_a_file_that_does_not_say_is_of_sums_that_were_not_compiled(traced, tmp_path):
+    path = Checkpoint(path=tmp_path / "run", every=2)
+    with pytest.raises(Stop):
+        _weights(checkpoint=path, stop=4)
+    saved = Saved.from_bytes(path.read(), name="run")
+    conduct = {name: value for name, value in saved.conduct.items() if name != "compiled"}
+    path.write(dataclasses.replace(saved, conduct=conduct).to_bytes())
+    with pytest.raises(InvalidParameter, match="compiled must be no, as when the run was begun, got yes"):
+        _weights(checkpoint=path, compiled=True)
+    assert torch.equal(_weights(checkpoint=path), _weights())
 
 
 @pytest.mark.parametrize(
