@@ -134,6 +134,8 @@ class Compiled:
         try:
             factored = Once(_factored(self.chain, self.loss))
             self._run(factored, features, targets)
+        except InvalidParameter:
+            raise
         except Exception as error:
             told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of records of zeros
             raise refused(f"model and loss must compile, got {type(error).__name__}: {told}") from None
