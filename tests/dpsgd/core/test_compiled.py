@@ -184,7 +184,7 @@ def test_made_up_records_alone_are_compiled_for(monkeypatch):
 def test_a_compiler_that_is_turned_off_is_told(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     compiled, _ = _two_ways(nn.Linear(5, 3), torch.ones(4, 5))
-    with pytest.raises(InvalidParameter, match="^compiled: torch must not be told to compile nothing"):
+    with pytest.raises(InvalidParameter, match=r"^compiled: torch must not be told to compile nothing"):
         compiled(torch.ones(4, 5), torch.zeros(4).long())
 
 
