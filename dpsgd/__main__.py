@@ -44,6 +44,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Where weights, privacy card and config.json go.")] = Path("trained"),
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps from one checkpoint to the next.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there.")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Compile clipped sums, on the CPU.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train a model privately, print its ε and its accuracy on public test records; write weights and privacy card."""
@@ -77,6 +78,7 @@ def train(
         randomness=SystemSource() if seed is None else KeyedSource(seed),
         initialisation_seed=seed or 0,
         checkpoint=Checkpoint(path=out / CHECKPOINT, every=every) if kept else None,
+        compiled=compiled,
         device=device,
         out=out,
         delta=delta,

@@ -17,7 +17,7 @@ from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
 from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
-from dpsgd.core.conduct import Conduct, told_apart
+from dpsgd.core.conduct import Conduct, check_compiled, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.noising import check_noise, noising
 from dpsgd.core.operator_log import OperatorLog
@@ -75,6 +75,7 @@ def steps(
     schedule: Schedule | None = None,
     checkpoint: Checkpoint | None = None,
     operator_log: str | PathLike[str] | None = None,
+    compiled: bool = False,
 ) -> Iterator[Release]:
     """Return an iterator that takes one step of `config` on `model`, in place, for every release it yields.
 
@@ -100,6 +101,10 @@ def steps(
         checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
         operator_log: file for exact counts of every step, private: see `dpsgd.core.operator_log`. It changes nothing
             else.
+        compiled: whether clipped sums are compiled, by `torch.compile` and a compiler of C++: up to a minute before
+            the first step for shorter steps of small models, of linear layers and functions of single entries on the
+            CPU, one row a unit, one factor an example; see `dpsgd.core.compiled`. What does not fit is refused. The
+            sums differ by their rounding alone.
 
     Guarantees: the first n releases, those before a checkpoint among them, have the guarantee of
     `config.process_after(n)`, for an n fixed before the run; if what was released decides how many are taken, these
@@ -130,6 +135,7 @@ def steps(
         schedule=schedule,
         checkpoint=checkpoint,
         operator_log=operator_log,
+        compiled=compiled,
     )
     return begun(model, dataset, config, conduct)[1]
 
@@ -154,6 +160,14 @@ def begun(
     examples = _examples(model, dataset, config, conduct, clipping)
     population = _population(examples, config, conduct, like=flatten(parameters))
     made = made_optimizer(conduct.optimizer, parameters, config)
+
+    def pass_of_zeros() -> None:
+        examples.sum_of_zeros()
+        clipping.forget()
+
+    if conduct.compiled:
+        with whole_floats():
+            pass_of_zeros()  # which compiles, and on which a run that cannot be ends before there is a file of it
     course = set_out(
         conduct.checkpoint,
         conduct.randomness,
@@ -163,10 +177,6 @@ def begun(
     )
     examples.source = course.source
     _log_counts(clipping, conduct, course)
-
-    def pass_of_zeros() -> None:
-        examples.sum_of_zeros()
-        clipping.forget()
 
     def releases() -> Generator[Release, bool | None]:
         weights = flatten(parameters)
@@ -238,6 +248,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
             raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {type(value).__name__}.")
     parameters = trainable(model)
     check_flat(parameters)
+    check_compiled(config, conduct)
     check_private(model, like=dataset.features)
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
@@ -252,7 +263,12 @@ def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduc
     dimensions = dataset.features.dim() - 1
     fetched = conduct.augmentation is None  # and nobody else's: copies are made by the user's code, which may keep them
     clipped_sum = gradient_sum_by(
-        clipping.clip, model, example_dimensions=dimensions, loss=conduct.loss, overwrite=fetched
+        clipping.clip,
+        model,
+        example_dimensions=dimensions,
+        loss=conduct.loss,
+        overwrite=fetched,
+        compiled=conduct.compiled,
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 

@@ -138,6 +138,7 @@ def train(
     meter: Meter | None = None,
     checkpoint: Checkpoint | None = None,
     operator_log: str | PathLike[str] | None = None,
+    compiled: bool = False,
     progress: bool = False,
 ) -> TrainResult:
     """Return a copy of `model` trained by `config` on `dataset`, and the process that this was.
@@ -166,6 +167,7 @@ def train(
             takes no step. With torch.distributed initialised every rank makes the same call, see `dpsgd.core.ranks`.
         operator_log: a new file for exact counts of every step, of examples, of those clipped and of those that counted
             as zero because they were not finite. It is private as the records are, and no part of the result.
+        compiled: as in `steps`: whether clipped sums are compiled, which shortens the steps of small models on the CPU.
         progress: whether to show the number of steps done on stderr.
 
     Guarantees: `result.process` describes what ran, and all of it. Optimiser, schedule and averages are
@@ -199,6 +201,7 @@ def train(
         schedule=schedule,
         checkpoint=checkpoint,
         operator_log=operator_log,
+        compiled=compiled,
     )
     running = None if average is None else RunningAverage(average=average, steps=config.steps)
     trained = initialised(model, initialisation_seed).train()

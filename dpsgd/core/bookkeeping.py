@@ -21,6 +21,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
+from dpsgd.core.contributions import Contributions
 from dpsgd.core.layers import stays_product
 from dpsgd.core.units import contributions_of_units, entries_of_unit
 from dpsgd.core.workspace import Workspace
@@ -72,11 +73,15 @@ class BookKeeping:
             self._entries[rows] = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
         if not len(features):
             return self._flat.zeros()[0]
-        total, sums = self._flat.room()
-        for number, part in enumerate(in_parts(features, targets, shares, entries=self._entries[rows])):
-            tape, losses = self._record(*part)
-            keep = 1 if number else 0  # every layer is on every tape
-            add_clipped_sums(sums, tape, losses, part[2], clip=self.clip, space=self._space, keep=keep)
+        total: Tensor | None = None
+        sums: Sums = {}
+        for part in in_parts(features, targets, shares, entries=self._entries[rows]):
+            layers, parts, multiplied = taken_apart(*self._record(*part), part[2], space=self._space)
+            keep = 1 if sums else 0  # every layer is on every tape
+            if total is None:  # only now, when what the backward pass needed is free again
+                total, sums = self._flat.room()
+            add_clipped([sums[layer] for layer in layers], parts, self.clip, layers, multiplied, keep=keep)
+        assert total is not None
         return total
 
     @torch.enable_grad()
@@ -90,39 +95,30 @@ class BookKeeping:
         return tape, per_example(self.loss, rows, targets)
 
 
-def add_clipped_sums(
-    sums: Sums,
-    tape: Tape | Places,
-    losses: Tensor,
-    shares: Tensor | None,
-    *,
-    clip: Clipper,
-    space: Workspace,
-    keep: int = 1,
-) -> None:
-    """Add the clipped gradient sums of the tape's layers, in place.
+def taken_apart(
+    tape: Tape | Places, losses: Tensor, shares: Tensor | None, *, space: Workspace
+) -> tuple[list[nn.Module], list[Contributions], list[Tensor]]:
+    """Return the layers of a tape, their contributions, and for each the tensor that clipping factors multiply.
 
     Args:
-        sums: of every layer of the tape.
-        tape: what the layers took in and gave out, n examples each.
+        tape: what the layers took in and gave out, n examples each; it is emptied.
         losses: (n,), each from its own example alone.
         shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
-        clip: gives the factors.
         space: memory to reuse.
-        keep: 1; or 0, to write over sums that hold nothing yet.
     """
     outputs: list[Any] = [output for _, _, output in tape]
     rows = 1 if shares is None else shares.shape[1]
     ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
     of_unused = all(isinstance(output, Tensor) for output in outputs)
     gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=of_unused)
+    layers = [layer for layer, _, _ in tape]
     with torch.no_grad():
         parts = [
             contributions_of_units(layer, a, b, space, rows=rows)
             for (layer, a, _), b in zip(tape, gradients, strict=True)
         ]
-        layers = [layer for layer, _, _ in tape]
-        add_clipped([sums[layer] for layer in layers], parts, clip, layers=layers, multiplied=gradients, keep=keep)
+    tape.clear()
+    return layers, parts, list(gradients)
 
 
 class FlatSums:

@@ -38,19 +38,18 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     return kept.to(dtype).nan_to_num_(nan=0.0)
 
 
-def weigh(rows: Tensor, factors: Tensor, *, out: Tensor | None = None) -> Tensor:
+def weigh(rows: Tensor, factors: Tensor) -> Tensor:
     """Return factor · row for every row of (n, …), zeros where the factor is 0 whatever the row holds.
 
     Args:
         rows: finite wherever the factor is not 0.
         factors: (n,).
-        out: where to write them; a new tensor if there is none.
 
     >>> weigh(torch.tensor([[2.0], [float("nan")]]), torch.tensor([0.5, 0.0]))
     tensor([[1.],
             [0.]])
     """
-    weighted = torch.mul(rows, factors.view(-1, *[1] * (rows.dim() - 1)), out=out)
+    weighted = rows * factors.view(-1, *[1] * (rows.dim() - 1))
     return weighted.nan_to_num_()  # 0 · NaN and 0 · inf are NaN
 
 

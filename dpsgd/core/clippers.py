@@ -141,22 +141,25 @@ def norms(squares: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, squares).sqrt()
 
 
+@torch.no_grad()
 def add_clipped(
     sums: Sequence[list[Tensor]],
-    parts: Sequence[Contributions],
+    parts: list[Contributions],
     clip: Clipper,
-    *,
     layers: Sequence[nn.Module],
-    multiplied: Sequence[Tensor],
+    multiplied: list[Tensor],
+    *,
     keep: int = 1,
 ) -> None:
     """Add Σ_i c_i g_i to the tensors of every layer, one for each parameter; see `Clipper.factors`.
 
-    With `keep` 0 they hold nothing yet, and are written over.
+    With `keep` 0 they hold nothing yet, and are written over. Contributions and what is multiplied are taken from their
+    lists, the last first, so that no more of them is held than is still to be added.
     """
     factors = clip.factors([part.squared_norms() for part in parts], layers=layers, multiplied=multiplied)
-    for of_layer, part, found in zip(sums, parts, factors, strict=True):
-        part.add_to(of_layer, found, keep=keep)
+    multiplied.clear()
+    for of_layer, found in zip(reversed(sums), reversed(factors), strict=True):
+        parts.pop().add_to(of_layer, found, keep=keep)
 
 
 def _largest_entries(rows: Tensor, *, examples: int) -> Tensor:

@@ -12,7 +12,10 @@ from torch.optim import Optimizer
 
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.config import DPSGD
+from dpsgd.core.compiled import refused
 from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
+from dpsgd.core.whole import WHOLE
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
@@ -33,6 +36,7 @@ class Conduct:
         schedule: as there.
         checkpoint: as there.
         operator_log: as there.
+        compiled: as there.
 
     Raises:
         InvalidParameter: if one is of another kind.
@@ -48,6 +52,7 @@ class Conduct:
     schedule: Schedule | None = None
     checkpoint: Checkpoint | None = None
     operator_log: str | PathLike[str] | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
@@ -67,6 +72,8 @@ class Conduct:
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):
                 raise InvalidParameter(f"train: {name} must be a function of {takes}, got {_kind(value)}.")
+        if not isinstance(self.compiled, bool):
+            raise InvalidParameter(f"train: compiled must be True or False, got {_kind(self.compiled)}.")
 
 
 KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": Prescribed}
@@ -84,6 +91,20 @@ def _kind(value: object) -> str:
 
 def _hint(name: str) -> str:
     return "\nWrite checkpoint=Checkpoint(path=...)." if name == "checkpoint" else ""
+
+
+def check_compiled(config: DPSGD, conduct: Conduct) -> None:
+    """Refuse a run whose sums are to be compiled and are not all of batches of records.
+
+    Raises:
+        InvalidParameter: if it is one.
+    """
+    if not conduct.compiled:
+        return
+    if conduct.augmentation is not None or config.unit == "user":
+        raise refused("a unit must be one record without copies, got copies or users")
+    if isinstance(config.noise, WHOLE):
+        raise refused(f"noise must be of sums of floats, got {config.noise!r}, which takes a pass for each record")
 
 
 MOST_FACTORS = 2**16
@@ -106,13 +127,14 @@ def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> 
     >>> from mechanisms import KeyedSource
     >>> plain = Conduct(loss=lambda outputs, targets: outputs[:, 0], randomness=KeyedSource(0))
     >>> told_apart(plain, None, steps=9)
-    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none'}
+    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none', 'compiled': 'no'}
     """
     copies = conduct.augmentation
     return {
         "optimizer": "plain steps" if optimizer is None else _optimizer(optimizer),
         "schedule": "none" if conduct.schedule is None else _schedule(conduct.schedule, steps),
         "augmentation": "none" if copies is None else f"{copies.copies} copies of {copies.draws} draws",
+        "compiled": "yes" if conduct.compiled else "no",
     }
 
 

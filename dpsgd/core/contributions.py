@@ -181,7 +181,7 @@ def _add_some_products(
     if not space.inputs:
         # What an example that adds nothing took in could be NaN, which zeros would not silence.
         a = torch.nan_to_num(a, out=space.take("inputs", a.shape, like=a))
-    b = weigh(b, factors, out=space.take("weighted", b.shape, like=b))
+    b = weigh(b, factors)  # in memory that the layer after this one has just left
     if a.dim() > 2:
         a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
     sums[0].addmm_(b.T, a, beta=keep)

@@ -3,6 +3,24 @@
 What every entry of the kernel sees of an image is laid out as columns, some examples at a time, with the channels of
 a pixel side by side, so that the copies are of whole runs. A product of each example's columns with its output
 gradients then is its gradient.
+
+There is no choice of another way. The other known one is a grouped convolution: examples are groups of channels, output
+gradients kernels, stride and dilation change places. On one core of AVX-512 (torch 2.13, CPU ms for 32 examples, the
+best of parts of 32, 8 and 1 examples; the same gradients to 6e-7):
+
+    channels, kernel, stride, padding, size     columns    grouped
+    1 -> 16     8 x 8    2  3   28                 0.46       0.50
+    1 -> 8      5 x 5    1  0   28                 0.80       0.64
+    3 -> 32     3 x 3    1  1   32                 2.6        2.9
+    16 -> 32    4 x 4    2  0   13                 0.26       1.8
+    32 -> 32    3 x 3    1  1   32                 9.1       13.5
+    32 -> 64    3 x 3    1  1   16                 3.7        7.9
+    64 -> 64    1 x 1    1  0   16                 1.4        3.6
+    64 -> 128   3 x 3    1  1    8                 3.7       10.7
+    128 -> 128  3 x 3    1  1    8                 7.9       18.2
+
+It gains in one layer, and 0.2 ms there. A choice by the clock would let a run that is resumed, or another rank, round
+otherwise: the same noise would then be shown on two sums.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ def _check_conduct(saved: Saved, conduct: Mapping[str, str]) -> None:
     Raises:
         InvalidParameter: naming what differs first.
     """
-    for name, was in saved.conduct.items():
+    for name, was in {"compiled": "no", **saved.conduct}.items():  # which early files do not say
         if conduct.get(name) != was:
             raise InvalidParameter(
                 f"Checkpoint: {name} must be {was}, as when the run was begun, got {conduct.get(name)}.\n"

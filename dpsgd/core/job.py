@@ -114,6 +114,7 @@ def run(
     randomness: Source,
     initialisation_seed: int,
     checkpoint: Checkpoint | None,
+    compiled: bool,
     device: str,
     out: Path,
     delta: float,
@@ -130,6 +131,7 @@ def run(
         randomness: see `train`.
         initialisation_seed: see `train`.
         checkpoint: see `train`.
+        compiled: see `train`.
         device: see `joined`.
         out: folder of the files; it is made.
         delta: of the card's ε.
@@ -148,6 +150,7 @@ def run(
             randomness=randomness,
             initialisation_seed=initialisation_seed,
             checkpoint=checkpoint,
+            compiled=compiled,
             progress=first and sys.stderr.isatty(),
         )
         if not first:

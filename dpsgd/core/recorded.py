@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.func import vmap
 
-from dpsgd.core.bookkeeping import FlatSums, Tape, add_clipped_sums, in_parts, row_by_row
-from dpsgd.core.clippers import Clipper
+from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_apart
+from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.layers import covers
 from dpsgd.core.parameters import trainable
 from dpsgd.core.units import contributions_of_units, entries_of_unit
@@ -70,8 +70,9 @@ class Recorded:
         try:
             entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
             for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
-                tape, losses = self._record(*row_by_row(some, wanted, shared))
-                add_clipped_sums(sums, tape, losses, shared, clip=self.clip, space=self._space)
+                recorded = self._record(*row_by_row(some, wanted, shared))
+                layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space)
+                add_clipped([sums[layer] for layer in layers], parts, self.clip, layers, multiplied)
         except _NotCoveredError:
             self._covers = False
             del (self.clip.seen or [])[before:]  # what was summed does not count

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from dpsgd.core.clippers import Clipper, add_clipped
-from dpsgd.core.contributions import Formed
+from dpsgd.core.contributions import Contributions, Formed
 from dpsgd.core.parameters import by_layer, trainable
 from dpsgd.losses import Loss, per_example
 
@@ -50,10 +50,10 @@ class Vectorised:
         rows = [
             [by_name[name].reshape(len(by_name[name]), -1).contiguous() for name in names] for _, _, names in layers
         ]
-        parts = [Formed(rows=of_layer) for of_layer in rows]
+        parts: list[Contributions] = [Formed(rows=of_layer) for of_layer in rows]
         multiplied = [of_layer[0] for of_layer in rows]
         of_layers = [[sums[name] for name in names] for _, _, names in layers]
-        add_clipped(of_layers, parts, self.clip, layers=[layer for _, layer, _ in layers], multiplied=multiplied)
+        add_clipped(of_layers, parts, self.clip, [layer for _, layer, _ in layers], multiplied)
 
     def _loss_of_one(self) -> Callable[..., Tensor]:
         places = _places(self.model)

@@ -33,6 +33,7 @@ from dpsgd.gradients import GradientSum
 from dpsgd.independent_laws import LatticeGaussian, RoundedGaussian
 from mechanisms import DiscreteGaussian, Gaussian, Source
 
+WHOLE = RoundedGaussian, LatticeGaussian
 SLACK = 2.0**-24
 STEP = 2**40
 """Words from one step to the next: some dozens are drawn for each coordinate."""
@@ -105,7 +106,7 @@ class Released:
 
 def summed(config: DPSGD, clipped_sum: GradientSum) -> GradientSum:
     """Return the sum that the noise of `config` is added to: in whole numbers where that asks for them."""
-    if isinstance(config.noise, (RoundedGaussian, LatticeGaussian)):
+    if isinstance(config.noise, WHOLE):
         divisions = config.noise.divisions
         return WholeSum(clipped_sum=clipped_sum, max_grad_norm=config.max_grad_norm, divisions=divisions)
     return clipped_sum

@@ -33,7 +33,7 @@ from rich.table import Table
 from dpsgd.core.parameters import flatten
 from mechanisms import __version__
 from tests.benchmarks.measure import ROOT, megabytes
-from tests.benchmarks.training_steps import AVAILABLE, CASES, OURS, PEERS, RECORDS, Case
+from tests.benchmarks.training_steps import AVAILABLE, CASES, COMPILED, OURS, PEERS, RECORDS, Case
 
 SCHEMA = "dp-calipers/step-benchmarks/1"
 WARM = 2
@@ -102,10 +102,11 @@ def _peak(*, afresh: bool = False) -> float:
     return float(kilobytes) / 2**10
 
 
-def measured(name: str, *, rounds: int, peers: bool) -> dict[str, Any]:
+def measured(name: str, *, rounds: int, peers: bool, compiled: bool) -> dict[str, Any]:
     """Return one row of the table."""
     case = CASES[name]
-    times = milliseconds(case, list(OURS), rounds=rounds)
+    contestants = [*OURS, *COMPILED] if compiled and case.compiled < float("inf") else [*OURS]
+    times = milliseconds(case, contestants, rounds=rounds)
     entries = len(flatten(case.make().parameters()))
     ratios = {other: taken / times["plain"] for other, taken in times.items() if other not in ("plain", "noise")}
     if peers and set(PEERS) & set(AVAILABLE):
@@ -113,18 +114,22 @@ def measured(name: str, *, rounds: int, peers: bool) -> dict[str, Any]:
         ratios |= {peer: theirs[peer] / theirs["plain"] for peer in PEERS}
         times |= {peer: theirs[peer] for peer in PEERS}
     peaks = {one: _alone("--memory", name, one)[0] for one in times if one not in ("noise", "private without noise")}
-    bars = {"private": case.bar, "private without noise": case.quiet}
+    bars = {"private": case.bar, "private without noise": case.quiet, "private compiled": case.compiled}
     row: dict[str, Any] = {
         "case": name,
         "parameters": entries,
         "milliseconds": times,
         "noise ns/entry": 1e6 * times["noise"] / entries,
         "ratio to plain": ratios,
-        "bars": {one: {"limit": bar, "met": ratios[one] <= bar} for one, bar in bars.items() if bar < float("inf")},
+        "bars": {
+            one: {"limit": bar, "met": ratios[one] <= bar}
+            for one, bar in bars.items()
+            if one in ratios and bar < float("inf")
+        },
         "peak MiB": peaks,
     }
     if name.startswith(LINEAR):
-        tensors = {one: _alone("--held", name, one) for one in ("plain", "private")}
+        tensors = {one: _alone("--held", name, one) for one in ("plain", "private", *COMPILED) if one in times}
         row["MiB of tensors"] = {"batches": BATCHES} | tensors
     return row
 
@@ -180,9 +185,11 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for column in ("case", *map(str, BATCHES)):
         grown.add_column(column, justify="left" if column == "case" else "right")
     for row in rows:
-        if found := row.get("MiB of tensors"):
-            pairs = zip(found["private"], found["plain"], strict=True)
-            grown.add_row(row["case"], *(f"{private:.2f} ({private - plain:+.2f})" for private, plain in pairs))
+        found = row.get("MiB of tensors", {})
+        for name in [name for name in found if name not in ("batches", "plain")]:
+            pairs = zip(found[name], found["plain"], strict=True)
+            cells = (f"{private:.2f} ({private - plain:+.2f}, {private / plain - 1:+.0%})" for private, plain in pairs)
+            grown.add_row(f"{row['case']}, {name}", *cells)
     console.print(grown)
 
 
@@ -198,6 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cases", default="", help="only those whose name holds this text")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-compiled", action="store_true", help="leaves out the steps that are compiled")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--held", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -211,7 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     rows: list[dict[str, Any]] = []
     for name in [name for name in CASES if given.cases in name]:
-        rows.append(measured(name, rounds=given.rounds, peers=not given.no_peers))
+        taken = measured(name, rounds=given.rounds, peers=not given.no_peers, compiled=not given.no_compiled)
+        rows.append(taken)
         if given.json:  # after every row, so that a run that is stopped keeps what it has
             _write(given.json, rows, rounds=given.rounds)
     _show(rows)

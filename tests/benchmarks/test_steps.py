@@ -17,7 +17,7 @@ def test_a_case_is_timed_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(steps, "PATIENCE", 0.0)
     monkeypatch.setattr(steps, "_alone", lambda measure, name, contestant: [1.0] * len(steps.BATCHES))
     target = tmp_path / "steps.json"
-    assert steps.main(["--rounds", "1", "--cases", "logreg", "--no-peers", "--json", str(target)]) == 0
+    assert steps.main(["--rounds", "1", "--cases", "logreg", "--no-peers", "--no-compiled", "--json", str(target)]) == 0
     document = json.loads(target.read_text())
     [row] = document["rows"]
     assert document["schema"] == steps.SCHEMA

@@ -32,6 +32,7 @@ class Case:
         batch: number of examples.
         bar: the ratio not to exceed, noise included.
         quiet: the same without noise; none if infinite.
+        compiled: the same of the compiled step, noise included; none if infinite.
         shape: of one example's features.
         words: number of words if features are words, which are then the targets as well; 0 for real features.
         classes: number of targets.
@@ -42,6 +43,7 @@ class Case:
     bar: float
     shape: tuple[int, ...]
     quiet: float = math.inf
+    compiled: float = math.inf
     words: int = 0
     classes: int = 10
 
@@ -88,12 +90,13 @@ def mnist_cnn() -> nn.Sequential:
 
 
 CASES = {
-    "logreg 784-10, B=256": Case(make=lambda: nn.Linear(784, 10), batch=256, bar=1.2, shape=(784,)),
+    "logreg 784-10, B=256": Case(make=lambda: nn.Linear(784, 10), batch=256, bar=1.2, compiled=1.0, shape=(784,)),
     "MLP 784-256-10, B=256": Case(
         make=lambda: nn.Sequential(nn.Linear(784, 256), nn.Tanh(), nn.Linear(256, 10)),
         batch=256,
         bar=1.3,
         quiet=1.1,
+        compiled=1.3,
         shape=(784,),
     ),
     "MNIST CNN, B=256": Case(make=mnist_cnn, batch=256, bar=1.35, shape=(1, 28, 28)),
@@ -135,13 +138,20 @@ def quiet(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> St
     return _private(case, features, targets, model, noisy=False)
 
 
-def _private(case: Case, features: Tensor, targets: Tensor, model: nn.Module, *, noisy: bool) -> Step:
+def compiled(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> Step:
+    """Return the private step whose clipped sum is compiled."""
+    return _private(case, features, targets, model, noisy=True, compiled=True)
+
+
+def _private(
+    case: Case, features: Tensor, targets: Tensor, model: nn.Module, *, noisy: bool, compiled: bool = False
+) -> Step:
     parameters = list(trainable(model).values())
     weights = flatten(parameters)
     assign(weights, parameters)
     noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
     clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
-    clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True)
+    clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True, compiled=compiled)
     examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)
 
     def step(rows: Tensor, turn: int) -> None:
@@ -202,5 +212,7 @@ def opacus_ghost(case: Case, features: Tensor, targets: Tensor, model: nn.Module
 
 Maker = Callable[[Case, Tensor, Tensor, nn.Module], Step]
 OURS: dict[str, Maker] = {"plain": plain, "private": private, "private without noise": quiet, "noise": noise_alone}
+COMPILED: dict[str, Maker] = {"private compiled": compiled}
+"""Of the cases with a bar for it: compiling takes longer than measuring."""
 PEERS: dict[str, Maker] = {"Opacus hooks": opacus_hooks, "Opacus ghost": opacus_ghost}
-AVAILABLE = OURS | (PEERS if importlib.util.find_spec("opacus") else {})
+AVAILABLE = OURS | COMPILED | (PEERS if importlib.util.find_spec("opacus") else {})

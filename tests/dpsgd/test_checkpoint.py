@@ -376,7 +376,7 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         KeyedSource("tests of checkpoints"),
         config=CONFIG,
         model=MODELS["book-keeping"](),
-        conduct={"optimizer": "plain steps", "schedule": "none", "augmentation": "none"},
+        conduct={"optimizer": "plain steps", "schedule": "none", "augmentation": "none", "compiled": "no"},
     )
     with pytest.raises(
         InvalidParameter,

@@ -12,7 +12,7 @@ from dpsgd import DPSGD
 from dpsgd import __main__ as cli
 from dpsgd.card import PrivacyCard
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.core import job
+from dpsgd.core import compiled, job
 from mechanisms import FixedSize, NumericalFailure, Poisson, UnsupportedProcess
 from mechanisms.core import command_line
 from tests.conftest import ROOT
@@ -105,6 +105,15 @@ def test_a_run_prints_what_it_cost_and_leaves_weights_and_configuration(tmp_path
             "0.bias": (10,),
             "0.weight": (10, 64),
         }
+
+
+def test_sums_are_compiled_where_that_is_asked_for(tmp_path, monkeypatch):
+    functions = []
+    monkeypatch.setattr(compiled, "Once", lambda function: functions.append(function) or function)
+    assert _run("--seed", 0, "--out", tmp_path / "a") == 0 and not functions
+    assert _run("--seed", 0, "--compiled", "--out", tmp_path / "b") == 0 and len(functions) == 1
+    first, second = (load_file(tmp_path / name / "weights.safetensors")["0.weight"] for name in ("a", "b"))
+    torch.testing.assert_close(first, second)
 
 
 def test_a_run_without_a_seed_has_noise_that_nobody_knows(tmp_path, capsys):
