@@ -155,7 +155,7 @@ def _private(
     examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)
 
     def step(rows: Tensor, turn: int) -> None:
-        total = examples.sum_of(rows.numpy(), None, 0)
+        total = examples.sum_of(rows.numpy(), 0, rows.numpy())
         if noisy:
             noise.add_to(total, step=turn, scale=1.0)
         weights.sub_(total, alpha=0.1 / case.batch)
