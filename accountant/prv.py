@@ -51,7 +51,7 @@ class PRV(Accountant):
     Args:
         eps_error: ε_error > 0: the bracket is about twice as wide. Time grows as √n / ε_error.
         delta_error: δ_error in (0, 1); by default it follows the δ asked for, at most a thousandth of it.
-        most_points: the budget, the largest number of points of a transform, of about 36 bytes each: 450 MB in all.
+        most_points: the budget, the largest number of points of a transform, of about 40 bytes each: 420 MB in all.
 
     Abadi et al.'s case, whose truth is .946867, with both ends by ε_error = .01 and δ_error away from it:
 
@@ -64,7 +64,7 @@ class PRV(Accountant):
 
     eps_error: float = 0.01
     delta_error: float | None = None
-    most_points: int = 3 * 2**22
+    most_points: int = 5 * 2**21
 
     cost: ClassVar[float] = math.inf
 
