@@ -31,8 +31,8 @@ import numpy as np
 from audit.core.auditors import Auditor, OurAuditor
 from audit.core.law import Law, laws
 from audit.core.trials import Trial, largest_disagreement, milliseconds, trial
-from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
+from mechanisms.core.documents import read_document
 from mechanisms.core.files import write_atomically
 
 SCHEMA = "dp-calipers/coverage/1"
@@ -241,13 +241,7 @@ def _kept(path: Path, asked: dict[str, Any], found: Callable[[], Any]) -> Any:
 
 
 def _read(path: Path, schema: str) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InvalidParameter(f"coverage: {path.name} must be JSON, but {error}.") from None
-    if not isinstance(document, dict) or document.get("schema") != schema:
-        raise InvalidParameter(f"coverage: {path.name} must have the schema {schema!r}.")
-    return document
+    return read_document(f"coverage, {path.name}", path.read_text(encoding="utf-8"), schema=schema)
 
 
 def _trial(found: dict[str, Any]) -> Trial:

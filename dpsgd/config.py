@@ -14,6 +14,7 @@ from dpsgd.core.schemes import Scheme
 from dpsgd.independent_laws import IndependentGaussian, RoundedGaussian
 from mechanisms import InvalidParameter, Poisson, Process, __version__
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 
 SCHEMA = "dp-calipers/config/1"
 BATCH_HINT = (
@@ -231,14 +232,7 @@ class DPSGD:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
         """
-        try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InvalidParameter(f"DPSGD: JSON must be well formed, but {error}.") from None
-        schema = document.get("schema") if isinstance(document, dict) else None
-        if schema != SCHEMA:
-            raise InvalidParameter(f"DPSGD: schema must be {SCHEMA!r}, got {schema!r}.")
-        fields = schemes.exactly(document.get("config"), cls, "config")
+        fields = schemes.exactly(read_document("DPSGD", text, schema=SCHEMA).get("config"), cls, "config")
         fields = {**fields, "sampling": schemes.from_fields(fields["sampling"])}
         if "noise" in fields:
             fields["noise"] = noise_laws.from_fields(fields["noise"])

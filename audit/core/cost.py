@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 from mechanisms.core.errors import InvalidParameter
 
 SCHEMA = "dp-calipers/cost/1"
@@ -64,14 +65,8 @@ class Cost:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
         """
-        try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InvalidParameter(f"Cost: JSON must be well formed, but {error}.") from None
-        schema = document.get("schema") if isinstance(document, dict) else None
-        if schema != SCHEMA:
-            raise InvalidParameter(f"Cost: schema must be {SCHEMA!r}, got {schema!r}.")
-        given, expected = document.get("cost"), {one.name for one in dataclasses.fields(cls)}
+        given = read_document("Cost", text, schema=SCHEMA).get("cost")
+        expected = {one.name for one in dataclasses.fields(cls)}
         if not isinstance(given, dict) or set(given) != expected:
             got = sorted(given) if isinstance(given, dict) else type(given).__name__
             raise InvalidParameter(f"Cost: it must have the fields {sorted(expected)}, got {got}.")

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from audit.core.parsing import parsed
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 from mechanisms.core.errors import InvalidParameter
 
 SCHEMA = "dp-calipers/replay/1"
@@ -126,11 +126,7 @@ class ReplayReport:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
         """
-        document = parsed("ReplayReport", text)
-        schema = document.get("schema") if isinstance(document, dict) else None
-        if schema != SCHEMA:
-            raise InvalidParameter(f"ReplayReport: schema must be {SCHEMA!r}, got {schema!r}.")
-        given = _exactly(cls, document.get("replay"))
+        given = _exactly(cls, read_document("ReplayReport", text, schema=SCHEMA).get("replay"))
         found = validate.sequence("ReplayReport", "findings", given["findings"])
         return cls(**given | {"findings": tuple(_finding(one) for one in found)})
 

@@ -13,6 +13,7 @@ from audit.report import AuditReport
 from mechanisms import DPError, InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 
 RESULT = "dp-calipers/sweep_result/2"
 NAME_DIGITS = 32
@@ -117,16 +118,11 @@ def result_of(job: Job, text: str) -> AuditReport:
     Raises:
         InvalidParameter: if the text is no result, that of another job, or its report was changed.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: malformed, or a number of thousands of digits
-        raise InvalidParameter(f"sweep: a result must be well-formed JSON, but {error}.") from None
-    if not isinstance(document, dict) or document.get("schema") != RESULT:
-        raise InvalidParameter(f"sweep: a result must have the schema {RESULT!r}, and has another.")
-    if document.get("job") != json.loads(json.dumps(job.described)):
+    found = read_document("sweep, result", text, schema=RESULT)
+    if found.get("job") != json.loads(json.dumps(job.described)):
         raise InvalidParameter(f"sweep: a result must be of the job whose name it has, {job.name}, and is of another.")
-    report = document.get("report")
-    if document.get("digest") != _digest(report):
+    report = found.get("report")
+    if found.get("digest") != _digest(report):
         raise InvalidParameter("sweep: a result must have the digest of its report, and has another: it was changed.")
     return AuditReport.from_json(json.dumps(report))
 

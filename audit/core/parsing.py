@@ -1,35 +1,16 @@
-"""JSON from outside: read strictly, and held against the types that our fields are declared to have."""
+"""What was read from outside, held against the types that our fields are declared to have."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import types
 import typing
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from mechanisms.core.errors import InvalidParameter
 
 LONGEST = 40  # of a value told in an error
-
-
-def parsed(owner: str, text: str) -> Any:
-    """Return what JSON text holds, which has no NaN and writes infinities as strings.
-
-    Raises:
-        InvalidParameter: if it is none.
-    """
-    if not isinstance(text, str):
-        raise InvalidParameter(f"{owner}: JSON must be text, got {type(text).__name__}.")
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise InvalidParameter(f"{owner}: JSON must be well formed, but {error}.") from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 def check_kind(what: str, value: Any, hint: Any) -> None:

@@ -12,6 +12,7 @@ from audit.score_files import DESIGNS
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 
 SCHEMA = "dp-calipers/audit_config/1"
 CANARIES, RUNS = 20_000, 200
@@ -78,14 +79,7 @@ class RunConfig:
         Raises:
             InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
         """
-        try:
-            document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InvalidParameter(f"audit: a configuration must be well-formed JSON, but {error}.") from None
-        schema = document.get("schema") if isinstance(document, dict) else None
-        if schema != SCHEMA:
-            raise InvalidParameter(f"audit: schema of a configuration must be {SCHEMA!r}, got {schema!r}.")
-        given = document.get("config")
+        given = read_document("audit, configuration", text, schema=SCHEMA).get("config")
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(given, dict) or not set(given) <= known:
             unknown = sorted(set(given) - known) if isinstance(given, dict) else given

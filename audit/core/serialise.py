@@ -15,7 +15,7 @@ from typing import Any
 
 from accountant import Claim, ErrorLine
 from audit.candidates import CandidateGuesses, Risk
-from audit.core.parsing import check_kind, parsed
+from audit.core.parsing import check_kind
 from audit.evidence import LowerBound, estimators
 from audit.pictures import JawsPath, Pictures, RiskCurve, RocCurve, ScoreHistogram, WealthPath
 from audit.report import AccountantAnswer, AuditReport
@@ -24,6 +24,7 @@ from mechanisms import Adjacency, InvalidParameter, Process
 from mechanisms import __version__ as library
 from mechanisms import from_json as process_from_json
 from mechanisms import to_json as process_to_json
+from mechanisms.core.documents import read_document
 
 SCHEMA = "dp-calipers/report/1"
 KINDS = {
@@ -62,12 +63,9 @@ def from_json(text: str) -> AuditReport:
         InvalidParameter: if the text is no JSON, or a schema, type or field is not known, or of another kind: it is
             named.
     """
-    document = parsed("AuditReport", text)
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise InvalidParameter(f"AuditReport: schema must be {SCHEMA!r}, got {schema!r}.")
+    found = read_document("AuditReport", text, schema=SCHEMA)
     try:
-        report = _decode(document.get("report"))
+        report = _decode(found.get("report"))
     except RecursionError:
         raise InvalidParameter("AuditReport: the document must not be nested that deep.") from None
     if not isinstance(report, AuditReport):

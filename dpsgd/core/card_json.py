@@ -12,6 +12,7 @@ from dpsgd.budget import Budget
 from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.config import DPSGD
 from mechanisms import InvalidParameter, __version__
+from mechanisms.core.documents import read_document
 from mechanisms.core.process import Adjacency
 
 SCHEMA = "dp-calipers/card/1"
@@ -44,14 +45,7 @@ def from_json(text: str) -> PrivacyCard:
     Raises:
         InvalidParameter: if the text is no JSON, or a schema or field is not known: it is named.
     """
-    try:
-        document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidParameter(f"PrivacyCard: JSON must be well formed, but {error}.") from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise InvalidParameter(f"PrivacyCard: schema must be {SCHEMA!r}, got {schema!r}.")
-    given = _exactly(document.get("card"), "card", _fields(PrivacyCard))
+    given = _exactly(read_document("PrivacyCard", text, schema=SCHEMA).get("card"), "card", _fields(PrivacyCard))
     circumstances = _with_later(given["circumstances"], Circumstances)
     circumstances = _exactly(circumstances, "circumstances", _fields(Circumstances))
     if circumstances["budget"] is not None:

@@ -121,7 +121,7 @@ class Saved:
             damaged(name, "its checksum is another")
         try:
             document, tensors = json.loads(metadata["checkpoint"]), tensors_from(content)
-        except (KeyError, TypeError, json.JSONDecodeError, RecursionError, SafetensorError):
+        except (KeyError, TypeError, ValueError, RecursionError, SafetensorError):  # ValueError: no JSON
             damaged(name, "it holds no checkpoint")
         schema = document.get("schema") if isinstance(document, dict) else None
         if schema != SCHEMA:

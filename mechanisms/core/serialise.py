@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from mechanisms.core.discover import implementations
+from mechanisms.core.documents import read_document
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.group import Group
 from mechanisms.core.per_user import PerUser
@@ -42,16 +43,11 @@ def from_json(text: str) -> Process:
     Raises:
         InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
     """
+    found = read_document("from_json", text, schema=SCHEMA)
     try:
-        document = json.loads(text)
-        schema = document.get("schema") if isinstance(document, dict) else None
-        if schema != SCHEMA:
-            raise InvalidParameter(f"from_json: schema must be {SCHEMA!r}, got {schema!r}.")
-        process = _decode(document.get("process"))
+        process = _decode(found.get("process"))
     except RecursionError:
-        raise InvalidParameter("from_json: text must be JSON that nests no deeper than Python's stack.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise InvalidParameter(f"from_json: text must be JSON, but {error}.") from None
+        raise InvalidParameter("from_json: the document must nest no deeper than Python's stack.") from None
     if not isinstance(process, Process):
         raise InvalidParameter(f"from_json: {type(process).__name__} is no process.")
     return process

@@ -226,7 +226,7 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
     assert bench([AUDITORS["jeffreys"]], simulations=3, **asked) == first
     (tmp_path / "jeffreys.Atom.20.json").write_text("{}")
-    with pytest.raises(InvalidParameter, match=r"jeffreys\.Atom\.20\.json must have the schema"):
+    with pytest.raises(InvalidParameter, match=r"coverage, jeffreys\.Atom\.20\.json: schema must be"):
         bench([AUDITORS["jeffreys"]], simulations=5, **asked)
 
 

@@ -124,8 +124,8 @@ def test_the_configuration_written_is_taken_back(honest_report, monkeypatch, tmp
     ("content", "options", "message"),
     [
         (RunConfig().to_json(), "--seed 3", "--config must stand for all options but folders, got --seed besides"),
-        ("{", "", "a configuration must be well-formed JSON"),
-        ('{"schema": "dp-calipers/report/1"}', "", "schema of a configuration must be"),
+        ("{", "", "configuration: JSON must be well formed"),
+        ('{"schema": "dp-calipers/report/1"}', "", "configuration: schema must be 'dp-calipers/audit_config/1'"),
         ('{"schema": "dp-calipers/audit_config/1", "config": {"sed": 1}}', "", "got ['sed']"),
         ('{"schema": "dp-calipers/audit_config/1", "config": [1]}', "", "a configuration must have fields of"),
         ('{"schema": "dp-calipers/audit_config/1", "config": {"data": 1}}', "", "data must be a name, got 1"),

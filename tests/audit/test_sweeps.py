@@ -132,8 +132,8 @@ def test_a_result_of_something_else_is_refused_by_name(tmp_path):
     path = tmp_path / f"{second.name}.json"
     for content, reason in [
         ((tmp_path / f"{first.name}.json").read_bytes(), "must be of the job whose name it has"),
-        (TEMPLATE.to_json().encode(), "must have the schema 'dp-calipers/sweep_result/2'"),
-        (b"{", "must be well-formed JSON"),
+        (TEMPLATE.to_json().encode(), "schema must be 'dp-calipers/sweep_result/2', got 'dp-calipers/report/1'"),
+        (b"{", "JSON must be well formed"),
         (b"\x80\x04.", f"but {path.name} is none"),
     ]:
         path.write_bytes(content)
@@ -154,9 +154,9 @@ def test_a_result_changed_in_one_place_is_refused_whatever_it_still_says():
             with pytest.raises(InvalidParameter, match="has another: it was changed"):
                 result_of(one, changed)
     for place in rng.sample(range(len(text)), 100):
-        with pytest.raises(InvalidParameter, match="sweep: a result must"):
+        with pytest.raises(InvalidParameter, match="sweep, result: JSON must"):
             result_of(one, text[:place])
-    with pytest.raises(InvalidParameter, match="must be well-formed JSON"):
+    with pytest.raises(InvalidParameter, match="JSON must be well formed"):
         result_of(one, "1" * 5000)
 
 

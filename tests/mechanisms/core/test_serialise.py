@@ -118,9 +118,9 @@ def document(process, **changes):
 
 ONE = {"type": "Gaussian", "noise_multiplier": 1.0}
 REFUSED = [
-    ("", "text must be JSON"),
-    ("{", "text must be JSON"),
-    ("[" * 100_000, "text must be JSON"),
+    ("", "JSON must be well formed"),
+    ("{", "JSON must be well formed"),
+    ("[" * 100_000, "JSON must be well formed"),
     ("null", "schema must be 'dp-calipers/process/1', got None"),
     ("[]", "schema must be 'dp-calipers/process/1', got None"),
     (
@@ -144,7 +144,7 @@ REFUSED = [
     (document({"type": "Gaussian", "noise_multiplier": "inf"}), "noise_multiplier must be finite"),
     (document({"type": "Gaussian", "noise_multiplier": "1.0"}), "noise_multiplier must be a real number"),
     (document({"type": "Gaussian", "noise_multiplier": True}), "noise_multiplier must be a real number"),
-    (document(ONE).replace("1.0}", "NaN}"), "noise_multiplier must be a number, got nan"),
+    (document(ONE).replace("1.0}", "NaN}"), "NaN is no number of JSON"),
     (document({"type": "Repeat", "part": ONE, "times": 1.5}), "times must be a whole number"),
     (document({"type": "Repeat", "part": 1, "times": 1}), "every part must be a process"),
     (document({"type": "Sampled", "part": ONE, "sampling": ONE}), "sampling must be a sampling scheme"),
