@@ -31,7 +31,7 @@ from typing import Any, Literal
 from accountant.core.profile import Profile
 from accountant.risk import attribute_inference, reconstruction
 from audit.core.binomial import upper_limit
-from audit.evidence import LowerBound, check_level
+from audit.evidence import About, LowerBound, check_level
 from audit.scores import IndependentRuns
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -109,7 +109,9 @@ class CandidateGuesses:
         ratio = max(_ratios(self, self.success(confidence=confidence), delta)) * (1 - ROUND_OFF)
         return self.evidence(math.log(max(1.0, ratio)), delta=delta, confidence=confidence)
 
-    def evidence(self, epsilon: float, *, delta: float, confidence: float, **more: Any) -> LowerBound:
+    def evidence(
+        self, epsilon: float, *, delta: float, confidence: float, about: About = "any computation"
+    ) -> LowerBound:
         """Return an ε that these guesses show, with all that it rests on."""
         return LowerBound(
             epsilon=epsilon,
@@ -120,7 +122,7 @@ class CandidateGuesses:
             guarantee="frequentist",
             threat_model=self.threat_model,
             design=IndependentRuns(runs=self.runs),
-            **more,
+            about=about,
         )
 
 
