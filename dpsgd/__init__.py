@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer
 from dpsgd.config import DPSGD
-from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.correlated_laws import BufferedGaussian, MatrixGaussian, TreeGaussian
 from dpsgd.cyclic import Cyclic, CyclicPoisson
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 
@@ -85,6 +85,7 @@ __all__ = [
     "Augmentation",
     "Automatic",
     "Budget",
+    "BufferedGaussian",
     "Checkpoint",
     "Cosine",
     "CsvLog",

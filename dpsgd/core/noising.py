@@ -10,7 +10,7 @@ from dpsgd.config import DPSGD
 from dpsgd.core.correlated import correlated
 from dpsgd.core.noise import Noise
 from dpsgd.core.whole import released
-from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.correlated_laws import CorrelatedLaw
 from dpsgd.independent_laws import LatticeGaussian, RoundedGaussian
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
@@ -33,7 +33,7 @@ def noising(config: DPSGD, *, source: Source, run: int, like: Tensor) -> Noising
         like: any tensor of shape (d,), of the dtype and device of the noisy sums.
     """
     match config.noise:
-        case MatrixGaussian() | TreeGaussian() as law:
+        case CorrelatedLaw() as law:
             return correlated(config, law, source=source, run=run, size=len(like))
         case RoundedGaussian() | LatticeGaussian() as law:
             return released(config, law, source=source, run=run, like=like)
