@@ -16,6 +16,7 @@ from dpsgd.core.batches import Rows
 from dpsgd.core.failures import told_without_records
 from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneven_parts
 from dpsgd.core.users import holdings_of
+from dpsgd.core.whole import WHOLE
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum
 from dpsgd.prescribed import Prescribed
@@ -116,10 +117,22 @@ def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: 
     unit_rows = (config.examples_per_user or 1) * examples.copies
     largest = checked_physical_batch(largest_physical_batch, unit_rows=unit_rows)
     rows = None if largest is None else largest // examples.copies
+    alone = units_alone(config, largest_physical_batch=largest, copies=examples.copies)
     if config.examples_per_user is None:
-        return records_of(examples, rows)
+        return records_of(examples, 1 if alone else rows)
     assert examples.dataset.owners is not None
-    return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows)
+    return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows, alone=alone)
+
+
+def units_alone(config: DPSGD, *, largest_physical_batch: int | None, copies: int) -> bool:
+    """Return whether every unit goes through copies, model and loss by itself, in tensors of its own rows alone.
+
+    Then its contribution is a function of the unit and the weights to the last bit, in whatever precision. So it is for
+    exact noise, which asks for that, and of records of which one is in memory at a time.
+    """
+    if isinstance(config.noise, WHOLE):
+        return True
+    return config.unit == "record" and largest_physical_batch is not None and largest_physical_batch < 2 * copies
 
 
 def records_of(examples: Examples, largest: int | None) -> Population:
@@ -131,11 +144,13 @@ def records_of(examples: Examples, largest: int | None) -> Population:
     return Population(units=len(examples.dataset), clipped_sum=sum_of)
 
 
-def _of_users(examples: Examples, owners: Tensor, examples_per_user: int, largest: int | None) -> Population:
+def _of_users(
+    examples: Examples, owners: Tensor, examples_per_user: int, largest: int | None, *, alone: bool
+) -> Population:
     holdings = holdings_of(owners, examples_per_user=examples_per_user)
 
     def sum_of(users: Rows, position: int) -> Tensor:
-        parts = uneven_parts(holdings.counts[users], largest)
+        parts = even_parts(np.arange(len(users)), 1) if alone else uneven_parts(holdings.counts[users], largest)
         return added(examples.sum_of(users[part], position, *holdings.rectangle(users[part])) for part in parts)
 
     return Population(units=len(holdings), clipped_sum=sum_of)
