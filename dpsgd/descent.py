@@ -23,7 +23,7 @@ from dpsgd.core.noising import check_noise, noising
 from dpsgd.core.operator_log import OperatorLog
 from dpsgd.core.parameters import assign, check_flat, flatten, trainable
 from dpsgd.core.parts import LayerDraws, Weights
-from dpsgd.core.population import Examples, Population, population_of, with_absent, with_prescribed
+from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
 from dpsgd.core.unaltered import check_unaltered, standing
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
@@ -94,7 +94,8 @@ def steps(
             one more changes no other's part and no noise; None for all. With Poisson or BallsInBins, without owners.
         augmentation: of every record drawn, whose copies' mean loss then gives its gradient; None for the record alone.
         largest_physical_batch: most rows, copies counted, that go through the model at once, at least those of one
-            unit; None for no bound. It changes the sums by their rounding alone, and nothing else.
+            unit; None for no bound. It changes the sums by their rounding alone, and nothing else. Where it is one
+            record, what lies between float32 weights and losses may be computed in bfloat16 or float16.
         optimizer: (trainable parameters, config) -> an optimiser of torch that takes noisy_sum / expected_batch_size
             for the gradient; None for the steps above.
         schedule: number of the step -> factor of the learning rate, a public function; None for 1.
@@ -249,7 +250,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     parameters = trainable(model)
     check_flat(parameters)
     check_compiled(config, conduct)
-    check_private(model, like=dataset.features)
+    check_private(model, like=dataset.features, alone=_alone(config, conduct))
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
         check_flat_clipping("steps", config.clipping)
@@ -269,8 +270,14 @@ def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduc
         loss=conduct.loss,
         overwrite=fetched,
         compiled=conduct.compiled,
+        alone=_alone(config, conduct),
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
+
+
+def _alone(config: DPSGD, conduct: Conduct) -> bool:
+    copies = 1 if conduct.augmentation is None else conduct.augmentation.copies
+    return units_alone(config, largest_physical_batch=conduct.largest_physical_batch, copies=copies)
 
 
 def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, like: Tensor) -> Population:

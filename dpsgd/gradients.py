@@ -78,10 +78,13 @@ def gradient_sum_by(
     loss: Loss,
     overwrite: bool = False,
     compiled: bool = False,
+    alone: bool = False,
 ) -> GradientSum:
     """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`.
 
     With `overwrite`, the features of a batch are memory that nobody reads again: they may hold anything afterwards.
+    With `alone`, a batch is one unit, and code of the user's may compute in less than float32: a gradient that is
+    formed is bounded as it is, where norms of products rest on the digits of what they are made of.
     """
     check_no_autocast("gradient_sum")
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
@@ -91,7 +94,7 @@ def gradient_sum_by(
         return Compiled(chain=chain, loss=loss, clip=clip, overwrite=overwrite)
     if chain is not None:
         return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip, overwrite=overwrite)
-    way = Recorded if recordable(model) else Vectorised
+    way = Recorded if recordable(model) and not alone else Vectorised
     return way(model=model, loss=loss, clip=clip)
 
 

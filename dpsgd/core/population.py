@@ -117,22 +117,24 @@ def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: 
     unit_rows = (config.examples_per_user or 1) * examples.copies
     largest = checked_physical_batch(largest_physical_batch, unit_rows=unit_rows)
     rows = None if largest is None else largest // examples.copies
-    alone = units_alone(config, largest_physical_batch=largest, copies=examples.copies)
+    alone = units_alone(config, largest_physical_batch=largest_physical_batch, copies=examples.copies)
     if config.examples_per_user is None:
         return records_of(examples, 1 if alone else rows)
     assert examples.dataset.owners is not None
     return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows, alone=alone)
 
 
-def units_alone(config: DPSGD, *, largest_physical_batch: int | None, copies: int) -> bool:
+def units_alone(config: DPSGD, *, largest_physical_batch: object, copies: int) -> bool:
     """Return whether every unit goes through copies, model and loss by itself, in tensors of its own rows alone.
 
     Then its contribution is a function of the unit and the weights to the last bit, in whatever precision. So it is for
     exact noise, which asks for that, and of records of which one is in memory at a time.
+
+    Raises:
+        InvalidParameter: if the largest physical batch is none.
     """
-    if isinstance(config.noise, WHOLE):
-        return True
-    return config.unit == "record" and largest_physical_batch is not None and largest_physical_batch < 2 * copies
+    largest = checked_physical_batch(largest_physical_batch, unit_rows=(config.examples_per_user or 1) * copies)
+    return isinstance(config.noise, WHOLE) or (config.unit == "record" and largest is not None and largest < 2 * copies)
 
 
 def records_of(examples: Examples, largest: int | None) -> Population:

@@ -131,6 +131,15 @@ def test_a_module_that_computes_in_few_digits_is_named(name):
     assert "Compute in float32 or float64: cast the model once it is trained" in str(finding)
 
 
+@pytest.mark.parametrize("name", LOW)
+def test_few_digits_are_no_obstacle_where_every_unit_runs_alone_and_hide_no_other(name):
+    own, mixing = Own(LOW[name][0]), Own(lambda own, rows: rows - rows.bfloat16().mean(0).float())
+    own.frozen = torch.ones(3, 3, dtype=torch.bfloat16)
+    assert validate_model(nn.Sequential(nn.Linear(3, 3), own, nn.Linear(3, 2)), like=LIKE, alone=True) == ()
+    [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), own, mixing, nn.Linear(3, 2)), like=LIKE, alone=True)
+    assert (finding.place, finding.reason) == ("2", "mixes the examples of a batch")
+
+
 def test_hooks_that_mix_are_found_at_their_module():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     model[0].register_forward_hook(lambda module, taken, given: given - given.mean(0))
@@ -196,5 +205,5 @@ def test_a_run_of_a_model_that_passes_is_what_it_was_without_the_check(config, m
         return flatten(train(model, data, config, **keywords).model.parameters())
 
     checked = run()
-    monkeypatch.setattr("dpsgd.descent.check_private", lambda model, like: None)
+    monkeypatch.setattr("dpsgd.descent.check_private", lambda model, like, alone: None)
     assert torch.equal(checked, run())
