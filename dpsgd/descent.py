@@ -30,7 +30,7 @@ from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer,
 from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum_by
-from dpsgd.isolation import check_private
+from dpsgd.isolation import check_private, known_apart
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed, check_independent
 from mechanisms import InvalidParameter, Source
@@ -270,7 +270,7 @@ def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduc
         loss=conduct.loss,
         overwrite=fetched,
         compiled=conduct.compiled,
-        alone=_alone(config, conduct),
+        formed=_alone(config, conduct) and not known_apart(model, dataset.features),
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 

@@ -11,7 +11,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from dpsgd.core.chains import rowwise_chain
+from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.probing import found_by_experiment
 from dpsgd.findings import Finding, finding_at
 from dpsgd.replacements import with_replacements
@@ -59,7 +59,7 @@ def validate_model(model: nn.Module, *, like: Tensor | None = None, alone: bool 
         for place, module in model.named_modules()
         for obstacle in _obstacles(module)
     )
-    if like is None or rowwise_chain(model, example_dimensions=like.dim() - 1) is not None:
+    if like is None or known_apart(model, like):
         return findings
     if any(map(_lazy, model.modules())):
         return findings
@@ -67,6 +67,16 @@ def validate_model(model: nn.Module, *, like: Tensor | None = None, alone: bool 
     if any(obstacle for module in ready.modules() for obstacle in _obstacles(module)):
         return findings
     return findings + found_by_experiment(ready, like, alone=alone)
+
+
+def known_apart(model: nn.Module, like: Tensor) -> bool:
+    """Return whether the model is a chain of layers that keep examples apart, on features of digits enough.
+
+    Args:
+        model: any module.
+        like: features (n, …), of which nothing but shape and dtype is looked at.
+    """
+    return has_digits(like.dtype) and rowwise_chain(model, example_dimensions=like.dim() - 1) is not None
 
 
 def _obstacles(module: nn.Module) -> list[tuple[str, str]]:

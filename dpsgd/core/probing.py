@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dpsgd import gradients
+from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.findings import Finding, finding_at
 
@@ -163,7 +164,7 @@ class _Precision(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
-        if not self.found and isinstance(given, Tensor) and given.dtype.is_floating_point and given.dtype.itemsize < 4:
+        if not self.found and isinstance(given, Tensor) and not has_digits(given.dtype):
             frames = reversed([frame for frame, _ in traceback.walk_stack(None)])
             reason = f"computes in {given.dtype}, in whose digits what an example adds may depend on its batch"
             self.found = (finding_at(*_innermost(self.model, frames), reason, WHOLE),)
@@ -205,7 +206,7 @@ def _failure(model: nn.Module, pair: Tensor, *, alone: bool) -> tuple[Finding, .
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return ()
     clip = FlatClipper(max_grad_norm=1.0)
-    clipped_sum = gradients.gradient_sum_by(clip, model, example_dimensions=pair.dim() - 1, loss=_total, alone=alone)
+    clipped_sum = gradients.gradient_sum_by(clip, model, example_dimensions=pair.dim() - 1, loss=_total, formed=alone)
     try:
         clipped_sum(pair, torch.zeros(2))
     except _NoRowsError:
