@@ -43,7 +43,8 @@ def gradient_sum(
 
     Args:
         model: its trainable parameters are the w of the formula; ‖·‖ runs over all of them together.
-        example_dimensions: number of dimensions of one example's features.
+        example_dimensions: number of dimensions of one example's features, which have the digits of float32 at least,
+            or are whole numbers.
         loss: one loss for each example.
         max_grad_norm: > 0.
         compiled: whether the sum is compiled, which models of linear layers on the CPU allow: see

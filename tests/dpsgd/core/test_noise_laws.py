@@ -150,6 +150,7 @@ def test_correlated_noise_is_refused_where_a_records_steps_may_meet(noise, sampl
     with pytest.raises(InvalidParameter, match=r"DPSGD: sampling must be Cyclic\(\)(.|\n)*how far apart") as refusal:
         config_of(sampling, noise=noise)
     assert repr(noise) in str(refusal.value) and repr(sampling) in str(refusal.value)
+    assert "\nUse Cyclic() on records in an order that was drawn once" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
