@@ -23,6 +23,8 @@ from mechanisms.core.process import Process
 from mechanisms.matrix import MOST_STEPS
 
 MOST_BUFFERS = 64
+MOST_SEARCHED = 10**5
+"""Steps: some seconds."""
 APART = "its price rests on how far apart a record's steps lie, which that leaves open."
 FIXED = (
     "Use Cyclic() on records in an order that was drawn once, or that tells nothing; steps_per_epoch=1 for full batches"
@@ -191,7 +193,7 @@ class BufferedGaussian(CorrelatedLaw):
         The price of what it finds is certified like any other's. Four terms do for thousands of steps.
 
         Args:
-            steps: of the run, in [1, 10^6].
+            steps: of the run, in [1, 10^5].
             steps_per_epoch: of the run, None for one epoch.
             buffers: number of terms, in [1, 64].
 
@@ -206,10 +208,11 @@ class BufferedGaussian(CorrelatedLaw):
         steps = validate.count(owner, "steps", steps, least=1)
         apart = steps if steps_per_epoch is None else validate.count(owner, "steps_per_epoch", steps_per_epoch, least=1)
         buffers = validate.count(owner, "buffers", buffers, least=1)
-        if steps > MOST_STEPS or buffers > MOST_BUFFERS:
+        if steps > MOST_SEARCHED or buffers > MOST_BUFFERS:
             raise InvalidParameter(
-                f"{owner}: steps must be at most {MOST_STEPS} and buffers at most {MOST_BUFFERS}, got {steps} and "
-                f"{buffers}."
+                f"{owner}: steps must be at most {MOST_SEARCHED} and buffers at most {MOST_BUFFERS} to search, got "
+                f"{steps} and {buffers}.\nWhat is found for {MOST_SEARCHED} steps may run for more: its price is "
+                "certified, whatever it was found for."
             )
         weights, decays = buffered.found(steps=steps, buffers=buffers, separation=min(apart, steps))
         return cls(weights=weights, decays=decays)

@@ -120,10 +120,26 @@ def _log_cost(at: Floats, taken: Floats) -> tuple[float, Floats]:
     weights, decays = np.exp(at[:terms]), 1.0 / (1.0 + np.exp(-at[terms:]))
     powers = decays[:, None] ** np.arange(steps)
     c = weights @ powers
-    error, slope = log_error(c, steps)
+    error, slope = log_error(c, _reciprocal(c))
     spectrum = np.fft.rfft(taken, 2 * steps)
     moved = np.fft.irfft(np.fft.rfft(c, 2 * steps) * spectrum, 2 * steps)[:steps]
     square = float(moved @ moved)
     slope = slope + 2.0 * np.fft.irfft(np.fft.rfft(moved, 2 * steps) * np.conj(spectrum), 2 * steps)[:steps] / square
     by_weight, by_decay = powers @ slope, (powers * np.arange(steps)) @ slope
     return error + math.log(square), np.concatenate([weights * by_weight, weights * by_decay * (1.0 - decays)])
+
+
+def _reciprocal(c: Floats) -> Floats:
+    """Return as many coefficients of 1/c(x), by Newton's b ← b (2 − c b), each time twice as many.
+
+    `toeplitz.reciprocal` takes as many steps as there are coefficients, each of as many terms: too long for 10^5.
+    """
+    found = 1.0 / c[:1]
+    while len(found) < len(c):
+        size = min(2 * len(found), len(c))
+        spectrum = np.fft.rfft(found, 2 * size)
+        rest = np.fft.irfft(np.fft.rfft(c[:size], 2 * size) * spectrum, 2 * size)[:size]
+        found = np.fft.irfft(np.fft.rfft(-rest, 2 * size) * spectrum, 2 * size)[:size] + 2.0 * np.pad(
+            found, (0, size - len(found))
+        )
+    return found

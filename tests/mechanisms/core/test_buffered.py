@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import linalg, optimize
 
 from mechanisms import InvalidParameter, KeyedSource, MatrixMechanism
-from mechanisms.core.buffered import BufferedNoise, _log_cost, coefficients, found
+from mechanisms.core.buffered import BufferedNoise, _log_cost, _reciprocal, coefficients, found
+from mechanisms.core.toeplitz import reciprocal
 from mechanisms.matrix import optimised, square_root
 from tests.reference.streams import patterns
 from tests.strategies import ZERO_OUT
@@ -89,6 +90,12 @@ def test_a_run_goes_on_at_any_step_from_what_is_carried_or_made_again():
         noise.advance(5, carried[:1], source)
     with pytest.raises(InvalidParameter, match="BufferedNoise: carried must be the 0 rows"):
         noise.advance(0, carried, source)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 300])
+def test_inverses_of_series_are_those_taken_step_by_step(steps):
+    for c in (np.array(square_root(steps)), 0.3 ** np.arange(steps) + 0.5):
+        assert _reciprocal(c) == pytest.approx(reciprocal(c, steps), abs=1e-13)
 
 
 @pytest.mark.parametrize("separation", [1, 3, 12])
