@@ -13,8 +13,8 @@ reaches the gradient of another. What that leaves open is found here, before the
   float16, also under autocast, an example's may depend on the size of its batch in digits that are not small beside
   the bound (`dpsgd.core.arithmetic`): a 256th of every other example's contribution may move with one more. Where
   every unit runs alone (`dpsgd.core.population.units_alone`) nothing of the kind is asked: its gradient, whatever
-  digits it was made of, is a function of the unit and the weights, and float32 is what is clipped and summed. Seen on
-  the CPU: autocast for another device is not.
+  digits it was made of, is a function of the unit and the weights, and float32 is what is clipped and summed. What is
+  seen are results on the CPU, and that autocast for CUDA is on.
 
 Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
 all, vmap or not, is left to say so itself.
@@ -164,9 +164,11 @@ class _Precision(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
-        if not self.found and isinstance(given, Tensor) and not has_digits(given.dtype):
+        kind = given.dtype if isinstance(given, Tensor) else torch.float32
+        kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else kind
+        if not self.found and not has_digits(kind):
             frames = reversed([frame for frame, _ in traceback.walk_stack(None)])
-            reason = f"computes in {given.dtype}, in whose digits what an example adds may depend on its batch"
+            reason = f"computes in {kind}, in whose digits what an example adds may depend on its batch"
             self.found = (finding_at(*_innermost(self.model, frames), reason, WHOLE),)
         return given
 

@@ -87,8 +87,18 @@ def _autocast(own, rows):
         return (rows @ own.weight.diag()).float()
 
 
+def _autocast_elsewhere(own, rows):
+    """As torch.autocast("cuda") leaves torch set, which it does not where there is no CUDA."""
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        return rows @ own.weight.diag()
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
 LOW = {
     "autocast": (_autocast, "bfloat16"),
+    "autocast for CUDA": (_autocast_elsewhere, "float16"),
     "cast and back": (lambda own, rows: rows.bfloat16().float(), "bfloat16"),
     "half": (lambda own, rows: rows + rows.half().exp(), "float16"),
     "frozen weights": (lambda own, rows: rows + (rows.bfloat16() @ own.frozen).float(), "bfloat16"),
