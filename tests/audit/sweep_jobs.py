@@ -34,6 +34,11 @@ def run(config):
         raise InvalidParameter("audit: seed must be\nanother")
     if config.does == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    begun = Path(config.folder) / "begun"
+    if config.does == "waits at first" and not begun.exists():
+        begun.with_name("beginning").write_text(str(os.getpid()))
+        begun.with_name("beginning").rename(begun)
+        time.sleep(3600)
     if config.does == "hands back text":
         return "text"
     evidence = replace(TEMPLATE.evidence, epsilon=1 / (3 + config.seed))

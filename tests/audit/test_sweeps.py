@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import json
 import os
 import random
@@ -6,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +16,7 @@ from audit import AuditReport, demo
 from audit.core.jobs import Failure, Job, result_of, result_text
 from audit.core.run_config import RunConfig
 from audit.core.sweep_command import sweep as command
-from audit.sweeps import REPORT, MainJob, SweepReport, sweep
+from audit.sweeps import REPORT, ClusterLost, MainJob, SweepReport, sweep
 from mechanisms import InvalidParameter
 from tests.audit.sweep_jobs import JOBS, TEMPLATE, Config, jobs, run
 from tests.conftest import ROOT
@@ -197,6 +200,7 @@ def test_a_job_that_could_not_be_run_again_is_refused(arguments, message):
         ([job()], {"backend": "dask"}, "scheduler must be an address with backend 'dask'"),
         ([job()], {"scheduler": "tcp://here:1"}, "scheduler must be .* None with 'loky', got 'tcp://here:1'"),
         ([job()], {"workers": 0}, "workers must be at least 1, got 0"),
+        ([job()], {"patience": 0}, "patience must be above 0, got 0"),
         ([RunConfig()], {}, "config must have a seed"),
     ],
 )
@@ -224,6 +228,69 @@ def test_the_command_runs_each_configuration_under_each_seed(monkeypatch, tmp_pa
     assert told == [(2.0, 0), (2.0, 1), (4.0, 0), (4.0, 1)]
     out, shown = capsys.readouterr()
     assert "4 of 4: consistent" in out and shown.splitlines()[-1].startswith("4/4 ")
+
+
+class Future:
+    """What a stand-in for Dask hands back: done at once, or cancelled as when a connection breaks."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+
+    def cancelled(self):
+        return self.outcome is None
+
+    def result(self, timeout):
+        return self.outcome()
+
+
+def dask(submit, *, workers=1):
+    """A stand-in for `distributed` that runs nothing but what `submit` says; tests of the real one are slow."""
+
+    class Client(contextlib.nullcontext):
+        loop = scheduler = SimpleNamespace(ncores=None)
+
+        def wait_for_workers(self, count, timeout):
+            if not workers:
+                raise TimeoutError
+
+        def submit(self, do, job, pure):
+            return Future(submit(do, job))
+
+        def sync(self, what, callback_timeout):
+            return {}
+
+    return SimpleNamespace(
+        Client=lambda *_, **__: Client(),
+        CancelledError=asyncio.CancelledError,
+        as_completed=lambda futures, loop: SimpleNamespace(
+            next_batch=lambda block: [futures.pop() for one in futures[-1:] if one.outcome != "never"]
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "workers", "error", "message"),
+    [
+        (None, 1, ClusterLost, r"'tcp://here:1' was lost\.\nThe results that had come are kept"),
+        ("never", 1, ClusterLost, r"'tcp://here:1' had no workers for 0\.2 s"),
+        (None, 0, InvalidParameter, r"must have a worker within 0\.2 s, got none at 'tcp://here:1'"),
+    ],
+)
+def test_a_lost_cluster_ends_the_sweep_with_what_had_come(outcome, workers, error, message, monkeypatch, tmp_path):
+    def submit(do, job):
+        return (lambda: do(job)) if job.config.seed == 1 else outcome
+
+    monkeypatch.setitem(sys.modules, "distributed", dask(submit, workers=workers))
+    with pytest.raises(error, match=message):
+        sweep([job(0), job(1)], folder=tmp_path, backend="dask", scheduler="tcp://here:1", patience=0.2)
+    assert results(tmp_path) == [f"{job(1).name}.json"] * workers and not (tmp_path / REPORT).exists()
+
+
+def test_a_report_by_another_version_is_none(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", dask(lambda do, job: lambda: ("another", do(job)[1])))
+    found = sweep([job(0)], folder=tmp_path, backend="dask", scheduler="tcp://here:1")
+    assert "workers must have version" in found.summary and "got another" in found.summary
+    assert found.exit_status == 2 and not results(tmp_path)
 
 
 @pytest.mark.slow
