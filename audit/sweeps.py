@@ -11,24 +11,25 @@ error, see `audit.multiplicity`.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.core.backends import BACKENDS, ClusterLost, Done, run
-from audit.core.jobs import Failure, Job, json_text, result_of, result_text
+from audit.core.jobs import BUG, DescribedJob, Failure, Job, entry_of, json_text, read_entry, result_of, result_text
 from audit.core.run_config import RunConfig
 from audit.report import AuditReport
 from mechanisms import InvalidParameter
+from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 from mechanisms.core.files import check_writable, write_atomically
 
 SCHEMA = "dp-calipers/sweep/1"
@@ -72,10 +73,10 @@ class SweepReport:
         outcomes: a report or a failure for each.
 
     Raises:
-        InvalidParameter: if there are more or fewer outcomes than jobs.
+        InvalidParameter: if two jobs are the same, or there are more or fewer outcomes than jobs.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[Job | DescribedJob, ...]
     outcomes: tuple[AuditReport | Failure, ...]
 
     def __post_init__(self) -> None:
@@ -83,6 +84,8 @@ class SweepReport:
             raise InvalidParameter(
                 f"SweepReport: outcomes must be one for each of {len(self.jobs)} jobs, got {len(self.outcomes)}."
             )
+        if len({job.name for job in self.jobs}) < len(self.jobs):
+            raise InvalidParameter("SweepReport: jobs must be all different, and two are the same.")
 
     @property
     def reports(self) -> tuple[AuditReport, ...]:
@@ -98,10 +101,12 @@ class SweepReport:
     def exit_status(self) -> int:
         """The status of the command.
 
-        That of the gravest failure if a job failed: 1 for a bug or a dead worker, else 4 for a numerical failure, else
-        2 for bad input; without failures 3 if any verdict is "violated" or "description refuted", else 0.
+        That of the gravest failure if a job failed: 1 for a bug, a dead worker or a trainer at fault, else 4 for a
+        numerical failure, else 2 for bad input; without failures 3 if any verdict is "violated" or "description
+        refuted", else 0.
         """
         failed = {failure.status for failure in self.failures.values()}
+        failed |= {BUG for report in self.reports if report.faults}
         refuted = any(report.verdict in REFUTED for report in self.reports)
         return next((status for status in (1, 4, 2) if status in failed), 3 if refuted else 0)
 
@@ -113,15 +118,34 @@ class SweepReport:
         if self.reports:
             chance = sum(1 - _confidence(report) for report in self.reports)
             lines.append(f"each at its own confidence: were all claims true, {chance:.3g} on average might be refuted")
+        for job, found in zip(self.jobs, self.outcomes, strict=True):
+            if isinstance(found, AuditReport) and found.faults:
+                lines.append(f"{job.name} has no verdict: {found.faults[0]}")
         for name, failure in self.failures.items():
             lines.append(f"{name} failed: {failure.kind}{': ' * bool(failure.reason)}{failure.reason}")
         return "\n".join(lines)
 
     def to_json(self) -> str:
         """Return jobs and outcomes as JSON text; the same sweep gives the same bytes."""
-        return json_text(
-            {"schema": SCHEMA, "jobs": [_entry(*one) for one in zip(self.jobs, self.outcomes, strict=True)]}
-        )
+        entries = [entry_of(*one) for one in zip(self.jobs, self.outcomes, strict=True)]
+        return json_text({"schema": SCHEMA, "library": library, "jobs": entries})
+
+    @classmethod
+    def from_json(cls, text: str) -> SweepReport:
+        """Return the report that `to_json` wrote; its jobs are told, and cannot be run.
+
+        Raises:
+            InvalidParameter: if the text is no JSON, or a schema, type or field is not known, or of another kind: it is
+                named.
+        """
+        found = read_document("SweepReport", text, schema=SCHEMA)
+        if not set(found) <= {"schema", "library", "jobs"}:
+            raise InvalidParameter(f"SweepReport: the document must have the fields of one, got {sorted(found)}.")
+        try:
+            read = [read_entry(entry) for entry in validate.sequence("SweepReport", "jobs", found.get("jobs"))]
+        except RecursionError:
+            raise InvalidParameter("SweepReport: the document must not be nested that deep.") from None
+        return cls(jobs=tuple(job for job, _ in read), outcomes=tuple(outcome for _, outcome in read))
 
 
 def sweep(
@@ -250,10 +274,3 @@ def _confidence(report: AuditReport) -> float:
     """Return the confidence of all that decides in a report, by the union bound."""
     errors = [1 - bound.confidence for bound in (report.evidence, report.refutation) if bound is not None]
     return 1 - sum(errors)
-
-
-def _entry(job: Job, outcome: AuditReport | Failure) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": job.name, **job.described}
-    if isinstance(outcome, Failure):
-        return entry | {"failure": {"kind": outcome.kind, "reason": outcome.reason}}
-    return entry | {"report": json.loads(outcome.to_json())}

@@ -98,6 +98,18 @@ def killing(process, *, how=signal.SIGKILL):
     return lambda: os.kill(process.pid, how)
 
 
+def test_dask_with_two_workers_gives_the_same_report_as_this_machine(tmp_path):
+    asked = [Job(run=run, config=Config(seed=seed)) for seed in range(4)]
+    asked.append(Job(run=run, config=Config(seed=9, does="raises")))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        far = sweep(asked, folder=tmp_path / "far", backend="dask", scheduler=cluster.scheduler_address)
+    near = sweep(asked, folder=tmp_path / "near", workers=1)
+    assert far == near
+    assert (tmp_path / "far" / REPORT).read_bytes() == (tmp_path / "near" / REPORT).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [(signal.SIGKILL, "was lost"), (signal.SIGSTOP, f"said nothing for {SHORT} s")],

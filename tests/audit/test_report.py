@@ -39,6 +39,15 @@ def test_the_first_report_ever_written_still_loads():
     assert (report.evidence.about, report.refutation.about) == ("any computation", "the claimed family")
 
 
+def test_the_first_report_of_guessed_candidates_still_loads():
+    text = (Path(__file__).parent / "report-risk-1.json").read_text()
+    report = AuditReport.from_json(text)
+    assert report.verdict == "consistent" and report.risk.blind == 0.7 and report.risk.guesses.weights == (7, 3)
+    assert report.risk.guesses.runs == report.guesses == 40 and report.pictures.risk.limit == report.risk.allowed
+    assert report.risk.success < report.risk.allowed < report.risk.most
+    assert AuditReport.from_json(report.to_json()) == report
+
+
 def test_json_keeps_infinities_and_every_bit_of_a_float(report):
     odd = dataclasses.replace(
         report,
