@@ -27,7 +27,8 @@ def sweep(
 ) -> None:
     """Audit many runs, keep every result as it comes, and gather them; a killed sweep goes on.
 
-    Exit code 3 says that some verdict was violated or refuted; if a job failed, 1, 4 or 2 as of that job alone.
+    Exit code 3 says that some verdict was violated or refuted; if a job failed or a trainer was at fault, it is 1, 4 or
+    2, as that job alone would give.
     """
     given = [RunConfig.read(path) for path in configs]
     if seeds is not None:
