@@ -49,7 +49,8 @@ class Job:
             raise InvalidParameter(f"Job: config must be a frozen dataclass, got {type(config).__name__}.")
         if getattr(config, "seed", None) is None:
             raise InvalidParameter(
-                "Job: config must have a seed, got none.\nWithout one a job that is run again gives another report."
+                "Job: config must have a seed, got none.\nWithout one a job that is run again gives another report: "
+                "set it, or have the command give some with --seeds."
             )
         validate.count("Job", "seed", config.seed)
         try:

@@ -145,6 +145,7 @@ def test_the_configuration_written_is_taken_back(honest_report, monkeypatch, tmp
         ('{"schema": "dp-calipers/audit_config/1", "config": {"data": 1}}', "", "data must be a name, got 1"),
         ('{"schema": "dp-calipers/audit_config/1", "config": {"refuter": 1}}', "", "refuter must be a name or null"),
         ('{"schema": "dp-calipers/audit_config/1", "config": {"runs": 2}}', "", "runs must be at least 20, got 2"),
+        ("{", "", "config.json must be the config.json of a run, but: audit, configuration: JSON must"),
         (None, "", "No such file or directory"),
     ],
 )
