@@ -1,4 +1,4 @@
-"""Jobs for tests of sweeps; `python -m tests.audit.sweep_jobs FOLDER` begins a sweep that somebody kills."""
+"""Jobs for tests of sweeps; `python -m tests.audit.sweep_jobs FOLDER [SCHEDULER]` begins one that somebody kills."""
 
 import os
 import signal
@@ -64,4 +64,5 @@ def jobs(start=JOBS):
 if __name__ == "__main__":
     from tests.audit import sweep_jobs  # under the name by which workers and tests know the jobs
 
-    sweep(sweep_jobs.jobs(start=3), folder=sys.argv[1], workers=1)
+    far = {"backend": "dask", "scheduler": sys.argv[2]} if len(sys.argv) > 2 else {}
+    sweep(sweep_jobs.jobs(start=3), folder=sys.argv[1], workers=1, **far)

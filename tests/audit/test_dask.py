@@ -131,6 +131,24 @@ def test_a_sweep_whose_scheduler_is_lost_ends_and_goes_on_with_another(cluster, 
         assert (far / name).read_bytes() == (near / name).read_bytes()
 
 
+def test_a_killed_sweep_goes_on_and_gives_the_same_report_byte_for_byte(cluster, tmp_path):
+    one, far, near = cluster(), tmp_path / "far", tmp_path / "near"
+    command = [sys.executable, "-m", "tests.audit.sweep_jobs", str(far), one.address]
+    process = subprocess.Popen(command, env=one.environment, cwd=ROOT)
+    try:
+        while len(results(far)) < 3 and process.poll() is None:
+            time.sleep(0.05)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL and not (far / REPORT).exists()
+    one.close()  # its workers wait for ever, as they were told
+    on(cluster(), jobs(), far)
+    sweep(jobs(), folder=near, workers=1)
+    assert results(far) == results(near)
+    for name in [*results(near), REPORT]:
+        assert (far / name).read_bytes() == (near / name).read_bytes()
+
+
 def test_the_job_of_a_worker_that_dies_is_done_by_the_other(cluster, tmp_path):
     begun = tmp_path / "begun"
     asked = [Job(run=run, config=Config(seed=seed)) for seed in range(3)]
