@@ -2,8 +2,8 @@
 
 `zoo` tries out the detectors.
 
-Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
-130 interrupted. Errors are one line on stderr.
+Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported process;
+3 violated or refuted; 4 numerical failure; 130 interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ FOLDERS = ("config", "data_dir", "out")
 
 @app.callback()
 def main() -> None:
-    """Measure from below the privacy that a training run loses, and hold it against the claim."""
+    """Measure from below the privacy that a training run loses, and hold it against the claim.
+
+    Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported
+    process; 3 a claim violated or a description refuted; 4 a numerical failure; 130 interrupted.
+    """
 
 
 @app.command()
@@ -77,6 +81,9 @@ def run(
         write_atomically(out / COST, report.cost.to_json().encode())
     show(report, Console(highlight=False))
     log.print(f"took {seconds:.0f} s of processor time, wrote {', '.join((*REPORTS, CONFIG))} in {out}")
+    if report.faults:
+        print(f"error: audit: no verdict, for {report.faults[0]}.", file=sys.stderr)
+        raise typer.Exit(1)
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
 
