@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
+from audit.core import gdp_ladder
 from audit.core.e_processes import mu_of
 from audit.core.payoffs import CELLS, against_gaussian
 from audit.estimators import anytime, anytime_gdp, anytime_normal
@@ -48,7 +49,8 @@ def times(step: Run, state: np.ndarray, claim: float, ratio: float, rng, *, alwa
 
 def gdp_times(claim, ratio, streams, rng):
     """Return the times of `anytime_gdp`, whose state is one log wealth for every ratio it fears."""
-    payoffs = anytime_gdp.payoffs_against(mu_of(claim, DELTA))
+    mu = mu_of(claim, DELTA)
+    payoffs, shares = gdp_ladder.payoffs_against(mu), gdp_ladder.shares_against(np.array([mu]))[0]
 
     def step(state, scores, coins):
         total = np.full(scores.shape, -np.inf)
@@ -59,7 +61,7 @@ def gdp_times(claim, ratio, streams, rng):
             total = np.logaddexp(total, logs)
         return total
 
-    return times(step, np.tile(np.log(anytime_gdp.SHARES), (streams, 1)), claim, ratio, rng)
+    return times(step, np.tile(np.log(shares), (streams, 1)), claim, ratio, rng)
 
 
 def normal_times(claim, ratio, streams, rng):

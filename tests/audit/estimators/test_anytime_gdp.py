@@ -3,18 +3,9 @@ import pytest
 from scipy import special
 
 from audit.core.e_processes import epsilon_of, mu_of
+from audit.core.gdp_ladder import AIMED, LADDER, RATIOS, SURE, log_wealth, payoffs_against, shares_against
 from audit.core.payoffs import CELLS, against_gaussian, gaussian_delta
-from audit.estimators.anytime_gdp import (
-    LADDER,
-    RATIOS,
-    SHARES,
-    AnytimeGDP,
-    GDPConfidenceSequence,
-    log_wealth,
-    lower_bound_from_scores,
-    payoffs_against,
-    rejects,
-)
+from audit.estimators.anytime_gdp import AnytimeGDP, GDPConfidenceSequence, lower_bound_from_scores, rejects
 from audit.scores import LabelledScores, Scores, Stream, Threshold
 from mechanisms import Gaussian, InvalidParameter
 from tests.audit.detection_times import gdp_times
@@ -91,7 +82,7 @@ def test_each_look_shrinks_wealth_on_average_even_for_the_nearest_computation(mu
     """By quadrature over what the computation sees, for the wealth of all ratios together."""
     seen = np.linspace(-20, 20, 40_001)
     masses = [np.exp(-0.5 * (seen - sign * mu / 2) ** 2) / np.sqrt(2 * np.pi) * 1e-3 for sign in (1, -1)]
-    for ratio in RATIOS[4:]:
+    for ratio in RATIOS[5:]:
         positions = emitted(seen, mu, ratio)[:, None]
         pays = [np.exp(log_wealth(positions, np.full(positions.shape, coin), mu=mu))[:, 0] for coin in (True, False)]
         assert 0.5 * masses[0] @ pays[0] + 0.5 * masses[1] @ pays[1] <= 1 + 1e-9
@@ -119,9 +110,9 @@ def test_the_bound_is_the_last_rung_refuted_with_all_below():
 
 
 def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
-    """Wealth need not fall along the ladder: 28 right guesses from weak scores refute a rung, but not the first."""
-    coins = np.arange(28) % 2 == 0
-    stream = {"values": np.where(coins, 0.51, 0.49), "membership": coins}
+    """Wealth need not fall along the ladder: 39 right of 40 weak scores refute a rung, but not the first."""
+    coins = np.arange(40) % 2 == 0
+    stream = {"values": np.where(coins & (np.arange(40) > 0), 0.51, 0.49), "membership": coins}
     best = [log_wealth(stream["values"] - 0.5, coins, mu=float(rung)).max() >= np.log(20) for rung in LADDER[::20]]
     assert not best[0] and any(best)
     assert lower_bound_from_scores(**stream, **LEVEL) == 0.0
@@ -129,10 +120,34 @@ def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
     assert not rejects(**stream, epsilon=epsilon_of(middle, 1e-5), **LEVEL)
 
 
-@pytest.mark.parametrize(("claim", "bar"), [(8.0, 24), (4.0, 40), (1.0, 420)])
+@pytest.mark.parametrize(("claim", "bar"), [(4.0, 40), (1.0, 420)])
 def test_half_the_noise_is_found_out_within_the_bars(claim, bar):
-    """At ε = 8 no valid test has a median below 13, see below; those near it are ruined by a single wrong guess."""
     assert np.median(gdp_times(claim, 0.5, 1500 if claim > 1 else 300, np.random.default_rng(8))) <= bar
+
+
+@pytest.mark.parametrize("distance", [1e-6, 0.4, 1e6])
+def test_fourteen_right_guesses_refute_eight_and_half_the_noise_gives_them_more_often_than_not(distance):
+    """So that the median is 14 at most; 13 are too few."""
+    coins = np.random.default_rng(3).random(SURE) < 0.5
+    values = 0.5 + distance * np.where(coins, 1.0, -1.0)
+    assert lower_bound_from_scores(values=values, membership=coins, **LEVEL) >= 8.0
+    assert rejects(values=values, membership=coins, epsilon=8.0, **LEVEL)
+    watched = GDPConfidenceSequence(**LEVEL)
+    bounds = [watched.update(score, bool(coin)) for score, coin in zip(values, coins, strict=True)]
+    assert SURE == 14 and bounds[-2] < 8.0 <= bounds[-1]
+    assert special.ndtr(mu_of(8.0, 1e-5)) ** SURE > 0.503
+
+
+def test_half_the_noise_is_found_out_within_fourteen_looks_as_often_as_its_guesses_are_right():
+    found = gdp_times(8.0, 0.5, 3000, np.random.default_rng(9))
+    assert 0.503 - 0.028 < np.mean(found <= SURE) < 0.55  # three standard errors; and the most that any valid test does
+
+
+def test_a_right_guess_pays_what_its_bound_allows_and_one_wrong_guess_loses_the_stake():
+    for mu in (0.02, 0.9, AIMED, 8.0):
+        sure = payoffs_against(mu)[0]
+        assert sure.included[-1] == pytest.approx(-special.log_ndtr(mu / 2), abs=1e-6)
+        assert sure.included[0] == sure.excluded[-1] < -11
 
 
 def test_no_valid_test_of_gdp_finds_half_the_noise_sooner_than_stated():
@@ -148,12 +163,14 @@ def test_no_valid_test_of_gdp_finds_half_the_noise_sooner_than_stated():
         excess = np.max(np.cumsum(nearest[::-1]) - slope * np.cumsum(nearest))
         assert excess <= gaussian_delta(np.log(slope), mu[0]) + 1e-5
     assert np.log(20) / (feared @ logs) == pytest.approx(24.57, abs=0.02)
-    ratios = np.exp(np.random.default_rng(0).choice(logs, size=(200_000, 12), p=feared / feared.sum()).sum(axis=1))
+    rng = np.random.default_rng(0)
+    ratios = np.exp(rng.choice(logs, size=(200_000, 12), p=feared / feared.sum()).sum(axis=1))
     weights = np.linspace(1, 12, 45)  # of the error: power <= w α + E (1 − w / ratio)⁺ for every w >= 0
     power = min(0.05 * weight + np.mean(np.maximum(1 - weight / ratios, 0)) for weight in weights)
     assert 0.45 < power < 0.48
-    assert special.ndtr(mu[0]) ** 14 == pytest.approx(0.503, abs=1e-3)
-    assert special.ndtr(0.5 * mu[0]) ** -13 < 20 < special.ndtr(0.5 * mu[0]) ** -14
+    ratios = ratios * np.exp(rng.choice(logs, size=(200_000, 2), p=feared / feared.sum()).sum(axis=1))
+    power = min(0.04 * weight + np.mean(np.maximum(1 - weight / ratios, 0)) for weight in weights)
+    assert 0.48 < power < 0.5
 
 
 def test_the_ladder_is_cleared_by_scores_without_noise():
@@ -162,7 +179,10 @@ def test_the_ladder_is_cleared_by_scores_without_noise():
 
 
 def test_shares_are_those_of_one_fortune():
-    assert SHARES.sum() == pytest.approx(1.0, abs=1e-15) and len(SHARES) == len(RATIOS) and np.all(RATIOS < 1)
+    shares = shares_against(LADDER)
+    assert np.allclose(shares.sum(axis=1), 1.0, rtol=0, atol=1e-14) and np.all(shares > 0) and np.all(RATIOS < 1)
+    assert shares.shape == (len(LADDER), len(RATIOS)) and shares[:, 0].max() < 0.845
+    assert AIMED in LADDER and mu_of(8.0, 1e-5) < AIMED < mu_of(8.0001, 1e-5)
 
 
 def test_scale_and_centre_only_matter_for_power():
@@ -226,4 +246,4 @@ def test_a_world_that_never_occurs_shows_only_what_the_coins_allow():
 
 
 def test_the_best_guess_is_what_bounds_the_payoffs():
-    assert np.exp(payoffs_against(1.666)[4].included.max()) == pytest.approx(1 / special.ndtr(0.833), rel=1e-3)
+    assert np.exp(payoffs_against(1.666)[5].included.max()) == pytest.approx(1 / special.ndtr(0.833), rel=1e-3)
