@@ -19,11 +19,12 @@ needed, .73 for 15 looks and .64 for 16; with all of it 55 % are found out withi
 The ln(1/α)/(μ²/8) = 8.6 looks that are enough to tell N(±μ, 1) from N(±μ/2, 1) are for known laws: other μ-GDP pairs,
 with more mass where the feared ones have theirs, are nearer. That is the price of assuming nothing of the scores.
 
-What is done about it. With .843 of the wealth on every guess, at the odds 1/Φ(μ/2), 14 right ones in a row refute
-ε = 8, however near the middle; where half the noise is there they have chance Φ(μ)¹⁴ = .503, which is the median.
-No noise, or a quarter of it, is found out in 14 looks nearly surely (16 without that stake). One wrong guess loses the
-stake: half the noise then takes 37 looks on average instead of 28, and .7 or .8 of it a quarter more. Against smaller
-μ the stake that 14 right guesses need falls fast: .087 at ε = 4, .005 at ε = 1.
+What is done about it. Without an opening half the noise is found out in 22 looks in the median, 28 on average. An
+`opening` of 14 puts as much on every guess, at the odds 1/Φ(μ/2), as makes 14 right ones in a row refute: at ε = 8 and
+5 % .843 of the wealth. Where half the noise is there they have chance Φ(μ)¹⁴ = .503, so that the median is 14, just;
+a quarter of the noise is found out in 14 looks nearly surely (16 without). One wrong guess loses the stake: half the
+noise then takes 37 looks on average, and .7 or .8 of it up to 1.4 times what it takes without. Against smaller μ the
+stake falls fast: .087 at ε = 4, .005 at ε = 1. It is for few looks and the fear of gross errors.
 
 [NP33] J. Neyman, E. S. Pearson. On the Problem of the Most Efficient Tests of Statistical Hypotheses. Phil. Trans. R.
 Soc. A 231 (1933).
@@ -42,8 +43,9 @@ from audit.core import e_processes
 from audit.core.described import check_gaussian
 from audit.core.gdp_ladder import (
     LADDER,
+    Opening,
     first_standing,
-    ladder_shares,
+    ladder_log_shares,
     log_payoffs,
     log_sum,
     may_refute,
@@ -66,6 +68,7 @@ def lower_bound_from_scores(
     confidence: float,
     centre: float = CENTRE,
     gap: float = GAP,
+    opening: int | None = None,
 ) -> float:
     """Return ε at `delta` of the largest μ refuted at any look, 0 if none is.
 
@@ -76,6 +79,8 @@ def lower_bound_from_scores(
         confidence: in (0, 1), one-sided.
         centre: the score half-way between the worlds, fixed beforehand.
         gap: by how much in-scores are expected above out-scores, > 0, fixed beforehand.
+        opening: how many right guesses in a row are to refute as much as possible, >= 1, fixed beforehand; None for
+            nothing staked on that.
 
     Guarantees: at most the ε of every μ-GDP computation with probability `confidence`, whatever its scores and whenever
     one stops, if each look is μ-GDP given the earlier ones and has a fair coin of its own. It is a statement about
@@ -88,13 +93,13 @@ def lower_bound_from_scores(
     >>> coins = rng.random(200) < 0.5
     >>> round(lower_bound_from_scores(values=coins + 0.2 * rng.normal(size=200), membership=coins, delta=1e-5,
     ...                               confidence=0.95), 1)
-    20.1
+    20.7
     """
     scores, coins = e_processes.looks_of("anytime_gdp", values, membership)
     _check_units("anytime_gdp", centre, gap)
     e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
     positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
-    reached = first_standing(positions, coins, required, top=len(LADDER))
+    reached = first_standing(positions, coins, required, _opening("anytime_gdp", opening, required), top=len(LADDER))
     return e_processes.epsilon_of(float(LADDER[reached - 1]), delta) if reached else 0.0
 
 
@@ -107,6 +112,7 @@ def rejects(
     confidence: float,
     centre: float = CENTRE,
     gap: float = GAP,
+    opening: int | None = None,
 ) -> NDArray[np.bool_]:
     """Tell for every stream, shape (…, n), whether GDP with δ(ε) = δ is refuted: the test that the bound inverts.
 
@@ -116,15 +122,16 @@ def rejects(
     _check_units("anytime_gdp", centre, gap)
     e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
     positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
+    stake = _opening("anytime_gdp", opening, required)
     claimed = e_processes.mu_of(float(epsilon), float(delta)) / (1 + 0.5 * e_processes.SAFETY)  # raised there by twice
     top = int(np.searchsorted(LADDER, claimed))
     if top == len(LADDER):
         return np.zeros(positions.shape[:-1], dtype=bool)
     streams = positions.reshape(-1, positions.shape[-1]), coins.reshape(-1, coins.shape[-1])
-    refuted = may_refute(top, *streams, required)
+    refuted = may_refute(top, *streams, required, stake)
     for number in np.flatnonzero(refuted):  # few: most streams leave the top rung standing
         stream = streams[0][number], streams[1][number]
-        refuted[number] = first_standing(*stream, required, top=top + 1) == top + 1
+        refuted[number] = first_standing(*stream, required, stake, top=top + 1) == top + 1
     return refuted.reshape(positions.shape[:-1])
 
 
@@ -137,14 +144,16 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
         confidence: in (0, 1), of all bounds together.
         centre: see there.
         gap: see there.
+        opening: see there.
 
-    >>> watched = GDPConfidenceSequence(delta=1e-5, confidence=0.95)
+    >>> watched = GDPConfidenceSequence(delta=1e-5, confidence=0.95, opening=14)
     >>> [round(watched.update(float(coin), coin), 2) for coin in [True, False, True, True, False] * 3][-4:]
-    [6.31, 7.27, 8.0, 8.6]
+    [6.31, 7.27, 8.19, 8.6]
     """
 
     centre: float = CENTRE
     gap: float = GAP
+    opening: int | None = None
     _logs: Array = field(init=False, repr=False)
     _refuted: NDArray[np.bool_] = field(init=False, repr=False)
     _wealth: Array = field(init=False, repr=False)
@@ -152,7 +161,8 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
     def __post_init__(self) -> None:
         e_processes.check_normal_level("GDPConfidenceSequence", delta=self.delta, confidence=self.confidence)
         _check_units("GDPConfidenceSequence", self.centre, self.gap)
-        self._logs = np.log(ladder_shares())
+        required = e_processes.log_required(self.confidence)
+        self._logs = ladder_log_shares(_opening("GDPConfidenceSequence", self.opening, required)).copy()
         self._refuted = np.zeros(len(LADDER), dtype=bool)
         self._wealth = np.zeros(len(LADDER))
 
@@ -186,6 +196,7 @@ class AnytimeGDP(Estimator):
     Args:
         centre: see there.
         gap: see there.
+        opening: see there.
 
     >>> AnytimeGDP().name
     'anytime_gdp'
@@ -198,9 +209,11 @@ class AnytimeGDP(Estimator):
 
     centre: float = CENTRE
     gap: float = GAP
+    opening: int | None = None
 
     def __post_init__(self) -> None:
         _check_units("AnytimeGDP", self.centre, self.gap)
+        _opening("AnytimeGDP", self.opening, 0.0)
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound; of the process only that it is Gaussian is used.
@@ -217,6 +230,7 @@ class AnytimeGDP(Estimator):
             confidence=confidence,
             centre=self.centre,
             gap=self.gap,
+            opening=self.opening,
         )
 
     def rejects(
@@ -231,10 +245,18 @@ class AnytimeGDP(Estimator):
         """Return the bound if every score lay as far on its own side as counts."""
         best = np.where(data.membership, CELLS, -CELLS)
         return lower_bound_from_scores(
-            values=best / LADDER[0], membership=data.membership, delta=delta, confidence=confidence
+            values=best / LADDER[0],
+            membership=data.membership,
+            delta=delta,
+            confidence=confidence,
+            opening=self.opening,
         )
 
 
 def _check_units(owner: str, centre: float, gap: float) -> None:
     validate.finite(owner, "centre", centre)
     validate.positive(owner, "gap", gap)
+
+
+def _opening(owner: str, guesses: int | None, required: float) -> Opening | None:
+    return None if guesses is None else Opening(validate.count(owner, "opening", guesses, least=1), required)
