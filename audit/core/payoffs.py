@@ -54,10 +54,15 @@ class Payoffs:
 
     def cells(self, position: Array) -> NDArray[np.intp]:
         """Return the cell of every position (in gaps from the middle), which broadcasts with `limit`."""
-        inner = (CELLS - 2) / 2
-        place = np.floor(np.clip(position / self.limit, -2.0, 2.0) * inner + inner) + 1
-        cells: NDArray[np.intp] = np.clip(place, 0, CELLS - 1).astype(np.intp)
-        return cells
+        return cells_within(self.limit, position)
+
+
+def cells_within(limit: Array, position: Array) -> NDArray[np.intp]:
+    """Return the cell of every position, where the inner cells are spread evenly over ± limit."""
+    inner = (CELLS - 2) / 2
+    place = np.floor(np.clip(position / limit, -2.0, 2.0) * inner + inner) + 1
+    cells: NDArray[np.intp] = np.clip(place, 0, CELLS - 1).astype(np.intp)
+    return cells
 
 
 def against_gaussian(mu: Array, alternative: Array) -> Payoffs:

@@ -10,7 +10,8 @@ from torch import nn  # noqa: E402
 
 from audit import AuditReport, TrainerFault, orthogonal_directions, signed_coordinates  # noqa: E402
 from audit.core.e_processes import mu_of  # noqa: E402
-from audit.estimators.anytime_gdp import GDPConfidenceSequence, log_wealth, rejects  # noqa: E402
+from audit.core.gdp_ladder import log_wealth  # noqa: E402
+from audit.estimators.anytime_gdp import GDPConfidenceSequence, rejects  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
 from audit.streaming import StreamingAudit  # noqa: E402
 from dpsgd import DPSGD, Checkpoint, Dataset, train  # noqa: E402
