@@ -233,6 +233,11 @@ def where(condition: Array, one: Bounds, other: Bounds) -> Bounds:
     return _make(np.where(condition, one.lower, other.lower), np.where(condition, one.upper, other.upper))
 
 
+def concatenated(parts: list[Bounds]) -> Bounds:
+    """Return the bounds of arrays one after the other."""
+    return _make(np.concatenate([part.lower for part in parts]), np.concatenate([part.upper for part in parts]))
+
+
 def largest(parts: list[Bounds]) -> Bounds:
     """Enclose the largest of several enclosed numbers."""
     return _make(np.max([part.lower for part in parts], axis=0), np.max([part.upper for part in parts], axis=0))
