@@ -21,11 +21,11 @@ from mechanisms.core.errors import InvalidParameter
 
 Array = NDArray[Any]
 
-ULPS: dict[str, Callable[[Array], Array]] = {
-    "exp": lambda x: np.full_like(x, 4.0),
-    "expm1": lambda x: np.full_like(x, 4.0),
-    "log": lambda x: np.full_like(x, 4.0),
-    "log1p": lambda x: np.full_like(x, 4.0),
+ULPS: dict[str, Callable[[Array], Array | float]] = {
+    "exp": lambda x: 4.0,
+    "expm1": lambda x: 4.0,
+    "log": lambda x: 4.0,
+    "log1p": lambda x: 4.0,
     "ndtr": lambda x: 16.0 + 4.0 * np.minimum(x, 0.0) ** 2,  # e^{−x²/2} carries the rounding of x² into the tail
     "log_ndtr": lambda x: 16.0 + 4.0 * np.maximum(x, 0.0) ** 2,
 }
@@ -90,7 +90,12 @@ class Bounds:
         """Return the bounds of min(max(x, least), most)."""
         if _floats(self) and type(least) is float and type(most) is float:
             return Bounds(lower=min(max(self.lower, least), most), upper=min(max(self.upper, least), most))
-        return _make(np.minimum(np.maximum(self.lower, least), most), np.minimum(np.maximum(self.upper, least), most))
+        lower, upper = self.lower, self.upper
+        if not (type(least) is float and least == -math.inf):
+            lower, upper = np.maximum(lower, least), np.maximum(upper, least)
+        if not (type(most) is float and most == math.inf):
+            lower, upper = np.minimum(lower, most), np.minimum(upper, most)
+        return _make(lower, upper)
 
     def inflate(self, relative: ArrayLike) -> Bounds:
         """Return the enclosure, for x >= 0, of every y with |y - x| <= relative x, where 0 <= relative < 1."""
