@@ -16,6 +16,9 @@ FUZZ ?=
 # Of `make bench`: options such as --smoke or --json FILE.
 BENCH ?= $(if $(SMOKE),--smoke)
 
+# Tests start many interpreters, and pytest rewrites every test: what was compiled once is kept, whatever the shell says.
+test laws: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: all demo test check format clean notebooks laws reference fuzz bench peers tightness coverage
 all: $(STAMP)
 
