@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 SLACK = 2.0**-22
@@ -32,10 +34,53 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     tensor([1.0000, 0.5000, 0.0000])
     """
     bound, kind = clipping_bound(max_grad_norm), torch.finfo(dtype)
-    factors = norms.clamp(min=bound).reciprocal_().mul_(bound)
     # Below `tiny` a factor is subnormal: it has lost digits and could lift the norm above the bound.
-    kept = torch.threshold(factors, max(kind.tiny, bound / kind.max), 0.0)
+    least = max(kind.tiny, bound / kind.max)
+    if norms.device.type == "cpu":
+        return torch.from_numpy(_of_vector(norms.numpy(), bound, least)).to(dtype)
+    kept = torch.threshold(bound / norms.clamp(min=bound), least, 0.0)
     return kept.to(dtype).nan_to_num_(nan=0.0)
+
+
+def _of_vector(norms: NDArray[np.float64], bound: float, least: float) -> NDArray[np.float64]:
+    """Return the same by numpy, whose calls cost a fraction of torch's, which for so few numbers are all that counts."""
+    factors = np.maximum(norms, bound)
+    np.divide(bound, factors, out=factors)
+    return np.where(factors > least, factors, 0.0)  # NaN is above nothing
+
+
+class Factors:
+    """The factors of n examples, and which of them are 0: what these examples hold, NaN perhaps, must not count.
+
+    Args:
+        values: (n,).
+
+    >>> Factors(torch.tensor([0.5, 0.0])).weigh(torch.tensor([[2.0], [float("nan")]]))
+    tensor([[1.],
+            [0.]])
+    """
+
+    __slots__ = ("_silent", "values")
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self._silent: Tensor | None = None  # where numbers of rows would have to be waited for
+        if values.device.type == "cpu":
+            self._silent = torch.from_numpy(np.flatnonzero(values.numpy() == 0.0))
+
+    def weigh(self, rows: Tensor) -> Tensor:
+        """Return factor · row for every row of (n, …), zeros where the factor is 0.
+
+        Args:
+            rows: finite wherever the factor is not 0.
+        """
+        return self.silence(rows * self.values.view(-1, *[1] * (rows.dim() - 1)))  # 0 · NaN and 0 · inf are NaN
+
+    def silence(self, rows: Tensor) -> Tensor:
+        """Return the rows (n, …), in place, with zeros wherever the factor is 0."""
+        if self._silent is None:
+            return rows.mul_(self.values.bool().view(-1, *[1] * (rows.dim() - 1))).nan_to_num_()
+        return rows.index_fill_(0, self._silent, 0.0)
 
 
 def weigh(rows: Tensor, factors: Tensor) -> Tensor:
@@ -49,8 +94,7 @@ def weigh(rows: Tensor, factors: Tensor) -> Tensor:
     tensor([[1.],
             [0.]])
     """
-    weighted = rows * factors.view(-1, *[1] * (rows.dim() - 1))
-    return weighted.nan_to_num_()  # 0 · NaN and 0 · inf are NaN
+    return Factors(factors).weigh(rows)
 
 
 def silence(rows: Tensor, factors: Tensor) -> Tensor:
@@ -60,6 +104,4 @@ def silence(rows: Tensor, factors: Tensor) -> Tensor:
     tensor([[2.],
             [0.]])
     """
-    if rows.is_cuda:  # where numbers of rows would have to be waited for
-        return rows.mul_(factors.bool().view(-1, *[1] * (rows.dim() - 1))).nan_to_num_()
-    return rows.index_fill_(0, (factors == 0).nonzero().squeeze(1), 0.0)
+    return Factors(factors).silence(rows)

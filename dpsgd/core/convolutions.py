@@ -50,9 +50,10 @@ def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tens
         gradients: of the loss by the layer's outputs, of their shape.
         space: memory to reuse.
 
+    >>> from dpsgd.core.clip import Factors
     >>> ones, total = torch.ones(2, 1, 3), torch.zeros(1, 1, 1)
     >>> layer = nn.Conv1d(1, 1, 1, bias=False)
-    >>> of_convolution(layer, ones, ones, Workspace()).add_to([total], torch.ones(2))
+    >>> of_convolution(layer, ones, ones, Workspace()).add_to([total], Factors(torch.ones(2)))
     >>> total
     tensor([[[6.]]])
     """

@@ -8,7 +8,7 @@ from torch import nn
 
 from dpsgd.core import contributions as contributions_of_layers
 from dpsgd.core import convolutions, layers
-from dpsgd.core.clip import clip_factors
+from dpsgd.core.clip import Factors, clip_factors
 from dpsgd.core.layers import contributions, covers
 from dpsgd.core.workspace import Workspace
 
@@ -66,7 +66,7 @@ def _one_by_one(layer, inputs, gradients):
 
 def _flat_sum(taken, layer, factors, keep):
     sums = [torch.full_like(parameter, 0.0 if keep else torch.nan) for parameter in layer.parameters()]
-    taken.add_to(sums, factors, keep=keep)
+    taken.add_to(sums, Factors(factors), keep=keep)
     return torch.cat([sum_.flatten() for sum_ in sums]).detach().double()
 
 
