@@ -43,7 +43,7 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
 
 
 def _of_vector(norms: NDArray[np.float64], bound: float, least: float) -> NDArray[np.float64]:
-    """Return the same by numpy, whose calls cost a fraction of torch's, which for so few numbers are all that counts."""
+    """Return the same by numpy: of so few numbers calls are all that counts, and cost a fraction of torch's."""
     factors = np.maximum(norms, bound)
     np.divide(bound, factors, out=factors)
     return np.where(factors > least, factors, 0.0)  # NaN is above nothing

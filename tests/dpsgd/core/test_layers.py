@@ -98,6 +98,23 @@ def test_norms_and_sums_are_those_of_one_backward_pass_an_example(name, monkeypa
         _check(layer, torch.randn(5, *shape))
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, (_, shape) in LAYERS.items() if len(shape) == 3 and "norm" not in name]
+)
+@pytest.mark.parametrize("of_outputs", [torch.channels_last, torch.contiguous_format])
+def test_channels_may_lie_first_or_last(name, of_outputs):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer, inputs = make(), torch.randn(5, *shape)
+    gradients = torch.randn_like(layer(inputs))
+    first = contributions(layer, inputs, gradients, Workspace())
+    last = (rows.to(memory_format=form) for rows, form in ((inputs, torch.channels_last), (gradients, of_outputs)))
+    last = contributions(layer, *last, Workspace())
+    torch.testing.assert_close(last.squared_norms(), first.squared_norms(), rtol=1e-5, atol=0)
+    sums = [_flat_sum(taken, layer, FACTORS, keep=1) for taken in (first, last)]
+    assert (sums[1] - sums[0]).norm() <= 1e-5 * sums[0].norm()
+
+
 @pytest.mark.parametrize("make", WORDS.values(), ids=WORDS)
 def test_words_looked_up_several_times_add_before_the_norm_is_taken(make):
     torch.manual_seed(0)
