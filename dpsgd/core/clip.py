@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 SLACK = 2.0**-22
@@ -34,19 +32,10 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     tensor([1.0000, 0.5000, 0.0000])
     """
     bound, kind = clipping_bound(max_grad_norm), torch.finfo(dtype)
+    factors = norms.clamp(min=bound).reciprocal_().mul_(bound)
     # Below `tiny` a factor is subnormal: it has lost digits and could lift the norm above the bound.
-    least = max(kind.tiny, bound / kind.max)
-    if norms.device.type == "cpu":
-        return torch.from_numpy(_of_vector(norms.numpy(), bound, least)).to(dtype)
-    kept = torch.threshold(bound / norms.clamp(min=bound), least, 0.0)
+    kept = torch.threshold(factors, max(kind.tiny, bound / kind.max), 0.0)
     return kept.to(dtype).nan_to_num_(nan=0.0)
-
-
-def _of_vector(norms: NDArray[np.float64], bound: float, least: float) -> NDArray[np.float64]:
-    """Return the same by numpy: of so few numbers calls are all that counts, and cost a fraction of torch's."""
-    factors = np.maximum(norms, bound)
-    np.divide(bound, factors, out=factors)
-    return np.where(factors > least, factors, 0.0)  # NaN is above nothing
 
 
 class Factors:
@@ -64,9 +53,9 @@ class Factors:
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
-        self._silent: Tensor | None = None  # where numbers of rows would have to be waited for
-        if values.device.type == "cpu":
-            self._silent = torch.from_numpy(np.flatnonzero(values.numpy() == 0.0))
+        zero = values == 0.0
+        # Numbers of rows elsewhere would have to be waited for.
+        self._silent = zero.nonzero().squeeze(1) if values.device.type == "cpu" else zero
 
     def weigh(self, rows: Tensor) -> Tensor:
         """Return factor · row for every row of (n, …), zeros where the factor is 0.
@@ -78,8 +67,8 @@ class Factors:
 
     def silence(self, rows: Tensor) -> Tensor:
         """Return the rows (n, …), in place, with zeros wherever the factor is 0."""
-        if self._silent is None:
-            return rows.mul_(self.values.bool().view(-1, *[1] * (rows.dim() - 1))).nan_to_num_()
+        if self._silent.dtype == torch.bool:
+            return rows.masked_fill_(self._silent.view(-1, *[1] * (rows.dim() - 1)), 0.0)
         return rows.index_fill_(0, self._silent, 0.0)
 
 
