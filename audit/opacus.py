@@ -27,9 +27,11 @@ from torch import Tensor, nn
 
 from audit.attack import Observations, Observe, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
+from audit.core.expected_sums import ROWS_AT_ONCE, clipped_sum_of
 from audit.core.faults import TrainerRefusal
-from audit.trainers import ROWS_AT_ONCE, clipped_sum_of, final_model, with_records
+from audit.trainers import final_model, with_records
 from dpsgd import Dataset, Release
+from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.parameters import trainable
 from dpsgd.core.population import records_of
 from dpsgd.losses import Loss
@@ -166,7 +168,7 @@ class Watch:
                 self.bare,
                 trainer.records,
                 loss=trainer.loss,
-                max_grad_norm=trainer.max_grad_norm,
+                clipper=lambda _: FlatClipper(max_grad_norm=trainer.max_grad_norm),
                 population=lambda examples: records_of(examples, ROWS_AT_ONCE),
             )
             self._expected = lambda flat: summed(flat).mul_(self.rate)
