@@ -17,7 +17,7 @@ step by itself: who knew the parts in earlier steps, as no adversary of these sc
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from scipy import special
 from torch import Tensor, nn
 
 from audit.attack import ExpectedSum
+from audit.core.example_gradients import ENTRIES, per_example_gradients
 from dpsgd import DPSGD, Dataset
 from dpsgd.clipping import AdaptiveQuantile
+from dpsgd.core.clip import clip_factors, weigh
 from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.parameters import assign, trainable
 from dpsgd.core.population import Examples, Population, population_of
@@ -110,6 +112,37 @@ def clipped_sum_of(
     def summed(weights: Tensor) -> Tensor:
         assign(weights, parameters)
         return units.clipped_sum(np.arange(units.units), 0)
+
+    return summed
+
+
+def parameterwise_sum(
+    model: nn.Module, dataset: Dataset, *, loss: Loss, bounds: Sequence[float]
+) -> Callable[[Tensor], Tensor]:
+    """Return the function w -> Σ_i of gradients clipped parameter by parameter, as Opacus clips what it calls layers.
+
+    Args:
+        model: gives the shape; it is left alone.
+        dataset: the known records.
+        loss: one loss for each example.
+        bounds: of every parameter, in their order.
+    """
+    each, size = per_example_gradients(model, loss)
+    sizes = [parameter.numel() for parameter in trainable(model).values()]
+    at_once = max(1, ENTRIES // size)
+
+    def summed(weights: Tensor) -> Tensor:
+        total = torch.zeros_like(weights)
+        for start in range(0, len(dataset), at_once):
+            part = slice(start, start + at_once)
+            gradients = each(weights, dataset.features[part], dataset.targets[part])
+            pieces = zip(torch.split(gradients, sizes, dim=1), bounds, strict=True)
+            clipped = [
+                weigh(piece, clip_factors(piece.double().norm(dim=1), max_grad_norm=float(bound), dtype=piece.dtype))
+                for piece, bound in pieces
+            ]
+            total += torch.cat(clipped, dim=1).sum(dim=0)
+        return total
 
     return summed
 
