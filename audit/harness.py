@@ -17,6 +17,7 @@ from audit.attack import Attack, Trainer
 from audit.canaries import Canaries
 from audit.core.checks import check_trainer
 from audit.core.claims import accountant_answers, claimed_bounds
+from audit.core.described import gaussian_steps
 from audit.core.faults import TrainerFault
 from audit.core.jaws import Course, jaws_path, looked_at
 from audit.core.picturing import pictured
@@ -248,13 +249,14 @@ def _faulty(
 
 
 def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
-    """Return the out-scores' variance ÷ (T σ²), where they are sums of the described noise."""
+    """Return the out-scores' variance ÷ (T σ²), where they are sums of the described noise, on whatever samples."""
     assert setup.process is not None
-    described = described_noise(setup.process)
+    described = gaussian_steps(setup.process)
     if not setup.attack.measures_noise or described is None or len(data.excluded) < 2:
         return None
     outside = data.scores.measured[~data.membership]
-    return float(np.var(outside, ddof=1)) / (described.steps * described.noise_multiplier**2)
+    noise, steps = described
+    return float(np.var(outside, ddof=1)) / (steps * noise**2) if noise > 0 else None
 
 
 def _pictures(setup: Setup, data: LabelledScores, claimed: Claim) -> Pictures:

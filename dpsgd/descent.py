@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
 from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
+from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.noising import check_noise, noising
 from dpsgd.core.operator_log import OperatorLog
-from dpsgd.core.parameters import assign, check_flat, flatten, trainable
+from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
@@ -88,8 +88,8 @@ def steps(
         config: what to run.
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
-        prescribed: further units with prescribed gradients, for gradient canaries; with Poisson or BallsInBins, and
-            with Flat() clipping.
+        prescribed: further units with prescribed gradients, for gradient canaries, which count where the scheme
+            declares `records`; those not included hold their place in batches where units are not independent.
         present: bool (n,), which records are in the data, for input canaries: the others are drawn for in vain, so that
             one more changes no other's part and no noise; None for all. With Poisson or BallsInBins, without owners.
         augmentation: of every record drawn, whose copies' mean loss then gives its gradient; None for the record alone.
@@ -159,7 +159,7 @@ def begun(
     parameters = list(_checked(model, dataset, config, conduct).values())
     clipping = run_clipping(config, model)
     examples = _examples(model, dataset, config, conduct, clipping)
-    population = _population(examples, config, conduct, like=flatten(parameters))
+    population = _population(examples, config, conduct, clip=clipping.clip, model=model)
     made = made_optimizer(conduct.optimizer, parameters, config)
 
     def pass_of_zeros() -> None:
@@ -253,8 +253,8 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     check_private(model, like=dataset.features, alone=_alone(config, conduct))
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
-        check_flat_clipping("steps", config.clipping)
-    if conduct.prescribed is not None or conduct.present is not None:
+        conduct.prescribed.check_run(config)
+    if conduct.present is not None:
         check_independent(config.sampling)
     return parameters
 
@@ -280,14 +280,15 @@ def _alone(config: DPSGD, conduct: Conduct) -> bool:
     return units_alone(config, largest_physical_batch=conduct.largest_physical_batch, copies=copies)
 
 
-def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, like: Tensor) -> Population:
+def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, clip: Clipper, model: nn.Module) -> Population:
     """Return all that may be sampled."""
     population = population_of(config, examples, largest_physical_batch=conduct.largest_physical_batch)
-    check_records(config, population.units)
+    check_records(config, population.units + (0 if conduct.prescribed is None else len(conduct.prescribed)))
     if conduct.present is not None:
         if config.unit == "user":
             raise InvalidParameter("steps: present must be None where config.unit is 'user'.")
         population = with_absent(population, conduct.present)
     if conduct.prescribed is None:
         return population
-    return with_prescribed(population, conduct.prescribed, max_grad_norm=config.max_grad_norm, like=like)
+    like = flatten(trainable(model).values())
+    return with_prescribed(population, conduct.prescribed, clip=clip, layers=layer_slices(model), like=like)
