@@ -60,7 +60,7 @@ def test_a_compiled_run_is_resumed_as_such_alone(traced, tmp_path):
         path = Checkpoint(path=tmp_path / str(was), every=2)
         with pytest.raises(Stop):
             _weights(checkpoint=path, stop=4, compiled=was)
-        words = {True: "yes", False: "no"}
+        words = {True: "sums and noise", False: "no"}
         with pytest.raises(
             InvalidParameter, match=f"compiled must be {words[was]}, as when the run was begun, got {words[not was]}"
         ):
@@ -75,7 +75,7 @@ def test_a_file_that_does_not_say_is_of_sums_that_were_not_compiled(traced, tmp_
     saved = Saved.from_bytes(path.read(), name="run")
     conduct = {name: value for name, value in saved.conduct.items() if name != "compiled"}
     path.write(dataclasses.replace(saved, conduct=conduct).to_bytes())
-    with pytest.raises(InvalidParameter, match="compiled must be no, as when the run was begun, got yes"):
+    with pytest.raises(InvalidParameter, match="compiled must be no, as when the run was begun, got sums and noise"):
         _weights(checkpoint=path, compiled=True)
     assert torch.equal(_weights(checkpoint=path), _weights())
 
