@@ -30,8 +30,6 @@ from dpsgd.losses import Loss, per_example
 from mechanisms import InvalidParameter
 
 FITTING = (ELEMENTWISE - {nn.Dropout}) | {nn.Linear, nn.Flatten}
-ROUNDED = {"cpp.enable_unsafe_math_opt_flag": False, "cpp.enable_floating_point_contract_flag": "off"}
-"""What the compiler is told, whatever torch's variables of the environment say: to round each sum and each product."""
 COMPILED_FOR = 256
 """Examples of the made-up batch that is compiled for; the same code serves all batches, so that runs repeat."""
 FEWEST, MOST = 2, 2**40
@@ -191,7 +189,7 @@ class Once:
         self._begun = True
         if self._made:
             raise RuntimeError
-        with torch._inductor.config.patch(ROUNDED):
+        with torch._inductor.config.patch(rounding()):
             return torch._dynamo.lookup_backend("inductor")(graph, inputs)
 
 
@@ -246,6 +244,13 @@ def _factors(squares: Tensor, bound: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _zeros(rows: Tensor) -> Tensor:
     return rows.new_zeros(COMPILED_FOR, *rows.shape[1:])
+
+
+def rounding() -> dict[str, Any]:
+    """Return what inductor is told, whatever variables of the environment say: to round each sum and each product."""
+    contracted = torch._inductor.config.cpp.enable_floating_point_contract_flag  # True or False before torch 2.7
+    off = "off" if isinstance(contracted, str) else False
+    return {"cpp.enable_unsafe_math_opt_flag": False, "cpp.enable_floating_point_contract_flag": off}
 
 
 def refused(why: str) -> InvalidParameter:

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dpsgd.core.box_muller import BLOCK, Array, BoxMuller
-from dpsgd.core.compiled import ROUNDED, refused
+from dpsgd.core.compiled import refused, rounding
 from mechanisms import Source
 from mechanisms.core.randomness import Words
 
@@ -129,10 +129,16 @@ def _compiled(*made_up: Tensor) -> Kernel:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the compiler's own code, which would fail where they are errors
             graph = make_fx(add_noise)(*(each.clone() for each in made_up))
-            compiled: Kernel = torch._inductor.compile(graph, [each.clone() for each in made_up], ROUNDED)
+            compiled = inductor(graph, [each.clone() for each in made_up])
     except Exception as error:
         told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of made-up words
         raise refused(f"noise must compile, got {type(error).__name__}: {told}") from None
+    return compiled
+
+
+def inductor(graph: torch.fx.GraphModule, made_up: list[Any]) -> Kernel:
+    """Return a graph compiled for tensors of these shapes."""
+    compiled: Kernel = torch._inductor.compile(graph, made_up, rounding())
     return compiled
 
 
