@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ LOG = (
 )  # fmt: skip
 SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 COSINE = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(first coordinates (h,), second ones (h,), words (2 h,), scale ()) -> a number below RARE if a word of U is rare."""
+Kernel = Callable[[list[Tensor]], Sequence[Tensor]]
+"""[first coordinates (h,), others (h,), words (2 h,), scale ()] -> (a number below RARE if a word of U is rare,)."""
 
 
 class CompiledBoxMuller(BoxMuller):
@@ -77,7 +77,8 @@ class CompiledBoxMuller(BoxMuller):
             self._scale = scale, torch.tensor(scale, dtype=torch.float32)
         signed = words.view("<i4")
         first, second, given = (torch.from_numpy(each) for each in (total[:half], total[half:], signed))
-        if self._kernels[size](first, second, given, self._scale[1]).item() < RARE:
+        [least] = self._kernels[size]([first, second, given, self._scale[1]])
+        if least.item() < RARE:
             for i in np.flatnonzero(_distance(signed[:half]) < RARE).tolist():
                 radius = scale * self._rare_radius(int(words[i]), pair + i)
                 angle = 2.0 * math.pi * math.ldexp(int(signed[half + i]), -32)
@@ -114,7 +115,7 @@ def kernel(size: int) -> Kernel:
     words = torch.from_numpy(np.random.default_rng(0).integers(-(2**31), 2**31, size, dtype=np.int32))  # made up
     compiled = _compiled(first, second, words, scale)
     with torch.no_grad():
-        compiled(first, second, words, scale)
+        compiled([first, second, words, scale])
         radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:half]).numpy())) * scale
         radius[_distance(words[:half]) < RARE] = 0.0
         cosines, sines = cosines_and_sines(words[half:])
@@ -137,9 +138,22 @@ def _compiled(*made_up: Tensor) -> Kernel:
 
 
 def inductor(graph: torch.fx.GraphModule, made_up: list[Any]) -> Kernel:
-    """Return a graph compiled for tensors of these shapes."""
-    compiled: Kernel = torch._inductor.compile(graph, made_up, rounding())
-    return compiled
+    """Return a graph compiled for tensors of these shapes, by the function itself that is made of it.
+
+    What inductor wraps around that, for gradients and other kinds of tensors, costs more than the noise of small sums.
+    """
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+    made: list[Any] = []
+
+    def noted(*given: Any, **others: Any) -> Any:
+        made.append(compile_fx_inner(*given, **others))
+        return made[-1]
+
+    compile_fx(graph, made_up, inner_compile=noted, config_patches=rounding())
+    [compiled] = made
+    function: Kernel = compiled.current_callable
+    return function
 
 
 def add_noise(first: Tensor, second: Tensor, words: Tensor, scale: Tensor) -> Tensor:

@@ -28,10 +28,14 @@ SIZES = [1, 2, 5, 8, 3000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 7]
 LEAST_P_VALUE = 1e-4
 
 
+def _traced(given):
+    return [add_noise(*given)]
+
+
 @pytest.fixture
 def traced(monkeypatch):
     """What would be compiled runs as it is written."""
-    monkeypatch.setattr(core, "kernel", lambda size: add_noise)
+    monkeypatch.setattr(core, "kernel", lambda size: _traced)
 
 
 @pytest.fixture
@@ -40,6 +44,12 @@ def afresh():
     kernel.cache_clear()
     yield
     kernel.cache_clear()
+
+
+@pytest.fixture
+def untraced(monkeypatch, afresh):
+    """Nothing is traced either, for compilers that do not look at it."""
+    monkeypatch.setattr(core, "make_fx", lambda function: lambda *given: None)
 
 
 def _noise(dimension, key="compiled noise", *, compiled=True, run=0, dtype=torch.float32):
@@ -184,7 +194,7 @@ def _config(noise):
     )  # fmt: skip
 
 
-def test_a_compiler_that_fails_is_told(monkeypatch, afresh):
+def test_a_compiler_that_fails_is_told(monkeypatch, untraced):
     def fails(graph, inputs):
         raise RuntimeError("no C++ compiler")
 
@@ -193,16 +203,17 @@ def test_a_compiler_that_fails_is_told(monkeypatch, afresh):
         _noise(9)
 
 
-def test_a_compiler_that_rounds_otherwise_is_refused(monkeypatch, afresh):
+def test_a_compiler_that_rounds_otherwise_is_refused(monkeypatch, untraced):
     """Here one that makes one operation of a product and a sum, for which it has float64."""
 
     def contracts(graph, inputs):
-        def compiled(first, second, words, scale):
+        def compiled(given):
+            first, second, words, scale = given
             values = [torch.zeros_like(first), torch.zeros_like(first)]
             least = add_noise(*values, words, scale)
             for total, noise in zip((first, second), values, strict=True):
                 total.add_(torch.from_numpy(np.nextafter(noise.numpy(), np.float32(np.inf))))
-            return least
+            return [least]
 
         return compiled
 
@@ -211,9 +222,9 @@ def test_a_compiler_that_rounds_otherwise_is_refused(monkeypatch, afresh):
         _noise(64)
 
 
-def test_what_is_compiled_is_compiled_once_and_for_made_up_words(monkeypatch, afresh):
+def test_what_is_compiled_is_compiled_once_and_for_made_up_words(monkeypatch, untraced):
     seen = []
-    monkeypatch.setattr(core, "inductor", lambda graph, inputs: seen.append(inputs) or graph)
+    monkeypatch.setattr(core, "inductor", lambda graph, inputs: seen.append(inputs) or _traced)
     monkeypatch.setattr(np, "sqrt", lambda x: torch.from_numpy(x).sqrt().numpy())  # as what is traced does here
     noise = _noise(64)
     monkeypatch.setattr(core, "inductor", None)
@@ -239,9 +250,9 @@ def test_compiled_it_is_bit_for_bit_what_is_written_whatever_the_number_of_threa
         torch.set_num_threads(before)
     for one, other in itertools.product(found[:1], found[1:]):
         assert all(map(torch.equal, one, other))
-    words = torch.from_numpy(KeyedSource("bits").words("words", 0, 8000).view("<i4"))
+    words = torch.from_numpy(KeyedSource("bits").words("words", 0, 8000).view("<i4").copy())
     values = [torch.zeros(4000), torch.zeros(4000)]
-    kernel(8000)(*values, words, torch.tensor(1.0))
+    kernel(8000)([*values, words, torch.tensor(1.0)])
     radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:4000]).numpy()))
     assert all(map(torch.equal, values, (radius * each for each in cosines_and_sines(words[4000:]))))
 
