@@ -16,13 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dpsgd.core.bookkeeping import BookKeeping, FlatSums
 from dpsgd.core.chains import ELEMENTWISE, Chain, trains
-from dpsgd.core.clip import clipping_bound
+from dpsgd.core.clip import clipping_bound, silence
 from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.norms import LEAST
 from dpsgd.core.rowwise import Rowwise, keeps_apart
@@ -111,9 +110,7 @@ class Compiled:
         if self.clip.seen is not None:
             self.clip.seen.append(([squares], [factors]))
         if len(inputs) < len(weighted):
-            kept = features if self.overwrite else features.clone()
-            kept.numpy()[np.flatnonzero(factors.numpy() == 0.0)] = 0.0  # as `silence` does, at half of what it costs
-            inputs = [kept, *inputs]
+            inputs = [silence(features if self.overwrite else features.clone(), factors), *inputs]
         total, sums = self._flat.room()
         for of_layer, a, b in zip(sums.values(), inputs, weighted, strict=True):
             torch.mm(b.T, a, out=of_layer[0])

@@ -65,6 +65,7 @@ class CompiledBoxMuller(BoxMuller):
         super().__init__(source, dtype="float32", dimension=dimension)
         self._kernels = kernels(dimension)
         self._space = np.empty(min(BLOCK, self.width), dtype=np.float32)
+        self._halves = {size: _halves(self._space[:size]) for size in self._kernels}
         self._scale: tuple[float, Tensor] = 1.0, torch.ones(())
 
     def _add_block(self, part: Array, words: Words, *, pair: int, scale: float, skipped: int) -> None:
@@ -76,8 +77,8 @@ class CompiledBoxMuller(BoxMuller):
         if scale != self._scale[0]:
             self._scale = scale, torch.tensor(scale, dtype=torch.float32)
         signed = words.view("<i4")
-        first, second, given = (torch.from_numpy(each) for each in (total[:half], total[half:], signed))
-        [least] = self._kernels[size]([first, second, given, self._scale[1]])
+        sums = _halves(total) if in_place else self._halves[size]
+        [least] = self._kernels[size]([*sums, torch.from_numpy(signed), self._scale[1]])
         if least.item() < RARE:
             for i in np.flatnonzero(_distance(signed[:half]) < RARE).tolist():
                 radius = scale * self._rare_radius(int(words[i]), pair + i)
@@ -86,6 +87,11 @@ class CompiledBoxMuller(BoxMuller):
                 total[half + i] += np.float32(radius * math.sin(angle))
         if not in_place:
             part[...] = total[inside]
+
+
+def _halves(total: Array) -> tuple[Tensor, Tensor]:
+    half = len(total) // 2
+    return torch.from_numpy(total[:half]), torch.from_numpy(total[half:])
 
 
 def serves(like: Tensor) -> bool:

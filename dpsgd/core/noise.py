@@ -84,7 +84,11 @@ class Noise:
             return
         position = self.run + step * self._normals.width
         cpu = total.device.type == "cpu"
-        target = total.detach().numpy() if cpu else np.zeros(len(total), dtype=self.resolution.dtype)
+        target = (
+            (total.detach() if total.requires_grad else total).numpy()
+            if cpu
+            else np.zeros(len(total), dtype=self.resolution.dtype)
+        )
         self._normals.add_to(target, position=position, scale=scale, start=start)
         if not cpu:
             total.add_(torch.from_numpy(target).to(total.device))
