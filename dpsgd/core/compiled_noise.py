@@ -66,7 +66,7 @@ class CompiledBoxMuller(BoxMuller):
         self._kernels = kernels(dimension)
         self._space = np.empty(min(BLOCK, self.width), dtype=np.float32)
         self._halves = {size: _halves(self._space[:size]) for size in self._kernels}
-        self._scale: tuple[float, Tensor] = 1.0, torch.ones(())
+        self._scale = math.nan, torch.empty(0)
 
     def _add_block(self, part: Array, words: Words, *, pair: int, scale: float, skipped: int) -> None:
         size, half, inside = len(words), len(words) // 2, slice(skipped, skipped + len(part))
@@ -75,7 +75,7 @@ class CompiledBoxMuller(BoxMuller):
         if not in_place:
             total[inside] = part
         if scale != self._scale[0]:
-            self._scale = scale, torch.tensor(scale, dtype=torch.float32)
+            self._scale = scale, torch.tensor(scale, dtype=torch.float32, device="cpu")
         signed = words.view("<i4")
         sums = _halves(total) if in_place else self._halves[size]
         [least] = self._kernels[size]([*sums, torch.from_numpy(signed), self._scale[1]])
@@ -117,7 +117,8 @@ def kernel(size: int) -> Kernel:
         InvalidParameter: as `CompiledBoxMuller`.
     """
     half = size // 2
-    first, second, scale = torch.zeros(half), torch.zeros(half), torch.tensor(0.75)
+    first, second = torch.from_numpy(np.zeros((2, half), dtype=np.float32))  # whatever torch's defaults are
+    scale = torch.tensor(0.75, dtype=torch.float32, device="cpu")
     words = torch.from_numpy(np.random.default_rng(0).integers(-(2**31), 2**31, size, dtype=np.int32))  # made up
     compiled = _compiled(first, second, words, scale)
     with torch.no_grad():
@@ -182,7 +183,7 @@ def add_noise(first: Tensor, second: Tensor, words: Tensor, scale: Tensor) -> Te
 
 def _distance(words: Any) -> Any:
     """Return how far words lie from 0 or, of those above 2^31, from 2^32 − 1."""
-    return words ^ (words >> 31)  # -1 or 0, of which the first turns every digit over
+    return words ^ (words >> 31)  # by −1, with which every digit is turned over, or by 0
 
 
 def minus_two_logs(words: Tensor) -> Tensor:

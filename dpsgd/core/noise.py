@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsgd.core.box_muller import BoxMuller
+from dpsgd.core.box_muller import Array, BoxMuller
 from dpsgd.core.compiled_noise import CompiledBoxMuller, serves
 from dpsgd.resolution import RESOLUTIONS, NoiseResolution
 from mechanisms import InvalidParameter, Source
@@ -84,11 +84,7 @@ class Noise:
             return
         position = self.run + step * self._normals.width
         cpu = total.device.type == "cpu"
-        target = (
-            (total.detach() if total.requires_grad else total).numpy()
-            if cpu
-            else np.zeros(len(total), dtype=self.resolution.dtype)
-        )
+        target = _values(total) if cpu else np.zeros(len(total), dtype=self.resolution.dtype)
         self._normals.add_to(target, position=position, scale=scale, start=start)
         if not cpu:
             total.add_(torch.from_numpy(target).to(total.device))
@@ -112,3 +108,8 @@ class Noise:
                 "It is noise_multiplier · max_grad_norm: measure gradients in another unit."
             )
         return scale
+
+
+def _values(total: Tensor) -> Array:
+    """Return the memory of a tensor; detaching it costs more than asking whether that is needed."""
+    return (total.detach() if total.requires_grad else total).numpy()

@@ -168,6 +168,16 @@ def test_noise_is_added_to_what_is_there_and_to_a_view(traced):
     assert torch.equal(_of(noise, 0, scale=1.0), _of(_noise(3000), 0, scale=1.0))  # after another scale
 
 
+def test_torchs_defaults_do_not_matter(traced):
+    expected = _of(_noise(30), 0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = _of(_noise(30), 0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("scale", [2.0**-101, 2.0**123])
 def test_the_smallest_and_the_largest_scale_give_finite_noise_of_their_size(scale, traced):
     size = _of(_noise(3000), 0, scale=scale).double() / scale
