@@ -57,6 +57,20 @@ def test_a_compiled_run_is_the_other_up_to_rounding(config, options, traced):
     assert len(traced) == 1
 
 
+def test_the_noise_of_a_compiled_run_is_compiled(traced, monkeypatch):
+    sizes = []
+
+    def seen(size):
+        sizes.append(size)
+        return lambda given: [compiled_noise.add_noise(*given)]
+
+    monkeypatch.setattr(compiled_noise, "kernel", seen)
+    _weights(compiled=False)
+    assert not sizes
+    _weights(compiled=True)
+    assert set(sizes) == {40}  # for 39 parameters
+
+
 def test_a_compiled_run_is_resumed_as_such_alone(traced, tmp_path):
     for was in (True, False):
         path = Checkpoint(path=tmp_path / str(was), every=2)
@@ -102,6 +116,16 @@ def test_what_cannot_be_compiled_is_refused_before_there_is_a_file_of_it(
     data = dataclasses.replace(DATA, owners=owners)
     with pytest.raises(InvalidParameter, match=f"^compiled: .*{text}"):
         steps(model or mlp(5, (4,), 3), data, config, **{**given, **options}, compiled=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_noise_that_cannot_be_compiled_is_refused_before_there_is_a_file_of_the_run(traced, monkeypatch, tmp_path):
+    def fails(size):
+        raise compiled_noise.refused("noise must compile, got RuntimeError")
+
+    monkeypatch.setattr(compiled_noise, "kernel", fails)
+    with pytest.raises(InvalidParameter, match=r"^compiled: noise must compile, got RuntimeError"):
+        _weights(compiled=True, checkpoint=Checkpoint(path=tmp_path / "run"))
     assert not list(tmp_path.iterdir())
 
 
