@@ -264,6 +264,7 @@ def test_compiled_it_is_bit_for_bit_what_is_written_whatever_the_number_of_threa
     values = [torch.zeros(4000), torch.zeros(4000)]
     kernel(8000)([*values, words, torch.tensor(1.0)])
     radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:4000]).numpy()))
+    radius[core._distance(words[:4000]) < core.RARE] = 0.0  # of which there is one
     assert all(map(torch.equal, values, (radius * each for each in cosines_and_sines(words[4000:]))))
 
 
