@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from audit.core.jobs import Job
     from audit.coverage import Coverage
     from audit.crafted import detector, rehearsed
-    from audit.directions import Directions, orthogonal_directions, random_directions
+    from audit.directions import Directions, directions_across_layers, orthogonal_directions, random_directions
     from audit.estimators.anytime import GuessConfidenceSequence
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
     from audit.estimators.anytime_normal import NormalConfidenceSequence
@@ -136,6 +136,7 @@ _HOMES = {
     "observe_independent_runs": "runs",
     "observe_one_run": "runs",
     "opacus_trainer": "opacus",
+    "directions_across_layers": "directions",
     "orthogonal_directions": "directions",
     "predicted_interference": "interference",
     "random_directions": "directions",
@@ -217,6 +218,7 @@ __all__ = [
     "blank",
     "combined",
     "detector",
+    "directions_across_layers",
     "dpsgd_trainer",
     "explained_share",
     "flipped_canaries",

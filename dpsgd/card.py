@@ -44,7 +44,7 @@ class Circumstances:
         copies: made of every record drawn, whose mean gradient was clipped, >= 1; None without augmentation.
         schedule: whether the learning rate was scheduled.
         average: which average of the weights was kept, as its repr; "" if none was.
-        compiled: whether the clipped sums were compiled; None if nobody has said, as on the first cards.
+        compiled: whether clipped sums and float32 noise were compiled; None if nobody has said, as on the first cards.
 
     >>> Circumstances(dimension=10, dtype="float32", fresh=True).ranks
     1

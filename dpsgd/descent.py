@@ -19,7 +19,7 @@ from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
 from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, told_apart
 from dpsgd.core.course import Course, Parts, set_out
-from dpsgd.core.noising import check_noise, noising
+from dpsgd.core.noising import Noising, check_noise, compile_noise, noising
 from dpsgd.core.operator_log import OperatorLog
 from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
@@ -102,10 +102,10 @@ def steps(
         checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
         operator_log: file for exact counts of every step, private: see `dpsgd.core.operator_log`. It changes nothing
             else.
-        compiled: whether clipped sums are compiled, by `torch.compile` and a compiler of C++: up to a minute before
-            the first step for shorter steps of small models, of linear layers and functions of single entries on the
-            CPU, one row a unit, one factor an example; see `dpsgd.core.compiled`. What does not fit is refused. The
-            sums differ by their rounding alone.
+        compiled: whether clipped sums and noise are compiled, by `torch.compile` and a compiler of C++: up to a minute
+            before the first step for shorter steps of small models, of linear layers and functions of single entries on
+            the CPU, one row a unit, one factor an example; see `dpsgd.core.compiled` and `dpsgd.core.compiled_noise`.
+            What does not fit is refused. Sums and noise differ by their rounding alone.
 
     Guarantees: the first n releases, those before a checkpoint among them, have the guarantee of
     `config.process_after(n)`, for an n fixed before the run; if what was released decides how many are taken, these
@@ -166,9 +166,10 @@ def begun(
         examples.sum_of_zeros()
         clipping.forget()
 
-    if conduct.compiled:
+    if conduct.compiled:  # on what is made up, so that a run that cannot be ends before there is a file of it
         with whole_floats():
-            pass_of_zeros()  # which compiles, and on which a run that cannot be ends before there is a file of it
+            pass_of_zeros()
+        compile_noise(config, like=flatten(parameters))
     course = set_out(
         conduct.checkpoint,
         conduct.randomness,
@@ -192,7 +193,8 @@ def begun(
             return population.clipped_sum(rows, position)
 
         shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))
-        yield from _descend(weights, shared, clipping, updates, draws, config, course, {**own, **parts})
+        noisy = noising(config, source=course.source, run=course.run, like=weights, compiled=conduct.compiled)
+        yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
 
@@ -208,6 +210,7 @@ def _log_counts(clipping: RunClipping, conduct: Conduct, course: Course) -> None
 def _descend(
     weights: Tensor,
     population: Population,
+    noisy: Noising,
     clipping: RunClipping,
     updates: Updates,
     draws: LayerDraws,
@@ -217,7 +220,6 @@ def _descend(
 ) -> Generator[Release, bool | None]:
     source, run, ranks = course.source, course.run, course.ranks
     rows = drawn_rows(source, config, run=run, records=population.units)
-    noisy = noising(config, source=source, run=run, like=weights)
     ranks.agree(weights)
     course.begin(parts)
     for step in course.ahead:

@@ -172,9 +172,9 @@ def _not_accounted(card: PrivacyCard) -> str:
 def _versions(card: PrivacyCard) -> str:
     """Return what computed the run, and by which way its sums."""
     ways = {
-        None: "not stated whether clipped sums were compiled",
-        False: "clipped sums not compiled",
-        True: "clipped sums compiled by torch.compile",
+        None: "not stated whether sums and noise were compiled",
+        False: "sums and noise not compiled",
+        True: "clipped sums, and noise where it is of independent float32, compiled by torch's inductor",
     }
     names = ", ".join(f"{name} {version}" for name, version in dict(card.versions).items())
     return f"{names}; {ways[card.circumstances.compiled]}"

@@ -121,9 +121,12 @@ def test_the_card_tells_of_copies_optimizer_schedule_and_average_and_what_is_ass
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        (None, "torch 2.13.0; not stated whether clipped sums were compiled |"),
-        (False, "torch 2.13.0; clipped sums not compiled |"),
-        (True, "torch 2.13.0; clipped sums compiled by torch.compile |"),
+        (None, "torch 2.13.0; not stated whether sums and noise were compiled |"),
+        (False, "torch 2.13.0; sums and noise not compiled |"),
+        (
+            True,
+            "torch 2.13.0; clipped sums, and noise where it is of independent float32, compiled by torch's inductor |",
+        ),
     ],
 )
 def test_the_card_says_whether_sums_were_compiled(said, sentence):
@@ -135,8 +138,8 @@ def test_the_card_says_whether_sums_were_compiled(said, sentence):
 
 def test_a_compiled_run_says_so_on_its_card(monkeypatch):
     monkeypatch.setattr(compiled, "Once", lambda function: function)  # what would have been compiled runs as written
-    assert "clipped sums compiled by" in _train(EVERY, compiled=True).card(delta=1e-5).markdown
-    assert "clipped sums not compiled" in _train(EVERY).card(delta=1e-5).markdown
+    assert "compiled by torch's inductor" in _train(EVERY, compiled=True).card(delta=1e-5).markdown
+    assert "sums and noise not compiled" in _train(EVERY).card(delta=1e-5).markdown
 
 
 def test_a_run_that_was_stopped_by_what_it_showed_pays_for_all_its_steps():
