@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from dpsgd.core.bookkeeping import BookKeeping
 from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.clippers import Clipper, FlatClipper
-from dpsgd.core.compiled import Compiled, refused
+from dpsgd.core.compiled import Compiled
+from dpsgd.core.once import refused
 from dpsgd.core.recorded import Recorded, recordable
 from dpsgd.core.rowwise import Rowwise
 from dpsgd.core.vectorised import Vectorised

@@ -23,7 +23,6 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dpsgd.core.box_muller import BLOCK, Array, BoxMuller
-from dpsgd.core.compiled import refused, rounding
+from dpsgd.core.once import Kernel, inductor, refused
 from mechanisms import Source
 from mechanisms.core.randomness import Words
 
@@ -46,8 +45,6 @@ LOG = (
 )  # fmt: skip
 SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 COSINE = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-Kernel = Callable[[list[Tensor]], Sequence[Tensor]]
-"""[first coordinates (h,), others (h,), words (2 h,), scale ()] -> (a number below RARE if a word of U is rare,)."""
 
 
 class CompiledBoxMuller(BoxMuller):
@@ -113,6 +110,9 @@ def kernels(dimension: int) -> dict[int, Kernel]:
 def kernel(size: int) -> Kernel:
     """Return the compiled function that adds the noise of a block, which follows from its size alone.
 
+    It is of [first coordinates (h,), others (h,), words (2 h,), scale ()], and returns a number, below RARE if a word
+    of U is rare.
+
     Raises:
         InvalidParameter: as `CompiledBoxMuller`.
     """
@@ -142,25 +142,6 @@ def _compiled(*made_up: Tensor) -> Kernel:
         told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of made-up words
         raise refused(f"noise must compile, got {type(error).__name__}: {told}") from None
     return compiled
-
-
-def inductor(graph: torch.fx.GraphModule, made_up: list[Any]) -> Kernel:
-    """Return a graph compiled for tensors of these shapes, by the function itself that is made of it.
-
-    What inductor wraps around that, for gradients and other kinds of tensors, costs more than the noise of small sums.
-    """
-    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
-
-    made: list[Any] = []
-
-    def noted(*given: Any, **others: Any) -> Any:
-        made.append(compile_fx_inner(*given, **others))
-        return made[-1]
-
-    compile_fx(graph, made_up, inner_compile=noted, config_patches=rounding())
-    [compiled] = made
-    function: Kernel = compiled.current_callable
-    return function
 
 
 def add_noise(first: Tensor, second: Tensor, words: Tensor, scale: Tensor) -> Tensor:

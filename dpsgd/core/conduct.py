@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
-from dpsgd.core.compiled import refused
+from dpsgd.core.once import refused
 from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.core.whole import WHOLE
 from dpsgd.losses import Loss

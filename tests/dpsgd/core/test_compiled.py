@@ -151,6 +151,12 @@ def test_what_does_not_fit_is_refused_at_the_first_call(features, loss, text):
         compiled(features, torch.zeros(4))
 
 
+def test_fewer_digits_than_the_model_has_are_refused():
+    compiled, _ = _two_ways(nn.Linear(5, 3), torch.ones(4, 5))
+    with torch.autocast("cpu"), pytest.raises(InvalidParameter, match=r"compiled: torch must not be told .* autocast"):
+        compiled(torch.ones(4, 5), torch.zeros(4).long())
+
+
 def test_units_of_several_rows_are_refused(traced):
     compiled, _ = _two_ways(nn.Linear(5, 3), torch.ones(4, 5))
     with pytest.raises(InvalidParameter, match="compiled: a unit must have one row, got several"):
@@ -250,6 +256,62 @@ def test_models_in_one_process_are_not_taken_for_each_other_and_leave_each_other
         _close(first, other(features, targets))
         assert torch.equal(compiled(features, targets), first)
     assert torch.equal(found[0][-1], found[-1][-1])
+
+
+class Scaled(torch.autograd.Function):
+    """A function with a gradient of its own."""
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return 3.0 * gradient
+
+
+WEIGHTS = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+COUNT = torch.zeros(1)
+
+
+def _apart(outputs, targets):
+    with torch.no_grad():
+        size = outputs.abs().sum(1)
+    return CROSS_ENTROPY(outputs, targets) * size * outputs.detach().abs().sum(1)
+
+
+def _counts(outputs, targets):
+    COUNT.add_(1.0)
+    return CROSS_ENTROPY(outputs, targets)
+
+
+LOSSES = {
+    "constants": lambda outputs, targets: torch.tensor(0.5) * outputs @ torch.tensor([1.0, 2.0, 3.0]),
+    "a choice": lambda outputs, targets: torch.where(targets > 0, CROSS_ENTROPY(outputs, targets), 0.5),
+    "parts without a gradient": _apart,
+    "a gradient of its own": lambda outputs, targets: CROSS_ENTROPY(Scaled.apply(outputs), targets),
+    "a parameter of its own": lambda outputs, targets: CROSS_ENTROPY(outputs * WEIGHTS, targets),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("ambient", [torch.no_grad, torch.enable_grad])
+def test_gradients_are_those_of_the_loss_whatever_it_is_made_of(name, ambient):
+    torch.manual_seed(0)
+    model, (features, targets) = MODELS["hidden"](), _batch("hidden")
+    compiled, other = _two_ways(model, features, loss=LOSSES[name])
+    with ambient():
+        found = [compiled(features, targets) for _ in range(2)]
+    _close(found[0], other(features, targets))
+    assert torch.equal(*found) and WEIGHTS.grad is None
+
+
+@pytest.mark.slow
+def test_a_loss_that_changes_what_it_refers_to_is_refused():
+    compiled, _ = _two_ways(nn.Linear(5, 3), torch.ones(4, 5), loss=_counts)
+    with pytest.raises(InvalidParameter, match=r"compiled: .*must change none of the tensors that they refer to"):
+        compiled(torch.ones(4, 5), torch.zeros(4).long())
 
 
 class Held:
