@@ -31,6 +31,7 @@ import numpy as np
 from audit.core.auditors import Auditor, OurAuditor
 from audit.core.law import Law, laws
 from audit.core.trials import Trial, largest_disagreement, milliseconds, trial
+from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core.documents import read_document
 from mechanisms.core.files import write_atomically
@@ -95,11 +96,17 @@ class Coverage:
         """Return what `save` wrote.
 
         Raises:
-            InvalidParameter: if the file is of another schema.
+            InvalidParameter: if the file is of another schema, or damaged.
         """
         document = _read(path, SCHEMA)
-        fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
-        return cls(**(fields | {"trials": tuple(_trial(one) for one in document["trials"])}))
+        try:
+            fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
+            return cls(**(fields | {"trials": tuple(_trial(one) for one in document["trials"])}))
+        except (KeyError, TypeError) as error:
+            raise InvalidParameter(
+                f"coverage, {path.name}: the file must be as it was written, and has lost something: "
+                f"{type(error).__name__}."
+            ) from None
 
 
 def bench(
@@ -241,7 +248,11 @@ def _kept(path: Path, asked: dict[str, Any], found: Callable[[], Any]) -> Any:
 
 
 def _read(path: Path, schema: str) -> dict[str, Any]:
-    return read_document(f"coverage, {path.name}", path.read_text(encoding="utf-8"), schema=schema)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidParameter(f"coverage, {path.name}: the file must be JSON text, and is none.") from None
+    return read_document(f"coverage, {path.name}", text, schema=schema)
 
 
 def _trial(found: dict[str, Any]) -> Trial:

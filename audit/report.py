@@ -44,10 +44,20 @@ class FailedEstimator:
     Args:
         method: the estimator's name.
         reason: the error's type, and its text if it is one of the library's, which hold no data.
+
+    Raises:
+        InvalidParameter: if one is no text.
     """
 
     method: str
     reason: str
+
+    def __post_init__(self) -> None:
+        for name in ("method", "reason"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidParameter(
+                    f"FailedEstimator: {name} must be text, got {type(getattr(self, name)).__name__}."
+                )
 
     @classmethod
     def of(cls, method: str, error: Exception) -> FailedEstimator:

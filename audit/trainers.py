@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from audit.canaries import GradientCanaries, InputCanaries
 from audit.core.expected_sums import check_independent_noise, expected_clipped_sum, units_of
 from audit.scores import Coins, Counts
 from dpsgd import DPSGD, Dataset, steps
-from dpsgd.clipping import FLAT, Automatic
+from dpsgd.clipping import FLAT, AdaptiveQuantile, Automatic
 from dpsgd.core.batches import drawn_rows
 from dpsgd.core.parameters import trainable
 from dpsgd.core.updates import MakeOptimizer, Schedule
@@ -62,11 +62,12 @@ class DPSGDTrainer:
             **entering,
         )
         begun: list[int] = []
+        unit = _unit(self.config)
 
         def released() -> Iterator[Released]:
             for release in run:
                 begun[:] = [release.run]
-                yield release
+                yield replace(release, max_grad_norm=unit * release.max_grad_norm)
             yield final_model(self.model, self.loss)
 
         return Observations(
@@ -86,7 +87,11 @@ class DPSGDTrainer:
         expected = expected_clipped_sum(
             self.model, self.dataset, self.config, loss=self.loss, canaries=len(task.canaries)
         )
-        return {"max_grad_norm": self.config.max_grad_norm, "expected_sum": expected}
+        unit = _unit(self.config)
+        return {
+            "max_grad_norm": unit * self.config.max_grad_norm,
+            "expected_sum": lambda weights, **bound: expected(weights, **{name: c / unit for name, c in bound.items()}),
+        }
 
 
 def dpsgd_trainer(
@@ -103,6 +108,8 @@ def dpsgd_trainer(
     Every task trains `model` in place, from the weights that it has now, on `dataset` and the canaries that are in.
     These come after the known records and are drawn for wherever they are out, so that a canary's coin changes no other
     record's part in any step and no noise. Where the scheme declares `records`, they are known records and canaries.
+    With AdaptiveQuantile a release's `max_grad_norm` is z C_t ÷ noise_multiplier, the unit in which the noise z C_t of
+    the sum is the described; a canary then stands at noise_multiplier ÷ z, and its part in the count is not looked at.
 
     | canaries     | what can be run                                                                                  |
     |--------------|--------------------------------------------------------------------------------------------------|
@@ -166,6 +173,16 @@ def _length(config: DPSGD) -> float:
             f"with {config.clipping!r}, got {config.max_grad_norm}."
         )
     return found
+
+
+def _unit(config: DPSGD) -> float:
+    """Return the noise on a sum ÷ (noise_multiplier C): above 1 where a count takes its share of what a step may lose.
+
+    In this unit the noise is the described, and a canary, of which the count tells the rest, stands at 1 ÷ unit.
+    """
+    if not isinstance(config.clipping, AdaptiveQuantile) or config.noise_multiplier == 0:
+        return 1.0
+    return config.clipping.sum_noise_multiplier(config.noise_multiplier) / config.noise_multiplier
 
 
 def with_records(known: Dataset, canaries: InputCanaries, membership: Coins) -> Dataset:

@@ -22,12 +22,12 @@ from audit.core.described import SampledGaussianRun
 from audit.core.plan import Plan, planned
 from audit.core.simulated_trainers import DELTA, EPSILON, HONEST, KINDS, Kind, coordinates, described, simulated
 from audit.estimators import accountant_inversion
-from audit.evidence import LowerBound, estimators
+from audit.evidence import LowerBound, check_level, estimators
 from audit.multiplicity import shared_confidences
 from audit.report import Verdict, verdict
 from audit.runs import Setup, observe_one_run
 from audit.scores import GuessExtremes, LabelledScores, OneRun
-from mechanisms import Adjacency, KeyedSource
+from mechanisms import Adjacency, InvalidParameter, KeyedSource
 from mechanisms.core import validate
 
 SHARING = ("one_run", "one_run_fdp", "one_run_recursion")  # all read the number of right guesses; and the refuter
@@ -53,6 +53,9 @@ class Verdicts:
             each; None where these were not asked.
         confidence: of the reports.
         seed: of the simulation.
+
+    Raises:
+        InvalidParameter: if a value breaks its rule, or more reports found something than there are.
     """
 
     trainer: Kind
@@ -65,6 +68,21 @@ class Verdicts:
     shared: int | None
     confidence: float
     seed: int
+
+    def __post_init__(self) -> None:
+        validate.choice("Verdicts", "trainer", self.trainer, KINDS)
+        if not isinstance(self.refuter, bool):
+            raise InvalidParameter(f"Verdicts: refuter must be a bool, got {type(self.refuter).__name__}.")
+        validate.positive("Verdicts", "epsilon", self.epsilon)
+        check_level("Verdicts", delta=DELTA, confidence=self.confidence)
+        for name, least in (("canaries", 1), ("reports", 1), ("violated", 0), ("refuted", 0), ("seed", 0)):
+            validate.count("Verdicts", name, getattr(self, name), least=least)
+        shared = 0 if self.shared is None else validate.count("Verdicts", "shared", self.shared)
+        if max(self.violated + self.refuted, shared) > self.reports:
+            raise InvalidParameter(
+                f"Verdicts: violated, refuted and shared must be at most the {self.reports} reports, got "
+                f"{self.violated} + {self.refuted} and {shared}."
+            )
 
     @property
     def rate(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from audit.core.simulated_trainers import HONEST, Kind
 from audit.core.verdicts import Verdicts, verdicts
+from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
 from mechanisms.core.documents import read_document
@@ -70,12 +71,25 @@ def earlier(path: Path) -> list[Verdicts]:
     """Return what `write` left there, nothing where there is no such file.
 
     Raises:
-        InvalidParameter: if the file is of another schema.
+        InvalidParameter: if the file is of another schema, or what it says cannot be: it is named.
     """
     if not path.exists():
         return []
-    document = read_document(f"verdicts, {path.name}", path.read_text(encoding="utf-8"), schema=SCHEMA)
-    return [Verdicts(**one) for one in document["verdicts"]]
+    owner = f"verdicts, {path.name}"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidParameter(f"{owner}: the file must be JSON text, and is none.") from None
+    entries = validate.sequence(owner, "verdicts", read_document(owner, text, schema=SCHEMA).get("verdicts"))
+    return [_read(owner, one) for one in entries]
+
+
+def _read(owner: str, entry: object) -> Verdicts:
+    fields = {field.name for field in dataclasses.fields(Verdicts)}
+    if not isinstance(entry, dict) or set(entry) != fields:
+        told = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
+        raise InvalidParameter(f"{owner}: verdicts must have the fields {sorted(fields)}, got {told}.")
+    return Verdicts(**entry)
 
 
 def write(found: Sequence[Verdicts], out: Path) -> None:

@@ -54,9 +54,11 @@ from audit.core.payoffs import CELLS
 from audit.evidence import About, Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
+MOST_GUESSES = 1_000_000  # so many in a row happen to nobody: nothing is staked on far fewer
 CENTRE, GAP = 0.5, 1.0  # out-scores about 0 and in-scores about 1: projections in units of the clip norm
 
 
@@ -79,8 +81,8 @@ def lower_bound_from_scores(
         confidence: in (0, 1), one-sided.
         centre: the score half-way between the worlds, fixed beforehand.
         gap: by how much in-scores are expected above out-scores, > 0, fixed beforehand.
-        opening: how many right guesses in a row are to refute as much as possible, >= 1, fixed beforehand; None for
-            nothing staked on that.
+        opening: how many right guesses in a row are to refute as much as possible, from 1 to 1,000,000, fixed
+            beforehand; None for nothing staked on that.
 
     Guarantees: at most the ε of every μ-GDP computation with probability `confidence`, whatever its scores and whenever
     one stops, if each look is μ-GDP given the earlier ones and has a fair coin of its own. It is a statement about
@@ -213,7 +215,8 @@ class AnytimeGDP(Estimator):
 
     def __post_init__(self) -> None:
         _check_units("AnytimeGDP", self.centre, self.gap)
-        _opening("AnytimeGDP", self.opening, 0.0)
+        stake = _opening("AnytimeGDP", self.opening, 0.0)
+        object.__setattr__(self, "opening", None if stake is None else stake.guesses)
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound; of the process only that it is Gaussian is used.
@@ -259,4 +262,8 @@ def _check_units(owner: str, centre: float, gap: float) -> None:
 
 
 def _opening(owner: str, guesses: int | None, required: float) -> Opening | None:
-    return None if guesses is None else Opening(validate.count(owner, "opening", guesses, least=1), required)
+    if guesses is None:
+        return None
+    if (checked := validate.count(owner, "opening", guesses, least=1)) > MOST_GUESSES:
+        raise InvalidParameter(f"{owner}: opening must be at most {MOST_GUESSES:,}, got more.")
+    return Opening(checked, required)

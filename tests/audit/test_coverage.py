@@ -285,3 +285,18 @@ def test_peers_that_are_installed_are_tried():
     pytest.importorskip("jax_privacy", reason="jax-privacy is not installed")
     found = trial(peer_auditors()["jax.clopper_pearson"], ConstantRatio(epsilon=1.0), 50, **ASKED)
     assert found.rate <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "must be JSON text, and is none"),
+        (b'{"schema": "dp-calipers/coverage/1"}', "has lost something: KeyError"),
+        (b'{"schema": "dp-calipers/coverage/1", "trials": 3, "milliseconds": {}, "disagreements": {}, '
+         b'"confidence": 0.95, "seed": 0, "cases": 0}', "has lost something: TypeError"),
+    ],
+)  # fmt: skip
+def test_a_bench_that_was_damaged_is_refused_in_a_line(content, message, tmp_path, capsys):
+    (tmp_path / "coverage.json").write_bytes(content)
+    assert command_line.run(cli.app, ["coverage", "--estimator", "jeffreys", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err

@@ -274,6 +274,13 @@ def test_the_chance_of_regular_parts_is_bounded_by_brute_force(records_, trials,
         assert most_chance(seen, trials=trials, probability=probability) >= exact * (1 - 1e-12)
 
 
+def test_few_records_that_took_turns_are_told_from_poisson_samples():
+    turns = most_chance([20] * 60, trials=80, probability=0.25)
+    assert 60 * math.log(math.comb(80, 20) * 0.25**20 * 0.75**60) <= math.log(turns) < math.log(1e-50)
+    assert most_chance([1], trials=0, probability=0.25) == most_chance([], trials=3, probability=0.25) == 1
+    assert most_chance([16, 24] * 30, trials=80, probability=0.25) > 0.5  # as far apart as Poisson samples are
+
+
 def loop_of_opacus(mode, noise, opacus):
     def train(dataset, watch):
         model = torch.nn.Sequential(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.markers import CARETRIGHT
 
-from audit import AuditReport
+from audit import AuditReport, FailedEstimator
 from audit.core.rows import ceiling_note, facts, meaning, rows, shown
 from mechanisms import InvalidParameter, __version__
 
@@ -210,3 +210,12 @@ def test_facts_leave_out_what_is_not_known(report):
 def test_a_ceiling_below_the_claim_is_told(report):
     assert not ceiling_note(report)
     assert "No violation can be shown with" in ceiling_note(dataclasses.replace(report, ceiling=3.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [({"method": 3}, "method must be text, got int"), ({"reason": None}, "reason must be text, got NoneType")],
+)
+def test_a_failed_estimator_is_told_in_words(given, text):
+    with pytest.raises(InvalidParameter, match=f"FailedEstimator: {text}"):
+        FailedEstimator(**{"method": "one_run", "reason": "NumericalFailure"} | given)

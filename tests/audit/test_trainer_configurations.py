@@ -131,6 +131,20 @@ def test_half_of_the_noise_is_refuted_and_all_of_it_is_not(name):
     assert broken.verdict == "description refuted" and broken.noise_ratio == pytest.approx(0.25, abs=0.09)
 
 
+def test_where_a_count_costs_much_the_noise_of_the_sum_is_seen_as_what_it_is_to_be(monkeypatch):
+    tight = dataclasses.replace(ADAPTIVE, count_noise_multiplier=1.5)
+    faithful = audited(config_of(clipping=tight))
+    assert faithful.verdict != "description refuted" and faithful.noise_ratio == pytest.approx(1, abs=0.35)
+
+    def free_of_charge(model, dataset, config, **given):
+        free = dataclasses.replace(ADAPTIVE, count_noise_multiplier=1e6)
+        return steps(model, dataset, dataclasses.replace(config, clipping=free), **given)
+
+    monkeypatch.setattr("audit.trainers.steps", free_of_charge)
+    broken = audited(config_of(clipping=tight))
+    assert broken.verdict == "description refuted" and broken.noise_ratio == pytest.approx(1 - 1 / 1.5**2, abs=0.2)
+
+
 SAMPLED = {
     "balls in bins": ({"sampling": BallsInBins(), "steps_per_epoch": 3}, "add_remove"),
     "balls in bins, zeroed out": ({"sampling": BallsInBins(), "steps_per_epoch": 3}, "zero_out"),

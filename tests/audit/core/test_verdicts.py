@@ -1,6 +1,8 @@
 """Whole reports by the thousand: shortcuts change no verdict, and the table says who errs and goes on where it was."""
 
 import dataclasses
+import json
+import re
 
 import pytest
 
@@ -141,3 +143,29 @@ def test_a_file_of_another_schema_is_refused(tmp_path, capsys):
     (tmp_path / "reports.json").write_text('{"schema": "dp-calipers/coverage/1"}')
     assert command_line.run(cli.app, ["verdicts", "--out", str(tmp_path)]) == 2
     assert "schema" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "reports.json: the file must be JSON text, and is none"),
+        ({}, "verdicts must be a sequence, got None"),
+        ({"verdicts": [3]}, "verdicts must have the fields .*, got int"),
+        ({"verdicts": [{"trainer": "faithful"}]}, "verdicts must have the fields .*, got .'trainer'"),
+        ({"reports": "20"}, "reports must be a whole number, got '20'"),
+        ({"violated": -5}, "violated must be at least 0, got -5"),
+        ({"violated": 19}, "at most the 20 reports, got 19 .+ 2 and 1"),
+        ({"shared": 21}, "at most the 20 reports, got 0 .+ 2 and 21"),
+        ({"trainer": "honest"}, "trainer must be one of"),
+        ({"refuter": "no"}, "refuter must be a bool, got str"),
+        ({"confidence": 1.5}, "confidence must"),
+    ],
+)
+def test_a_file_that_was_damaged_is_refused_in_a_line(content, message, tmp_path, capsys):
+    if isinstance(content, dict):
+        whole = {} if content == {} else {"verdicts": [dataclasses.asdict(FOUND) | content]}
+        document = {"schema": verdicts_page.SCHEMA} | (content if "verdicts" in content else whole)
+        content = json.dumps(document).encode()
+    (tmp_path / "reports.json").write_bytes(content)
+    assert command_line.run(cli.app, ["verdicts", "--out", str(tmp_path)]) == 2
+    assert re.search(message, capsys.readouterr().err)

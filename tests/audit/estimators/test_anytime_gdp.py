@@ -215,6 +215,10 @@ def test_an_opening_refutes_at_any_level_what_most_of_the_wealth_is_enough_for(o
     assert lower_bound_from_scores(**given, opening=opening) >= epsilon_of(rung, 1e-5)
 
 
+def test_an_opening_given_by_numpy_is_kept_as_a_whole_number():
+    assert repr(AnytimeGDP(opening=np.float64(14))) == "AnytimeGDP(centre=0.5, gap=1.0, opening=14)"
+
+
 def test_a_rung_of_the_ladder_is_that_of_eight():
     assert EIGHT in LADDER and mu_of(8.0, 1e-5) < EIGHT < mu_of(8.0001, 1e-5)
 
@@ -258,6 +262,7 @@ def test_a_claim_beyond_the_ladder_is_never_refuted():
         ({"centre": np.inf}, "centre must be finite"),
         ({"opening": 0}, "opening must be at least 1, got 0"),
         ({"opening": 2.5}, "opening must be"),
+        ({"opening": 10**5000}, "opening must be at most 1,000,000, got more"),
     ],
 )
 def test_input_that_makes_no_sense_is_refused(change, message):
