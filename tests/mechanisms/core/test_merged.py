@@ -111,7 +111,7 @@ def moment(mu, chance, p, power):
     return 1 + mp.quad(seen, [mu / 2 + k for k in range(int(abs(power) * mu) + 14)])
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(11)
 @pytest.mark.parametrize("power", [-1.5, 0.3, 0.7, 1.01, 2.0, 7.3])
 @pytest.mark.parametrize("p", [1.0, 0.3])
 @pytest.mark.parametrize(("mu", "chance"), [(2.0, 0.2), (0.25, 0.001), (2 / 0.7, 0.001)])
