@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel):
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
 
 
+@pytest.mark.slow  # installs from the package index; that no torch is loaded is tested without, daily
 def test_the_base_alone_answers_in_a_fresh_environment(wheel, tmp_path):
     venv.create(tmp_path / "base", with_pip=False)
     python = tmp_path / "base" / "bin" / "python"

@@ -288,13 +288,13 @@ class Counted(Mechanism):
     ],
     ids=lambda ledger: type(ledger).__name__,
 )
-def test_a_million_steps_price_an_equal_step_once_and_lose_nothing(ledger):
+def test_very_many_steps_price_an_equal_step_once_and_lose_nothing(ledger):
     step = Counted(asked=[], noise=30.0 + len(type(ledger).__name__))
     price, once = ledger.price(step), len(step.asked)
-    for _ in range(1_000_000):
+    for _ in range(100_000):
         ledger.spend(step)
     assert len(step.asked) == once > 0
-    assert ledger._spent == tuple(1_000_000 * whole(one) for one in price)
+    assert ledger._spent == tuple(100_000 * whole(one) for one in price)
 
 
 def test_they_are_no_accountants():

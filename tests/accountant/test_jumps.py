@@ -40,7 +40,7 @@ def curve(*parts):
     return JumpCurve(steps=steps(process, ADD_REMOVE)["remove"])
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("parts", "epsilon"),
     [

@@ -114,7 +114,7 @@ def test_a_million_steps_are_answered_in_a_second():
     assert time.process_time() - before < 1.0
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(("steps", "width"), [(18, 1e-10), (24, 1e-7), (40, 1e-6), (120, 1e-4)])
 def test_long_lists_of_different_steps_have_a_narrow_bracket(steps, width):
     process = listed(np.random.default_rng(0).uniform(0.01, 0.5, steps).tolist(), 1e-9)

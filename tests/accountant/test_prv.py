@@ -105,6 +105,7 @@ def test_the_bracket_is_the_known_value_and_eps_error_to_either_side(noise, rate
     assert max(truth - found.lower, found.upper - truth) <= 1.04 * ERROR
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("steps", [4900, 4950, 4999])
 @pytest.mark.parametrize("delta_error", [1e-9, 1e-10, 1e-12])
 def test_the_middle_of_the_bracket_hardly_depends_on_the_grid(steps, delta_error):

@@ -85,19 +85,19 @@ def holds(bounds, truths, digits):
     return Decimal(float(bounds.lower)) <= truth + half and truth - half <= Decimal(float(bounds.upper))
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("name", ROWS)
 def test_every_bracket_holds_the_truth(name):
     all_hold(QUICK, ROWS[name])
 
 
-@pytest.mark.thinned(11)
+@pytest.mark.thinned(21)
 @pytest.mark.parametrize("name", ROWS)
 def test_every_bracket_of_jumps_holds_the_truth(name):
     all_hold({"jumps"}, ROWS[name])
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", [name for name in CHEAP if name in ROWS])
 def test_every_bracket_that_takes_long_holds_the_truth(name):
     all_hold(SLOW, ROWS[name])

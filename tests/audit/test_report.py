@@ -178,6 +178,7 @@ def test_an_arrow_at_zero_touches_no_label(report, judged):
     assert len(arrows) == 2 and all(label.get_window_extent().x1 < begins for label in axes.get_yticklabels())
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("epsilon", [0.0, 1e-9, 25.0, 1e6, np.inf])
 def test_any_evidence_can_be_drawn_and_told(report, epsilon, tmp_path):
     shown = dataclasses.replace(report.evidence, epsilon=epsilon)

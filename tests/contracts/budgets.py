@@ -80,7 +80,7 @@ BUDGETS = {
 
 GAUSSIAN = Case(process=Repeat(Gaussian(noise_multiplier=2.0), 2), adjacency=ADD_REMOVE, delta=1e-5)
 TRAINING = Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.1)), 300)
-RARE = Repeat(Sampled(Gaussian(noise_multiplier=1.15), Poisson(probability=6.4e-4)), 3)
+RARE = Repeat(Sampled(Gaussian(noise_multiplier=1.15), Poisson(probability=6.4e-4)), 2)
 HOMES = dict.fromkeys(BUDGETS, GAUSSIAN) | {
     "closed_form": Case(process=Laplace(noise_multiplier=2.0), adjacency=ADD_REMOVE, delta=1e-3),
     "contour": Case(process=TRAINING, adjacency=ADD_REMOVE, delta=1e-5),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accountant.pld import PLD
@@ -49,7 +49,6 @@ EPSILONS = np.array([0.0, 0.05, 0.3, 1.0, 2.5, 6.0])
 every_accountant = pytest.mark.parametrize("accountant", ROUTES.values(), ids=ROUTES)
 adjacencies = st.sampled_from(Adjacency)
 accountants = st.sampled_from(tuple(ROUTES.values()))
-often = settings(max_examples=max(16, settings.default.max_examples))
 
 
 def profile(accountant, process, adjacency):
@@ -81,7 +80,6 @@ def cases(draw):
     return Case(process=draw(all_processes(adjacency)), adjacency=adjacency, delta=draw(deltas))
 
 
-@often
 @given(accountants, cases(), st.integers(0, 3))
 @or_hands_over
 def test_repeating_is_composing_with_itself(accountant, case, times):
@@ -93,7 +91,6 @@ def test_repeating_is_composing_with_itself(accountant, case, times):
         assert answer(accountant, repeated, case) in (None, composed.epsilon(case.delta))
 
 
-@often
 @given(accountants, cases(), st.data())
 def test_order_and_nesting_make_no_difference(accountant, case, data):
     order_makes_no_difference(accountant, case, data.draw(all_processes(case.adjacency)))
@@ -109,7 +106,6 @@ def order_makes_no_difference(accountant, case, other):
         assert answer(accountant, there, case) in (None, here.epsilon(case.delta))
 
 
-@often
 @given(accountants, cases())
 @or_hands_over
 def test_delta_never_rises_with_epsilon_and_is_convex_in_its_exponential(accountant, case):
@@ -125,7 +121,6 @@ def test_delta_never_rises_with_epsilon_and_is_convex_in_its_exponential(account
     assert np.all(bounds.lower[1:-1] <= chord * (1 + 1e-12))
 
 
-@often
 @given(accountants, cases(), st.sampled_from((0.1, 0.7, 2.0)))
 @or_hands_over
 def test_epsilon_of_delta_of_epsilon_is_no_larger(accountant, case, epsilon):
@@ -150,7 +145,6 @@ def _worst(scheme, adjacency):
     return adjacency if isinstance(scheme, Poisson) else REPLACE_ONE
 
 
-@often
 @given(accountants, sampled())
 def test_poisson_and_fixed_size_sampling_never_hurt(accountant, both):
     case, whole = both
@@ -164,7 +158,6 @@ def test_poisson_and_fixed_size_sampling_never_hurt(accountant, both):
         assert claim.lower <= most.upper
 
 
-@often
 @given(accountants, tables(), st.integers(1, 2), deltas)
 def test_post_processing_never_hurts(accountant, table, times, delta):
     """The first two outcomes are no longer told apart."""
@@ -184,7 +177,6 @@ def enumerated(parts, epsilons):
     return np.array([np.maximum(p - math.exp(epsilon) * q, 0.0).sum() for epsilon in epsilons])
 
 
-@often
 @given(accountants, tables(), tables(), st.integers(1, 2))
 @or_hands_over
 def test_the_worse_of_two_directions_that_are_fixed_for_the_whole_run_counts(accountant, one, other, times):
@@ -229,6 +221,7 @@ def intersect(routes, case):
         assert not any(math.isnan(claim.upper) for claim in claims)
 
 
+@seldom
 @given(cases())
 def test_all_intervals_that_bound_the_same_number_intersect(case):
     intersect(ROUTES, case)

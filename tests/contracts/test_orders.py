@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accountant.rdp import RDP
@@ -11,7 +11,7 @@ from mechanisms import Adjacency, UnsupportedProcess
 from tests.contracts.budgets import BUDGETS, HOMES, Case, assert_within, boundless, certified
 from tests.contracts.coarse import ROUTES
 from tests.contracts.test_budgets import Vacuous
-from tests.strategies import all_processes, deltas, seldom
+from tests.strategies import all_processes, deltas
 
 WHOLE = tuple(map(float, range(2, 34)))  # the orders of `moments`
 COMPOSITIONS = ("basic", "advanced", "optimal")
@@ -47,7 +47,7 @@ def test_moments_are_above_mironov_above_cks_above_asoodeh_above_what_is_certifi
     falling((ROUTES["moments"], *CONVERSIONS), case)
 
 
-@seldom
+@settings(max_examples=settings.default.max_examples // 3)  # each takes a second
 @given(cases())
 def test_basic_is_above_advanced_above_optimal_above_what_is_certified(case):
     falling([ROUTES[name] for name in COMPOSITIONS], case)

@@ -82,7 +82,7 @@ def test_bands_share_no_outcome_from_below_and_miss_none_from_above():
         assert np.sum(one.band.p) <= truth.upper[0] and truth.lower[0] <= np.sum(one.band.above)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     ("parts", "epsilon"),
     [

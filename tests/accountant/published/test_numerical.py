@@ -153,6 +153,7 @@ UNEQUAL = Entry(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [UNEQUAL], ids=str)
 def test_unequal_steps_cost_the_published_values(entry):
     pairs = zip(np.linspace(1.6, 1.8, 10).tolist(), np.linspace(0.05, 0.06, 10).tolist(), strict=True)

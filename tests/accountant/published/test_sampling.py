@@ -81,7 +81,7 @@ SHUFFLED = [
 ]  # fmt: skip
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(12)
 @pytest.mark.parametrize("entry", SHUFFLED, ids=str)
 def test_shuffled_batches_cost_nearly_what_no_sampling_costs(entry):
     (steps, noise, _) = words(entry.params)
@@ -134,6 +134,7 @@ def fixed(noise, rate, steps):
     return epsilon_bounds(process, delta=DELTA, adjacency="replace_one", accountant=COARSE)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("entry", LEBEDA, ids=str)
 def test_a_fixed_size_batch_costs_more_than_ten_where_a_poisson_sample_costs_one(entry):
     """Published are both ends at ε_error and the estimate; ours are between the ends, to the estimate's tolerance."""
@@ -225,6 +226,7 @@ GRIDS = Entry(
 )
 
 
+@pytest.mark.slow  # the two accountants asked are held to other published numbers above
 @pytest.mark.parametrize("entry", [GRIDS], ids=str)
 def test_grids_of_peers_are_the_farther_above_the_truth_the_wider_they_are(entry):
     """By .055 of an ε of .047 at h = 1e-3. No tolerance is stated: estimates by rounded losses are right."""

@@ -84,7 +84,7 @@ def test_the_order_of_the_worlds_does_not_matter_to_the_loss():
     assert epsilon_of_pair(distance=2.0 / 1.3, ratio=1 / 1.3, delta=DELTA) == pytest.approx(one, rel=1e-9)
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("degrees", [2, 8, 98, 998])
 @pytest.mark.parametrize("y", [-9.0, -1.7, 2.0])
 def test_noncentralities_refute_just_what_their_level_says_or_less(degrees, y):

@@ -9,7 +9,7 @@ entries = st.floats(min_value=-(2.0**50), max_value=2.0**50, width=32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=max(100, settings.default.max_examples))
 @given(
     row=st.lists(entries, min_size=1, max_size=30),
     max_grad_norm=st.floats(min_value=1e-10, max_value=1e10),

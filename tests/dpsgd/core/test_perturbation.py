@@ -100,6 +100,7 @@ def test_gamma_norm_noise_has_a_gamma_norm_and_a_uniform_direction(width):
 NOTHING = np.zeros((1, 2))  # a record that says nothing: the exact minimiser is 0
 
 
+@pytest.mark.thinned(3)  # either loss and either adjacency once
 @pytest.mark.parametrize("adjacency", ["add_remove", "replace_one"])
 @pytest.mark.parametrize("loss", [Logistic(), HUBER])
 def test_output_noise_is_as_large_as_what_a_record_moves(loss, adjacency):

@@ -40,7 +40,7 @@ def two(sigma, power):
     return float(np.logaddexp.reduce((np.add.outer(log_weight, log_weight) + power * log_ratio).ravel()))
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize("sigma", [0.7, 1.0, 3.0])
 @pytest.mark.parametrize("order", [1.5, 2.0, 2.5, 4.0, 7.3])
 def test_two_steps_have_divergences_below_the_bounds(sigma, order):

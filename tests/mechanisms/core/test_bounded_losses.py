@@ -90,6 +90,7 @@ def assert_right(found, exact, excess, at_rest):
     assert error <= 2e-11 * (abs(excess) + at_rest) / abs(1 + excess)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_transform_is_right_to_within_its_error_and_the_error_is_small(seed):
     with mp.workdps(40):

@@ -234,7 +234,7 @@ def plain(name, x):
 
 @pytest.mark.parametrize("name", TRUTH)
 def test_floats_of_elementary_functions_err_by_at_most_half_of_what_is_allowed(name):
-    x = points(name)
+    x = points(name)[:: 4 if name == "log_ndtr" else 1]  # whose truth takes long
     x = x[x > {"log": 0.0, "log1p": -1.0}.get(name, -math.inf)]
     values, allowed = plain(name, x), np.broadcast_to(ULPS[name](x), x.shape)
     for point, value, ulps in zip(x, values, allowed, strict=True):

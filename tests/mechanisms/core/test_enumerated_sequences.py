@@ -75,6 +75,7 @@ def sequences(queries, hits):
             yield answers[:stop]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("first", "second"), DECAYS)
 @pytest.mark.parametrize("hits", [1, 2])
 def test_answers_of_a_sparse_vector_add_to_one_and_none_tells_more_than_its_epsilon(first, second, hits):

@@ -246,6 +246,7 @@ def test_where_one_of_many_candidates_dominates_it_is_drawn_at_once():
         assert kind(scores, Fraction(1), source, "s") == 49_993
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "gaps", [(0.0, 0.3, 1.0), (0.0, 33.0, 33.5), (0.0, 500.0, 500.7, 1e6), (0.0, 31.9, 32.1, 1e300)]
 )

@@ -146,6 +146,7 @@ def test_samples_of_nothing_and_of_everything_are_looked_through(step, adjacency
         assert asked(nothing) == asked(Compose(()))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("around", [Shuffled(), BallsInBins()])
 def test_a_step_that_is_spread_is_asked_without_what_samples_nothing(around):
     step = Group(Sampled(G, Poisson(probability=1.0)), 2)

@@ -53,7 +53,7 @@ def holds(bounds, value, width=1e-9):
     return True
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @cases
 def test_delta_is_the_mean_of_what_exceeds_epsilon(law, shift, offset):
     pair, (base, _, _) = pair_of(law, shift, offset), law_of(law, shift, offset)
@@ -85,6 +85,7 @@ def test_moments_are_those_of_the_loss(law, shift, offset, power):
     assert pair.log_mixture_moment(1.0, 1.0).upper == 0 and pair.log_mixture_moment(1.0, -1.0).upper == np.inf
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("power", [-2.0, 0.5, 3.0])
 @pytest.mark.parametrize("law", LAWS)
 def test_moments_of_samples_are_those_of_the_mixture(law, power):

@@ -72,7 +72,7 @@ def test_delta_encloses_its_definition(name):
     assert_delta(Merged(half=half), Mirrored(law))
 
 
-@pytest.mark.thinned(11)
+@pytest.mark.thinned(9)
 @over_all_pairs
 @pytest.mark.parametrize("asked", edges().values(), ids=edges())
 def test_masses_on_bins_are_those_of_the_definition(name, asked):
@@ -111,7 +111,7 @@ def moment(mu, chance, p, power):
     return 1 + mp.quad(seen, [mu / 2 + k for k in range(int(abs(power) * mu) + 14)])
 
 
-@pytest.mark.thinned(7)
+@pytest.mark.thinned(11)
 @pytest.mark.parametrize("power", [-1.5, 0.3, 0.7, 1.01, 2.0, 7.3])
 @pytest.mark.parametrize("p", [1.0, 0.3])
 @pytest.mark.parametrize(("mu", "chance"), [(2.0, 0.2), (0.25, 0.001), (2 / 0.7, 0.001)])

@@ -36,7 +36,7 @@ def exact_log(mu, q, theta, y, reverse):
     return mp.log1p(excess) if abs(excess) < 0.1 else mp.log(1 + excess), excess
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("seed", range(4))
 def test_the_transform_is_right_to_within_its_error_and_the_error_is_small(seed):
     with mp.workdps(40):
