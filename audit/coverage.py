@@ -30,7 +30,7 @@ import numpy as np
 
 from audit.core.auditors import Auditor, OurAuditor
 from audit.core.law import Law, laws
-from audit.core.trials import Trial, largest_disagreement, milliseconds, trial
+from audit.core.trials import Trial, audits_for, largest_disagreement, milliseconds, trial
 from mechanisms import __version__ as library
 from mechanisms.core.documents import read_document
 from mechanisms.core.files import write_atomically
@@ -119,7 +119,7 @@ def bench(
     Args:
         auditors: to try.
         sizes: runs in either world, canaries, or looks.
-        simulations: audits, where a rate is no sum over counts.
+        simulations: audits, where a rate is no sum over counts; 1,000 at most where it decides nothing.
         cases: on which to compare each auditor's test with its bound.
         confidence: at which is asked, in (0, 1).
         seed: of the simulations.
@@ -187,7 +187,8 @@ def _cell(
     enough = {
         _place(one): one
         for one in known
-        if one.entropy[0] == asked["seed"] and (one.simulations == 0 or one.simulations >= asked["simulations"])
+        if one.entropy[0] == asked["seed"]
+        and (one.simulations == 0 or one.simulations >= audits_for(asked["simulations"], inside=one.inside))
     }
     if all(place in enough for place in wanted):
         return [enough[place] for place in wanted]

@@ -99,14 +99,24 @@ def _by_statistic(auditor: OurAuditor, batch: Batch, question: Question) -> Refu
 
 def _by_right_guesses(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
     """Ask about one audit for every number of right guesses."""
-    rule = cast(GuessExtremes, batch.guessing_rule)
-    places = np.argsort(batch.values, axis=1, kind="stable")
-    inside = np.take_along_axis(batch.membership, places, axis=1)
-    right = np.count_nonzero(~inside[:, : rule.excluded], axis=1)
-    right += np.count_nonzero(inside[:, inside.shape[1] - rule.included :], axis=1)
+    right = _right_guesses(batch)
     _, examples, back = np.unique(right, return_index=True, return_inverse=True)
     found: Refuted = np.array([auditor.rejects(batch.audit(int(one)), question) for one in examples])[back]
     return found
+
+
+def _right_guesses(batch: Batch) -> NDArray[np.intp]:
+    """Return the number of right guesses of every audit; only equal scores at the last guess need a stable order."""
+    rule = cast(GuessExtremes, batch.guessing_rule)
+    last_in = batch.values.shape[1] - rule.included
+    rising = np.pad(np.sort(batch.values, axis=1), ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))
+    lowest, highest = rising[:, rule.excluded, None], rising[:, last_in + 1, None]
+    guessed = batch.values <= lowest, batch.values >= highest
+    right = np.count_nonzero(guessed[0] & ~batch.membership, axis=1)
+    right += np.count_nonzero(guessed[1] & batch.membership, axis=1)
+    tied = (rising[:, rule.excluded + 1] == lowest[:, 0]) | (rising[:, last_in] == highest[:, 0])
+    right[tied] = [batch.audit(int(number)).correct for number in np.flatnonzero(tied)]
+    return right
 
 
 def _by_scores(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
