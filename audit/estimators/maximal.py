@@ -17,7 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core.least_favourable import LeastFavourable
 from audit.core.ordering import LEAST, Ordering
-from audit.core.thresholds import at_most, checked_scores, errors_at_thresholds
+from audit.core.thresholds import (
+    at_most,
+    checked_scores,
+    checked_sets,
+    errors_at_thresholds,
+    some_threshold_within,
+)
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
 from mechanisms.core.process import Process
@@ -58,16 +64,17 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
 
 
 def rejects(
-    *, statistic: ArrayLike, included: int, excluded: int, epsilon: float, delta: float, confidence: float
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: float, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+    """Tell, set by set, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
 
-    `statistic` is an array of what `largest_suggested` gave; `included` and `excluded` are the numbers of runs, both
-    >= 1; ε >= 0 is one number, whose critical value is found once (seconds for 1,000 runs a side) and kept.
+    The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number, whose critical
+    value is found once (seconds for 1,000 runs a side) and kept; the rest is as there.
     """
-    order = ordering(included, excluded, delta, confidence)
-    refuted: NDArray[np.bool_] = np.asarray(statistic) >= _critical(order, epsilon, 1 - confidence)
-    return refuted
+    check_level("maximal", delta=delta, confidence=confidence)
+    inside, outside = checked_sets("maximal", included, excluded)
+    order = ordering(inside.shape[-1], outside.shape[-1], delta, confidence)
+    return some_threshold_within(inside, outside, order.region(_critical(order, float(epsilon), 1 - confidence))[::-1])
 
 
 def ordering(included: int, excluded: int, delta: float, confidence: float) -> Ordering:
