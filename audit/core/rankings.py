@@ -19,8 +19,6 @@ Ranking = Callable[[Array], Array]
 
 NEWTON_STEPS = 8
 RIDGE = 1.0
-OUTPUTS_PER_CELL = 50  # of both worlds together: enough for the ratio of a cell to mean something
-MOST_CELLS = 24  # on the line: of 8, 16, 24, 32 and 64 the best over Laplace and Gaussian pairs at 500 and 10,000
 
 
 def odds_of_worlds(first: Array, second: Array) -> Ranking:
@@ -50,35 +48,3 @@ def odds_of_worlds(first: Array, second: Array) -> Ranking:
         return odds
 
     return ranking
-
-
-def log_ratio_in_cells(first: Array, second: Array) -> Ranking:
-    """Return the logarithm of the ratio of the two worlds' shares of the cell that an output lies in.
-
-    A cell is a value where there are few, else a stretch between quantiles of both worlds together, on the line: of
-    more than one coordinate, cells are of their `odds_of_worlds`. Each count is raised by half.
-    """
-    project = odds_of_worlds(first, second) if first.shape[1] > 1 else _only_coordinate
-    ones, others = project(first), project(second)
-    pooled = np.concatenate([ones, others])
-    cells = max(2, len(pooled) // OUTPUTS_PER_CELL)
-    values = np.unique(pooled)
-    if len(values) > cells:
-        shares = np.linspace(0.0, 1.0, min(cells, MOST_CELLS), endpoint=False)
-        values = np.unique(np.quantile(pooled, shares, method="inverted_cdf"))
-
-    def cell(outputs: Array) -> np.ndarray:
-        return np.maximum(np.searchsorted(values, outputs, side="right") - 1, 0)
-
-    counts = [np.bincount(cell(world), minlength=len(values)) + 0.5 for world in (ones, others)]
-    log_ratio = np.log(counts[0] / len(ones)) - np.log(counts[1] / len(others))
-
-    def ranking(outputs: Array) -> Array:
-        found: Array = log_ratio[cell(project(outputs))]
-        return found
-
-    return ranking
-
-
-def _only_coordinate(outputs: Array) -> Array:
-    return outputs[:, 0]

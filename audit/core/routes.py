@@ -109,10 +109,18 @@ def _by_scores(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted
     """Ask about both worlds' scores, all audits with the same numbers in and out at once."""
 
     def of(those: NDArray[np.intp], runs: tuple[int, int]) -> dict[str, Any]:
-        values, inside = batch.values[those], batch.membership[those]
-        worlds = values[inside], values[~inside]
-        included, excluded = (world.reshape(len(those), count) for world, count in zip(worlds, runs, strict=True))
+        included, excluded = _worlds(batch, those, runs)
         return {"included": included, "excluded": excluded}
+
+    return _by_runs(auditor, batch, question, of)
+
+
+def _by_outputs(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about both worlds' scores as outputs of one coordinate."""
+
+    def of(those: NDArray[np.intp], runs: tuple[int, int]) -> dict[str, Any]:
+        first, second = _worlds(batch, those, runs)
+        return {"first": first[..., None], "second": second[..., None]}
 
     return _by_runs(auditor, batch, question, of)
 
@@ -166,6 +174,12 @@ def _by_runs(
     return answers
 
 
+def _worlds(batch: Batch, those: NDArray[np.intp], runs: tuple[int, int]) -> tuple[Array, Array]:
+    """Return the in- and the out-scores of audits with so many of either, shapes (k, n_in) and (k, n_out)."""
+    values, inside = batch.values[those], batch.membership[those]
+    return values[inside].reshape(len(those), runs[0]), values[~inside].reshape(len(those), runs[1])
+
+
 def _moments(batch: Batch) -> Array:
     """Return gap, deviation in and deviation out of every audit, shape (3, k)."""
     means, deviations = [], []
@@ -185,5 +199,6 @@ ROUTES: dict[str, Callable[[OurAuditor, Batch, Question], Refuted]] = {
     "noise_multiplier": _by_noise,
     "outcomes": _by_outcomes,
     "values": _by_values,
+    "first": _by_outputs,
     "included": _by_scores,
 }

@@ -195,8 +195,11 @@ def largest_disagreement(
 def _simulated_rate(
     auditor: Auditor, law: Law, n: int, asked: Question, simulations: int, numbers: tuple[int, ...]
 ) -> float:
-    at_once = max(1, min(simulations, NUMBERS_AT_ONCE // (2 * n)))
-    rng, claims, left = np.random.default_rng(numbers), 0, simulations
+    rng = np.random.default_rng(numbers)
+    if isinstance(law, TwoWorlds) and isinstance(auditor, OurAuditor) and reads_counts(auditor):
+        missed, alarms = (rng.binomial(n, rate, simulations) for rate in law.error_rates(n))
+        return float(np.mean(refuted_by_counts(auditor, missed, alarms, (n, n), asked)))
+    at_once, claims, left = max(1, min(simulations, NUMBERS_AT_ONCE // (2 * n))), 0, simulations
     while left:
         batch = law.sample(rng, n, min(at_once, left))
         claims += int(np.count_nonzero(refuted(auditor, batch, asked)))
