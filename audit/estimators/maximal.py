@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from audit.core.least_favourable import LeastFavourable
 from audit.core.ordering import LEAST, Ordering
@@ -33,7 +34,8 @@ LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # points that suggest less by no more than this count as equally suggestive: far above round-off
 REST = 1e-4  # of the level, given to numbers of sure answers that are too rare to be examined
 HALVINGS = 48
-CRITICAL_HALVINGS = 26
+CRITICAL_STEPS, NARROW, FIRST_STEP_UP = 60, 1e-6, 0.1  # to a least statistic, from ε on
+CERTAIN = 1 - 1e-12  # p-values above count as this
 
 
 def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
@@ -130,15 +132,31 @@ def _largest_refuted(order: Ordering, statistic: float, level: float) -> float:
     return low
 
 
-def _law(order: Ordering, least: float, level: float) -> LeastFavourable:
-    return LeastFavourable.of(order.region(least), order.excluded, delta=order.delta, rest=REST * level)
+def _law(order: Ordering, least: float, level: float, *, only: float | None = None) -> LeastFavourable:
+    return LeastFavourable.of(order.region(least), order.excluded, delta=order.delta, rest=REST * level, only=only)
 
 
 @lru_cache(maxsize=256)
 def _critical(order: Ordering, epsilon: float, level: float) -> float:
-    """Return a least statistic, to 1e-6, from which on ε is refuted."""
-    low, high = float(np.log(LEAST)), LARGEST
-    for _ in range(CRITICAL_HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if _law(order, middle, level).p_value(epsilon) <= level else (middle, high)
+    """Return a least statistic, to 1e-6, from which on ε is refuted.
+
+    The quantile of its p-value is nearly straight in it: secants, every third step a halving lest one end stay.
+    """
+
+    def excess(statistic: float) -> float:
+        p_value = _law(order, statistic, level, only=epsilon).p_value(epsilon)
+        return float(special.ndtri(level) - special.ndtri(min(p_value, CERTAIN)))
+
+    low, high, step = epsilon, epsilon + FIRST_STEP_UP, FIRST_STEP_UP
+    while (above := excess(high)) < 0:
+        low, high, step = high, high + 2 * step, 2 * step
+    while (below := excess(low)) >= 0 and low > np.log(LEAST):
+        low, high, above, step = max(low - step, float(np.log(LEAST))), low, below, 2 * step
+    for number in range(CRITICAL_STEPS):
+        if high - low <= NARROW:
+            break
+        middle = low + (high - low) * (below / (below - above) if number % 3 < 2 else 0.5)
+        middle = min(max(middle, low + 0.3 * NARROW), high - 0.3 * NARROW)
+        found = excess(middle)
+        low, below, high, above = (middle, found, high, above) if found < 0 else (low, below, middle, found)
     return high
