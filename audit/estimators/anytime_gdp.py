@@ -45,6 +45,8 @@ SHARES = np.array([2, 2, 2, 2, 10, 100, 15, 15, 15]) / 163  # four clear the low
 LOUDEST = 40.0  # no μ feared is larger: scores so far apart are all equally convincing
 RUNG = 1.02  # bounds lie up to 2 % of μ below what is refuted
 LADDER = 10.0 * RUNG ** np.arange(-325.0, 1.0)
+CLEAR = 1e-6  # of log wealth, far above the error of sums of a million looks
+EMPTY = np.zeros(0)
 CENTRE, GAP = 0.5, 1.0  # out-scores about 0 and in-scores about 1: projections in units of the clip norm
 
 
@@ -115,8 +117,8 @@ def rejects(
     logs = np.array(_wealths(_each(_ladder_payoffs(), top), *streams))
     refuted = np.array([e_processes.reaches(logs[:, number], required) for number in range(logs.shape[1])], dtype=bool)
     for number in np.flatnonzero(refuted):  # few: most streams leave the top rung standing
-        stream = streams[0][number], streams[1][number]
-        refuted[number] = all(_rung_refuted(rung, *stream, required) for rung in range(top))
+        likely = np.unravel_index(np.argmax(logs[:, number]), logs[:, number].shape)
+        refuted[number] = _all_refuted(top, streams[0][number], streams[1][number], required, *map(int, likely))
     return refuted.reshape(positions.shape[:-1])
 
 
@@ -276,6 +278,25 @@ def _each(payoffs: Payoffs, row: int) -> tuple[Payoffs, ...]:
 def _rung_refuted(rung: int, positions: Array, membership: NDArray[np.bool_], required: float) -> bool:
     """Tell whether a stream, shape (n,), refutes a rung of the ladder at any look."""
     return e_processes.reaches(np.array(_wealths(_each(_ladder_payoffs(), rung), positions, membership)), required)
+
+
+def _all_refuted(
+    top: int, positions: Array, membership: NDArray[np.bool_], required: float, ratio: int, look: int
+) -> bool:
+    """Tell whether a stream, shape (n,), refutes all rungs below one.
+
+    Where one ratio's wealth after one look, which others only add to, is more than enough, a rung need not be looked at
+    further. `ratio` and `look`, those of the largest wealth against the rung above, decide where that is tried first.
+    """
+    payoffs, shares = _ladder_payoffs(), np.log(SHARES)
+    positions_then, coins_then = positions[: look + 1], membership[: look + 1]
+    left = np.arange(top)
+    for one in (*range(ratio, -1, -1), *range(ratio + 1, len(RATIOS))):
+        cells = Payoffs(limit=payoffs.limit[left, one, None], included=EMPTY, excluded=EMPTY).cells(positions_then)
+        tables = np.concatenate([payoffs.excluded[left, one], payoffs.included[left, one]], axis=1)
+        paid = np.take_along_axis(tables, cells + CELLS * coins_then, axis=1)
+        left = left[np.sum(paid, axis=1) + shares[one] < required + CLEAR]
+    return all(_rung_refuted(int(rung), positions, membership, required) for rung in left)
 
 
 def _mixed(payoffs: tuple[Payoffs, ...], positions: Array, membership: NDArray[np.bool_]) -> Array:

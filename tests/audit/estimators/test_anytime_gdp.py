@@ -4,6 +4,7 @@ from scipy import special
 
 from audit.core.e_processes import epsilon_of, mu_of
 from audit.core.payoffs import CELLS, against_gaussian, gaussian_delta
+from audit.estimators import anytime_gdp
 from audit.estimators.anytime_gdp import (
     LADDER,
     RATIOS,
@@ -127,6 +128,20 @@ def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
     assert lower_bound_from_scores(**stream, **LEVEL) == 0.0
     middle = float(LADDER[20 * int(np.argmax(best))])
     assert not rejects(**stream, epsilon=epsilon_of(middle, 1e-5), **LEVEL)
+
+
+def test_many_rungs_are_refuted_together_as_each_by_itself():
+    rng, required, found = np.random.default_rng(12), np.log(20), []
+    for noise in (0.15, 0.3, 0.6, 1.2):
+        for _ in range(3):
+            coins = rng.random(70) < 0.5
+            positions = coins - 0.5 + noise * rng.normal(size=70)
+            place = int(rng.integers(0, 9)), int(rng.integers(0, 70))
+            for top in (1, 120, 300):
+                each = all(anytime_gdp._rung_refuted(rung, positions, coins, required) for rung in range(top))
+                assert anytime_gdp._all_refuted(top, positions, coins, required, *place) is each
+                found.append(each)
+    assert 0.2 < np.mean(found) < 0.8
 
 
 @pytest.mark.parametrize(("claim", "bar"), [(8.0, 24), (4.0, 40), (1.0, 420)])
