@@ -30,7 +30,7 @@ import numpy as np
 
 from audit.core.auditors import Auditor, OurAuditor
 from audit.core.law import Law, laws
-from audit.core.trials import Trial, audits_for, largest_disagreement, milliseconds, trial
+from audit.core.trials import Trial, audits_for, largest_disagreement, milliseconds, trials
 from mechanisms import __version__ as library
 from mechanisms.core.documents import read_document
 from mechanisms.core.files import write_atomically
@@ -129,21 +129,21 @@ def bench(
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked = {"simulations": simulations, "confidence": confidence, "seed": seed}
-    trials: list[Trial] = []
+    found: list[Trial] = []
     times, disagreements = {}, {}
-    for auditor in auditors:
-        kinds = [kind for kind in laws().values() if kind.design in auditor.designs]
-        for size in sizes:
-            for kind in kinds:
-                log(f"{auditor.name}: {kind.__name__}, n = {size}")
-                trials += _cell(folder, auditor, kind, size, asked, known)
-        inside = [kind for kind in kinds if auditor.null in kind.holds and kind.__name__ not in SLOW_LAWS]
+    tried = list(auditors)
+    for size in sizes:
+        for kind in laws().values():
+            group = [auditor for auditor in tried if kind.design in auditor.designs]
+            found += _cells(folder, group, kind, size, asked, known, log)
+    for auditor in tried:
+        inside = [kind for kind in laws().values() if _is_about(auditor, kind)]
         times[auditor.name] = _time(folder, auditor, inside[0], sizes, confidence, seed)
         if cases and isinstance(auditor, OurAuditor):
             log(f"{auditor.name}: test against bound")
             disagreements[auditor.name] = _disagreement(folder, auditor, inside, min(sizes), cases, confidence, seed)
     return Coverage(
-        trials=tuple(trials),
+        trials=tuple(found),
         milliseconds=times,
         disagreements=disagreements,
         confidence=confidence,
@@ -154,7 +154,7 @@ def bench(
 
 def gathered(folder: Path, *, confidence: float = CONFIDENCE, seed: int = 0) -> Coverage:
     """Return what a bench has left in its folder so far, though it may not be done."""
-    trials, times, disagreements, cases = [], {}, {}, 0
+    gathered_trials, times, disagreements, cases = [], {}, {}, 0
     for path in sorted(folder.glob("*.json")):
         document = _read(path, CELL)
         asked, found, name = document["asked"], _decode(document["found"]), path.name.removesuffix(".json")
@@ -165,9 +165,9 @@ def gathered(folder: Path, *, confidence: float = CONFIDENCE, seed: int = 0) -> 
         elif name.endswith(".inversion"):
             disagreements[name.removesuffix(".inversion")], cases = found, max(cases, asked["cases"])
         else:
-            trials += [_trial(one) for one in found]
+            gathered_trials += [_trial(one) for one in found]
     return Coverage(
-        trials=tuple(trials),
+        trials=tuple(gathered_trials),
         milliseconds=times,
         disagreements=disagreements,
         confidence=confidence,
@@ -180,25 +180,48 @@ def _place(trial: Trial) -> tuple[str, str, int, float]:
     return trial.auditor, trial.law, trial.n, trial.epsilon
 
 
-def _cell(
-    folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dict[str, Any], known: Sequence[Trial]
+def _is_about(auditor: Auditor, kind: type[Law]) -> bool:
+    return kind.design in auditor.designs and auditor.null in kind.holds and kind.__name__ not in SLOW_LAWS
+
+
+def _cells(
+    folder: Path,
+    auditors: Sequence[Auditor],
+    kind: type[Law],
+    size: int,
+    asked: dict[str, Any],
+    known: Sequence[Trial],
+    log: Callable[[str], None],
 ) -> list[Trial]:
-    wanted = [(auditor.name, kind.__name__, size, epsilon) for epsilon in kind.epsilons]
+    """Return the trials of all these auditors; those that are not known are made together, and a file of each."""
     enough = {
         _place(one): one
         for one in known
         if one.entropy[0] == asked["seed"]
         and (one.simulations == 0 or one.simulations >= audits_for(asked["simulations"], inside=one.inside))
     }
-    if all(place in enough for place in wanted):
-        return [enough[place] for place in wanted]
-
-    def tried() -> list[dict[str, Any]]:
+    found, left = [], []
+    for auditor in auditors:
+        wanted = [(auditor.name, kind.__name__, size, epsilon) for epsilon in kind.epsilons]
+        earlier = _earlier(_file(folder, auditor, kind, size), asked)
+        if all(place in enough for place in wanted):
+            found += [enough[place] for place in wanted]
+        elif earlier is not None:
+            found += [_trial(one) for one in earlier]
+        else:
+            left.append(auditor)
+    if left:
+        log(f"{kind.__name__}, n = {size}: {', '.join(auditor.name for auditor in left)}")
         bounds = BOUNDS if size <= LARGEST_SHOWN else 0
-        found = [trial(auditor, kind(epsilon=one), size, bounds=bounds, **asked) for one in kind.epsilons]
-        return [dataclasses.asdict(one) for one in found]
+        made = [trials(left, kind(epsilon=one), size, bounds=bounds, **asked) for one in kind.epsilons]
+        for auditor, those in zip(left, zip(*made, strict=True), strict=True):
+            _keep(_file(folder, auditor, kind, size), asked, [dataclasses.asdict(one) for one in those])
+            found += those
+    return found
 
-    return [_trial(one) for one in _kept(folder / f"{auditor.name}.{kind.__name__}.{size}.json", asked, tried)]
+
+def _file(folder: Path, auditor: Auditor, kind: type[Law], size: int) -> Path:
+    return folder / f"{auditor.name}.{kind.__name__}.{size}.json"
 
 
 def _time(folder: Path, auditor: Auditor, kind: type[Law], sizes: Sequence[int], confidence: float, seed: int) -> float:
@@ -231,13 +254,21 @@ def _disagreement(
 
 def _kept(path: Path, asked: dict[str, Any], found: Callable[[], Any]) -> Any:
     """Return what the file says, if it was asked the same, or more simulations; else find it and write it there."""
-    if path.exists():
-        document = _read(path, CELL)
-        before = document["asked"]
-        more = before.get("simulations", 0) >= asked.get("simulations", 0)
-        if more and before | {"simulations": 0} == asked | {"simulations": 0}:
-            return _decode(document["found"])
-    document = {"schema": CELL, "library": library, "asked": asked, "found": _encode(found())}
+    earlier = _earlier(path, asked)
+    return _keep(path, asked, found()) if earlier is None else earlier
+
+
+def _earlier(path: Path, asked: dict[str, Any]) -> Any:
+    if not path.exists():
+        return None
+    document = _read(path, CELL)
+    before = document["asked"]
+    more = before.get("simulations", 0) >= asked.get("simulations", 0)
+    return _decode(document["found"]) if more and before | {"simulations": 0} == asked | {"simulations": 0} else None
+
+
+def _keep(path: Path, asked: dict[str, Any], found: Any) -> Any:
+    document = {"schema": CELL, "library": library, "asked": asked, "found": _encode(found)}
     write_atomically(path, (json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n").encode())
     return _decode(document["found"])
 

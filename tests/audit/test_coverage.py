@@ -223,7 +223,7 @@ def test_only_guarantees_can_fail_and_only_under_their_laws(guarantee, fails):
 def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     asked = {"sizes": (20,), "folder": tmp_path}
     first = bench([AUDITORS["jeffreys"]], simulations=5, **asked)
-    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    monkeypatch.setattr(benches, "trials", lambda *_, **__: pytest.fail("was done already"))
     assert bench([AUDITORS["jeffreys"]], simulations=3, **asked) == first
     (tmp_path / "jeffreys.Atom.20.json").write_text("{}")
     with pytest.raises(InvalidParameter, match=r"coverage, jeffreys\.Atom\.20\.json: schema must be"):
@@ -235,7 +235,7 @@ def test_the_command_goes_on_from_what_it_wrote_and_keeps_the_rest(tmp_path, mon
     assert command_line.run(cli.app, [*asked.split(), "jeffreys"]) == 0
     shutil.rmtree(tmp_path / "cells")
     assert command_line.run(cli.app, [*asked.split(), "katz_log"]) == 0
-    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    monkeypatch.setattr(benches, "trials", lambda *_, **__: pytest.fail("was done already"))
     assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "4"]) == 0
     found = Coverage.load(tmp_path / "coverage.json")
     assert {one.auditor for one in found.trials} == set(found.milliseconds) == {"jeffreys", "katz_log"}
