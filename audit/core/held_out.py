@@ -172,21 +172,17 @@ class RankedEvent(HeldOutEvent):
 
     @abstractmethod
     def learn(self, first: Array, second: Array) -> Ranking:
-        """Return a ranking learnt from outputs (n, k) of the two worlds."""
+        """Return a ranking learnt from outputs of the two worlds, shape (n, k), or (sets, n, k), each set by itself."""
 
     def errors(self, halves: Halves, *, delta: float, level: float) -> tuple[Counts, Counts]:
         """Return how many outputs held out the best threshold errs on, in either world."""
-        if halves.first.ndim == 2:
-            return self._errors(halves, delta, level)
-        missed, alarms = zip(*(self._errors(one, delta, level) for one in halves.each()), strict=True)
-        return np.array(missed), np.array(alarms)
-
-    def _errors(self, halves: Halves, delta: float, level: float) -> tuple[Counts, Counts]:
         with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float ranks may be nan
             ranking = self.learn(halves.first, halves.second)
-            cut = _best_cut(ranking(halves.first), ranking(halves.second), delta, level)
-            hits, alarms = (np.count_nonzero(ranking(held) >= cut) for held in (halves.first_held, halves.second_held))
-        return np.asarray(len(halves.first_held) - hits), np.asarray(alarms)  # nan is outside the event, in both worlds
+            cuts = best_cuts(ranking(halves.first), ranking(halves.second), delta, level)[..., None]
+            hits, alarms = (
+                np.count_nonzero(ranking(held) >= cuts, axis=-1) for held in (halves.first_held, halves.second_held)
+            )
+        return halves.first_held.shape[-2] - np.asarray(hits), np.asarray(alarms)  # nan is outside, in both worlds
 
 
 def threshold_shows(missed: Counts, alarms: Counts, trials: tuple[int, int], delta: float, level: float) -> Array:
@@ -214,19 +210,22 @@ def _outputs(owner: str, name: str, values: ArrayLike, sets: bool) -> Array:
     return outputs if several else outputs.reshape(len(outputs), -1)
 
 
-def _best_cut(first: Array, second: Array, delta: float, level: float) -> float:
-    """Return the threshold whose event shows most on these ranks.
+def best_cuts(first: Array, second: Array, delta: float, level: float) -> Array:
+    """Return the thresholds whose events show most on ranks (…, n) of the two worlds, inf where all ranks are alike.
 
-    It lies midway between two ranks that differ by more than rounding, so that no output that was seen is next to it.
+    They lie midway between two ranks that differ by more than rounding, so that no output that was seen is next to one.
     """
-    ranks = np.unique(np.concatenate([first, second]))
-    apart = np.diff(ranks) > LEAST_GAP * np.max(np.abs(ranks))
-    cuts = (ranks[:-1] + 0.5 * np.diff(ranks))[apart]
-    if not len(cuts):
-        return np.inf
-    missed = np.searchsorted(np.sort(first), cuts)
-    alarms = len(second) - np.searchsorted(np.sort(second), cuts)
-    return float(cuts[np.argmax(threshold_shows(missed, alarms, (len(first), len(second)), delta, level))])
+    ranks, trials = np.concatenate([first, second], axis=-1), (first.shape[-1], second.shape[-1])
+    places = np.argsort(ranks, axis=-1)
+    rising = np.take_along_axis(ranks, places, axis=-1)
+    apart = np.diff(rising, axis=-1) > LEAST_GAP * np.max(np.abs(ranks), axis=-1, keepdims=True)
+    missed = np.cumsum(places < trials[0], axis=-1)[..., :-1]
+    alarms = trials[1] - (np.arange(1, ranks.shape[-1]) - missed)
+    shown = np.where(apart, threshold_shows(missed, alarms, trials, delta, level), -np.inf)
+    best = np.argmax(shown, axis=-1)[..., None]
+    below, above = (np.take_along_axis(rising, place, axis=-1) for place in (best, best + 1))
+    cuts: Array = np.where(np.any(apart, axis=-1, keepdims=True), below + 0.5 * (above - below), np.inf)[..., 0]
+    return cuts
 
 
 def _wilson(errors: Counts, trials: int, level: float) -> Array:

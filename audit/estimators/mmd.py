@@ -61,6 +61,9 @@ class MMD(RankedEvent):
 
         On the line it is read off a table: straight between the centres and level beyond them.
         """
+        if first.ndim == 3:
+            witnesses = [self.learn(*worlds) for worlds in zip(first, second, strict=True)]
+            return lambda outputs: np.array([one(those) for one, those in zip(witnesses, outputs, strict=True)])
         centres = np.concatenate([first[:CENTRES], second[:CENTRES]])
         ones = len(first[:CENTRES])
         weights = np.where(np.arange(len(centres)) < ones, 1.0 / ones, -1.0 / (len(centres) - ones))
