@@ -33,6 +33,7 @@ def run(
     simulations: int,
     sizes: Sequence[int] | None,
     cases: int,
+    power: int,
     reports: int,
     seed: int,
     out: Path,
@@ -42,7 +43,7 @@ def run(
     """Run the bench and tell whether a guarantee failed. Arguments are the command's."""
     simulations = validate.count("coverage", "simulations", simulations, least=1)
     cases, reports = validate.count("coverage", "cases", cases), validate.count("coverage", "reports", reports)
-    seed = validate.count("coverage", "seed", seed)
+    seed, power = validate.count("coverage", "seed", seed), validate.count("coverage", "power", power)
     earlier = _earlier(out / "coverage.json", seed)
     asked_sizes = [validate.count("coverage", "size", one, least=20) for one in sizes or SIZES]
     found = bench(
@@ -50,6 +51,7 @@ def run(
         sizes=asked_sizes,
         simulations=simulations,
         cases=cases,
+        power=power,
         seed=seed,
         folder=out / "cells",
         known=earlier.trials if earlier else (),

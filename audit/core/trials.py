@@ -48,6 +48,7 @@ class Trial:
         mean_bound: mean of so many bounds as `bounds` says, None if there are none.
         bounds: their number.
         entropy: of the simulations.
+        spread: standard deviation of those bounds, None if there are fewer than two.
     """
 
     auditor: str
@@ -62,6 +63,7 @@ class Trial:
     mean_bound: float | None
     bounds: int
     entropy: tuple[int, ...]
+    spread: float | None = None
 
     def allowed(self, level: float) -> float:
         """Return the largest rate that does not speak against the level."""
@@ -234,12 +236,13 @@ class Rival:
 
     def trial(self, bounds: int, numbers: tuple[int, ...]) -> Trial:
         """Return what was found, and the mean of so many bounds."""
-        mean_bound = None
+        mean_bound, spread = None, None
         if bounds and not self.refuses:
             batch = self.law.sample(np.random.default_rng((*numbers, 1)), self.n, bounds)
             try:
                 found = [self.auditor.epsilon(batch.audit(number), self.question) for number in range(bounds)]
                 mean_bound = float(np.mean(found))
+                spread = float(np.std(found, ddof=1)) if bounds > 1 and np.isfinite(mean_bound) else None
             except UnsupportedProcess:
                 self.refuse()
         return Trial(
@@ -255,6 +258,7 @@ class Rival:
             mean_bound=mean_bound,
             bounds=bounds if mean_bound is not None else 0,
             entropy=numbers,
+            spread=spread,
         )
 
 
