@@ -33,7 +33,7 @@ EDGE_SHARE = 0.05  # level of the limits of single rates ÷ level of the test: k
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # points that suggest less by no more than this count as equally suggestive: far above round-off
 REST = 1e-4  # of the level, given to numbers of sure answers that are too rare to be examined
-HALVINGS = 48
+CLOSE = 1e-13  # of ε
 CRITICAL_STEPS, NARROW, FIRST_STEP_UP = 60, 1e-6, 0.1  # to a least statistic, from ε on
 CERTAIN = 1 - 1e-12  # p-values above count as this
 
@@ -121,15 +121,22 @@ class Maximal(Estimator):
 
 
 def _largest_refuted(order: Ordering, statistic: float, level: float) -> float:
-    """Return the largest ε, to 1e-13, at which so large a statistic is refuted."""
+    """Return the largest ε, to 1e-12, at which so large a statistic is refuted."""
+    from scipy.optimize import brentq
+
     law = _law(order, statistic - TIE, level)
-    low, high = 0.0, LARGEST
-    if law.p_value(low) > level:
+
+    def excess(epsilon: float) -> float:
+        return float(special.ndtri(min(law.p_value(epsilon), CERTAIN)) - special.ndtri(level))
+
+    if excess(0.0) > 0:
         return 0.0
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if law.p_value(middle) <= level else (low, middle)
-    return low
+    if excess(LARGEST) <= 0:
+        return LARGEST
+    found, step = float(brentq(excess, 0.0, LARGEST, xtol=CLOSE)), CLOSE
+    while law.p_value(found) > level:
+        found, step = max(found - step, 0.0), 2 * step
+    return found
 
 
 def _law(order: Ordering, least: float, level: float, *, only: float | None = None) -> LeastFavourable:
