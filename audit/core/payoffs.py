@@ -59,6 +59,17 @@ class Payoffs:
         cells: NDArray[np.intp] = np.clip(place, 0, CELLS - 1).astype(np.intp)
         return cells
 
+    def at(self, index: tuple[int | NDArray[np.intp], ...]) -> Payoffs:
+        """Return those of some alternatives."""
+        return Payoffs(limit=self.limit[index], included=self.included[index], excluded=self.excluded[index])
+
+    def total(self, positions: Array, coins: NDArray[np.bool_]) -> Array:
+        """Return the sum over positions (n,) and their coins, for alternatives of shape (k,)."""
+        cells = Payoffs(limit=self.limit[:, None], included=self.included, excluded=self.excluded).cells(positions)
+        tables = np.concatenate([self.excluded, self.included], axis=1)
+        total: Array = np.take_along_axis(tables, cells + CELLS * coins, axis=1).sum(axis=1)
+        return total
+
 
 def against_gaussian(mu: Array, alternative: Array) -> Payoffs:
     """Return payoffs that average at most 1 under μ-GDP and grow fast under N(±alternative/2, 1).

@@ -46,7 +46,6 @@ LOUDEST = 40.0  # no μ feared is larger: scores so far apart are all equally co
 RUNG = 1.02  # bounds lie up to 2 % of μ below what is refuted
 LADDER = 10.0 * RUNG ** np.arange(-325.0, 1.0)
 CLEAR = 1e-6  # of log wealth, far above the error of sums of a million looks
-EMPTY = np.zeros(0)
 CENTRE, GAP = 0.5, 1.0  # out-scores about 0 and in-scores about 1: projections in units of the clip norm
 
 
@@ -129,7 +128,8 @@ def log_wealth(positions: Array, membership: NDArray[np.bool_], *, mu: float) ->
     """
     if mu > LADDER[-1]:
         return np.zeros(np.shape(positions))
-    return _mixed(payoffs_against(max(mu, float(LADDER[0]))), positions, membership)
+    wealths = _wealths(payoffs_against(max(mu, float(LADDER[0]))), positions, membership)
+    return np.asarray(np.logaddexp.reduce(wealths, axis=0))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -262,17 +262,11 @@ def _against(mu: Array) -> Payoffs:
     """Return the payoffs against every μ and ratio, of shape (len(mu), len(RATIOS))."""
     claimed = np.repeat(mu, len(RATIOS))
     found = against_gaussian(claimed, np.minimum(claimed / np.tile(RATIOS, len(mu)), LOUDEST))
-    shape = (len(mu), len(RATIOS))
-    return Payoffs(
-        limit=found.limit.reshape(shape),
-        included=found.included.reshape(*shape, CELLS),
-        excluded=found.excluded.reshape(*shape, CELLS),
-    )
+    return found.at((np.arange(len(claimed)).reshape(len(mu), len(RATIOS)),))
 
 
 def _each(payoffs: Payoffs, row: int) -> tuple[Payoffs, ...]:
-    rows = zip(payoffs.limit[row], payoffs.included[row], payoffs.excluded[row], strict=True)
-    return tuple(Payoffs(limit=limit, included=included, excluded=excluded) for limit, included, excluded in rows)
+    return tuple(payoffs.at((row, ratio)) for ratio in range(len(RATIOS)))
 
 
 def _rung_refuted(rung: int, positions: Array, membership: NDArray[np.bool_], required: float) -> bool:
@@ -285,24 +279,14 @@ def _all_refuted(
 ) -> bool:
     """Tell whether a stream, shape (n,), refutes all rungs below one.
 
-    Where one ratio's wealth after one look, which others only add to, is more than enough, a rung need not be looked at
-    further. `ratio` and `look`, those of the largest wealth against the rung above, decide where that is tried first.
+    Where one ratio's wealth after one look is more than enough, which others only add to, no further look is taken.
+    `ratio` and `look`, those of the largest wealth against the rung above, are where that is tried first.
     """
-    payoffs, shares = _ladder_payoffs(), np.log(SHARES)
-    positions_then, coins_then = positions[: look + 1], membership[: look + 1]
-    left = np.arange(top)
+    left, then = np.arange(top), slice(look + 1)
     for one in (*range(ratio, -1, -1), *range(ratio + 1, len(RATIOS))):
-        cells = Payoffs(limit=payoffs.limit[left, one, None], included=EMPTY, excluded=EMPTY).cells(positions_then)
-        tables = np.concatenate([payoffs.excluded[left, one], payoffs.included[left, one]], axis=1)
-        paid = np.take_along_axis(tables, cells + CELLS * coins_then, axis=1)
-        left = left[np.sum(paid, axis=1) + shares[one] < required + CLEAR]
+        wealth = _ladder_payoffs().at((left, one)).total(positions[then], membership[then]) + np.log(SHARES[one])
+        left = left[wealth < required + CLEAR]
     return all(_rung_refuted(int(rung), positions, membership, required) for rung in left)
-
-
-def _mixed(payoffs: tuple[Payoffs, ...], positions: Array, membership: NDArray[np.bool_]) -> Array:
-    """Return the log of the average wealth over the ratios after every look."""
-    mixed: Array = np.logaddexp.reduce(_wealths(payoffs, positions, membership), axis=0)
-    return mixed
 
 
 def _wealths(payoffs: tuple[Payoffs, ...], positions: Array, membership: NDArray[np.bool_]) -> list[Array]:
