@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from audit.core.cells import Cells
-from audit.core.held_out import Halves
+from audit.core.held_out import Halves, best_cuts
 from audit.core.rankings import odds_of_worlds
 from audit.estimators import histogram, hockey_stick, mmd, renyi
 from audit.scores import IndependentRuns, LabelledScores, Scores, Threshold
@@ -277,6 +277,15 @@ def test_odds_of_worlds_find_the_direction_in_which_they_differ():
     first, second = rng.normal([2.0, 0.0], size=(500, 2)), rng.normal(size=(500, 2))
     ranks = odds_of_worlds(first, second)(np.array([[2.0, 0.0], [0.0, 2.0], [-2.0, 0.0]]))
     assert ranks[0] > ranks[1] > ranks[2]
+
+
+def test_the_best_cut_lies_midway_between_ranks_that_are_not_alike():
+    first, second = (
+        np.array([[3.0, 3.0, 2.0, 5.0], [1.0, 1.0, 1.0, 1.0]]),
+        np.array([[1.0, 1.0 + 1e-15, 2.0], [1.0] * 3]),
+    )
+    assert best_cuts(first, second, 0.0, 0.3).tolist() == [2.5, np.inf]
+    assert best_cuts(first[0], np.array([1.0, 1.0 + 1e-15]), 0.0, 0.3) == pytest.approx(1.5)
 
 
 def cells_of(first, second, first_held=(0.0, 0.0), second_held=(0.0, 0.0)):

@@ -129,6 +129,17 @@ def test_scores_that_cannot_be_compared_are_refused(rule):
         module.rejects(included=[[1.0], [2.0]], excluded=[1.0], epsilon=1.0, **asked)
 
 
+def test_the_threshold_that_is_held_out_is_the_first_that_suggests_most():
+    rng = np.random.default_rng(6)
+    inside, outside = np.round(rng.normal(1.0, 1.0, (20, 12))), np.round(rng.normal(0.0, 1.0, (20, 9)))
+    found = held_out._best_threshold(inside, outside, 0.0, 0.95)
+    order = calibrated.ordering(12, 9, 0.0, 0.95)
+    for x, y, threshold in zip(inside, outside, found, strict=True):
+        cuts = [*x, *y]
+        shown = [float(order.suggested(np.sum(x < cut), np.sum(y >= cut))) for cut in cuts]
+        assert threshold == cuts[int(np.argmax(shown))]
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_one_run_of_each_kind_shows_nothing(rule):
     assert bound(rule, [1.0], [0.0]) == 0.0
