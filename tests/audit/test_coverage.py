@@ -17,9 +17,9 @@ from audit.core import bench_page, exact_rates
 from audit.core import trials as trial_module
 from audit.core.auditors import BoundAuditor, our_auditors
 from audit.core.coverage_rows import remarks
-from audit.core.law import laws
+from audit.core.law import Batch, laws
 from audit.core.peers import peer_auditors
-from audit.core.routes import refuted
+from audit.core.routes import _right_guesses, refuted
 from audit.core.trials import Trial, asked_instead, largest_disagreement, milliseconds, question, trial, trials
 from audit.core.verdicts import (
     DELTA,
@@ -202,6 +202,18 @@ def test_what_an_estimator_refutes_says_what_its_bound_is_about():
     for name, auditor in AUDITORS.items():
         family = auditor.null in ("gdp", "curve", "mechanism")
         assert auditor.estimator.about == ("the claimed family" if family else "any computation"), name
+
+
+def test_right_guesses_among_equal_scores_are_those_of_the_rule():
+    rng = np.random.default_rng(9)
+    for included, excluded in ((3, 5), (0, 4), (6, 0), (7, 13)):
+        batch = Batch(
+            values=rng.integers(0, 6, (30, 20)) * 1.0,
+            membership=rng.random((30, 20)) < 0.5,
+            design=OneRun(canaries=20),
+            guessing_rule=GuessExtremes(included=included, excluded=excluded),
+        )
+        assert _right_guesses(batch).tolist() == [batch.audit(number).correct for number in range(30)]
 
 
 def test_auditors_tried_together_fare_as_each_alone(monkeypatch):

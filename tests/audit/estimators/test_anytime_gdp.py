@@ -144,6 +144,16 @@ def test_many_rungs_are_refuted_together_as_each_by_itself():
     assert 0.2 < np.mean(found) < 0.8
 
 
+def test_all_rungs_are_refuted_up_to_the_least_of_their_wealths():
+    rng = np.random.default_rng(13)
+    coins = rng.random(50) < 0.5
+    positions = coins - 0.5 + 0.2 * rng.normal(size=50)
+    least = min(log_wealth(positions, coins, mu=float(rung)).max() for rung in LADDER[:60])
+    for place in ((5, 49), (0, 3)):
+        assert anytime_gdp._all_refuted(60, positions, coins, least - 1e-9, *place)
+        assert not anytime_gdp._all_refuted(60, positions, coins, least + 1e-9, *place)
+
+
 @pytest.mark.parametrize(("claim", "bar"), [(8.0, 24), (4.0, 40), (1.0, 420)])
 def test_half_the_noise_is_found_out_within_the_bars(claim, bar):
     """At ε = 8 no valid test has a median below 13, see below; those near it are ruined by a single wrong guess."""
