@@ -16,6 +16,9 @@ FUZZ ?=
 # Of `make bench`: options such as --smoke or --json FILE.
 BENCH ?= $(if $(SMOKE),--smoke)
 
+# Tests start many interpreters, and pytest rewrites every test: what was compiled once is kept, whatever the shell says.
+test laws: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: all demo test check format clean notebooks laws reference fuzz bench peers tightness coverage
 all: $(STAMP)
 
@@ -69,8 +72,9 @@ $(PEERS)/.installed: pyproject.toml .ci/constraints.txt
 
 # The test bench of auditors, whole: many hours; stopped, it goes on where it was.
 coverage: $(STAMP)
-	$(BIN)/python -m audit coverage --simulations 10000 --size 50 --size 200 --size 1000 --size 5000 --cases 1000 --reports 2000 --out tests/audit/coverage
+	$(BIN)/python -m audit coverage --simulations 10000 --size 50 --size 200 --size 1000 --size 5000 --cases 1000 --out tests/audit/coverage
 	$(BIN)/python -m audit coverage --simulations 10000 --power 2000 --estimator bonferroni --estimator dkw --estimator berk_jones --estimator maximal --out tests/audit/coverage
+	$(BIN)/python -m audit verdicts --reports 10000 --out tests/audit/coverage
 
 tightness: $(STAMP)
 	$(BIN)/python -m tests.reference.tightness

@@ -50,6 +50,7 @@ NEAR = 0.3  # θ|x| from which on κ is fitted
 SLACK = 1e-9  # for round-off, relative
 LEAST = 1e-12  # of an ε that is looked at: powers that suit smaller ones leave the floats
 TILTS = 2.0 ** np.arange(-8.0, 8.1, 0.5)  # times θ, to choose from for Chernoff's inequality
+SECTIONS, ROUNDS = 2**8, 5  # of the place of an ε, which is known to 2^−40 then
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +121,15 @@ class JumpCurve(Curve):
         return enclosed(self, delta)
 
     def guess(self, delta: float) -> float:
-        """Solve Σ n_i δ_i(ε) = δ by halving."""
+        """Solve Σ n_i δ_i(ε) = δ, many points at a time."""
         low, high = 0.0, 1.0
         while high < 1e3 and _singles(self.steps, np.array([high]))[1][0] > delta:
             low, high = high, 2.0 * high
-        for _ in range(40):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if _singles(self.steps, np.array([middle]))[1][0] > delta else (low, middle)
+        for _ in range(ROUNDS):
+            points = np.linspace(low, high, SECTIONS + 1)
+            over = 1 + np.flatnonzero(_singles(self.steps, points[1:-1])[1] > delta)
+            last = int(over[-1]) if len(over) else 0
+            low, high = float(points[last]), float(points[last + 1])
         return high
 
     def ledger(self, epsilon: float) -> Ledger:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from audit.core.jobs import Job
     from audit.coverage import Coverage
     from audit.crafted import detector, rehearsed
-    from audit.directions import Directions, orthogonal_directions, random_directions
+    from audit.directions import Directions, directions_across_layers, orthogonal_directions, random_directions
     from audit.estimators.anytime import GuessConfidenceSequence
     from audit.estimators.anytime_gdp import GDPConfidenceSequence
     from audit.estimators.anytime_normal import NormalConfidenceSequence
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
         replay_mechanism,
         replay_training,
     )
-    from audit.report import AccountantAnswer, AuditReport
+    from audit.report import AccountantAnswer, AuditReport, FailedEstimator
     from audit.roc import area_under_curve, true_positive_rate
     from audit.runs import Setup, observe_independent_runs, observe_one_run
     from audit.score_files import lower_bound_from_file
     from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Stream, Threshold
     from audit.shadow_references import shadow_references
     from audit.streaming import StreamingAudit
-    from audit.sweeps import MainJob, SweepReport, sweep
+    from audit.sweeps import ClusterLost, MainJob, SweepReport, sweep
     from audit.trainers import dpsgd_trainer
 
 _HOMES = {
@@ -70,10 +70,12 @@ _HOMES = {
     "Canaries": "canaries",
     "CandidateGuesses": "candidates",
     "ClosedForm": "attacks.closed_form",
+    "ClusterLost": "sweeps",
     "Cost": "core.cost",
     "Coverage": "coverage",
     "Directions": "directions",
     "Estimator": "evidence",
+    "FailedEstimator": "report",
     "FinalModel": "attack",
     "GDPConfidenceSequence": "estimators.anytime_gdp",
     "GradientCanaries": "canaries",
@@ -134,6 +136,7 @@ _HOMES = {
     "observe_independent_runs": "runs",
     "observe_one_run": "runs",
     "opacus_trainer": "opacus",
+    "directions_across_layers": "directions",
     "orthogonal_directions": "directions",
     "predicted_interference": "interference",
     "random_directions": "directions",
@@ -162,10 +165,12 @@ __all__ = [
     "Canaries",
     "CandidateGuesses",
     "ClosedForm",
+    "ClusterLost",
     "Cost",
     "Coverage",
     "Directions",
     "Estimator",
+    "FailedEstimator",
     "FinalModel",
     "GDPConfidenceSequence",
     "GradientCanaries",
@@ -213,6 +218,7 @@ __all__ = [
     "blank",
     "combined",
     "detector",
+    "directions_across_layers",
     "dpsgd_trainer",
     "explained_share",
     "flipped_canaries",

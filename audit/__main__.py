@@ -1,9 +1,9 @@
 """The command line of audits: `run` trains and audits, `sweep` does so many times, `scores` reads scores of others.
 
-`zoo` tries out the detectors.
+`zoo` tries out the detectors, `coverage` the estimators, `verdicts` whole reports.
 
-Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 3 violated or refuted; 4 numerical failure;
-130 interrupted. Errors are one line on stderr.
+Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported process;
+3 violated or refuted; 4 numerical failure; 130 interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ FOLDERS = ("config", "data_dir", "out")
 
 @app.callback()
 def main() -> None:
-    """Measure from below the privacy that a training run loses, and hold it against the claim."""
+    """Measure from below the privacy that a training run loses, and hold it against the claim.
+
+    Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported
+    process; 3 a claim violated or a description refuted; 4 a numerical failure; 130 interrupted.
+    """
 
 
 @app.command()
@@ -77,6 +81,9 @@ def run(
         write_atomically(out / COST, report.cost.to_json().encode())
     show(report, Console(highlight=False))
     log.print(f"took {seconds:.0f} s of processor time, wrote {', '.join((*REPORTS, CONFIG))} in {out}")
+    if report.faults:
+        print(f"error: audit: no verdict, for {report.faults[0]}.", file=sys.stderr)
+        raise typer.Exit(1)
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
 
@@ -159,7 +166,6 @@ def coverage(
     size: Annotated[list[int] | None, typer.Option(help="Runs a side, canaries or looks; 50 and 200 if none.")] = None,
     cases: Annotated[int, typer.Option(help="Cases on which to compare each test with its bound.")] = 0,
     power: Annotated[int, typer.Option(help="Bounds to average at ε = 2 under the constant ratio, 1,000 a side.")] = 0,
-    reports: Annotated[int, typer.Option(help="Whole reports to simulate for each kind of trainer.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
     out: Annotated[Path, typer.Option(help="Where coverage.{json,md,png} go, and what is done already.")] = Path(
         "coverage"
@@ -175,13 +181,38 @@ def coverage(
         sizes=size,
         cases=cases,
         power=power,
-        reports=reports,
         seed=seed,
         out=out,
         console=Console(highlight=False, width=max(bench_page.WIDTH, log.width)),
         log=log.print,
     )
     if failing:
+        raise typer.Exit(3)
+
+
+@app.command()
+def verdicts(
+    reports: Annotated[int, typer.Option(help="Of each honest trainer; fewer of those with a bug.")] = 1_000,
+    canaries: Annotated[list[int] | None, typer.Option(help="How many; 100 and 1000 if none.")] = None,
+    epsilon: Annotated[list[float] | None, typer.Option(help="Of the claims; .1, 1, 4 and 8 if none.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where reports.{json,md} go, and what is done already.")] = Path("coverage"),
+) -> None:
+    """Try whole reports on simulated trainers: how often one that does what is claimed is found out, or a bug is."""
+    check_writable("verdicts", out)
+    from audit.core import verdicts_page
+
+    found = verdicts_page.run(reports=reports, canaries=canaries, epsilons=epsilon, seed=seed, out=out, log=log.print)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    for heading in verdicts_page.HEADINGS:
+        table.add_column(heading, no_wrap=True)
+    for one in found:
+        table.add_row(*verdicts_page.row(one), style="bold" if one.fails else None)
+    console = Console(highlight=False, width=max(verdicts_page.WIDTH, log.width))
+    console.print(table)
+    for line in verdicts_page.NOTES:
+        console.print(line, markup=False)
+    if any(one.fails for one in found):
         raise typer.Exit(3)
 
 

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
     from dpsgd import Dataset
 
-ExpectedSum = Callable[["Tensor"], "Tensor"]
-"""Flat weights (d,) -> expected sum of the known records' clipped gradients there, (d,)."""
+ExpectedSum = Callable[..., "Tensor"]
+"""Flat weights (d,) -> expected sum of the known records' clipped gradients there, (d,).
+
+Where releases tell a bound that moves, the one in use is handed over as `max_grad_norm=` too, once it has moved.
+"""
 
 
 class Release(Protocol):
-    """One step as a white-box adversary sees it, such as `dpsgd.Release`; further fields do no harm."""
+    """One step as a white-box adversary sees it, such as `dpsgd.Release`; further fields do no harm.
+
+    A release may have `max_grad_norm`, the bound in use in this step, where that is not the same in all.
+    """
 
     @property
     def step(self) -> int:
@@ -91,7 +97,8 @@ class Observations:
     Args:
         released: every step in order, then the final model, as far as the trainer shows them. Consumed once, so that
             training may happen as it is read. Or a function that runs the training and hands each to what it is given.
-        max_grad_norm: C, the described bound on a record's contribution; None where there is none.
+        max_grad_norm: C, the described bound on a record's contribution, the first if it moves; None where there is
+            none.
         expected_sum: what the known records, those that are no canaries, contribute to a step on average; or None.
         known: those records; or None.
         participations: where the trainer reveals its samples afterwards: called once, by the harness alone, when all
@@ -147,6 +154,7 @@ class Attack(ABC):
         sees             "steps", every `Release` and no final model, or "final model", that and no step
         takes            the kind of canaries it works on
         needs            names of optional fields of `Public` that it cannot do without
+        follows_bound    whether it goes along with a bound on contributions that moves from step to step
         measures_noise   whether an out-score is N(0, T σ²), with its squares: what estimators of the noise rest on
 
     The harness refuses by name what does not fit, before the first step, and hands over nothing that is not seen.
@@ -158,6 +166,7 @@ class Attack(ABC):
     sees: ClassVar[Sees]
     takes: ClassVar[type]
     needs: ClassVar[tuple[str, ...]] = ()
+    follows_bound: ClassVar[bool] = False
     measures_noise: ClassVar[bool] = False
 
     @property

@@ -12,12 +12,13 @@ from torch import nn
 
 from audit.attacks.gradient import GradientProjection
 from audit.canaries import signed_coordinates
+from audit.core.plan import chosen_attack, planned
 from audit.core.run_config import RUNS, RunConfig
 from audit.estimators.clopper_pearson import ClopperPearson
 from audit.evidence import LowerBound, check_level
 from audit.harness import audit
 from audit.report import AuditReport
-from audit.runs import Setup, observe_independent_runs
+from audit.runs import Setup, observe_independent_runs, one_run_design
 from audit.scores import GuessExtremes, Threshold
 from audit.trainers import dpsgd_trainer, sample_rate
 from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
@@ -101,16 +102,28 @@ def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]
         return replace(report, data=config.data, seed=config.seed)
     model = initialised((train.features.shape[1], *setting.hidden), rng)
     canaries = signed_coordinates(canaries=config.canaries, dimension=count_parameters(model), rng=rng)
+    guesses = config.canaries // CANARIES_A_GUESS // 2
+    rule = GuessExtremes(included=guesses, excluded=guesses)
+    _check(
+        config,
+        Setup(
+            trainer=dpsgd_trainer(model, train, ran, loss=LOSS),
+            canaries=canaries,
+            attack=chosen_attack(config.attack),
+            guessing_rule=rule,
+            randomness=randomness,
+            process=ran.process(),
+        ),
+    )
     log(f"running {RUNS} tiny models with and without one canary")
     two_worlds = _two_worlds(train, ran, delta=config.delta, rng=rng, randomness=randomness)
     log(f"training on {config.data} with {config.canaries} canaries, noise multiplier {ran.noise_multiplier:.3f}")
-    guesses = config.canaries // CANARIES_A_GUESS // 2
     report = audit(
         dpsgd_trainer(model, train, ran, loss=LOSS),
         delta=config.delta,
         confidence=CONFIDENCE,
         canaries=canaries,
-        guessing_rule=GuessExtremes(included=guesses, excluded=guesses),
+        guessing_rule=rule,
         randomness=randomness,
         primary=config.primary,
         refuter=config.refuter,
@@ -118,6 +131,22 @@ def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]
         exploratory=(two_worlds,),
     )
     return replace(report, data=config.data, seed=config.seed, accuracy=accuracy(model, test))
+
+
+def _check(config: RunConfig, setup: Setup) -> None:
+    """Refuse now what the audit would refuse, which the tiny models run before."""
+    assert setup.process is not None
+    planned(
+        primary=config.primary,
+        refuter=config.refuter,
+        exploratory=(),
+        attack=setup.attack,
+        design=one_run_design(setup),
+        claim=setup.process,
+        adjacency=setup.adjacency,
+        delta=config.delta,
+        confidence=CONFIDENCE,
+    )
 
 
 def _independent_runs(

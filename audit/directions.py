@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,46 @@ def orthogonal_directions(*, canaries: int, dimension: int, rng: np.random.Gener
         )
     basis, triangle = np.linalg.qr(rng.standard_normal((dimension, canaries)))
     return Directions(vectors=(basis * np.sign(np.diag(triangle))).T)
+
+
+def directions_across_layers(
+    *, canaries: int, layers: Mapping[str, int], shares: Mapping[str, float] | None = None, rng: np.random.Generator
+) -> Directions:
+    """Return directions at right angles that reach all of the bound where every layer is clipped by itself.
+
+    Canary i has one entry in every layer l, ±√share_l, at a coordinate that no other has: C_l, where Σ C_l² = C².
+
+    Args:
+        canaries: m >= 1, at most the parameters of the smallest layer.
+        layers: numbers of trainable parameters by layer, in the order of the flat gradient: `dpsgd.layer_sizes(model)`.
+        shares: C_l² ÷ C² of every layer, as in `dpsgd.PerLayer`; None: the same for each.
+        rng: public randomness.
+
+    Raises:
+        InvalidParameter: if a number breaks its rule, shares name other layers, or the vectors would take more than a
+            gibibyte.
+
+    >>> made = directions_across_layers(canaries=2, layers={"0": 3, "2": 2}, rng=np.random.default_rng(0)).vectors
+    >>> np.count_nonzero(made[:, :3], axis=1), np.count_nonzero(made[:, 3:], axis=1)
+    (array([1, 1]), array([1, 1]))
+    """
+    owner = "directions_across_layers"
+    dimension = sum(validate.count(owner, "layers", size, least=1) for size in layers.values())
+    canaries, dimension = _checked(owner, canaries, dimension)
+    if canaries > min(layers.values()):
+        raise InvalidParameter(
+            f"{owner}: canaries must be at most the {min(layers.values())} parameters of the smallest layer, got "
+            f"{canaries}: two canaries would share a coordinate."
+        )
+    given = dict.fromkeys(layers, 1 / len(layers)) if shares is None else dict(shares)
+    if set(given) != set(layers):
+        raise InvalidParameter(f"{owner}: shares must name just the layers {sorted(layers)}, got {sorted(given)}.")
+    total, vectors, start = sum(given.values()), np.zeros((canaries, dimension), dtype=np.float32), 0
+    for name, size in layers.items():
+        places = start + rng.choice(size, size=canaries, replace=False)
+        vectors[np.arange(canaries), places] = rng.choice([-1.0, 1.0], size=canaries) * np.sqrt(given[name] / total)
+        start += size
+    return Directions(vectors=vectors)
 
 
 def _checked(owner: str, canaries: int, dimension: int) -> tuple[int, int]:

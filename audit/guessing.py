@@ -20,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from accountant import Claim
+from accountant.core.profile import Profile
 from accountant.tightest import Tightest
 from audit.attack import Attack, Trainer
 from audit.canaries import Canaries
@@ -83,7 +84,7 @@ def audit_guesses(
         InvalidParameter: before the runs, if a value breaks its rule.
         UnsupportedProcess: before the runs, if no accountant can treat the claim.
     """
-    check_level("audit_guesses", delta=delta, confidence=confidence)
+    check_level("audit", delta=delta, confidence=confidence)
     setup = Setup(
         trainer=trainer,
         canaries=candidates,
@@ -94,14 +95,16 @@ def audit_guesses(
     )
     neighbours = Adjacency.parse(adjacency)
     assert setup.process is not None
+    guesses = _unguessed(setup, *_checked(setup, runs, weights), neighbours)
     claimed = claimed_bounds(setup.process, delta=delta, adjacency=neighbours)
+    profile = Tightest().profile(setup.process, adjacency=neighbours)
+    risk(guesses, profile, confidence=confidence)  # whether it can be had is found out now, not after the last run
     faults: tuple[str, ...] = ()
     try:
         guesses = observe_guesses(setup, runs=runs, weights=weights, adjacency=neighbours)
     except TrainerFault as fault:
         faults = (str(fault),)
-        guesses = _unguessed(setup, runs, weights, neighbours)
-    return _report(setup, claimed, guesses, delta=delta, confidence=confidence, faults=faults)
+    return _report(setup, claimed, profile, guesses, delta=delta, confidence=confidence, faults=faults)
 
 
 def observe_guesses(
@@ -120,18 +123,8 @@ def observe_guesses(
         InvalidParameter: if there is one candidate only, candidates replace records, or the rule is another.
         TrainerFault: if the trainer does not do what every trainer must.
     """
-    runs, candidates = validate.count("guessing", "runs", runs, least=1), len(setup.canaries)
-    if candidates < 2 or setup.guessing_rule != LIKELIEST:
-        raise InvalidParameter(
-            f"guessing: candidates must be 2 or more and guessing_rule LIKELIEST, got {candidates} and "
-            f"{setup.guessing_rule!r}."
-        )
-    if setup.adjacency is Adjacency.REPLACE_ONE:
-        raise InvalidParameter(
-            "guessing: candidates must replace nothing, or the records that they replace would be in as well.\n"
-            "For a claim under replace_one give candidates as records of their own, and adjacency='replace_one' here."
-        )
-    shares = checked_weights("guessing", weights, candidates)
+    candidates = len(setup.canaries)
+    runs, shares = _checked(setup, runs, weights)
     secrets = drawn(setup.randomness, candidates, shares, runs)
     correct = sum(_guess(setup, int(secret), shares) == secret for secret in secrets)
     return CandidateGuesses(
@@ -142,6 +135,26 @@ def observe_guesses(
         threat_model=setup.attack.threat_model,
         weights=shares,
     )
+
+
+def _checked(setup: Setup, runs: int, weights: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """Return runs and weights, if a guess can be made.
+
+    Raises:
+        InvalidParameter: see `observe_guesses`.
+    """
+    if len(setup.canaries) < 2:
+        raise InvalidParameter(
+            f"audit: candidates must be 2 or more, got {len(setup.canaries)}: of one there is nothing to guess."
+        )
+    if setup.guessing_rule != LIKELIEST:
+        raise InvalidParameter(f"audit: guessing_rule must be LIKELIEST, got {setup.guessing_rule!r}.")
+    if setup.adjacency is Adjacency.REPLACE_ONE:
+        raise InvalidParameter(
+            "audit: candidates must replace nothing, or the records that they replace would be in as well.\n"
+            "For a claim under replace_one give candidates as records of their own, and adjacency='replace_one' here."
+        )
+    return validate.count("audit", "runs", runs, least=1), checked_weights("audit", weights, len(setup.canaries))
 
 
 def drawn(
@@ -163,21 +176,22 @@ def _guess(setup: Setup, secret: int, weights: tuple[int, ...]) -> int:
     return int(np.argmax(course.scores.guesses))
 
 
-def _unguessed(setup: Setup, runs: int, weights: Sequence[int], adjacency: Adjacency) -> CandidateGuesses:
-    """Return guesses that show nothing, where the trainer was at fault."""
+def _unguessed(setup: Setup, runs: int, weights: tuple[int, ...], adjacency: Adjacency) -> CandidateGuesses:
+    """Return guesses that show nothing: those before the runs, and where the trainer was at fault."""
     return CandidateGuesses(
         candidates=len(setup.canaries),
         runs=runs,
         correct=0,
         adjacency=adjacency,
         threat_model=setup.attack.threat_model,
-        weights=tuple(weights),
+        weights=weights,
     )
 
 
 def _report(
     setup: Setup,
     claimed: Claim,
+    profile: Profile,
     guesses: CandidateGuesses,
     *,
     delta: float,
@@ -187,7 +201,6 @@ def _report(
     assert setup.process is not None
     evidence = guesses.lower_bound(delta=delta, confidence=confidence)
     refutation = family_bound(guesses, setup.process, delta=delta, confidence=confidence)
-    profile = Tightest().profile(setup.process, adjacency=guesses.adjacency)
     seen = None if faults else risk(guesses, profile, confidence=confidence)
     all_right = replace(guesses, correct=guesses.runs).lower_bound(delta=delta, confidence=confidence)
     return AuditReport(

@@ -17,15 +17,16 @@ from audit.attack import Attack, Trainer
 from audit.canaries import Canaries
 from audit.core.checks import check_trainer
 from audit.core.claims import accountant_answers, claimed_bounds
+from audit.core.described import gaussian_steps
 from audit.core.faults import TrainerFault
 from audit.core.jaws import Course, jaws_path, looked_at
 from audit.core.picturing import pictured
-from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned
+from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned, told_apart
 from audit.evidence import LowerBound, check_level
 from audit.pictures import Pictures
 from audit.report import AccountantAnswer, AuditReport, verdict
-from audit.runs import Setup, observe_course, observe_independent_runs
-from audit.scores import Design, GuessingRule, IndependentRuns, LabelledScores, OneRun
+from audit.runs import Setup, independent_design, observe_course, observe_independent_runs, one_run_design
+from audit.scores import Design, GuessingRule, LabelledScores
 from mechanisms import Adjacency, InvalidParameter, Process, Source
 from mechanisms.core import validate
 
@@ -70,7 +71,8 @@ def audit(
         refuter: the parametric estimator that can refute the description, or None; it gets a fifth of the error.
             "where it applies" takes "accountant_inversion" where claim, design and attack allow it, and else none.
         attack: what turns releases into scores, by name or itself.
-        exploratory: further bounds, and names of estimators that give some: listed, and deciding nothing.
+        exploratory: further bounds, and names of estimators that give some: listed, and deciding nothing. One that
+            fails after the run is listed as `failed`, and loses no other.
         pool: public records of the same kind, for attacks that train shadow models.
         check: run the trainer three times more, or more often where canaries take part rarely, to see whether its
             answers follow from streams and coins alone, and heed the coins.
@@ -129,11 +131,12 @@ def claimed_process(trainer: Trainer, claim: Process | None) -> Process:
 
 
 def _design(setup: Setup, runs: int | None) -> Design:
-    """Return the design, if the rule of guessing is one for it."""
+    """Return the design, if there are enough of what it takes, and the rule of guessing is one for it."""
     if runs is None:
-        setup.guessing_rule.guess(np.zeros(len(setup.canaries)))  # refuses what does not fit so many canaries
-        return OneRun(canaries=len(setup.canaries))
-    design = IndependentRuns(runs=validate.count("audit", "runs", runs, least=1))
+        found = one_run_design(setup)
+        setup.guessing_rule.guess(np.zeros(found.canaries))  # refuses what does not fit so many canaries
+        return found
+    design = independent_design(setup, runs)
     check_rule(design, setup.guessing_rule)
     return design
 
@@ -192,16 +195,17 @@ def _report(
 ) -> AuditReport:
     threat_model = setup.attack.threat_model
     evidence, refutation = plan.evidence(data, threat_model), plan.refutation(data, threat_model)
+    exploratory, failed = plan.exploratory(data, threat_model)
     return AuditReport(
         process=plan.claim,
         claim=claimed,
         accountants=answers,
         evidence=evidence,
         refutation=refutation,
-        exploratory=(*plan.exploratory(data, threat_model), *given),
+        exploratory=(*exploratory, *given),
         verdict=verdict(claimed, evidence, refutation),
         multiplicity=plan.multiplicity,
-        ceiling=plan.primary.ceiling(data, delta=plan.delta, confidence=plan.primary_confidence),
+        ceiling=plan.ceiling(data),
         guesses=data.guessed,
         correct=data.correct,
         noise_ratio=_noise_ratio(setup, data),
@@ -209,6 +213,7 @@ def _report(
         pictures=replace(
             _pictures(setup, data, claimed), jaws=jaws_path(setup, plan, before, claimed=claimed, evidence=evidence)
         ),
+        failed=failed,
         cost=setup.stopwatch.cost,
     )
 
@@ -244,18 +249,21 @@ def _faulty(
 
 
 def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
-    """Return the out-scores' variance ÷ (T σ²), where they are sums of the described noise."""
+    """Return the out-scores' variance ÷ (T σ²), where they are sums of the described noise, on whatever samples."""
     assert setup.process is not None
-    described = described_noise(setup.process)
+    described = gaussian_steps(setup.process)
     if not setup.attack.measures_noise or described is None or len(data.excluded) < 2:
         return None
     outside = data.scores.measured[~data.membership]
-    return float(np.var(outside, ddof=1)) / (described.steps * described.noise_multiplier**2)
+    noise, steps = described
+    return float(np.var(outside, ddof=1)) / (steps * noise**2) if noise > 0 else None
 
 
 def _pictures(setup: Setup, data: LabelledScores, claimed: Claim) -> Pictures:
     """Return what there is to see, with the described law where scores are sums of its noise alone."""
     assert setup.process is not None
+    if not told_apart(data):
+        return Pictures()
     summed = setup.attack.measures_noise and setup.adjacency is not Adjacency.REPLACE_ONE
     return pictured(
         data,

@@ -16,8 +16,8 @@ Opacus is imported: the loop brings it.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +27,13 @@ from torch import Tensor, nn
 
 from audit.attack import Observations, Observe, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
+from audit.core.expected_sums import ROWS_AT_ONCE, clipped_sum_of, parameterwise_sum
 from audit.core.faults import TrainerRefusal
-from audit.trainers import ROWS_AT_ONCE, clipped_sum_of, final_model, with_records
+from audit.core.opacus_loops import Fetched, pieces, without_hooks, write_over
+from audit.core.regularity import check_poisson
+from audit.trainers import final_model, with_records
 from dpsgd import Dataset, Release
+from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.parameters import trainable
 from dpsgd.core.population import records_of
 from dpsgd.losses import Loss
@@ -37,6 +41,7 @@ from mechanisms import Adjacency
 from mechanisms.core import validate
 
 NEEDED = ("original_optimizer", "clip_and_accumulate", "expected_batch_size", "params")
+ROUND_OFF = 1e-6  # of the bounds of layers, whose squares Opacus adds up in float32
 OVER = 10.0  # times the bound: what does not clip adds ten contributions, what does adds one
 
 Train = Callable[[Any, "Watch"], object]
@@ -51,6 +56,7 @@ class OpacusTrainer:
     records: Dataset
     loss: Loss
     max_grad_norm: float
+    poisson_sampling: bool = True
 
     def __call__(self, task: TrainerTask) -> Observations:
         """Return the releases of one run, which takes place as they are watched."""
@@ -71,7 +77,9 @@ class OpacusTrainer:
         )
 
 
-def opacus_trainer(train: Train, records: Dataset, *, loss: Loss, max_grad_norm: float) -> OpacusTrainer:
+def opacus_trainer(
+    train: Train, records: Dataset, *, loss: Loss, max_grad_norm: float, poisson_sampling: bool = True
+) -> OpacusTrainer:
     """Return a training loop with Opacus as a trainer that can be audited, any number of times.
 
     Args:
@@ -80,31 +88,16 @@ def opacus_trainer(train: Train, records: Dataset, *, loss: Loss, max_grad_norm:
             (`num_workers=0`). torch's generator is seeded for it, from the run's streams.
         records: the known records, without owners.
         loss: one loss for each example, of which the loop takes the mean: for what the known records add on average.
-        max_grad_norm: C, as it is claimed; an optimiser of another is refused.
+        max_grad_norm: C, as it is claimed; an optimiser of another is refused. With clipping="per_layer" it is the root
+            of the sum of squares.
+        poisson_sampling: as in `make_private`. True: a loader that draws no Poisson samples is refused, and a run whose
+            records took part too regularly for them is at fault. False: what is claimed must say what is drawn.
 
     Raises:
         InvalidParameter: if C is not above 0.
     """
-    return OpacusTrainer(train, records, loss, validate.positive("opacus_trainer", "max_grad_norm", max_grad_norm))
-
-
-class Fetched(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Records of which it is known in which order they were fetched.
-
-    Args:
-        records: what it holds.
-    """
-
-    def __init__(self, records: Dataset) -> None:
-        self.records = records
-        self.order: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        self.order.append(index)
-        return self.records.features[index], self.records.targets[index]
+    bound = validate.positive("opacus_trainer", "max_grad_norm", max_grad_norm)
+    return OpacusTrainer(train, records, loss, bound, poisson_sampling)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -117,6 +110,7 @@ class Watch:
         canaries: whose gradients are written over; None where canaries are records.
         membership: of the canaries.
         max_grad_norm: C.
+        poisson_sampling: whether samples must be Poisson ones.
         observe: where releases go.
     """
 
@@ -125,12 +119,13 @@ class Watch:
     canaries: GradientCanaries | None
     membership: np.ndarray[Any, np.dtype[np.bool_]]
     max_grad_norm: float
+    poisson_sampling: bool
     observe: Observe | None = None
     optimizer: Any = None
     model: nn.Module | None = None
     bare: nn.Module | None = None
     rate: float = 0.0
-    steps: int = 0
+    fetched: list[int] = field(default_factory=list)
     written: bool = False
     _expected: Callable[[Tensor], Tensor] | None = field(default=None)
 
@@ -145,10 +140,11 @@ class Watch:
         bare = getattr(model, "_module", model)
         self._check(bare, optimizer)
         self.optimizer, self.model = optimizer, bare
-        self.bare = _without_hooks(self.model)
-        self.rate = float(getattr(loader, "sample_rate", 0) or 1 / len(loader))
+        self.bare = without_hooks(self.model)
+        self.rate = self._rate(loader)
         optimizer.original_optimizer.register_step_pre_hook(lambda *_: self._release())
         self.dataset.order.clear()  # to make a loader takes a record, for its shape
+        self.dataset.counts[:] = 0
         if self.canaries is not None:
             clip = optimizer.clip_and_accumulate
 
@@ -162,18 +158,41 @@ class Watch:
         """Return what the known records add to a step on average, at these weights."""
         if self._expected is None:
             assert self.bare is not None
-            summed = clipped_sum_of(
-                self.bare,
-                trainer.records,
-                loss=trainer.loss,
-                max_grad_norm=trainer.max_grad_norm,
-                population=lambda examples: records_of(examples, ROWS_AT_ONCE),
-            )
+            bounds = getattr(self.optimizer, "max_grad_norms", None)
+            if bounds is not None:
+                summed = parameterwise_sum(self.bare, trainer.records, loss=trainer.loss, bounds=bounds)
+            else:
+                summed = clipped_sum_of(
+                    self.bare,
+                    trainer.records,
+                    loss=trainer.loss,
+                    clipper=lambda _: FlatClipper(max_grad_norm=trainer.max_grad_norm),
+                    population=lambda examples: records_of(examples, ROWS_AT_ONCE),
+                )
             self._expected = lambda flat: summed(flat).mul_(self.rate)
         return self._expected(weights)
 
+    def _rate(self, loader: Any) -> float:
+        """Return how often a record takes part in a step, on average."""
+        if not self.poisson_sampling:
+            return 1 / len(loader)
+        rate = getattr(loader, "sample_rate", None)
+        if rate is None:
+            raise TrainerRefusal(
+                f"opacus_trainer: loader must draw Poisson samples, as make_private has one do, got "
+                f"{type(loader).__name__}, which has no sample_rate.\nGive poisson_sampling=False where the loop does, "
+                "and claim what it draws, such as Repeat(Allocated(Repeat(Gaussian(...), steps), Shuffled()), epochs)."
+            )
+        return float(rate)
+
     def end(self, loss: Loss) -> None:
-        """Release the final model, if there is one."""
+        """Release the final model, if there is one.
+
+        Raises:
+            TrainerFault: if records took part too regularly for the samples that they were to be drawn by.
+        """
+        if self.poisson_sampling and self.dataset.counts.any() and self.fetched:
+            check_poisson(self.dataset.counts, np.diff(self.fetched, prepend=0), probability=self.rate)
         if self.model is not None and self.bare is not None and self.observe is not None:
             self.bare.load_state_dict(self.model.state_dict())
             self.observe(final_model(self.bare, loss))
@@ -196,7 +215,7 @@ class Watch:
             )
 
     def _check_bound(self, optimizer: Any) -> None:
-        if optimizer.max_grad_norm != self.max_grad_norm:
+        if not math.isclose(optimizer.max_grad_norm, self.max_grad_norm, rel_tol=ROUND_OFF):
             used, claimed = optimizer.max_grad_norm, self.max_grad_norm
             raise TrainerRefusal(
                 f"opacus_trainer: max_grad_norm must be the optimizer's in every step, {used}, got {claimed}."
@@ -217,8 +236,8 @@ class Watch:
         with torch.no_grad():
             weights = torch.cat([parameter.reshape(-1) for parameter in parameters])
             noisy_sum = torch.cat([parameter.grad.reshape(-1) for parameter in parameters]) * divisor
-        step = self.steps
-        self.steps += 1
+        step = len(self.fetched)
+        self.fetched.append(int(self.dataset.counts.sum()))
         self.observe(Release(step=step, weights_before=weights, noisy_sum=noisy_sum, max_grad_norm=self.max_grad_norm))
 
     def _write_over(self) -> None:
@@ -227,8 +246,8 @@ class Watch:
         self.written = True
         order = np.array(self.dataset.order, dtype=np.int64)
         self.dataset.order.clear()
-        pieces = [list(_pieces(parameter)) for parameter in self.optimizer.params]
-        if len(order) != sum(map(len, pieces[0])):
+        waiting = [list(pieces(parameter)) for parameter in self.optimizer.params]
+        if len(order) != sum(map(len, waiting[0])):
             raise TrainerRefusal(
                 "opacus_trainer: every record fetched must have one gradient until the optimizer steps, and there are "
                 "more or fewer.\nFetch them in this process, with num_workers=0, and use each batch once."
@@ -237,36 +256,10 @@ class Watch:
         drawn = order[places] - self.known
         rows = self.canaries.rows(drawn) * (OVER * self.max_grad_norm * self.membership[drawn])[:, None]
         start = 0
-        for parameter, samples in zip(self.optimizer.params, pieces, strict=True):
+        for parameter, samples in zip(self.optimizer.params, waiting, strict=True):
             block = torch.from_numpy(rows[:, start : start + parameter.numel()])
-            _write(samples, places, block.reshape(-1, *parameter.shape))
+            write_over(samples, places, block.reshape(-1, *parameter.shape))
             start += parameter.numel()
-
-
-def _without_hooks(model: nn.Module) -> nn.Module:
-    """Return a copy of the model without what Opacus hangs on its layers."""
-    bare = copy.deepcopy(model)
-    for module in bare.modules():
-        for hooks in (module._forward_hooks, module._backward_hooks):
-            for key, hook in list(hooks.items()):
-                if str(getattr(getattr(hook, "func", hook), "__module__", "")).startswith("opacus"):
-                    del hooks[key]
-    return bare
-
-
-def _pieces(parameter: Any) -> Iterator[Tensor]:
-    """Yield the per-example gradients of every batch that waits for a step."""
-    samples = parameter.grad_sample
-    yield from [samples] if isinstance(samples, Tensor) else samples
-
-
-def _write(samples: Sequence[Tensor], places: np.ndarray[Any, np.dtype[np.int64]], rows: Tensor) -> None:
-    start = 0
-    for piece in samples:
-        inside = (places >= start) & (places < start + len(piece))
-        chosen = torch.from_numpy(places[inside] - start).to(piece.device)
-        piece[chosen] = rows[torch.from_numpy(inside)].to(piece)
-        start += len(piece)
 
 
 def _watch_of(trainer: OpacusTrainer, task: TrainerTask) -> Watch:
@@ -291,6 +284,7 @@ def _watch_of(trainer: OpacusTrainer, task: TrainerTask) -> Watch:
         canaries=written,
         membership=task.membership,
         max_grad_norm=trainer.max_grad_norm,
+        poisson_sampling=trainer.poisson_sampling,
     )
 
 

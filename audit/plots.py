@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOM = 1.45  # the axis runs to so many times the larger of claim and evidence; what lies beyond is marked at the edge
 ROW_INCHES = 0.5
+HEAD = 9  # points, of an arrow
 BENCH_DPI = 150
 Drawing = Callable[[Scheme], Figure]
 BRACKET = "Claims and evidence on one axis of ε: bands from proofs, arrows from attacks. Verdict: {verdict}."
@@ -96,7 +97,7 @@ def bracket(report: AuditReport, *, scheme: Scheme = "light") -> Figure:
     axes.set_xlim(0, reach)
     axes.set_xlabel(f"privacy loss ε at δ = {report.claim.delta:g}, {report.claim.adjacency} neighbours")
     plots.plain(axes, colours, sides=("bottom",))
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=HEAD + 2)  # at ε = 0 the head of an arrow lies left of the axis
     axes.xaxis.label.set_fontsize(SMALL)
     return figure
 
@@ -166,7 +167,7 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
     if line.upper is None:
         end = min(line.lower, reach)
         axes.plot([0, end], [place, place], color=line.colour, linewidth=3, solid_capstyle="butt", zorder=2)
-        axes.plot([end], [place], marker=CARETRIGHT, markersize=9, color=line.colour, clip_on=False, zorder=3)
+        axes.plot([end], [place], marker=CARETRIGHT, markersize=HEAD, color=line.colour, clip_on=False, zorder=3)
         return
     end = min(line.upper, reach)
     axes.barh(
@@ -174,7 +175,7 @@ def _draw(axes: Axes, place: int, line: Line, reach: float) -> None:
     )
     axes.plot([line.lower] * 2, [place - 0.2, place + 0.2], color=line.colour, linewidth=1.5, zorder=3)
     if line.upper <= reach:
-        axes.plot([end], [place], marker=CARETLEFT, markersize=9, color=line.colour, zorder=3)
+        axes.plot([end], [place], marker=CARETLEFT, markersize=HEAD, color=line.colour, zorder=3)
     else:
         axes.annotate(
             "beyond",

@@ -11,7 +11,7 @@ from audit.candidates import Risk
 from audit.core.cost import Cost
 from audit.evidence import LowerBound
 from audit.pictures import Pictures
-from mechanisms import Bounds, InvalidParameter, Process
+from mechanisms import Bounds, DPError, InvalidParameter, Process
 from mechanisms.core import validate
 
 if TYPE_CHECKING:
@@ -35,6 +35,25 @@ class AccountantAnswer:
     name: str
     claim: Claim | None
     refusal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedEstimator:
+    """An exploratory estimator that was to give a bound and gave none.
+
+    Args:
+        method: the estimator's name.
+        reason: the error's type, and its text if it is one of the library's, which hold no data.
+    """
+
+    method: str
+    reason: str
+
+    @classmethod
+    def of(cls, method: str, error: Exception) -> FailedEstimator:
+        """Return what may be told of an error."""
+        told = f": {' '.join(str(error).split())}" if isinstance(error, DPError) else ""
+        return cls(method=method, reason=f"{type(error).__name__}{told}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +84,7 @@ class AuditReport:
         pictures: small arrays to draw, which decide nothing; None where there are none.
         faults: what the trainer did that no trainer may, in words without data: with any, nothing was learnt.
         risk: how well candidates were guessed, against what the claim allows; None where none were.
+        failed: exploratory estimators that were named and gave no bound.
         cost: what the audit took. It is no part of what was found: reports that differ in it alone are equal, and their
             JSON is the same, so that a sweep that is resumed gives the same bytes. `Cost.to_json` writes it by itself.
 
@@ -92,6 +112,7 @@ class AuditReport:
     pictures: Pictures | None = None
     faults: tuple[str, ...] = ()
     risk: Risk | None = None
+    failed: tuple[FailedEstimator, ...] = ()
     cost: Cost | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Runs: toss the coins, have a trainer run, let an attack watch, and join scores and coins afterwards.
 
-The attack meets neither coins nor samples, the trainer never meets the attack.
+The attack meets neither coins nor samples, the trainer never meets the attack. Nothing that is refused depends on how
+the coins fell: if they leave nobody in, or nobody out, the run takes place all the same, and shows nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from mechanisms.core.randomness import Source, coins
 
 if TYPE_CHECKING:
     from dpsgd import Dataset
+
+FEWEST_CANARIES, FEWEST_RUNS = 20, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,7 +122,12 @@ class Setup:
 
 
 def observe_one_run(setup: Setup) -> LabelledScores:
-    """Return the scores of one run that all canaries entered by their coins, and the coins, see `observe_course`."""
+    """Return the scores of one run that all canaries entered by their coins, and the coins, see `observe_course`.
+
+    Raises:
+        InvalidParameter: before the coins are tossed, if there are fewer than 20 canaries.
+        TrainerFault: if the trainer does not do what every trainer must.
+    """
     return observe_course(setup)[0]
 
 
@@ -133,14 +141,11 @@ def observe_course(
         at: numbers of steps, before the end.
 
     Raises:
-        InvalidParameter: before the run, if the coins left fewer than one canary in or fewer than two out.
+        InvalidParameter: before the coins are tossed, if there are fewer than 20 canaries.
         TrainerFault: if the trainer does not do what every trainer must.
     """
+    one_run_design(setup)
     membership = toss(setup.randomness, len(setup.canaries))
-    if np.count_nonzero(membership) < 1 or np.count_nonzero(~membership) < 2:
-        raise InvalidParameter(
-            f"audit: canaries must be enough for some to be in and some out, got {len(setup.canaries)}. Use 20 or more."
-        )
     course, reveal = _watched(setup, membership, at)
     before = tuple((step, LabelledScores(scores=seen, membership=membership)) for step, seen in course.before)
     return _labelled(course.scores, membership, reveal), before
@@ -151,20 +156,14 @@ def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
 
     Args:
         setup: of exactly one canary; its trainer is called once for each run.
-        runs: >= 1.
+        runs: >= 4: bounds need two of a kind.
 
     Raises:
-        InvalidParameter: if there is not exactly one canary.
+        InvalidParameter: before the coins are tossed, if there is not exactly one canary, or fewer runs.
         TrainerFault: if the trainer does not do what every trainer must.
     """
-    design = IndependentRuns(runs=validate.count("audit", "runs", runs, least=1))
-    if len(setup.canaries) != 1:
-        raise InvalidParameter(
-            f"audit: canaries must be exactly one for independent runs, which all have it, got {len(setup.canaries)}."
-        )
+    design = independent_design(setup, runs)
     membership = toss(setup.randomness, design.runs)
-    if min(np.count_nonzero(membership), np.count_nonzero(~membership)) < 2:
-        raise InvalidParameter(f"audit: runs must be enough for some with the canary and some without, got {runs}.")
     seen = [_watched(setup, membership[run : run + 1])[0].scores for run in range(design.runs)]
     scores = Scores(
         values=np.array([one.values[0] for one in seen]),
@@ -173,6 +172,34 @@ def observe_independent_runs(setup: Setup, *, runs: int) -> LabelledScores:
         sums=np.array([one.measured[0] for one in seen]),
     )
     return LabelledScores(scores=scores, membership=membership)
+
+
+def one_run_design(setup: Setup) -> OneRun:
+    """Return the design of one run that all canaries enter.
+
+    Raises:
+        InvalidParameter: if there are fewer than 20 canaries.
+    """
+    count = len(setup.canaries)
+    if count < FEWEST_CANARIES:
+        raise InvalidParameter(
+            f"audit: canaries must be {FEWEST_CANARIES} or more for one run, got {count}.\n"
+            "Of fewer the coins leave too often none in or none out, and then nothing is shown."
+        )
+    return OneRun(canaries=count)
+
+
+def independent_design(setup: Setup, runs: int) -> IndependentRuns:
+    """Return the design of runs that have one canary.
+
+    Raises:
+        InvalidParameter: if there are fewer than 4 runs, or not exactly one canary.
+    """
+    if len(setup.canaries) != 1:
+        raise InvalidParameter(
+            f"audit: canaries must be exactly one for independent runs, which all have it, got {len(setup.canaries)}."
+        )
+    return IndependentRuns(runs=validate.count("audit", "runs", runs, least=FEWEST_RUNS))
 
 
 def toss(randomness: Source, count: int) -> Coins:

@@ -143,9 +143,17 @@ def lower_bound_from_file(
         scores=Scores(values=values, design=made(len(values)), guessing_rule=guessing_rule or Unguessed()),
         membership=membership,
     )
-    bound = chosen.lower_bound(
-        data, process=claim or Undescribed(), delta=delta, confidence=confidence, threat_model=THREAT_MODEL
-    )
+    try:
+        bound = chosen.lower_bound(
+            data, process=claim or Undescribed(), delta=delta, confidence=confidence, threat_model=THREAT_MODEL
+        )
+    except UnsupportedProcess:
+        if claim is not None:
+            raise
+        raise UnsupportedProcess(
+            f"scores: the claimed process must be given for {estimator}, which needs it: --noise-multiplier, "
+            "--sample-rate and --steps."
+        ) from None
     return replace(bound, adjacency=neighbours)
 
 

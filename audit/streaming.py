@@ -89,7 +89,8 @@ class StreamingAudit:
 
     Guarantees: if every step is as described, P(some bound, after whichever step, lies above the claim) <=
     1 − confidence. Memory and cost of a step do not grow with steps. A run that goes on from a checkpoint, which has
-    every=1, is watched from there on by a new audit, whose error is its own, and whose coins must be new as well.
+    every=1, is watched from there on by a new audit, whose error is its own, and whose coins must be new as well. If
+    something raises meanwhile, what was seen up to there stands, as a run may end whenever it likes.
 
     Raises:
         InvalidParameter: if a value breaks its rule, canaries share coordinates, or the noise is not of independent
@@ -117,7 +118,7 @@ class StreamingAudit:
     _told: tuple[Coins, Coins] | None = field(default=None, init=False, repr=False)
     _path: ThinnedPath = field(default_factory=ThinnedPath, init=False, repr=False)
     _steps: int = field(default=0, init=False, repr=False)
-    _begun: bool = field(default=False, init=False, repr=False)
+    _due: int | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.canaries, SignedCoordinates):
@@ -140,8 +141,8 @@ class StreamingAudit:
         """Take in the looks of one step, and answer `STOP` if asked to and there is reason.
 
         Raises:
-            InvalidParameter: if no sum was made for this release: the run was not given `prescribed`; or if a run
-                goes on and the coins have a key that was given.
+            InvalidParameter: if no sum was made for this release: the run was not given `prescribed`; if it is not
+                the step after the last; or if a run goes on and the coins have a key that was given.
             TrainerFault: if the noisy sum has another shape, or numbers that are not finite.
         """
         if self._told is None:
@@ -149,12 +150,17 @@ class StreamingAudit:
                 "StreamingAudit: every release must be of a sum with its canaries in it, and this one is not.\n"
                 "Give the run both: train(..., prescribed=watch.prescribed, callbacks=[watch])."
             )
-        if not self._begun and release.step > 0 and self.randomness.reproducible:
+        if self._due not in (None, release.step):
+            raise InvalidParameter(
+                f"StreamingAudit: release.step must be {self._due}, which follows what was seen, got {release.step}.\n"
+                "Give a run that begins, or goes on, an audit of its own: noise that this one has seen may come again."
+            )
+        if self._due is None and release.step > 0 and self.randomness.reproducible:
             raise InvalidParameter(
                 "StreamingAudit: randomness must be a SystemSource where a run goes on, got a source with a key that "
                 "was given.\nUnder the key of the earlier part its coins would be tossed again, which are told already."
             )
-        self._begun = True
+        self._due = release.step + 1
         (drawn, tossed), self._told = self._told, None
         scores = self._scores(release)
         for index in np.flatnonzero(drawn):

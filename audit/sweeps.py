@@ -11,31 +11,33 @@ error, see `audit.multiplicity`.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audit.core.jobs import Failure, Job, json_text, result_of, result_text
+from audit.core.backends import BACKENDS, ClusterLost, Done, run
+from audit.core.jobs import BUG, DescribedJob, Failure, Job, entry_of, json_text, read_entry, result_of, result_text
 from audit.core.run_config import RunConfig
 from audit.report import AuditReport
 from mechanisms import InvalidParameter
+from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.documents import read_document
 from mechanisms.core.files import check_writable, write_atomically
 
 SCHEMA = "dp-calipers/sweep/1"
 REPORT = "report.json"
-BACKENDS = ("loky", "dask")
+PATIENCE = 60.0  # seconds
 REFUTED = ("violated", "description refuted")
-Done = tuple[int, AuditReport | Failure]
+
+__all__ = ["BACKENDS", "PATIENCE", "REPORT", "ClusterLost", "MainJob", "SweepReport", "sweep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,10 @@ class SweepReport:
         outcomes: a report or a failure for each.
 
     Raises:
-        InvalidParameter: if there are more or fewer outcomes than jobs.
+        InvalidParameter: if two jobs are the same, or there are more or fewer outcomes than jobs.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[Job | DescribedJob, ...]
     outcomes: tuple[AuditReport | Failure, ...]
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class SweepReport:
             raise InvalidParameter(
                 f"SweepReport: outcomes must be one for each of {len(self.jobs)} jobs, got {len(self.outcomes)}."
             )
+        if len({job.name for job in self.jobs}) < len(self.jobs):
+            raise InvalidParameter("SweepReport: jobs must be all different, and two are the same.")
 
     @property
     def reports(self) -> tuple[AuditReport, ...]:
@@ -97,10 +101,12 @@ class SweepReport:
     def exit_status(self) -> int:
         """The status of the command.
 
-        That of the gravest failure if a job failed: 1 for a bug or a dead worker, else 4 for a numerical failure, else
-        2 for bad input; without failures 3 if any verdict is "violated" or "description refuted", else 0.
+        That of the gravest failure if a job failed: 1 for a bug, a dead worker or a trainer at fault, else 4 for a
+        numerical failure, else 2 for bad input; without failures 3 if any verdict is "violated" or "description
+        refuted", else 0.
         """
         failed = {failure.status for failure in self.failures.values()}
+        failed |= {BUG for report in self.reports if report.faults}
         refuted = any(report.verdict in REFUTED for report in self.reports)
         return next((status for status in (1, 4, 2) if status in failed), 3 if refuted else 0)
 
@@ -112,15 +118,34 @@ class SweepReport:
         if self.reports:
             chance = sum(1 - _confidence(report) for report in self.reports)
             lines.append(f"each at its own confidence: were all claims true, {chance:.3g} on average might be refuted")
+        for job, found in zip(self.jobs, self.outcomes, strict=True):
+            if isinstance(found, AuditReport) and found.faults:
+                lines.append(f"{job.name} has no verdict: {found.faults[0]}")
         for name, failure in self.failures.items():
             lines.append(f"{name} failed: {failure.kind}{': ' * bool(failure.reason)}{failure.reason}")
         return "\n".join(lines)
 
     def to_json(self) -> str:
         """Return jobs and outcomes as JSON text; the same sweep gives the same bytes."""
-        return json_text(
-            {"schema": SCHEMA, "jobs": [_entry(*one) for one in zip(self.jobs, self.outcomes, strict=True)]}
-        )
+        entries = [entry_of(*one) for one in zip(self.jobs, self.outcomes, strict=True)]
+        return json_text({"schema": SCHEMA, "library": library, "jobs": entries})
+
+    @classmethod
+    def from_json(cls, text: str) -> SweepReport:
+        """Return the report that `to_json` wrote; its jobs are told, and cannot be run.
+
+        Raises:
+            InvalidParameter: if the text is no JSON, or a schema, type or field is not known, or of another kind: it is
+                named.
+        """
+        found = read_document("SweepReport", text, schema=SCHEMA)
+        if not set(found) <= {"schema", "library", "jobs"}:
+            raise InvalidParameter(f"SweepReport: the document must have the fields of one, got {sorted(found)}.")
+        try:
+            read = [read_entry(entry) for entry in validate.sequence("SweepReport", "jobs", found.get("jobs"))]
+        except RecursionError:
+            raise InvalidParameter("SweepReport: the document must not be nested that deep.") from None
+        return cls(jobs=tuple(job for job, _ in read), outcomes=tuple(outcome for _, outcome in read))
 
 
 def sweep(
@@ -130,6 +155,7 @@ def sweep(
     backend: str = "loky",
     scheduler: str | None = None,
     workers: int = -1,
+    patience: float = PATIENCE,
     progress: bool = False,
 ) -> SweepReport:
     """Return what came of every job, having run those that have no result in the folder yet.
@@ -142,26 +168,32 @@ def sweep(
         scheduler: address of the Dask scheduler, such as "tcp://host:8786"; with "dask" alone. Whoever reaches a
             scheduler can run code on its workers: that is Dask's design, so keep it on a network of your own.
         workers: processes of this machine, −1 for all cores, 1 for this process itself; of Dask as many as it has.
+        patience: for how many seconds a Dask scheduler may be silent, or without workers, before the sweep gives up.
         progress: whether to show on stderr how far it is.
 
     Guarantees: result files are JSON, and nothing else is read from the folder; what a kill leaves of a file that was
     being written, `.<name>…`, stays there and does no harm. A job that raises, or whose worker dies, is named in the
-    result, and the others go on; a job that kills its worker twice has failed. With one worker there is no other
-    process: then a job that dies ends the sweep, which goes on when it is called again.
+    result, and the others go on; a job that kills its worker twice has failed, under Dask one that does so more often
+    than the scheduler's `allowed-failures` says. With one worker there is no other process: then a job that dies ends
+    the sweep, which goes on when it is called again. Every report is by this version of the library.
 
     Raises:
         InvalidParameter: before the first job, if two jobs are the same, a value breaks its rule, the folder is not
-            writable or holds a result of another kind, or joblib or Dask is not installed.
+            writable or holds a result of another kind, joblib or Dask is not installed, or a scheduler does not answer
+            or has no workers.
+        ClusterLost: if the scheduler is lost, or all of its workers. What had come is kept: the same call goes on from
+            there.
     """
     asked = tuple(job if isinstance(job, Job) else Job(run=MainJob(), config=job) for job in jobs)
-    _check(asked, backend, scheduler, workers)
+    _check(asked, backend, scheduler, workers, patience)
     place = Path(folder)
     check_writable("sweep", place)
     place.mkdir(parents=True, exist_ok=True)
     outcomes: dict[int, AuditReport | Failure] = dict(_found(asked, place))
-    with _Shown(len(asked), len(outcomes), visible=progress) as shown, _parallel(backend, scheduler, workers) as run:
-        left = [number for number in range(len(asked)) if number not in outcomes]
-        for number, outcome in _outcomes(asked, left, run):
+    left = [number for number in range(len(asked)) if number not in outcomes]
+    ran = run(asked, left, scheduler=scheduler, workers=workers, patience=patience)
+    with _Shown(len(asked), len(outcomes), visible=progress) as shown, closing(ran):
+        for number, outcome in ran:
             if isinstance(outcome, AuditReport):
                 write_atomically(_path(place, asked[number]), result_text(asked[number], outcome).encode())
             outcomes[number] = outcome
@@ -171,7 +203,7 @@ def sweep(
     return report
 
 
-def _check(jobs: Sequence[Job], backend: str, scheduler: str | None, workers: int) -> None:
+def _check(jobs: Sequence[Job], backend: str, scheduler: str | None, workers: int, patience: float) -> None:
     names = [job.name for job in jobs]
     if not names or len(set(names)) < len(names):
         raise InvalidParameter(
@@ -186,6 +218,7 @@ def _check(jobs: Sequence[Job], backend: str, scheduler: str | None, workers: in
         )
     if workers != -1:
         validate.count("sweep", "workers", workers, least=1)
+    validate.positive("sweep", "patience", patience)
 
 
 def _found(jobs: Sequence[Job], folder: Path) -> Iterator[Done]:
@@ -205,53 +238,6 @@ def _found(jobs: Sequence[Job], folder: Path) -> Iterator[Done]:
 
 def _path(folder: Path, job: Job) -> Path:
     return folder / f"{job.name}.json"
-
-
-def _outcomes(jobs: Sequence[Job], left: Sequence[int], run: Any) -> Iterator[Done]:
-    """Run the jobs left over, and those of a worker that died once more, each by itself."""
-    from joblib import delayed
-
-    done = set()
-    with contextlib.suppress(Exception):  # jobs catch their own: it is a worker that died, or could not be told
-        for number, outcome in run(delayed(_numbered)(number, jobs[number]) for number in left):
-            done.add(number)
-            yield number, outcome
-    for number in left:
-        if number not in done:
-            try:
-                yield from run([delayed(_numbered)(number, jobs[number])])
-            except Exception as error:
-                yield number, Failure.of(error)
-
-
-def _numbered(number: int, job: Job) -> Done:
-    return number, job.done()
-
-
-@contextlib.contextmanager
-def _parallel(backend: str, scheduler: str | None, workers: int) -> Iterator[Any]:
-    """Return a context with what runs calls, and returns their results as they come."""
-    try:
-        from joblib import Parallel, parallel_config
-    except ImportError:
-        raise _not_installed("joblib", "train") from None
-    with contextlib.ExitStack() as opened:
-        options: dict[str, Any] = {}
-        if backend == "dask":
-            try:
-                distributed: Any = importlib.import_module("distributed")
-            except ImportError:
-                raise _not_installed("dask", "cluster") from None
-            try:
-                options["client"] = opened.enter_context(distributed.Client(scheduler, set_as_default=False))
-            except OSError:
-                raise InvalidParameter(f"sweep: scheduler must be one that answers, got {scheduler!r}.") from None
-        opened.enter_context(parallel_config(backend=backend, n_jobs=workers, **options))
-        yield Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-
-
-def _not_installed(package: str, extra: str) -> InvalidParameter:
-    return InvalidParameter(f'sweep: {package} must be installed, and is not: pip install "dp-calipers[{extra}]".')
 
 
 class _Shown:
@@ -288,10 +274,3 @@ def _confidence(report: AuditReport) -> float:
     """Return the confidence of all that decides in a report, by the union bound."""
     errors = [1 - bound.confidence for bound in (report.evidence, report.refutation) if bound is not None]
     return 1 - sum(errors)
-
-
-def _entry(job: Job, outcome: AuditReport | Failure) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": job.name, **job.described}
-    if isinstance(outcome, Failure):
-        return entry | {"failure": {"kind": outcome.kind, "reason": outcome.reason}}
-    return entry | {"report": json.loads(outcome.to_json())}

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from audit.attack import ExpectedSum, FinalModel, Observations, Released, TrainerTask
+from audit.attack import FinalModel, Observations, Released, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
+from audit.core.expected_sums import check_independent_noise, expected_clipped_sum, units_of
 from audit.scores import Coins, Counts
-from dpsgd import DPSGD, Dataset, gradient_sum, steps
-from dpsgd.clipping import check_flat_clipping
+from dpsgd import DPSGD, Dataset, steps
+from dpsgd.clipping import FLAT, Automatic
 from dpsgd.core.batches import drawn_rows
-from dpsgd.core.parameters import assign, trainable
-from dpsgd.core.population import Examples, Population, population_of
+from dpsgd.core.parameters import trainable
+from dpsgd.core.updates import MakeOptimizer, Schedule
+from dpsgd.cyclic import Cyclic
 from dpsgd.independent_laws import IndependentGaussian
 from dpsgd.losses import Loss
-from mechanisms import Adjacency, InvalidParameter, Poisson, Process, Source
+from mechanisms import Adjacency, BallsInBins, InvalidParameter, Poisson, Process, Source
 
-ROWS_AT_ONCE = 8192  # bounds the memory that the gradient sum over all known records takes
+FAR, LONGEST = 2.0**30, 2.0**100
+"""Times the bound: how long gradients of canaries are made where clipping does more than cut; and the longest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,8 @@ class DPSGDTrainer:
     config: DPSGD
     loss: Loss
     initial: dict[str, Any] = field(repr=False)
+    optimizer: MakeOptimizer | None = None
+    schedule: Schedule | None = None
 
     @property
     def process(self) -> Process:
@@ -46,7 +51,16 @@ class DPSGDTrainer:
         """Return the releases of one run, which begins from the initial weights and takes place as they are read."""
         self.model.load_state_dict(self.initial)
         dataset, entering = _entering(self.dataset, self.config, task)
-        run = steps(self.model, dataset, self.config, loss=self.loss, randomness=task.streams, **entering)
+        run = steps(
+            self.model,
+            dataset,
+            self.config,
+            loss=self.loss,
+            randomness=task.streams,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            **entering,
+        )
         begun: list[int] = []
 
         def released() -> Iterator[Released]:
@@ -57,41 +71,68 @@ class DPSGDTrainer:
 
         return Observations(
             released=released(),
-            max_grad_norm=self.config.max_grad_norm,
-            expected_sum=expected_clipped_sum(self.model, self.dataset, self.config, loss=self.loss),
             known=self.dataset,
             participations=lambda: participations(
-                task.streams, task.membership, self.config, run=begun, known=_units(self.dataset)
+                task.streams, task.membership, self.config, run=begun, known=units_of(self.dataset)
             ),
+            **self._white_box(task),
         )
 
+    def _white_box(self, task: TrainerTask) -> dict[str, Any]:
+        """Return what white-box scores rest on; for records under other clippings and noises there is nothing."""
+        flat = self.config.clipping == FLAT and isinstance(self.config.noise, IndependentGaussian)
+        if isinstance(task.canaries, InputCanaries) and (not flat or isinstance(self.config.sampling, Cyclic)):
+            return {}
+        expected = expected_clipped_sum(
+            self.model, self.dataset, self.config, loss=self.loss, canaries=len(task.canaries)
+        )
+        return {"max_grad_norm": self.config.max_grad_norm, "expected_sum": expected}
 
-def dpsgd_trainer(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> DPSGDTrainer:
+
+def dpsgd_trainer(
+    model: nn.Module,
+    dataset: Dataset,
+    config: DPSGD,
+    *,
+    loss: Loss,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
+) -> DPSGDTrainer:
     """Return `dpsgd` as a trainer that can be audited, any number of times.
 
     Every task trains `model` in place, from the weights that it has now, on `dataset` and the canaries that are in.
     These come after the known records and are drawn for wherever they are out, so that a canary's coin changes no other
-    record's part in any step and no noise.
+    record's part in any step and no noise. Where the scheme declares `records`, they are known records and canaries.
+
+    | canaries     | what can be run                                                                                  |
+    |--------------|--------------------------------------------------------------------------------------------------|
+    | of gradients | any clipping, at whose bound they stand; independent float noise; parts that are drawn. With     |
+    |              | Poisson and BallsInBins neighbours are of either kind, with all other schemes "zero_out": one    |
+    |              | that is out holds its place. All of PerLayer's bound is reached in `directions_across_layers`    |
+    | records      | any configuration, seen at its end; at every step, Flat() and independent float noise. Added or  |
+    |              | removed with Poisson and BallsInBins alone; replaced in any scheme                               |
 
     Args:
         model: what to train; after a task it holds the weights that the task ended with.
         dataset: the known records.
         config: what is run; whether it is what is claimed is for the audit to find out.
         loss: one loss for each example.
+        optimizer: as in `dpsgd.steps`; what it makes of noisy sums costs nothing and hides nothing.
+        schedule: as there.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones, noise is not independent floats, or clipping is not Flat().
+        InvalidParameter: when a task asks for what the table does not hold.
     """
-    sample_rate(config)
-    check_flat_clipping("audit", config.clipping)
-    return DPSGDTrainer(model, dataset, config, loss, copy.deepcopy(model.state_dict()))
+    return DPSGDTrainer(model, dataset, config, loss, copy.deepcopy(model.state_dict()), optimizer, schedule)
 
 
 def _entering(known: Dataset, config: DPSGD, task: TrainerTask) -> tuple[Dataset, dict[str, Any]]:
     """Return the records of a run, and the keywords of `steps` by which canaries enter it."""
     canaries = task.canaries
     if isinstance(canaries, GradientCanaries):
-        return known, {"prescribed": canaries.prescribed(task.membership, max_grad_norm=config.max_grad_norm)}
+        check_independent_noise("dpsgd_trainer", config)
+        _check_neighbours(config, task.adjacency)
+        return known, {"prescribed": canaries.prescribed(task.membership, max_grad_norm=_length(config))}
     if not isinstance(canaries, InputCanaries):
         raise InvalidParameter(
             f"dpsgd_trainer: canaries must be GradientCanaries or InputCanaries, got {type(canaries).__name__}."
@@ -103,6 +144,28 @@ def _entering(known: Dataset, config: DPSGD, task: TrainerTask) -> tuple[Dataset
     everyone = np.ones(len(canaries), dtype=np.bool_)
     present = torch.cat([torch.ones(len(known), dtype=torch.bool), torch.tensor(task.membership)])
     return with_records(known, canaries, everyone), {"present": present}
+
+
+def _check_neighbours(config: DPSGD, adjacency: Adjacency) -> None:
+    if adjacency is not Adjacency.ZERO_OUT and not isinstance(config.sampling, (Poisson, BallsInBins)):
+        raise InvalidParameter(
+            f"dpsgd_trainer: adjacency must be 'zero_out' for gradient canaries with {config.sampling!r}, got "
+            f"{adjacency.value!r}: one that is out holds its place in a batch, where its contribution is zero."
+        )
+
+
+def _length(config: DPSGD) -> float:
+    """Return how long the gradients of canaries are made, so that clipping leaves C of them, or C_t, but for 2^-22."""
+    if config.clipping == FLAT:
+        return config.max_grad_norm
+    least = config.clipping.stability if isinstance(config.clipping, Automatic) else 0.0
+    found = FAR * max(config.max_grad_norm, least)
+    if found > LONGEST:
+        raise InvalidParameter(
+            f"dpsgd_trainer: max_grad_norm and stability must be at most {LONGEST / FAR:.3g} for gradient canaries "
+            f"with {config.clipping!r}, got {config.max_grad_norm}."
+        )
+    return found
 
 
 def with_records(known: Dataset, canaries: InputCanaries, membership: Coins) -> Dataset:
@@ -175,83 +238,20 @@ def participations(source: Source, membership: Coins, config: DPSGD, *, run: Seq
     return np.where(membership, counts[known:], 0)
 
 
-def _units(dataset: Dataset) -> int:
-    return len(dataset) if dataset.owners is None else len(torch.unique(dataset.owners))
-
-
-def expected_clipped_sum(model: nn.Module, dataset: Dataset, config: DPSGD, *, loss: Loss) -> ExpectedSum:
-    """Return the function w -> q Σ_i clip(g_i(w)) over all units of `dataset`, shape (d,).
-
-    Args:
-        model: gives the shape; a copy of it is used.
-        dataset: the known records.
-        config: gives q, the clip norm and the unit.
-        loss: one loss for each example.
-
-    Raises:
-        InvalidParameter: if samples are not Poisson ones, noise is not independent floats, or clipping is not Flat().
-    """
-    rate = sample_rate(config)
-    check_flat_clipping("audit", config.clipping)
-    at_once = max(ROWS_AT_ONCE, config.examples_per_user or 1)
-    summed = clipped_sum_of(
-        model,
-        dataset,
-        loss=loss,
-        max_grad_norm=config.max_grad_norm,
-        population=lambda examples: population_of(config, examples, largest_physical_batch=at_once),
-    )
-    return lambda weights: summed(weights).mul_(rate)
-
-
-def clipped_sum_of(
-    model: nn.Module,
-    dataset: Dataset,
-    *,
-    loss: Loss,
-    max_grad_norm: float,
-    population: Callable[[Examples], Population],
-) -> ExpectedSum:
-    """Return the function w -> Σ_i clip(g_i(w)) over all units of `dataset`, shape (d,).
-
-    Args:
-        model: gives the shape; a copy of it is used.
-        dataset: the known records.
-        loss: one loss for each example.
-        max_grad_norm: C.
-        population: of the units that the dataset is made of.
-    """
-    twin = copy.deepcopy(model)
-    parameters = list(trainable(twin).values())
-    dimensions = dataset.features.dim() - 1
-    clipped = gradient_sum(twin, example_dimensions=dimensions, loss=loss, max_grad_norm=max_grad_norm)
-    units = population(Examples(dataset=dataset, clipped_sum=clipped))
-
-    def summed(weights: Tensor) -> Tensor:
-        assign(weights, parameters)
-        return units.clipped_sum(np.arange(units.units), 0)
-
-    return summed
-
-
 def sample_rate(config: DPSGD) -> float:
-    """Return the probability with which a record takes part in a step.
+    """Return the probability with which a record takes part in a step, independently of all others.
 
     Raises:
-        InvalidParameter: if samples are not Poisson ones, or noise is not independent floats.
+        InvalidParameter: if samples are not Poisson ones.
 
     >>> config = DPSGD(noise_multiplier=1.0, max_grad_norm=1.0, sampling=Poisson(probability=0.01),
     ...                expected_batch_size=600, steps=100, learning_rate=0.5)
     >>> sample_rate(config)
     0.01
     """
-    if not isinstance(config.noise, IndependentGaussian):
-        raise InvalidParameter(
-            f"audit: noise must be IndependentGaussian(), got {config.noise!r}: scores assume that every step's noise "
-            "is drawn anew, on float sums; nothing else is audited yet."
-        )
     if isinstance(config.sampling, Poisson):
         return config.sampling.probability
     raise InvalidParameter(
-        f"audit: sampling must be Poisson(probability=...), got {config.sampling!r}: nothing else is audited yet."
+        f"audit: sampling must be Poisson(probability=...), got {config.sampling!r}, in which records are not drawn "
+        "independently in every step."
     )

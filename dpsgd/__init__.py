@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer
 from dpsgd.config import DPSGD
-from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.correlated_laws import BufferedGaussian, MatrixGaussian, TreeGaussian
 from dpsgd.cyclic import Cyclic, CyclicPoisson
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dpsgd.linear import PrivateLinearRegression, PrivateLogisticRegression
     from dpsgd.logs import CsvLog, TensorBoardLog
     from dpsgd.meter import Meter
-    from dpsgd.models import count_parameters, mlp
+    from dpsgd.models import count_parameters, layer_sizes, mlp
     from dpsgd.nonprivate import NonPrivate
     from dpsgd.optimizers import DPAdam
     from dpsgd.prescribed import Prescribed, PrescribedGradients, PrescribedVectors
@@ -68,6 +68,7 @@ _HOMES = {
     "TrainResult": "training",
     "check_private": "isolation",
     "count_parameters": "models",
+    "layer_sizes": "models",
     "gradient_sum": "gradients",
     "load": "datasets",
     "mlp": "models",
@@ -85,6 +86,7 @@ __all__ = [
     "Augmentation",
     "Automatic",
     "Budget",
+    "BufferedGaussian",
     "Checkpoint",
     "Cosine",
     "CsvLog",
@@ -119,6 +121,7 @@ __all__ = [
     "check_private",
     "count_parameters",
     "gradient_sum",
+    "layer_sizes",
     "load",
     "mlp",
     "steps",

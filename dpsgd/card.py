@@ -44,6 +44,7 @@ class Circumstances:
         copies: made of every record drawn, whose mean gradient was clipped, >= 1; None without augmentation.
         schedule: whether the learning rate was scheduled.
         average: which average of the weights was kept, as its repr; "" if none was.
+        compiled: whether clipped sums and float32 noise were compiled; None if nobody has said, as on the first cards.
 
     >>> Circumstances(dimension=10, dtype="float32", fresh=True).ranks
     1
@@ -59,6 +60,7 @@ class Circumstances:
     copies: int | None = field(default=None, metadata={"added_later": True})
     schedule: bool = field(default=False, metadata={"added_later": True})
     average: str = field(default="", metadata={"added_later": True})
+    compiled: bool | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dimension", validate.count("Circumstances", "dimension", self.dimension, least=1))
@@ -71,6 +73,8 @@ class Circumstances:
                 raise InvalidParameter(f"Circumstances: {name} must be text, got {getattr(self, name)!r}.")
         if self.copies is not None:
             object.__setattr__(self, "copies", validate.count("Circumstances", "copies", self.copies, least=1))
+        if self.compiled is not None:
+            _check_bool("Circumstances", "compiled", self.compiled)
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise InvalidParameter(f"Circumstances: budget must be a Budget or None, got {self.budget!r}.")
 

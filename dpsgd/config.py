@@ -44,7 +44,8 @@ class DPSGD:
         learning_rate: > 0, in units of weight per unit of averaged gradient.
         steps_per_epoch: of Shuffled, BallsInBins and Cyclic, >= 1 and public; None for all others.
         noise: the law of the noise, which the formula shows for IndependentGaussian; the others are RoundedGaussian,
-            LatticeGaussian, MatrixGaussian, TreeGaussian: see `dpsgd.core.noise_laws` for what each goes with.
+            LatticeGaussian, MatrixGaussian, BufferedGaussian, TreeGaussian: see `dpsgd.core.noise_laws` for what each
+            goes with.
         unit: what is sampled, clipped and protected: "record", or "user", who owns several examples. Neighbours differ
             in one unit; where the scheme declares `records`, it is the number of units.
         examples_per_user: public bound on the examples of a user that count, the first so many, whose mean loss gives

@@ -13,24 +13,24 @@ from torch import Tensor, nn
 
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.clipping import check_flat_clipping
 from dpsgd.config import DPSGD
 from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
+from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, told_apart
 from dpsgd.core.course import Course, Parts, set_out
-from dpsgd.core.noising import check_noise, noising
+from dpsgd.core.noising import Noising, check_noise, compile_noise, noising
 from dpsgd.core.operator_log import OperatorLog
-from dpsgd.core.parameters import assign, check_flat, flatten, trainable
+from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
-from dpsgd.core.population import Examples, Population, population_of, with_absent, with_prescribed
+from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
 from dpsgd.core.unaltered import check_unaltered, standing
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import gradient_sum_by
-from dpsgd.isolation import check_private
+from dpsgd.isolation import check_private, known_apart
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed, check_independent
 from mechanisms import InvalidParameter, Source
@@ -88,23 +88,24 @@ def steps(
         config: what to run.
         loss: (outputs (n, …), targets (n, …)) -> one loss for each example, shape (n,).
         randomness: of samples and noise; every call takes a part of its streams that no other call has had.
-        prescribed: further units with prescribed gradients, for gradient canaries; with Poisson or BallsInBins, and
-            with Flat() clipping.
+        prescribed: further units with prescribed gradients, for gradient canaries, which count where the scheme
+            declares `records`; those not included hold their place in batches where units are not independent.
         present: bool (n,), which records are in the data, for input canaries: the others are drawn for in vain, so that
             one more changes no other's part and no noise; None for all. With Poisson or BallsInBins, without owners.
         augmentation: of every record drawn, whose copies' mean loss then gives its gradient; None for the record alone.
         largest_physical_batch: most rows, copies counted, that go through the model at once, at least those of one
-            unit; None for no bound. It changes the sums by their rounding alone, and nothing else.
+            unit; None for no bound. It changes the sums by their rounding alone, and nothing else. Where it is one
+            record, what lies between float32 weights and losses may be computed in bfloat16 or float16.
         optimizer: (trainable parameters, config) -> an optimiser of torch that takes noisy_sum / expected_batch_size
             for the gradient; None for the steps above.
         schedule: number of the step -> factor of the learning rate, a public function; None for 1.
         checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
         operator_log: file for exact counts of every step, private: see `dpsgd.core.operator_log`. It changes nothing
             else.
-        compiled: whether clipped sums are compiled, by `torch.compile` and a compiler of C++: up to a minute before
-            the first step for shorter steps of small models, of linear layers and functions of single entries on the
-            CPU, one row a unit, one factor an example; see `dpsgd.core.compiled`. What does not fit is refused. The
-            sums differ by their rounding alone.
+        compiled: whether clipped sums and noise are compiled, by `torch.compile` and a compiler of C++: up to a minute
+            before the first step for shorter steps of small models, of linear layers and functions of single entries on
+            the CPU, one row a unit, one factor an example; see `dpsgd.core.compiled` and `dpsgd.core.compiled_noise`.
+            What does not fit is refused. Sums and noise differ by their rounding alone.
 
     Guarantees: the first n releases, those before a checkpoint among them, have the guarantee of
     `config.process_after(n)`, for an n fixed before the run; if what was released decides how many are taken, these
@@ -158,16 +159,17 @@ def begun(
     parameters = list(_checked(model, dataset, config, conduct).values())
     clipping = run_clipping(config, model)
     examples = _examples(model, dataset, config, conduct, clipping)
-    population = _population(examples, config, conduct, like=flatten(parameters))
+    population = _population(examples, config, conduct, clip=clipping.clip, model=model)
     made = made_optimizer(conduct.optimizer, parameters, config)
 
     def pass_of_zeros() -> None:
         examples.sum_of_zeros()
         clipping.forget()
 
-    if conduct.compiled:
+    if conduct.compiled:  # on what is made up, so that a run that cannot be ends before there is a file of it
         with whole_floats():
-            pass_of_zeros()  # which compiles, and on which a run that cannot be ends before there is a file of it
+            pass_of_zeros()
+        compile_noise(config, like=flatten(parameters))
     course = set_out(
         conduct.checkpoint,
         conduct.randomness,
@@ -191,7 +193,8 @@ def begun(
             return population.clipped_sum(rows, position)
 
         shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))
-        yield from _descend(weights, shared, clipping, updates, draws, config, course, {**own, **parts})
+        noisy = noising(config, source=course.source, run=course.run, like=weights, compiled=conduct.compiled)
+        yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
 
@@ -207,6 +210,7 @@ def _log_counts(clipping: RunClipping, conduct: Conduct, course: Course) -> None
 def _descend(
     weights: Tensor,
     population: Population,
+    noisy: Noising,
     clipping: RunClipping,
     updates: Updates,
     draws: LayerDraws,
@@ -216,7 +220,6 @@ def _descend(
 ) -> Generator[Release, bool | None]:
     source, run, ranks = course.source, course.run, course.ranks
     rows = drawn_rows(source, config, run=run, records=population.units)
-    noisy = noising(config, source=source, run=run, like=weights)
     ranks.agree(weights)
     course.begin(parts)
     for step in course.ahead:
@@ -249,11 +252,11 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     parameters = trainable(model)
     check_flat(parameters)
     check_compiled(config, conduct)
-    check_private(model, like=dataset.features)
+    check_private(model, like=dataset.features, alone=_alone(config, conduct))
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
-        check_flat_clipping("steps", config.clipping)
-    if conduct.prescribed is not None or conduct.present is not None:
+        conduct.prescribed.check_run(config)
+    if conduct.present is not None:
         check_independent(config.sampling)
     return parameters
 
@@ -269,18 +272,25 @@ def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduc
         loss=conduct.loss,
         overwrite=fetched,
         compiled=conduct.compiled,
+        formed=_alone(config, conduct) and not known_apart(model, dataset.features),
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 
 
-def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, like: Tensor) -> Population:
+def _alone(config: DPSGD, conduct: Conduct) -> bool:
+    copies = 1 if conduct.augmentation is None else conduct.augmentation.copies
+    return units_alone(config, largest_physical_batch=conduct.largest_physical_batch, copies=copies)
+
+
+def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, clip: Clipper, model: nn.Module) -> Population:
     """Return all that may be sampled."""
     population = population_of(config, examples, largest_physical_batch=conduct.largest_physical_batch)
-    check_records(config, population.units)
+    check_records(config, population.units + (0 if conduct.prescribed is None else len(conduct.prescribed)))
     if conduct.present is not None:
         if config.unit == "user":
             raise InvalidParameter("steps: present must be None where config.unit is 'user'.")
         population = with_absent(population, conduct.present)
     if conduct.prescribed is None:
         return population
-    return with_prescribed(population, conduct.prescribed, max_grad_norm=config.max_grad_norm, like=like)
+    like = flatten(trainable(model).values())
+    return with_prescribed(population, conduct.prescribed, clip=clip, layers=layer_slices(model), like=like)

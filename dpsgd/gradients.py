@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsgd.core.bookkeeping import BookKeeping
-from dpsgd.core.chains import rowwise_chain
+from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.compiled import Compiled, refused
 from dpsgd.core.recorded import Recorded, recordable
@@ -43,7 +43,8 @@ def gradient_sum(
 
     Args:
         model: its trainable parameters are the w of the formula; ‖·‖ runs over all of them together.
-        example_dimensions: number of dimensions of one example's features.
+        example_dimensions: number of dimensions of one example's features, which have the digits of float32 at least,
+            or are whole numbers.
         loss: one loss for each example.
         max_grad_norm: > 0.
         compiled: whether the sum is compiled, which models of linear layers on the CPU allow: see
@@ -78,10 +79,13 @@ def gradient_sum_by(
     loss: Loss,
     overwrite: bool = False,
     compiled: bool = False,
+    formed: bool = False,
 ) -> GradientSum:
     """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`.
 
     With `overwrite`, the features of a batch are memory that nobody reads again: they may hold anything afterwards.
+    With `formed`, gradients are formed, entry by entry, before they are bounded: whatever digits they were made of,
+    what is clipped is what is summed. Norms by book-keeping rest on the digits of what gradients are products of.
     """
     check_no_autocast("gradient_sum")
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
@@ -89,9 +93,12 @@ def gradient_sum_by(
         if chain is None:
             raise refused(f"the model must be a chain of layers of torch, got {type(model).__name__}")
         return Compiled(chain=chain, loss=loss, clip=clip, overwrite=overwrite)
+    if formed:
+        return Vectorised(model=model, loss=loss, clip=clip)
     if chain is not None:
         return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip, overwrite=overwrite)
-    way = Recorded if recordable(model) else Vectorised
+    whole = all(has_digits(parameter.dtype) for parameter in model.parameters())
+    way = Recorded if recordable(model) and whole else Vectorised
     return way(model=model, loss=loss, clip=clip)
 
 

@@ -11,31 +11,32 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from dpsgd.core.chains import rowwise_chain
+from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.probing import found_by_experiment
 from dpsgd.findings import Finding, finding_at
 from dpsgd.replacements import with_replacements
 from mechanisms import InvalidParameter
 
 
-def check_private(model: nn.Module, *, like: Tensor | None = None) -> None:
+def check_private(model: nn.Module, *, like: Tensor | None = None, alone: bool = False) -> None:
     """Refuse a model that per-example clipping cannot make private; frozen parameters are no obstacle.
 
     Args:
         model: it is left as it is.
         like: as in `validate_model`.
+        alone: as in `validate_model`.
 
     Raises:
         InvalidParameter: with the first of the findings of `validate_model`.
 
     >>> check_private(nn.Sequential(nn.Linear(4, 4), nn.GroupNorm(2, 4)))
     """
-    findings = validate_model(model, like=like)
+    findings = validate_model(model, like=like, alone=alone)
     if findings:
         raise InvalidParameter(f"check_private: model must keep examples apart, got {findings[0]}")
 
 
-def validate_model(model: nn.Module, *, like: Tensor | None = None) -> tuple[Finding, ...]:
+def validate_model(model: nn.Module, *, like: Tensor | None = None, alone: bool = False) -> tuple[Finding, ...]:
     """Return all that keeps per-example clipping from making a model private, with what to use instead; () if nothing.
 
     No obstacle are parameters that are frozen, shared, unused (they get noise alone), or outside of any layer: all of
@@ -46,6 +47,8 @@ def validate_model(model: nn.Module, *, like: Tensor | None = None) -> tuple[Fin
         like: features of a batch, (n, …) for any n, of which nothing but shape and dtype is looked at. Then the model,
             with the layers found so far replaced, also goes through the experiments of `dpsgd.core.probing`, unless it
             is a chain of layers that are known to keep examples apart. None for what the kinds of layers tell.
+        alone: whether every record, or user, is to run alone, as with largest_physical_batch=1 or exact noise: then it
+            may do so in bfloat16 or float16, and frozen layers of such weights are no obstacle.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Embedding(9, 4, max_norm=1.0))
     >>> [finding.place for finding in validate_model(model)]
@@ -56,14 +59,24 @@ def validate_model(model: nn.Module, *, like: Tensor | None = None) -> tuple[Fin
         for place, module in model.named_modules()
         for obstacle in _obstacles(module)
     )
-    if like is None or rowwise_chain(model, example_dimensions=like.dim() - 1) is not None:
+    if like is None or known_apart(model, like):
         return findings
     if any(map(_lazy, model.modules())):
         return findings
     ready = with_replacements(model)
     if any(obstacle for module in ready.modules() for obstacle in _obstacles(module)):
         return findings
-    return findings + found_by_experiment(ready, like)
+    return findings + found_by_experiment(ready, like, alone=alone)
+
+
+def known_apart(model: nn.Module, like: Tensor) -> bool:
+    """Return whether the model is a chain of layers that keep examples apart, on features of digits enough.
+
+    Args:
+        model: any module.
+        like: features (n, …), of which nothing but shape and dtype is looked at.
+    """
+    return has_digits(like.dtype) and rowwise_chain(model, example_dimensions=like.dim() - 1) is not None
 
 
 def _obstacles(module: nn.Module) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from dpsgd.core.parameters import trainable
+from dpsgd.core.parameters import by_layer, trainable
 
 
 def mlp(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
@@ -36,3 +36,13 @@ def count_parameters(model: nn.Module) -> int:
     7210
     """
     return sum(parameter.numel() for parameter in trainable(model).values())
+
+
+def layer_sizes(model: nn.Module) -> dict[str, int]:
+    """Return the number of trainable entries of every layer that `PerLayer` clips, in the order of flat gradients.
+
+    >>> layer_sizes(mlp(4, (3,), 2))
+    {'0': 15, '2': 8}
+    """
+    sizes = trainable(model)
+    return {path: sum(sizes[name].numel() for name in names) for path, _, names in by_layer(model)}

@@ -7,20 +7,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dpsgd.clipping import check_flat_clipping
+from dpsgd.config import DPSGD
 from dpsgd.core.clip import clip_factors, clipping_bound, weigh
+from dpsgd.core.clippers import Clipper
 from dpsgd.core.norms import squared_norms
 from dpsgd.core.schemes import Scheme
 from mechanisms import BallsInBins, InvalidParameter, Poisson
+
+Layers = list[tuple[nn.Module, slice]]
+"""Modules that hold trainable parameters, with the part of the flat gradient that is theirs, in its order."""
 
 
 class Prescribed(ABC):
     """m further records of the training population, each with the same gradient in every step it is sampled.
 
     They are sampled and clipped as any record. The parts of all m are drawn whether or not they are included, so that
-    to include one changes no other record's part and no noise: this takes a scheme that draws every record
-    independently, Poisson or BallsInBins.
+    to include one changes no other record's part and no noise. One that is not included contributes zero: where every
+    record is drawn independently, by Poisson or BallsInBins, that is as good as absent; in all other schemes it still
+    takes a place in a batch, so that runs with and without it are those of "zero_out" neighbours.
 
     `repeatable` says whether they add the same to a step that is taken again, as Checkpoint has it be.
     """
@@ -40,6 +47,15 @@ class Prescribed(ABC):
             InvalidParameter: naming what does not fit.
         """
 
+    def check_run(self, config: DPSGD) -> None:
+        """Refuse a run in which they cannot take part: any but with Flat() clipping and independent draws.
+
+        Raises:
+            InvalidParameter: naming what does not fit.
+        """
+        check_flat_clipping("steps", config.clipping)
+        check_independent(config.sampling)
+
     @abstractmethod
     def placed(self, *, max_grad_norm: float, like: Tensor) -> Prescribed:
         """Return the same records, clipped, where and of what type `like` is, those not included contributing zero."""
@@ -49,8 +65,43 @@ class Prescribed(ABC):
         """Return `total`, which may be written to, plus what records that are `drawn`, bool (m,), hold; if placed."""
 
 
+class Clippable(Prescribed):
+    """Prescribed records for any clipping, which a clipper of the run brings within its bound as it does others."""
+
+    __slots__ = ()
+
+    def check_run(self, config: DPSGD) -> None:
+        """Take part in any run."""
+
+    def add_clipped_to(self, total: Tensor, drawn: Tensor, *, clip: Clipper, layers: Layers) -> Tensor:
+        """Return `total`, which may be written to, plus what records drawn and included contribute, clipped by `clip`.
+
+        Args:
+            total: (d,).
+            drawn: bool (m,).
+            clip: of the run, which counts them if it counts.
+            layers: of the model that it clips.
+        """
+        taken = torch.nonzero(drawn.cpu() & self.included).flatten()
+        pieces = self._pieces(taken, layers, like=total)
+        squares = [squared_norms(piece) for piece in pieces]
+        factors = clip.factors(squares, layers=[layer for layer, _ in layers], multiplied=pieces)
+        weighed = [weigh(piece, factor) for piece, factor in zip(pieces, factors, strict=True)]
+        return self._add(total, taken, weighed, layers)
+
+    included: Tensor
+
+    @abstractmethod
+    def _pieces(self, taken: Tensor, layers: Layers, *, like: Tensor) -> list[Tensor]:
+        """Return what the gradients of k records have in every layer, (k, …), without further zeros if that helps."""
+
+    @abstractmethod
+    def _add(self, total: Tensor, taken: Tensor, pieces: list[Tensor], layers: Layers) -> Tensor:
+        """Return `total` plus the sum of such pieces."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PrescribedGradients(Prescribed):
+class PrescribedGradients(Clippable):
     """Records of one entry: record i's gradient is `values[i]` at flat coordinate `coordinates[i]` and 0 elsewhere.
 
     Args:
@@ -121,9 +172,21 @@ class PrescribedGradients(Prescribed):
         """Return `total` plus the values drawn, at their coordinates."""
         return total.index_add_(0, self.coordinates, torch.where(drawn.to(total.device), self.values, 0.0))
 
+    def _pieces(self, taken: Tensor, layers: Layers, *, like: Tensor) -> list[Tensor]:
+        """Return the values, (k, 1), in the layers of their coordinates, and 0 in all others."""
+        coordinates, values = self.coordinates[taken].to(like.device), self.values[taken].to(like)
+        inside = [(coordinates >= part.start) & (coordinates < part.stop) for _, part in layers]
+        return [torch.where(own, values, 0.0)[:, None] for own in inside]
+
+    def _add(self, total: Tensor, taken: Tensor, pieces: list[Tensor], layers: Layers) -> Tensor:
+        coordinates = self.coordinates[taken].to(total.device)
+        for piece in pieces:
+            total.index_add_(0, coordinates, piece[:, 0])
+        return total
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PrescribedVectors(Prescribed):
+class PrescribedVectors(Clippable):
     """Records of any gradient: that of record i is row i of `vectors`; one with an entry not finite counts as zero.
 
     Args:
@@ -183,6 +246,15 @@ class PrescribedVectors(Prescribed):
     def add_to(self, total: Tensor, drawn: Tensor) -> Tensor:
         """Return `total` plus the sum of the vectors drawn."""
         return total.add_(drawn.to(total) @ self.vectors)
+
+    def _pieces(self, taken: Tensor, layers: Layers, *, like: Tensor) -> list[Tensor]:
+        rows = self.vectors[taken].to(like)
+        return [rows[:, part] for _, part in layers]
+
+    def _add(self, total: Tensor, taken: Tensor, pieces: list[Tensor], layers: Layers) -> Tensor:
+        for piece, (_, part) in zip(pieces, layers, strict=True):
+            total[part] += piece.sum(dim=0)
+        return total
 
 
 def check_independent(sampling: Scheme) -> None:

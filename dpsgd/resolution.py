@@ -40,7 +40,8 @@ class NoiseResolution:
         failure: see (1).
 
     Guarantees: (1) is proved for log, sin and cos that are off by at most 4 ulp, which tests establish for the machine
-    they run on, and for words that are uniform, as AES makes them for whoever lacks the key.
+    they run on, and of compiled noise, `dpsgd.core.compiled_noise`, for every machine that rounds as IEEE 754 says; and
+    for words that are uniform, as AES makes them for whoever lacks the key.
 
     >>> RESOLUTIONS["float32"].failure_within(coordinates=203_530, steps=10_000) < 1e-14
     True

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mechanisms.core import validate
-from mechanisms.core.bounds import Array, Bounds, exp, expm1
+from mechanisms.core.bounds import Array, Bounds, concatenated, exp, expm1
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.exact_noise import Exponential, noisy, numbers
 from mechanisms.core.laplace_moments import cumulants, log_mixture_moment, log_moment
@@ -22,6 +22,8 @@ from mechanisms.core.mixtures import BoundedMixture
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, uniforms
+
+BLOCK = 2**15  # bins whose masses are found at once, by some forty arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,14 @@ class LaplacePair(DominatingPair):
 
         Any other s = (1 + r) middle has these masses between edges stretched by 1 + r, but for r (1 + s) of themselves.
         """
+        starts = range(0, max(len(scale), 1), BLOCK)
+        masses = [self._masses(edges[k : k + BLOCK + 1], scale[k : k + BLOCK]) for k in starts]
+        p, q = (concatenated([one[side] for one in masses]) for side in (0, 1))
+        finite = np.where(np.isfinite(edges), np.abs(edges), 0.0)
+        return LossBins(p=p, q=q, edge_error=(2.0 * UNIT_ROUNDOFF + 2.0 * self._spread) * finite)
+
+    def _masses(self, edges: Array, scale: Array) -> tuple[Bounds, Bounds]:
+        """Return those under P and Q."""
         s = self._middle
         low, high = np.clip(edges[:-1], -s, s), np.clip(edges[1:], -s, s)
         inside = low < high
@@ -188,12 +198,7 @@ class LaplacePair(DominatingPair):
             q = q + np.where(here, 0.5, 0.0) * exp(Bounds.exact(scale) - max(loss, 0.0))
             held[here] = 1.0
         bend = min(0.5, 4.0 * self._spread * (1.0 + s))
-        finite = np.where(np.isfinite(edges), np.abs(edges), 0.0)
-        return LossBins(
-            p=held * p.clip(0.0, np.inf).inflate(bend),
-            q=held * q.clip(0.0, np.inf).inflate(bend),
-            edge_error=(2.0 * UNIT_ROUNDOFF + 2.0 * self._spread) * finite,
-        )
+        return held * p.clip(0.0, np.inf).inflate(bend), held * q.clip(0.0, np.inf).inflate(bend)
 
     def loss_range(self, tail: float) -> tuple[float, float]:
         """Return ±s: both ends are atoms."""

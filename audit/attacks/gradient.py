@@ -19,7 +19,7 @@ class Projections:
 
     Args:
         canaries: whose gradients are looked for.
-        sums: projections summed over the steps seen, float64 (m,), in the unit of the gradients.
+        sums: projections summed over the steps seen, float64 (m,), in units of the bound.
         squares: their squares, summed likewise.
         public: see `Public`.
     """
@@ -38,7 +38,7 @@ class GradientProjection(Attack):
     plus Bin(T, q), up to the known records' own sampling, which is small beside the noise. Without the subtraction the
     known records' gradients stay in the scores: on digits they hide even a quarter of the described noise from the
     guesses. The squares of the projections, summed over the steps too, are σ² χ² of T degrees where the canary is out:
-    they measure the noise step by step.
+    they measure the noise step by step. Where the bound moves, C is that of the step.
 
     Guarantees: memory and cost of a step do not depend on the number of steps; the coins are never seen.
     """
@@ -51,6 +51,7 @@ class GradientProjection(Attack):
     sees: ClassVar[Sees] = "steps"
     takes: ClassVar[type] = GradientCanaries
     needs: ClassVar[tuple[str, ...]] = ("max_grad_norm", "expected_sum")
+    follows_bound: ClassVar[bool] = True
     measures_noise: ClassVar[bool] = True
 
     def start(self, canaries: GradientCanaries, public: Public) -> Projections:
@@ -60,9 +61,12 @@ class GradientProjection(Attack):
 
     def observe(self, state: Projections, release: Release) -> Projections:
         """Return the state with one more step's projections added."""
-        assert state.public.expected_sum is not None
-        noise = release.noisy_sum - state.public.expected_sum(release.weights_before)
-        seen = state.canaries.projections(noise.to("cpu", torch.float64).numpy())
+        given, moved = state.public, getattr(release, "max_grad_norm", None)
+        assert given.expected_sum is not None and given.max_grad_norm is not None
+        bound = {} if moved in (None, given.max_grad_norm) else {"max_grad_norm": moved}
+        noise = release.noisy_sum - given.expected_sum(release.weights_before, **bound)
+        unit = np.float64(bound.get("max_grad_norm", given.max_grad_norm))
+        seen = state.canaries.projections(noise.to("cpu", torch.float64).numpy()) / unit
         return Projections(
             canaries=state.canaries,
             sums=state.sums + seen,
@@ -71,12 +75,10 @@ class GradientProjection(Attack):
         )
 
     def finish(self, state: Projections) -> Scores:
-        """Return the sums, and the sums of squares, in units of the clip norm."""
-        assert state.public.max_grad_norm is not None
-        unit = np.float64(state.public.max_grad_norm)
+        """Return the sums, and the sums of squares."""
         return Scores(
-            values=state.sums / unit,
+            values=state.sums,
             design=state.public.design,
             guessing_rule=state.public.guessing_rule,
-            squares=state.squares / unit**2,
+            squares=state.squares,
         )

@@ -53,6 +53,7 @@ class StepLikelihoodRatio(Attack):
     sees: ClassVar[Sees] = "steps"
     takes: ClassVar[type] = GradientCanaries
     needs: ClassVar[tuple[str, ...]] = (*GradientProjection.needs, "process")
+    follows_bound: ClassVar[bool] = True
     measures_noise: ClassVar[bool] = True
 
     def start(self, canaries: GradientCanaries, public: Public) -> Weighed:
@@ -71,9 +72,8 @@ class StepLikelihoodRatio(Attack):
     def observe(self, state: Weighed, release: Release) -> Weighed:
         """Return the state with one more step's log-likelihood ratios added."""
         public = state.projections.public
-        assert public.max_grad_norm is not None
         projections = GradientProjection().observe(state.projections, release)
-        seen = (projections.sums - state.projections.sums) / public.max_grad_norm
+        seen = projections.sums - state.projections.sums
         return Weighed(projections=projections, log_odds=state.log_odds + log_odds(_described(public), seen))
 
     def finish(self, state: Weighed) -> Scores:

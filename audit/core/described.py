@@ -80,3 +80,23 @@ def check_gaussian(owner: str, process: Process) -> None:
             f"{owner}: the process must be Gaussian mechanisms, composed and not sampled, got {process!r}.\n"
             "Others have no Gaussian trade-off curve: use an estimator that needs no description."
         )
+
+
+def gaussian_steps(process: Process) -> tuple[float, int] | None:
+    """Return (σ, T) where the process is T noisy sums of one σ, however their records are sampled; else None.
+
+    >>> from mechanisms import BallsInBins
+    >>> gaussian_steps(Repeat(Allocated(Repeat(Gaussian(noise_multiplier=2.0), 10), BallsInBins()), 3))
+    (2.0, 30)
+    """
+    steps = released_steps(process)
+    inner = process.part if isinstance(process, PerUser) else process
+    found = {_gaussian(leaf) for leaf, _ in leaves(inner)}
+    noise = found.pop() if len(found) == 1 else None
+    return None if noise is None or steps is None else (noise, steps)
+
+
+def _gaussian(leaf: Process) -> float | None:
+    while isinstance(leaf, (Allocated, Sampled, Repeat)):
+        leaf = leaf.part
+    return leaf.noise_multiplier if isinstance(leaf, Gaussian) else None

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from audit.black_box import mechanism_lower_bound
-from audit.core import e_processes
+from audit.core import e_processes, gdp_ladder
 from audit.core.extremes import array_neighbours
 from audit.core.findings import ReplayReport
 from audit.core.specimens import Mechanism, MechanismSpecimen
@@ -132,7 +132,7 @@ def by_anytime(train: Train, level: float, seed: int) -> Detection:
     scores = np.array([_sums(train, canary if coin else none, plan, source)[0, 0] for coin in included])
     claimed = 1 / plan.noise_multiplier
     positions = (np.nan_to_num(scores) - anytime_gdp.CENTRE) / anytime_gdp.GAP
-    refuted = anytime_gdp.log_wealth(positions, included, mu=claimed) >= e_processes.log_required(1 - level)
+    refuted = gdp_ladder.log_wealth(positions, included, mu=claimed) >= e_processes.log_required(1 - level)
     taken = int(np.argmax(refuted)) + 1 if refuted.any() else looks
     epsilon = e_processes.epsilon_of(claimed, DELTA)
     return Detection(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -66,12 +67,20 @@ class ConfidenceSequence(ABC):
         Raises:
             InvalidParameter: if the score is not finite or the coin is no bool; the look is then not counted.
         """
-        score = validate.finite(type(self).__name__, "score", score)
+        score = self._checked(score)
         if not isinstance(coin, (bool, np.bool_)):
             raise InvalidParameter(f"{type(self).__name__}: coin must be a bool, got {type(coin).__name__}.")
         self.looks += 1
         self.epsilon = self._bound(score, bool(coin))
         return self.epsilon
+
+    def _checked(self, score: float) -> float:
+        """Return the score as a float; the error tells nothing of it, which is private."""
+        with suppress(InvalidParameter):
+            return validate.finite("score", "score", score)
+        raise InvalidParameter(
+            f"{type(self).__name__}: score must be a finite number, got something else.\nDid training diverge?"
+        )
 
     @abstractmethod
     def _bound(self, score: float, coin: bool) -> float:

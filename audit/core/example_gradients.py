@@ -47,19 +47,9 @@ class ExampleGradients:
             loss: one value for each example.
             max_grad_norm: C > 0.
         """
-        parameters = trainable(model)
-        names, shapes = list(parameters), [parameter.shape for parameter in parameters.values()]
-        sizes = [shape.numel() for shape in shapes]
-        like = next(iter(parameters.values()))
-
-        def loss_of(weights: Tensor, features: Tensor, target: Tensor) -> Tensor:
-            pieces = zip(names, torch.split(weights, sizes), shapes, strict=True)
-            own = {name: piece.view(shape) for name, piece, shape in pieces}
-            outputs = torch.func.functional_call(model, own, (features.unsqueeze(0),))
-            return per_example(loss, outputs, target.unsqueeze(0))[0]
-
-        each = torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0))
-        at_once = max(1, ENTRIES // sum(sizes))
+        like = next(iter(trainable(model).values()))
+        each, size = per_example_gradients(model, loss)
+        at_once = max(1, ENTRIES // size)
 
         def rows(weights: Tensor) -> Iterator[Tensor]:
             weights = weights.to(like)
@@ -90,3 +80,23 @@ class ExampleGradients:
     def matrix(self, weights: Tensor) -> Tensor:
         """Return all of them, (m, d)."""
         return torch.cat([gradients for gradients in self.rows(weights)])
+
+
+def per_example_gradients(model: nn.Module, loss: Loss) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], int]:
+    """Return the function of flat weights, features and targets that gives every example's gradient, (n, d); and d.
+
+    Args:
+        model: one whose layers keep examples apart; its trainable weights are left alone and do not matter.
+        loss: one value for each example.
+    """
+    parameters = trainable(model)
+    names, shapes = list(parameters), [parameter.shape for parameter in parameters.values()]
+    sizes = [shape.numel() for shape in shapes]
+
+    def loss_of(weights: Tensor, features: Tensor, target: Tensor) -> Tensor:
+        pieces = zip(names, torch.split(weights, sizes), shapes, strict=True)
+        own = {name: piece.view(shape) for name, piece, shape in pieces}
+        outputs = torch.func.functional_call(model, own, (features.unsqueeze(0),))
+        return per_example(loss, outputs, target.unsqueeze(0))[0]
+
+    return torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0, 0)), sum(sizes)

@@ -49,7 +49,8 @@ class Job:
             raise InvalidParameter(f"Job: config must be a frozen dataclass, got {type(config).__name__}.")
         if getattr(config, "seed", None) is None:
             raise InvalidParameter(
-                "Job: config must have a seed, got none.\nWithout one a job that is run again gives another report."
+                "Job: config must have a seed, got none.\nWithout one a job that is run again gives another report: "
+                "set it, or have the command give some with --seeds."
             )
         validate.count("Job", "seed", config.seed)
         try:
@@ -65,8 +66,7 @@ class Job:
     @property
     def name(self) -> str:
         """The hash of all that, by which its result file is called."""
-        text = json.dumps(self.described, allow_nan=False, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]
+        return _name(self.described)
 
     def done(self) -> AuditReport | Failure:
         """Run it; return the report, or why there is none."""
@@ -75,6 +75,45 @@ class Job:
         except Exception as error:
             return Failure.of(error)
         return found if isinstance(found, AuditReport) else Failure(kind=type(found).__name__, reason="is no report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedJob:
+    """A job that was read from a document. It cannot be run: nothing that a document names is ever imported.
+
+    Args:
+        library: the version.
+        run: the name of what ran.
+        config: its configuration, as JSON text.
+
+    Raises:
+        InvalidParameter: if one is no text, or the configuration no JSON object.
+    """
+
+    library: str
+    run: str
+    config: str
+
+    def __post_init__(self) -> None:
+        for name in ("library", "run", "config"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidParameter(f"DescribedJob: {name} must be text, got {type(getattr(self, name)).__name__}.")
+        try:
+            found = json.loads(self.config)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise InvalidParameter("DescribedJob: config must be the text of a JSON object.")
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The same as `Job.described`."""
+        return {"library": self.library, "run": self.run, "config": json.loads(self.config)}
+
+    @property
+    def name(self) -> str:
+        """The same as `Job.name`."""
+        return _name(self.described)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +127,11 @@ class Failure:
 
     kind: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("kind", "reason"):
+            if not isinstance(getattr(self, name), str):
+                raise InvalidParameter(f"Failure: {name} must be text, got {type(getattr(self, name)).__name__}.")
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -125,6 +169,42 @@ def result_of(job: Job, text: str) -> AuditReport:
     if found.get("digest") != _digest(report):
         raise InvalidParameter("sweep: a result must have the digest of its report, and has another: it was changed.")
     return AuditReport.from_json(json.dumps(report))
+
+
+def entry_of(job: Job | DescribedJob, outcome: AuditReport | Failure) -> dict[str, Any]:
+    """Return job and outcome as the entry of a sweep's document."""
+    entry: dict[str, Any] = {"name": job.name, **job.described}
+    if isinstance(outcome, Failure):
+        return entry | {"failure": {"kind": outcome.kind, "reason": outcome.reason}}
+    return entry | {"report": json.loads(outcome.to_json())}
+
+
+def read_entry(entry: object) -> tuple[DescribedJob, AuditReport | Failure]:
+    """Return job and outcome of an entry that `entry_of` made.
+
+    Raises:
+        InvalidParameter: if a field is missing, not known or of another kind, or the name is not that of the job.
+    """
+    given = entry if isinstance(entry, dict) else {}
+    kind = "failure" if "failure" in given else "report"
+    expected = {"name", "library", "run", "config", kind}
+    if set(given) != expected:
+        told = sorted(given) if isinstance(entry, dict) else type(entry).__name__
+        raise InvalidParameter(f"SweepReport: a job must have the fields {sorted(expected)}, got {told}.")
+    job = DescribedJob(library=given["library"], run=given["run"], config=json.dumps(given["config"]))
+    if given["name"] != job.name:
+        raise InvalidParameter(f"SweepReport: the name of this job must be {job.name}, and is another: it was changed.")
+    if kind == "report":
+        return job, AuditReport.from_json(json.dumps(given["report"]))
+    if not isinstance(given["failure"], dict) or set(given["failure"]) != {"kind", "reason"}:
+        raise InvalidParameter("SweepReport: a failure must have the fields ['kind', 'reason'], and has others.")
+    return job, Failure(**given["failure"])
+
+
+def _name(described: dict[str, Any]) -> str:
+    """Return the hash of a description, the same before it is written as JSON and after it is read."""
+    text = json.dumps(json.loads(json.dumps(described, allow_nan=False)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]
 
 
 def _digest(report: Any) -> str:

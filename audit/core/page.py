@@ -14,12 +14,15 @@ from mechanisms import __version__
 from mechanisms.core.command_line import at_most
 
 TONES = {"consistent": "calm", "violated": "bad", "description refuted": "bad", "none": "neutral"}
+# Not <picture>: a browser that shows its dark source prints that too.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #5c5c5c; --line: #d8d8d8;
         --calm: #00694f; --bad: #b03a00; --neutral: #5c5c5c; }
-@media (prefers-color-scheme: dark) {
+.by-day { display: block; } .by-night { display: none; }
+@media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e8e8e8; --paper: #16181c; --faint: #a8a8a8; --line: #3a3d42; --calm: #2ac79b; --bad: #ff9a4d;
-          --neutral: #a8a8a8; } }
+          --neutral: #a8a8a8; }
+  img.by-day { display: none; } img.by-night { display: block; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 52rem;
        margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -27,7 +30,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .calm { color: var(--calm); } .bad { color: var(--bad); } .neutral { color: var(--neutral); }
 .warning { border-left: 4px solid var(--bad); padding-left: .8rem; }
 .scroll { overflow-x: auto; overflow-wrap: normal; } .scroll td { white-space: nowrap; }
-figure { margin: 1.5rem 0; } img { display: block; width: 34rem; max-width: 100%; height: auto; }
+figure { margin: 1.5rem 0; } img { width: 34rem; max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); }
 .pairs th { width: 30%; min-width: 7rem; font-weight: 600; }
@@ -35,13 +38,15 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; 
   .pairs th { border-bottom: none; padding-bottom: 0; } .pairs td { padding-top: 0; }
   .scroll table { font-size: .85rem; } }
 figcaption, footer, .faint { color: var(--faint); font-size: .85rem; }
+@page { margin: 1.5cm; }
+@media print { body { font-size: 10pt; max-width: none; padding: 0; } img { width: 11cm; }
+  h2 { break-after: avoid; } figure, tr, .verdict, .warning { break-inside: avoid; }
+  .scroll { overflow: visible; font-size: .9em; } .scroll td { white-space: normal; } }
 """
 
 FIGURE = Template("""<figure>
-<picture>
-<source media="(prefers-color-scheme: dark)" srcset="data:image/png;base64,$dark">
-<img alt="$caption" src="data:image/png;base64,$light">
-</picture>
+<img class="by-day" alt="$caption" src="data:image/png;base64,$light">
+<img class="by-night" alt="$caption" src="data:image/png;base64,$dark">
 <figcaption>$caption</figcaption>
 </figure>""")
 

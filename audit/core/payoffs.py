@@ -54,21 +54,15 @@ class Payoffs:
 
     def cells(self, position: Array) -> NDArray[np.intp]:
         """Return the cell of every position (in gaps from the middle), which broadcasts with `limit`."""
-        inner = (CELLS - 2) / 2
-        place = np.floor(np.clip(position / self.limit, -2.0, 2.0) * inner + inner) + 1
-        cells: NDArray[np.intp] = np.clip(place, 0, CELLS - 1).astype(np.intp)
-        return cells
+        return cells_within(self.limit, position)
 
-    def at(self, index: tuple[int | NDArray[np.intp], ...]) -> Payoffs:
-        """Return those of some alternatives."""
-        return Payoffs(limit=self.limit[index], included=self.included[index], excluded=self.excluded[index])
 
-    def total(self, positions: Array, coins: NDArray[np.bool_]) -> Array:
-        """Return the sum over positions (n,) and their coins, for alternatives of shape (k,)."""
-        cells = Payoffs(limit=self.limit[:, None], included=self.included, excluded=self.excluded).cells(positions)
-        tables = np.concatenate([self.excluded, self.included], axis=1)
-        total: Array = np.take_along_axis(tables, cells + CELLS * coins, axis=1).sum(axis=1)
-        return total
+def cells_within(limit: Array, position: Array) -> NDArray[np.intp]:
+    """Return the cell of every position, where the inner cells are spread evenly over ± limit."""
+    inner = (CELLS - 2) / 2
+    place = np.floor(np.clip(position / limit, -2.0, 2.0) * inner + inner) + 1
+    cells: NDArray[np.intp] = np.clip(place, 0, CELLS - 1).astype(np.intp)
+    return cells
 
 
 def against_gaussian(mu: Array, alternative: Array) -> Payoffs:

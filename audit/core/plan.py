@@ -11,6 +11,7 @@ import numpy as np
 from audit.attack import Attack, attacks
 from audit.core.described import SampledGaussianRun
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
+from audit.report import FailedEstimator
 from audit.scores import (
     Design,
     GuessExtremes,
@@ -84,9 +85,26 @@ class Plan:
         """Return the refuter's bound, if there is one."""
         return None if self.refuter is None else self._bound(self.refuter, data, self.refuter_confidence, threat_model)
 
-    def exploratory(self, data: LabelledScores, threat_model: str) -> tuple[LowerBound, ...]:
-        """Return the other bounds, each at the whole confidence: together they prove nothing."""
-        return tuple(self._bound(other, data, self.confidence, threat_model) for other in self.others)
+    def exploratory(
+        self, data: LabelledScores, threat_model: str
+    ) -> tuple[tuple[LowerBound, ...], tuple[FailedEstimator, ...]]:
+        """Return the other bounds, each at the whole confidence: together they prove nothing; and who gave none.
+
+        What fails here fails after the run, which is not to be lost for it.
+        """
+        bounds, failed = [], []
+        for other in self.others:
+            try:
+                bounds.append(self._bound(other, data, self.confidence, threat_model))
+            except Exception as error:
+                failed.append(FailedEstimator.of(other.name, error))
+        return tuple(bounds), tuple(failed)
+
+    def ceiling(self, data: LabelledScores) -> float:
+        """Return the largest ε that the primary could have shown."""
+        if not told_apart(data):
+            return 0.0
+        return self.primary.ceiling(data, delta=self.delta, confidence=self.primary_confidence)
 
     def nothing(self, design: Design, threat_model: str) -> tuple[LowerBound, LowerBound | None]:
         """Return the deciding bounds where nothing was learnt."""
@@ -96,6 +114,8 @@ class Plan:
         return primary, self._empty(self.refuter, design, self.refuter_confidence, threat_model)
 
     def _bound(self, estimator: Estimator, data: LabelledScores, level: float, threat_model: str) -> LowerBound:
+        if not told_apart(data):
+            return self._empty(estimator, data.scores.design, level, threat_model)
         bound = estimator.lower_bound(
             data, process=self.claim, delta=self.delta, confidence=level, threat_model=threat_model
         )
@@ -147,6 +167,11 @@ def planned(
         delta=delta,
         confidence=confidence,
     )
+
+
+def told_apart(data: LabelledScores) -> bool:
+    """Tell whether the coins left two in and two out: without, nothing is compared, and every bound is 0."""
+    return min(len(data.included), len(data.excluded)) >= 2
 
 
 def check_rule(design: Design, rule: GuessingRule | None) -> None:

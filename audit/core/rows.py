@@ -80,6 +80,7 @@ def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple
     """
     claim, refutation = report.claim, report.refutation
     exploring = "; ".join(_told(bound) for bound in report.exploratory)
+    failing = "".join(f"; failed: {one.method}" for one in report.failed)
     took = "" if seconds is None else f"; {seconds:.0f} s of processor time"
     designs = "; ".join(dict.fromkeys(_design(bound.design) for _, bound in roles(report)))
     measured = "" if report.cost is None else f"; the audit by itself {report.cost}"
@@ -91,7 +92,7 @@ def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple
         ("ratio of evidence to claim", _ratio(report.evidence, report)),
         *((("guesses of candidates", guessed(report.risk)),) if report.risk is not None else ()),
         ("refuter", "none was named" if refutation is None else f"{_told(refutation)}, {refutation.guarantee}"),
-        ("exploratory, decides nothing", exploring or "none"),
+        ("exploratory, decides nothing", (exploring or "none") + failing),
         ("cost", designs + measured + took),
     )
 
@@ -154,6 +155,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         ("claimed process", repr(report.process)),
         ("δ and neighbours", f"{report.claim.delta:g}, {report.claim.adjacency}"),
         *((("accountants that refuse", refusing),) if refusing else ()),
+        *(("exploratory that failed", f"{one.method}: {one.reason}") for one in report.failed),
         ("sharing of the error", report.multiplicity),
         ("right guesses", f"{report.correct} of {report.guesses}, their number fixed before the run"),
         *(

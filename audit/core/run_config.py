@@ -98,3 +98,5 @@ class RunConfig:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except UnicodeDecodeError:
             raise InvalidParameter(f"audit: {path.name} must be JSON text, and is none.") from None
+        except InvalidParameter as error:
+            raise InvalidParameter(f"audit: {path.name} must be the config.json of a run, but: {error}") from None

@@ -18,7 +18,7 @@ from audit.candidates import CandidateGuesses, Risk
 from audit.core.parsing import check_kind
 from audit.evidence import LowerBound, estimators
 from audit.pictures import JawsPath, Pictures, RiskCurve, RocCurve, ScoreHistogram, WealthPath
-from audit.report import AccountantAnswer, AuditReport
+from audit.report import AccountantAnswer, AuditReport, FailedEstimator
 from audit.scores import IndependentRuns, OneRun, Stream
 from mechanisms import Adjacency, InvalidParameter, Process
 from mechanisms import __version__ as library
@@ -32,6 +32,7 @@ KINDS = {
     for kind in (
         AuditReport,
         AccountantAnswer,
+        FailedEstimator,
         Claim,
         ErrorLine,
         LowerBound,

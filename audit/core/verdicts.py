@@ -1,48 +1,37 @@
 """Verdicts of whole reports: how often an honest trainer is found out, and how often a planted bug is.
 
 Every simulated report goes the way of `audit.audit`, from the tossing of coins through attack and estimators to the
-verdict; only the accountants' table is left out, and ε of the refuter's noise where that is no less than the claimed,
-which decides nothing. Trainers are arithmetic on arrays:
+verdict; left out is only what cannot change it: the accountants' table; the primary's bound where one was found before
+for as many right guesses, which are all that it reads; and the refuter's ε where the claimed noise is not refuted, or
+where no more than `LESS` of it is left. Trainers are those of `audit.core.simulated_trainers`.
 
-| trainer  | releases                                                          | the claim holds |
-|----------|-------------------------------------------------------------------|-----------------|
-| faithful | what the claim describes                                          | yes             |
-| response | a randomised response of every coin at the claim's ε, ill described | yes; shown with a primary alone |
-| quiet    | what the claim describes, with half the noise                     | no              |
-| loud     | a randomised response of every coin at twice the claim's ε        | no              |
+What honest trainers lose is what they claim, within the accountant's width: a primary whose bound is above the truth
+says "violated". Beside the verdict, all of `SHARING` are asked at a k-th of the error each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Literal, cast
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
-from accountant import calibrate_noise_multiplier, epsilon_bounds
-from audit.attack import Observations, Trainer, TrainerTask
+from accountant import epsilon_bounds
 from audit.attacks.gradient import GradientProjection
-from audit.canaries import SignedCoordinates
 from audit.core.described import SampledGaussianRun
 from audit.core.plan import Plan, planned
-from audit.estimators.accountant_inversion import AccountantInversion
-from audit.evidence import LowerBound
+from audit.core.simulated_trainers import DELTA, EPSILON, HONEST, KINDS, Kind, coordinates, described, simulated
+from audit.estimators import accountant_inversion
+from audit.evidence import LowerBound, estimators
+from audit.multiplicity import shared_confidences
 from audit.report import Verdict, verdict
 from audit.runs import Setup, observe_one_run
 from audit.scores import GuessExtremes, LabelledScores, OneRun
-from mechanisms import Adjacency, Bounds, KeyedSource
+from mechanisms import Adjacency, KeyedSource
 from mechanisms.core import validate
 
-if TYPE_CHECKING:
-    from dpsgd.descent import Release
-
-Kind = Literal["faithful", "response", "quiet", "loud"]
-KINDS: tuple[Kind, ...] = ("faithful", "response", "quiet", "loud")
-HONEST: tuple[Kind, ...] = ("faithful", "response")
-EPSILON, DELTA, SAMPLE_RATE, STEPS = 4.0, 1e-5, 0.5, 4
+SHARING = ("one_run", "one_run_fdp", "one_run_recursion")  # all read the number of right guesses; and the refuter
+LESS = 1 - 1e-4  # of the claimed noise: farther from it than accountant and refuter leave open
 STANDARD_ERRORS = 4.0
 THREAT = "simulated"
 STRIDE = 1_000_003  # between the keys of two seeds: more than there are reports
@@ -55,20 +44,25 @@ class Verdicts:
     Args:
         trainer: which ran.
         refuter: whether the report had one, beside its primary.
+        epsilon: of the claim, at `DELTA`.
         canaries: m.
         reports: their number.
         violated: how many found the claim violated.
         refuted: how many found its description refuted.
+        shared: how many had at least one bound above the claim among `SHARING` and the refuter, a share of the error
+            each; None where these were not asked.
         confidence: of the reports.
         seed: of the simulation.
     """
 
     trainer: Kind
     refuter: bool
+    epsilon: float
     canaries: int
     reports: int
     violated: int
     refuted: int
+    shared: int | None
     confidence: float
     seed: int
 
@@ -82,52 +76,146 @@ class Verdicts:
         """Whether honest trainers were found out more often than the confidence allows, by four standard errors."""
         level = 1 - self.confidence
         allowed = level + STANDARD_ERRORS * np.sqrt(level * (1 - level) / self.reports)
-        return self.trainer in HONEST and bool(self.rate > allowed)
+        return self.trainer in HONEST and bool(max(self.rate, (self.shared or 0) / self.reports) > allowed)
 
 
 def verdicts(
-    trainer: Kind, *, canaries: int, reports: int, refuter: bool, seed: int, confidence: float = 0.95
+    trainer: Kind,
+    *,
+    epsilon: float = EPSILON,
+    canaries: int,
+    reports: int,
+    refuter: bool,
+    seed: int,
+    confidence: float = 0.95,
 ) -> Verdicts:
     """Return what so many reports on such a trainer find.
 
     Args:
         trainer: which runs.
-        canaries: m; a tenth of them is guessed in, a tenth out.
+        epsilon: of the claim, > 0.
+        canaries: m, guessed as `guesses` says.
         reports: >= 1.
-        refuter: whether to have one, beside the primary.
+        refuter: whether to have one, beside the primary; a faithful trainer's reports then ask all of `SHARING` too.
         seed: of coins, noise and canaries.
         confidence: of the reports.
     """
     validate.choice("coverage", "trainer", trainer, KINDS)
-    run = described()
-    claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
-    plan = simulated_plan(run, canaries=canaries, refuter=refuter, confidence=confidence)
-    found = [one_verdict(trainer, run, claim, plan, canaries=canaries, seed=(seed, one)) for one in range(reports)]
+    judge = Judge(described(epsilon), canaries=canaries, refuter=refuter, confidence=confidence)
+    sharing = refuter and trainer == "faithful"
+    found, shared = [], 0
+    for number in range(reports):
+        data = observed(trainer, judge.run, epsilon=epsilon, canaries=canaries, seed=(seed, number))
+        found.append(judge.verdict(data))
+        shared += sharing and judge.shared_bounds_refute(data)
     return Verdicts(
         trainer=trainer,
         refuter=refuter,
+        epsilon=epsilon,
         canaries=canaries,
         reports=reports,
         violated=found.count("violated"),
         refuted=found.count("description refuted"),
+        shared=shared if sharing else None,
         confidence=confidence,
         seed=seed,
     )
 
 
-def one_verdict(
-    trainer: Kind, run: SampledGaussianRun, claim: Bounds, plan: Plan, *, canaries: int, seed: tuple[int, int]
-) -> Verdict:
-    """Return the verdict of one report; coins and noise follow from the seed."""
+class Judge:
+    """What reports on one claim find; it keeps what they have in common.
+
+    Args:
+        run: that is claimed.
+        canaries: m.
+        refuter: whether there is one, beside the primary.
+        confidence: of the reports.
+    """
+
+    def __init__(self, run: SampledGaussianRun, *, canaries: int, refuter: bool, confidence: float) -> None:
+        self.run = run
+        self.plan = simulated_plan(run, canaries=canaries, refuter=refuter, confidence=confidence)
+        self.claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
+        self._evidence: dict[int, LowerBound] = {}
+        self._refuting: dict[int, bool] = {}
+
+    def verdict(self, data: LabelledScores) -> Verdict:
+        """Return the verdict on the scores of one run."""
+        if data.correct not in self._evidence:
+            self._evidence[data.correct] = self.plan.evidence(data, THREAT)
+        return verdict(self.claim, self._evidence[data.correct], self.refutation(data))
+
+    def refutation(self, data: LabelledScores) -> LowerBound | None:
+        """Return the refuter's bound, or one no larger that is above the claim too; None where it is not above it."""
+        level = self.plan.refuter_confidence
+        if self.plan.refuter is None or not noise_refuted(data, self.run, share=1.0, confidence=level):
+            return None
+        if noise_refuted(data, self.run, share=LESS, confidence=level):
+            nothing = self.plan.nothing(data.scores.design, THREAT)[1]
+            assert nothing is not None
+            return replace(
+                nothing, epsilon=epsilon_at(replace(self.run, noise_multiplier=LESS * self.run.noise_multiplier))
+            )
+        return self.plan.refutation(data, THREAT)
+
+    def shared_bounds_refute(self, data: LabelledScores) -> bool:
+        """Tell whether any of `SHARING` and the refuter refutes the claim at its share of the error."""
+        level = shared_confidences(len(SHARING) + 1, confidence=self.plan.confidence)[0]
+        if data.correct not in self._refuting:
+            answers = [
+                estimators()[name]().rejects(
+                    data, self.claim.upper, process=self.run.process(), delta=DELTA, confidence=level
+                )
+                for name in SHARING
+            ]
+            self._refuting[data.correct] = bool(np.any(answers))
+        return self._refuting[data.correct] or noise_refuted(data, self.run, share=1.0, confidence=level)
+
+
+def noise_refuted(data: LabelledScores, run: SampledGaussianRun, *, share: float, confidence: float) -> bool:
+    """Tell whether the refuter refutes every noise of at least this share of the described."""
+    inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
+    assert data.scores.squares is not None
+    refuted = accountant_inversion.rejects(
+        gap=np.mean(inside) - np.mean(outside),
+        deviation=np.std(outside, ddof=1),
+        included=len(inside),
+        excluded=len(outside),
+        probability=run.probability,
+        steps=run.steps,
+        noise_multiplier=share * run.noise_multiplier,
+        confidence=confidence,
+        squares=np.sum(data.scores.squares[~data.membership]),
+        degrees=len(outside) * run.steps,
+    )
+    return bool(refuted)
+
+
+@lru_cache(maxsize=64)
+def epsilon_at(run: SampledGaussianRun) -> float:
+    """Return the certified lower end of the ε of a run."""
+    return float(epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove").lower)
+
+
+def observed(
+    trainer: Kind, run: SampledGaussianRun, *, epsilon: float, canaries: int, seed: tuple[int, int]
+) -> LabelledScores:
+    """Return the scores of one run and its coins; coins and noise follow from the seed."""
     setup = Setup(
-        trainer=simulated(trainer, run, seed=seed),
+        trainer=simulated(trainer, run, epsilon=epsilon, seed=seed),
         canaries=coordinates(canaries),
-        guessing_rule=GuessExtremes(included=canaries // 10, excluded=canaries // 10),
+        guessing_rule=guesses(trainer, canaries),
         randomness=KeyedSource(seed[0] * STRIDE + seed[1]),
         attack=GradientProjection(),
         process=run.process(),
     )
-    return verdict(claim, *deciding(observe_one_run(setup), plan, run))
+    return observe_one_run(setup)
+
+
+def guesses(trainer: Kind, canaries: int) -> GuessExtremes:
+    """Return the rule: a fifth of sums with normal noise is worth a guess, and all answers, which are equally sure."""
+    side = canaries // (2 if trainer in ("response", "loud") else 10)
+    return GuessExtremes(included=side, excluded=side)
 
 
 def simulated_plan(run: SampledGaussianRun, *, canaries: int, refuter: bool, confidence: float) -> Plan:
@@ -143,60 +231,3 @@ def simulated_plan(run: SampledGaussianRun, *, canaries: int, refuter: bool, con
         delta=DELTA,
         confidence=confidence,
     )
-
-
-def coordinates(canaries: int) -> SignedCoordinates:
-    """Return so many canaries on the only coordinates there are."""
-    numbers = np.arange(canaries)
-    return SignedCoordinates(coordinates=numbers, signs=np.where(numbers % 2, 1.0, -1.0), dimension=canaries)
-
-
-def described() -> SampledGaussianRun:
-    """Return the run that is claimed: a few steps, of ε = 4 at δ = 1e-5."""
-    noise = calibrate_noise_multiplier(
-        target_epsilon=EPSILON, delta=DELTA, sample_rate=SAMPLE_RATE, steps=STEPS, adjacency="add_remove"
-    )
-    return SampledGaussianRun(noise_multiplier=noise, probability=SAMPLE_RATE, steps=STEPS)
-
-
-def deciding(data: LabelledScores, plan: Plan, run: SampledGaussianRun) -> tuple[LowerBound, LowerBound | None]:
-    """Return the bounds that decide; no refutation where the refuter finds no less noise than claimed."""
-    evidence = plan.evidence(data, THREAT)
-    if plan.refuter is None:
-        return evidence, None
-    refuter, level = cast(AccountantInversion, plan.refuter), plan.refuter_confidence
-    if refuter.noise_multiplier(data, process=run.process(), confidence=level) >= run.noise_multiplier:
-        return evidence, None
-    return evidence, plan.refutation(data, THREAT)
-
-
-def simulated(trainer: Kind, run: SampledGaussianRun, *, seed: tuple[int, ...]) -> Trainer:
-    """Return the trainer, whose records are the canaries alone."""
-
-    def trained(task: TrainerTask) -> Observations:
-        import torch
-
-        return Observations(
-            released=_released(trainer, task, run, np.random.default_rng(seed)),
-            max_grad_norm=1.0,
-            expected_sum=torch.zeros_like,
-        )
-
-    return trained
-
-
-def _released(trainer: Kind, task: TrainerTask, run: SampledGaussianRun, rng: np.random.Generator) -> Iterator[Release]:
-    import torch
-
-    assert isinstance(task.canaries, SignedCoordinates)
-    noise = run.noise_multiplier * (0.5 if trainer == "quiet" else 1.0)
-    ratio = special.expit(2 * EPSILON if trainer == "loud" else EPSILON)
-    truthful = rng.random(len(task.canaries)) < ratio
-    answers = np.where(truthful == task.membership, 1.0, -1.0) * (1 - rng.random(len(task.canaries)))
-    for step in range(run.steps):
-        taking_part = (rng.random(len(task.canaries)) < run.probability) & task.membership
-        seen = taking_part + rng.normal(0.0, noise, len(task.canaries))
-        sums = np.zeros(task.canaries.dimension)
-        sums[task.canaries.coordinates] = task.canaries.signs * (answers if trainer in ("response", "loud") else seen)
-        weights = torch.zeros(task.canaries.dimension)
-        yield cast("Release", SimpleNamespace(step=step, weights_before=weights, noisy_sum=torch.from_numpy(sums)))

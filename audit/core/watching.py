@@ -70,7 +70,15 @@ def scored(
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
     with stopwatch.attacking():
         state = attack.start(canaries, known)
-    watch = Watch(attack=attack, state=state, steps=steps, dimension=dimension, stopwatch=stopwatch, at=frozenset(at))
+    watch = Watch(
+        attack=attack,
+        state=state,
+        steps=steps,
+        dimension=dimension,
+        bound=known.max_grad_norm,
+        stopwatch=stopwatch,
+        at=frozenset(at),
+    )
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
             with stopwatch.training():
@@ -97,11 +105,19 @@ def check_needs(attack: Attack, public: Public) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeenStep:
-    """What an attack is handed of a step: a `Release` without whatever else the trainer hung on its own."""
+    """What an attack is handed of a step: a `Release` without whatever else the trainer hung on its own.
+
+    Args:
+        step: see `Release`, and so the next two.
+        weights_before: as there.
+        noisy_sum: as there.
+        max_grad_norm: the bound in use where the release tells, and it is not the one that the trainer gave; or None.
+    """
 
     step: int
     weights_before: Tensor
     noisy_sum: Tensor
+    max_grad_norm: float | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -113,6 +129,7 @@ class Watch:
         state: of the attack.
         steps: the number claimed, or None.
         dimension: d of the gradients, or None where that of the first step will do.
+        bound: max_grad_norm as the trainer gave it, or None.
         stopwatch: see `scored`.
         at: as there.
     """
@@ -121,6 +138,7 @@ class Watch:
     state: Any
     steps: int | None
     dimension: int | None
+    bound: float | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     at: frozenset[int] = frozenset()
     before: list[tuple[int, Scores]] = field(default_factory=list)
@@ -178,7 +196,18 @@ class Watch:
             weights, noisy_sum = (self._vector(release, name) for name in ("weights_before", "noisy_sum"))
             if getattr(release, "step", None) != self.taken:
                 raise TrainerFault(f"the trainer released a step of another number where step {self.taken} is due")
-        return SeenStep(step=self.taken, weights_before=weights, noisy_sum=noisy_sum)
+            bound = self._moved(getattr(release, "max_grad_norm", None))
+        return SeenStep(step=self.taken, weights_before=weights, noisy_sum=noisy_sum, max_grad_norm=bound)
+
+    def _moved(self, bound: Any) -> float | None:
+        """Return the bound of a step, if it is another than the one given."""
+        if bound is None or self.bound is None or bound == self.bound:
+            return None
+        if not self.attack.follows_bound:
+            raise TrainerFault(
+                f"the trainer moved its max_grad_norm, and attack {self.attack.name!r} does not go along with that"
+            )
+        return _checked_bound(bound)
 
     def _vector(self, release: Any, name: str) -> Tensor:
         """Return a tensor of real numbers (d,), with d that of the gradients, or of the first tensor seen."""
@@ -215,9 +244,9 @@ def _checked_bound(max_grad_norm: Any) -> float:
 
 
 def _guarded_sum(expected_sum: ExpectedSum) -> ExpectedSum:
-    def guarded(weights: Tensor) -> Tensor:
+    def guarded(weights: Tensor, **bound: float) -> Tensor:
         with blamed("its expected_sum"):
-            found = expected_sum(weights)
+            found = expected_sum(weights, **bound)
             if found.shape != weights.shape:
                 raise TrainerFault(f"the trainer's expected_sum has shape {tuple(found.shape)}, not the weights'")
             if found.is_complex():

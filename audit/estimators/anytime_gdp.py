@@ -11,11 +11,20 @@ e-process; so the chance of it is at most 1 − confidence, though wealths need 
 What limits it. Let D be the relative entropy of the feared laws of (coin, score) to the nearest that are μ-GDP. Looks
 that follow the nearest ones obey the claim, so a valid test is one against them as well: if it stops surely it takes at
 least ln(1/α)/D looks on average [W45], and after n looks it has found out no more than the best test of the two laws
-[NP33]. At ε = 8, δ = 1e-5, half the noise and 5 %: D = .122, 24.6 looks on average, and at most 47 % found out after
-12. So no valid test has a median below 13, and one that comes near must stake all on a few looks: with all on every
-guess, at the odds 1/Φ(μ/2), 14 right ones in a row suffice, of which the chance is .503, and one wrong guess ruins it.
+[NP33]. At ε = 8, δ = 1e-5, half the noise and 5 %: D = .122, 24.6 looks on average; at most 47 % are found out after 12
+looks, so that no valid test has a median below 13, and one that spends an error of 4 % on the first 14 finds out less
+than half in them: a median of 14 costs more than .8 of the wealth. (By dynamic programming over all payoffs .837 is
+needed, .73 for 15 looks and .64 for 16; with all of it 55 % are found out within 14.)
+
 The ln(1/α)/(μ²/8) = 8.6 looks that are enough to tell N(±μ, 1) from N(±μ/2, 1) are for known laws: other μ-GDP pairs,
 with more mass where the feared ones have theirs, are nearer. That is the price of assuming nothing of the scores.
+
+What is done about it. Without an opening half the noise is found out in 22 looks in the median, 28 on average. An
+`opening` of 14 puts as much on every guess, at the odds 1/Φ(μ/2), as makes 14 right ones in a row refute: at ε = 8 and
+5 % .843 of the wealth. Where half the noise is there they have chance Φ(μ)¹⁴ = .503, so that the median is 14, just;
+a quarter of the noise is found out in 14 looks nearly surely (16 without). One wrong guess loses the stake: half the
+noise then takes 37 looks on average, and .7 or .8 of it up to 1.4 times what it takes without. Against smaller μ the
+stake falls fast: .087 at ε = 4, .005 at ε = 1. It is for few looks and the fear of gross errors.
 
 [NP33] J. Neyman, E. S. Pearson. On the Problem of the Most Efficient Tests of Statistical Hypotheses. Phil. Trans. R.
 Soc. A 231 (1933).
@@ -25,7 +34,6 @@ Soc. A 231 (1933).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -33,19 +41,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core import e_processes
 from audit.core.described import check_gaussian
-from audit.core.payoffs import CELLS, Payoffs, against_gaussian
+from audit.core.gdp_ladder import (
+    LADDER,
+    Opening,
+    first_standing,
+    ladder_log_shares,
+    log_payoffs,
+    log_sum,
+    may_refute,
+)
+from audit.core.payoffs import CELLS
 from audit.evidence import About, Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
 from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
-RATIOS = np.array([0.0025, 0.01, 0.03, 0.1, 0.25, 0.45, 0.7, 0.8, 0.9])  # noise feared ÷ noise claimed; the first
-SHARES = np.array([2, 2, 2, 2, 10, 100, 15, 15, 15]) / 163  # four clear the low rungs of the ladder early
-LOUDEST = 40.0  # no μ feared is larger: scores so far apart are all equally convincing
-RUNG = 1.02  # bounds lie up to 2 % of μ below what is refuted
-LADDER = 10.0 * RUNG ** np.arange(-325.0, 1.0)
-CLEAR = 1e-6  # of log wealth, far above the error of sums of a million looks
 CENTRE, GAP = 0.5, 1.0  # out-scores about 0 and in-scores about 1: projections in units of the clip norm
 
 
@@ -57,6 +68,7 @@ def lower_bound_from_scores(
     confidence: float,
     centre: float = CENTRE,
     gap: float = GAP,
+    opening: int | None = None,
 ) -> float:
     """Return ε at `delta` of the largest μ refuted at any look, 0 if none is.
 
@@ -67,6 +79,8 @@ def lower_bound_from_scores(
         confidence: in (0, 1), one-sided.
         centre: the score half-way between the worlds, fixed beforehand.
         gap: by how much in-scores are expected above out-scores, > 0, fixed beforehand.
+        opening: how many right guesses in a row are to refute as much as possible, >= 1, fixed beforehand; None for
+            nothing staked on that.
 
     Guarantees: at most the ε of every μ-GDP computation with probability `confidence`, whatever its scores and whenever
     one stops, if each look is μ-GDP given the earlier ones and has a fair coin of its own. It is a statement about
@@ -79,14 +93,13 @@ def lower_bound_from_scores(
     >>> coins = rng.random(200) < 0.5
     >>> round(lower_bound_from_scores(values=coins + 0.2 * rng.normal(size=200), membership=coins, delta=1e-5,
     ...                               confidence=0.95), 1)
-    21.0
+    20.7
     """
     scores, coins = e_processes.looks_of("anytime_gdp", values, membership)
     _check_units("anytime_gdp", centre, gap)
     e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
-    positions, required, reached = (scores - centre) / gap, e_processes.log_required(confidence), 0
-    while reached < len(LADDER) and _rung_refuted(reached, positions, coins, required):
-        reached += 1
+    positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
+    reached = first_standing(positions, coins, required, _opening("anytime_gdp", opening, required), top=len(LADDER))
     return e_processes.epsilon_of(float(LADDER[reached - 1]), delta) if reached else 0.0
 
 
@@ -99,6 +112,7 @@ def rejects(
     confidence: float,
     centre: float = CENTRE,
     gap: float = GAP,
+    opening: int | None = None,
 ) -> NDArray[np.bool_]:
     """Tell for every stream, shape (…, n), whether GDP with δ(ε) = δ is refuted: the test that the bound inverts.
 
@@ -108,28 +122,17 @@ def rejects(
     _check_units("anytime_gdp", centre, gap)
     e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
     positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
+    stake = _opening("anytime_gdp", opening, required)
     claimed = e_processes.mu_of(float(epsilon), float(delta)) / (1 + 0.5 * e_processes.SAFETY)  # raised there by twice
     top = int(np.searchsorted(LADDER, claimed))
     if top == len(LADDER):
         return np.zeros(positions.shape[:-1], dtype=bool)
     streams = positions.reshape(-1, positions.shape[-1]), coins.reshape(-1, coins.shape[-1])
-    logs = np.array(_wealths(_each(_ladder_payoffs(), top), *streams))
-    refuted = np.array([e_processes.reaches(logs[:, number], required) for number in range(logs.shape[1])], dtype=bool)
+    refuted = may_refute(top, *streams, required, stake)
     for number in np.flatnonzero(refuted):  # few: most streams leave the top rung standing
-        likely = np.unravel_index(np.argmax(logs[:, number]), logs[:, number].shape)
-        refuted[number] = _all_refuted(top, streams[0][number], streams[1][number], required, *map(int, likely))
+        stream = streams[0][number], streams[1][number]
+        refuted[number] = first_standing(*stream, required, stake, top=top + 1) == top + 1
     return refuted.reshape(positions.shape[:-1])
-
-
-def log_wealth(positions: Array, membership: NDArray[np.bool_], *, mu: float) -> Array:
-    """Return the log wealth against μ-GDP after every look, shape (…, n), for scores in gaps from the centre.
-
-    Beyond the ladder's ends it is that against the first rung, and 0.
-    """
-    if mu > LADDER[-1]:
-        return np.zeros(np.shape(positions))
-    wealths = _wealths(payoffs_against(max(mu, float(LADDER[0]))), positions, membership)
-    return np.asarray(np.logaddexp.reduce(wealths, axis=0))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,14 +144,16 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
         confidence: in (0, 1), of all bounds together.
         centre: see there.
         gap: see there.
+        opening: see there.
 
-    >>> watched = GDPConfidenceSequence(delta=1e-5, confidence=0.95)
+    >>> watched = GDPConfidenceSequence(delta=1e-5, confidence=0.95, opening=14)
     >>> [round(watched.update(float(coin), coin), 2) for coin in [True, False, True, True, False] * 3][-4:]
-    [5.55, 6.54, 7.36, 7.9]
+    [6.31, 7.27, 8.19, 8.6]
     """
 
     centre: float = CENTRE
     gap: float = GAP
+    opening: int | None = None
     _logs: Array = field(init=False, repr=False)
     _refuted: NDArray[np.bool_] = field(init=False, repr=False)
     _wealth: Array = field(init=False, repr=False)
@@ -156,7 +161,8 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
     def __post_init__(self) -> None:
         e_processes.check_normal_level("GDPConfidenceSequence", delta=self.delta, confidence=self.confidence)
         _check_units("GDPConfidenceSequence", self.centre, self.gap)
-        self._logs = np.tile(np.log(SHARES), (len(LADDER), 1))
+        required = e_processes.log_required(self.confidence)
+        self._logs = ladder_log_shares(_opening("GDPConfidenceSequence", self.opening, required)).copy()
         self._refuted = np.zeros(len(LADDER), dtype=bool)
         self._wealth = np.zeros(len(LADDER))
 
@@ -175,12 +181,9 @@ class GDPConfidenceSequence(e_processes.ConfidenceSequence):
         return e_processes.epsilon_of(float(LADDER[rung]), self.delta), float(self._wealth[rung])
 
     def _bound(self, score: float, coin: bool) -> float:
-        payoffs = _ladder_payoffs()
-        cells = payoffs.cells(np.asarray((score - self.centre) / self.gap))[..., None]
-        paid = np.take_along_axis(payoffs.included if coin else payoffs.excluded, cells, axis=-1)
-        self._logs += paid[..., 0]
-        largest = self._logs.max(axis=1)
-        self._wealth = largest + np.log(np.exp(self._logs - largest[:, None]).sum(axis=1))
+        position = np.array([(score - self.centre) / self.gap])
+        self._logs += log_payoffs(slice(None), position, np.array([coin]))[..., 0]
+        self._wealth = log_sum(self._logs)
         self._refuted |= self._wealth >= e_processes.log_required(self.confidence)
         reached = len(LADDER) if self._refuted.all() else int(np.argmin(self._refuted))
         return e_processes.epsilon_of(float(LADDER[reached - 1]), self.delta) if reached else 0.0
@@ -193,6 +196,7 @@ class AnytimeGDP(Estimator):
     Args:
         centre: see there.
         gap: see there.
+        opening: see there.
 
     >>> AnytimeGDP().name
     'anytime_gdp'
@@ -205,9 +209,11 @@ class AnytimeGDP(Estimator):
 
     centre: float = CENTRE
     gap: float = GAP
+    opening: int | None = None
 
     def __post_init__(self) -> None:
         _check_units("AnytimeGDP", self.centre, self.gap)
+        _opening("AnytimeGDP", self.opening, 0.0)
 
     def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
         """Return the bound; of the process only that it is Gaussian is used.
@@ -224,6 +230,7 @@ class AnytimeGDP(Estimator):
             confidence=confidence,
             centre=self.centre,
             gap=self.gap,
+            opening=self.opening,
         )
 
     def rejects(
@@ -238,7 +245,11 @@ class AnytimeGDP(Estimator):
         """Return the bound if every score lay as far on its own side as counts."""
         best = np.where(data.membership, CELLS, -CELLS)
         return lower_bound_from_scores(
-            values=best / LADDER[0], membership=data.membership, delta=delta, confidence=confidence
+            values=best / LADDER[0],
+            membership=data.membership,
+            delta=delta,
+            confidence=confidence,
+            opening=self.opening,
         )
 
 
@@ -247,53 +258,5 @@ def _check_units(owner: str, centre: float, gap: float) -> None:
     validate.positive(owner, "gap", gap)
 
 
-@lru_cache(maxsize=256)
-def payoffs_against(mu: float) -> tuple[Payoffs, ...]:
-    """Return the payoffs against μ-GDP, one for each of `RATIOS`, where μ lies on the ladder or between its rungs."""
-    return _each(_against(np.array([mu])), 0)
-
-
-@lru_cache(maxsize=1)
-def _ladder_payoffs() -> Payoffs:
-    return _against(LADDER)
-
-
-def _against(mu: Array) -> Payoffs:
-    """Return the payoffs against every μ and ratio, of shape (len(mu), len(RATIOS))."""
-    claimed = np.repeat(mu, len(RATIOS))
-    found = against_gaussian(claimed, np.minimum(claimed / np.tile(RATIOS, len(mu)), LOUDEST))
-    return found.at((np.arange(len(claimed)).reshape(len(mu), len(RATIOS)),))
-
-
-def _each(payoffs: Payoffs, row: int) -> tuple[Payoffs, ...]:
-    return tuple(payoffs.at((row, ratio)) for ratio in range(len(RATIOS)))
-
-
-def _rung_refuted(rung: int, positions: Array, membership: NDArray[np.bool_], required: float) -> bool:
-    """Tell whether a stream, shape (n,), refutes a rung of the ladder at any look."""
-    return e_processes.reaches(np.array(_wealths(_each(_ladder_payoffs(), rung), positions, membership)), required)
-
-
-def _all_refuted(
-    top: int, positions: Array, membership: NDArray[np.bool_], required: float, ratio: int, look: int
-) -> bool:
-    """Tell whether a stream, shape (n,), refutes all rungs below one.
-
-    Where one ratio's wealth after one look is more than enough, which others only add to, no further look is taken.
-    `ratio` and `look`, those of the largest wealth against the rung above, are where that is tried first.
-    """
-    left, then = np.arange(top), slice(look + 1)
-    for one in (*range(ratio, -1, -1), *range(ratio + 1, len(RATIOS))):
-        wealth = _ladder_payoffs().at((left, one)).total(positions[then], membership[then]) + np.log(SHARES[one])
-        left = left[wealth < required + CLEAR]
-    return all(_rung_refuted(int(rung), positions, membership, required) for rung in left)
-
-
-def _wealths(payoffs: tuple[Payoffs, ...], positions: Array, membership: NDArray[np.bool_]) -> list[Array]:
-    """Return the logs of each ratio's share of the average wealth after every look."""
-    wealths = []
-    for one, share in zip(payoffs, SHARES, strict=True):
-        cells = one.cells(positions)
-        paid = np.where(membership, one.included[cells], one.excluded[cells])
-        wealths.append(np.cumsum(paid, axis=-1) + np.log(share))
-    return wealths
+def _opening(owner: str, guesses: int | None, required: float) -> Opening | None:
+    return None if guesses is None else Opening(validate.count(owner, "opening", guesses, least=1), required)

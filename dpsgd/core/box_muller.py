@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechanisms import Source
+from mechanisms.core.randomness import Words
 
 Array = NDArray[Any]
 
@@ -67,13 +68,22 @@ class BoxMuller:
         self._source, self._digits = source, f"noise {dtype} digits"
         self._bits = WIDTHS[dtype]
         self._per_word = self._bits // 32
-        self.width = -(-dimension // ALIGNED) * ALIGNED
+        self.width = self.width_of(dimension)
         self._reader = source.reader(f"noise {dtype}", most=min(BLOCK, self.width) * self._per_word)
         half = min(BLOCK, self.width) // 2
         self._radius, self._angle, self._values = (np.empty(half, dtype=dtype) for _ in range(3))
         number = self._radius.dtype.type
         self._unit, self._minus_two = number(2.0**-self._bits), number(-2.0)
         self._turn = number(2.0 * math.pi * 2.0**-self._bits)
+
+    @staticmethod
+    def width_of(dimension: int) -> int:
+        """Return how many coordinates of the stream a step takes.
+
+        >>> BoxMuller.width_of(6)
+        8
+        """
+        return -(-dimension // ALIGNED) * ALIGNED
 
     def add_to(self, total: Array, *, position: int, scale: float, start: int = 0) -> None:
         """Add scale · z̃ to `total` (n,), coordinates start, …, start + n − 1 of `dimension`, in place.
@@ -85,36 +95,36 @@ class BoxMuller:
             start: the first coordinate that `total` holds.
         """
         stop, first = start + len(total), start - start % BLOCK
-        factor = self._radius.dtype.type(scale)
         self._reader.seek((position + first) * self._per_word)
-        with np.errstate(divide="ignore"):  # of the logarithm of a zero word, which is a rare one
-            for begin in range(first, stop, BLOCK):
-                radius, angle = self._block(position + begin, min(BLOCK, self.width - begin), factor)
-                half = len(angle)
-                values = self._values[:half]
-                for function, place in ((np.cos, begin), (np.sin, begin + half)):
-                    function(angle, out=values)
-                    np.multiply(values, radius, out=values)
-                    low, high = max(start, place), min(stop, place + half)
-                    if low < high:
-                        part = total[low - start : high - start]
-                        np.add(part, values[low - place : high - place], out=part)
+        for begin in range(first, stop, BLOCK):
+            size = min(BLOCK, self.width - begin)
+            low, high = max(start, begin), min(stop, begin + size)
+            words = self._reader.read(size * self._per_word)
+            self._add_block(
+                total[low - start : high - start], words, pair=(position + begin) // 2, scale=scale, skipped=low - begin
+            )
 
-    def _block(self, position: int, size: int, scale: Any) -> tuple[Array, Array]:
-        """Return the radii, times the scale, and the angles of the pairs of a block."""
-        half = size // 2
-        words = self._reader.read(size * self._per_word)
-        radius, angle = self._radius[:half], self._angle[:half]
-        self._fill_radius(radius, words[: half * self._per_word].view(f"<u{self._bits // 8}"), position // 2)
-        np.multiply(radius, scale, out=radius)
+    def _add_block(self, part: Array, words: Words, *, pair: int, scale: float, skipped: int) -> None:
+        """Add the noise of a block, whose first pair's number is given, to `part`, all of it but what is skipped."""
+        half = len(words) // (2 * self._per_word)
+        radius, angle, values = self._radius[:half], self._angle[:half], self._values[:half]
+        self._fill_radius(radius, words[: half * self._per_word].view(f"<u{self._bits // 8}"), pair)
+        np.multiply(radius, radius.dtype.type(scale), out=radius)
         np.copyto(angle, words[half * self._per_word :].view(f"<i{self._bits // 8}"), casting="unsafe")
         np.multiply(angle, self._turn, out=angle)
-        return radius, angle
+        for function, place in ((np.cos, 0), (np.sin, half)):
+            low, high = max(skipped, place), min(skipped + len(part), place + half)
+            if low < high:
+                function(angle, out=values)
+                np.multiply(values, radius, out=values)
+                some = part[low - skipped : high - skipped]
+                np.add(some, values[low - place : high - place], out=some)
 
     def _fill_radius(self, radius: Array, words: Array, pair: int) -> None:
         np.copyto(radius, words, casting="unsafe")
         np.multiply(radius, self._unit, out=radius)
-        np.log(radius, out=radius)
+        with np.errstate(divide="ignore"):  # of a zero word, which is a rare one
+            np.log(radius, out=radius)
         np.multiply(radius, self._minus_two, out=radius)
         np.sqrt(radius, out=radius)
         rare = 2 ** (self._bits // 2)

@@ -93,6 +93,7 @@ def circumstances_of(
         copies=None if conduct.augmentation is None else conduct.augmentation.copies,
         schedule=conduct.schedule is not None,
         average="" if average is None else repr(average),
+        compiled=conduct.compiled,
     )
 
 

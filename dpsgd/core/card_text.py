@@ -77,7 +77,7 @@ def _rows(card: PrivacyCard) -> Iterator[tuple[str, str]]:
     yield "Assumed", _assumed(card)
     yield "Not accounted", _not_accounted(card)
     yield "Not covered", "how long steps take, the memory they use, the operator's log, and the records themselves"
-    yield "Versions", ", ".join(f"{name} {version}" for name, version in dict(card.versions).items())
+    yield "Versions", _versions(card)
 
 
 def _unit(card: PrivacyCard) -> str:
@@ -167,6 +167,17 @@ def _not_accounted(card: PrivacyCard) -> str:
     if card.not_accounted is None:
         return "not stated: tuning, preprocessing and other runs on these records would add to ε"
     return "; ".join(card.not_accounted) or "nothing, as the operator states"
+
+
+def _versions(card: PrivacyCard) -> str:
+    """Return what computed the run, and by which way its sums."""
+    ways = {
+        None: "not stated whether sums and noise were compiled",
+        False: "sums and noise not compiled",
+        True: "clipped sums, and noise where it is of independent float32, compiled by torch's inductor",
+    }
+    names = ", ".join(f"{name} {version}" for name, version in dict(card.versions).items())
+    return f"{names}; {ways[card.circumstances.compiled]}"
 
 
 def _cell(text: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain as joined
+
+import torch
 from torch import nn
 
 from dpsgd.core.layers import covers
@@ -25,7 +28,8 @@ def rowwise_chain(model: nn.Module, *, example_dimensions: int) -> Chain | None:
     """Return the modules to run one after the other, or None if that might mix examples or miss a gradient.
 
     A chain is made of nested `nn.Sequential`s of layers that torch defines, where every trainable parameter belongs to
-    one layer that `dpsgd.core.layers` covers and that is used once.
+    one layer that `dpsgd.core.layers` covers and that is used once, and no tensor has fewer digits than float32: a
+    LayerNorm of float32 takes what a frozen Embedding of bfloat16 gives, and its gradients have the digits of that.
 
     Args:
         model: any module.
@@ -43,7 +47,17 @@ def rowwise_chain(model: nn.Module, *, example_dimensions: int) -> Chain | None:
     hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     owned = [id(p) for layer in chain for p in layer.parameters() if p.requires_grad]
     once = owned == [*map(id, trainable(model).values())]
-    return chain if once and not hooked and all(map(covers, filter(trains, chain))) else None
+    whole = all(has_digits(tensor.dtype) for tensor in joined(model.parameters(), model.buffers()))
+    return chain if once and whole and not hooked and all(map(covers, filter(trains, chain))) else None
+
+
+def has_digits(kind: torch.dtype) -> bool:
+    """Return whether floats of this kind have the digits that weights and sums have, or it is none of floats.
+
+    >>> has_digits(torch.float32), has_digits(torch.int8), has_digits(torch.bfloat16)
+    (True, True, False)
+    """
+    return not kind.is_floating_point or kind.itemsize >= 4
 
 
 def trains(module: nn.Module) -> bool:

@@ -38,6 +38,40 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
     return kept.to(dtype).nan_to_num_(nan=0.0)
 
 
+class Factors:
+    """The factors of n examples, and which of them are 0: what these examples hold, NaN perhaps, must not count.
+
+    Args:
+        values: (n,).
+
+    >>> Factors(torch.tensor([0.5, 0.0])).weigh(torch.tensor([[2.0], [float("nan")]]))
+    tensor([[1.],
+            [0.]])
+    """
+
+    __slots__ = ("_silent", "values")
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        zero = values == 0.0
+        # Numbers of rows elsewhere would have to be waited for.
+        self._silent = zero.nonzero().squeeze(1) if values.device.type == "cpu" else zero
+
+    def weigh(self, rows: Tensor) -> Tensor:
+        """Return factor · row for every row of (n, …), zeros where the factor is 0.
+
+        Args:
+            rows: finite wherever the factor is not 0.
+        """
+        return self.silence(rows * self.values.view(-1, *[1] * (rows.dim() - 1)))  # 0 · NaN and 0 · inf are NaN
+
+    def silence(self, rows: Tensor) -> Tensor:
+        """Return the rows (n, …), in place, with zeros wherever the factor is 0."""
+        if self._silent.dtype == torch.bool:
+            return rows.masked_fill_(self._silent.view(-1, *[1] * (rows.dim() - 1)), 0.0)
+        return rows.index_fill_(0, self._silent, 0.0)
+
+
 def weigh(rows: Tensor, factors: Tensor) -> Tensor:
     """Return factor · row for every row of (n, …), zeros where the factor is 0 whatever the row holds.
 
@@ -49,8 +83,7 @@ def weigh(rows: Tensor, factors: Tensor) -> Tensor:
     tensor([[1.],
             [0.]])
     """
-    weighted = rows * factors.view(-1, *[1] * (rows.dim() - 1))
-    return weighted.nan_to_num_()  # 0 · NaN and 0 · inf are NaN
+    return Factors(factors).weigh(rows)
 
 
 def silence(rows: Tensor, factors: Tensor) -> Tensor:
@@ -60,6 +93,4 @@ def silence(rows: Tensor, factors: Tensor) -> Tensor:
     tensor([[2.],
             [0.]])
     """
-    if rows.is_cuda:  # where numbers of rows would have to be waited for
-        return rows.mul_(factors.bool().view(-1, *[1] * (rows.dim() - 1))).nan_to_num_()
-    return rows.index_fill_(0, (factors == 0).nonzero().squeeze(1), 0.0)
+    return Factors(factors).silence(rows)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import threshold
 
-from dpsgd.core.clip import clip_factors, clipping_bound
+from dpsgd.core.clip import Factors, clip_factors, clipping_bound
 from dpsgd.core.contributions import Contributions
 
 LEAST_NORM = 2.0**-484
@@ -156,10 +156,13 @@ def add_clipped(
     With `keep` 0 they hold nothing yet, and are written over. Contributions and what is multiplied are taken from their
     lists, the last first, so that no more of them is held than is still to be added.
     """
-    factors = clip.factors([part.squared_norms() for part in parts], layers=layers, multiplied=multiplied)
+    found = clip.factors([part.squared_norms() for part in parts], layers=layers, multiplied=multiplied)
     multiplied.clear()
-    for of_layer, found in zip(reversed(sums), reversed(factors), strict=True):
-        parts.pop().add_to(of_layer, found, keep=keep)
+    factors = Factors(found[-1])
+    for of_layer, values in zip(reversed(sums), reversed(found), strict=True):
+        if values is not factors.values:
+            factors = Factors(values)
+        parts.pop().add_to(of_layer, factors, keep=keep)
 
 
 def _largest_entries(rows: Tensor, *, examples: int) -> Tensor:

@@ -42,7 +42,7 @@ Outcome = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
 """For every layer the output gradients times the factors; its inputs, of layers that take in other than the features,
 with zeros for examples that count as zero; squared norms and factors of all examples (n,)."""
 Factored = Callable[[Tensor, Tensor, Tensor], Outcome]
-"""(features (n, k), targets (n, …), bound ()) -> Outcome."""
+"""(features (n, k), targets (n, …), bound (1,)) -> Outcome."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -75,6 +75,7 @@ class Compiled:
     _few: BookKeeping = field(init=False)
     _flat: FlatSums = field(init=False)
     _factored: Once | None = field(init=False, default=None)
+    _strides: tuple[tuple[int, ...], tuple[int, ...]] = field(init=False, default=((), ()))
     _bound: tuple[float, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -99,10 +100,12 @@ class Compiled:
         if shares is not None:
             raise refused("a unit must have one row, got several")
         if self._factored is None:
-            self._factored = self._compiled(_zeros(features), _zeros(targets))
+            made_up = _zeros(features), _zeros(targets)
+            self._factored = self._compiled(*made_up)
+            self._strides = made_up[0].stride(), made_up[1].stride()
         if len(features) < FEWEST:
             return self._few(features, targets)
-        features, targets = _in_order(features), _in_order(targets)
+        features, targets = _in_order(features, self._strides[0]), _in_order(targets, self._strides[1])
         weighted, inputs, squares, factors = self._run(self._factored, features, targets)
         if self.clip.seen is not None:
             self.clip.seen.append(([squares], [factors]))
@@ -118,7 +121,7 @@ class Compiled:
     def _run(self, factored: Once, features: Tensor, targets: Tensor) -> Outcome:
         bound = clipping_bound(self.clip.max_grad_norm)
         if self._bound is None or self._bound[0] != bound:
-            self._bound = bound, torch.tensor(bound, dtype=torch.float64)
+            self._bound = bound, torch.tensor([bound], dtype=torch.float64)
         with torch.no_grad():
             return factored(features, targets, self._bound[1])
 
@@ -183,17 +186,21 @@ class Once:
         self._begun = True
         if self._made:
             raise RuntimeError
-        return torch._dynamo.lookup_backend("inductor")(graph, inputs)
+        with torch._inductor.config.patch(rounding()):
+            return torch._dynamo.lookup_backend("inductor")(graph, inputs)
 
 
-def _in_order(rows: Tensor) -> Tensor:
-    """Return the rows, row by row in memory, as they were compiled for."""
+def _in_order(rows: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Return the rows, row by row in memory, as they were compiled for: with these strides."""
+    if rows.stride() == strides and not rows.requires_grad:
+        return rows
     return rows.detach().contiguous().reshape(-1).view(rows.shape)
 
 
 def _factored(chain: Chain, loss: Loss) -> Factored:
     """Return the function to compile."""
     layers: list[Any] = [module for module in chain if trains(module)]
+    widths, biased = [layer.out_features for layer in layers], [layer.bias is not None for layer in layers]
 
     def factored(features: Tensor, targets: Tensor, bound: Tensor) -> Outcome:
         def total_loss(shifts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -207,9 +214,8 @@ def _factored(chain: Chain, loss: Loss) -> Factored:
                     rows = module(rows)
             return per_example(loss, rows, targets).sum(), taken
 
-        shifts = [features.new_zeros(len(features), layer.out_features) for layer in layers]
+        shifts = [features.new_zeros(len(features), width) for width in widths]
         outputs, inputs = torch.func.grad(total_loss, has_aux=True)(shifts)
-        biased = [layer.bias is not None for layer in layers]
         of_layers = [(_squares(a) + own) * _squares(b) for a, b, own in zip(inputs, outputs, biased, strict=True)]
         squares = functools.reduce(torch.add, of_layers)
         factors = _factors(squares, bound, outputs[0].dtype)
@@ -235,6 +241,13 @@ def _factors(squares: Tensor, bound: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _zeros(rows: Tensor) -> Tensor:
     return rows.new_zeros(COMPILED_FOR, *rows.shape[1:])
+
+
+def rounding() -> dict[str, Any]:
+    """Return what inductor is told, whatever variables of the environment say: to round each sum and each product."""
+    contracted = torch._inductor.config.cpp.enable_floating_point_contract_flag  # True or False before torch 2.7
+    off = "off" if isinstance(contracted, str) else False
+    return {"cpp.enable_unsafe_math_opt_flag": False, "cpp.enable_floating_point_contract_flag": off}
 
 
 def refused(why: str) -> InvalidParameter:

@@ -134,7 +134,7 @@ def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> 
         "optimizer": "plain steps" if optimizer is None else _optimizer(optimizer),
         "schedule": "none" if conduct.schedule is None else _schedule(conduct.schedule, steps),
         "augmentation": "none" if copies is None else f"{copies.copies} copies of {copies.draws} draws",
-        "compiled": "yes" if conduct.compiled else "no",
+        "compiled": "sums and noise" if conduct.compiled else "no",
     }
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpsgd.core.clip import silence, weigh
+from dpsgd.core.clip import Factors
 from dpsgd.core.norms import LEAST, squared_norms
 from dpsgd.core.workspace import Workspace
 
@@ -39,14 +39,14 @@ class Contributions(ABC):
         """Return ‖g_i‖² of shape (n,), in float64, rounded up at most."""
 
     @abstractmethod
-    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
+    def add_to(self, sums: list[Tensor], factors: Factors, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i to one tensor for every parameter; a factor of 0 silences even a NaN.
 
         To be asked for once, after the norms.
 
         Args:
             sums: of the shapes of the parameters.
-            factors: (n,), n >= 1.
+            factors: of the n >= 1 examples.
             keep: 1; or 0, to write over sums that hold nothing yet.
         """
 
@@ -72,10 +72,10 @@ class Formed(Contributions):
         squares = [squared_norms(piece) for piece in self.rows]
         return functools.reduce(Tensor.add_, squares)
 
-    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
+    def add_to(self, sums: list[Tensor], factors: Factors, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
         for sum_, rows in zip([self._ordered(sums[0]), *sums[1:]], self.rows, strict=True):
-            weighted = (factors @ rows.nan_to_num_()).view(sum_.shape)  # 0 · NaN would be NaN
+            weighted = (factors.values @ factors.silence(rows)).view(sum_.shape)
             sum_.add_(weighted) if keep else sum_.copy_(weighted)
 
     def _ordered(self, sum_: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Single(Contributions):
         """Return ‖g_i‖²."""
         return squared_norms(self.inputs, plus=float(self.bias)).mul_(squared_norms(self.gradients))
 
-    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
+    def add_to(self, sums: list[Tensor], factors: Factors, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
         _add_products(self, sums, factors, keep)
 
@@ -133,7 +133,7 @@ class Sequence(Contributions):
         rounded: Tensor = (norms + share * terms).square()
         return rounded
 
-    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
+    def add_to(self, sums: list[Tensor], factors: Factors, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
         _add_products(self, sums, factors, keep)
 
@@ -154,34 +154,35 @@ class Looked(Contributions):
         """Return ‖g_i‖²."""
         return squared_norms(self.rows.flatten(start_dim=1))
 
-    def add_to(self, sums: list[Tensor], factors: Tensor, *, keep: int = 1) -> None:
+    def add_to(self, sums: list[Tensor], factors: Factors, *, keep: int = 1) -> None:
         """Add Σ_i factors_i g_i."""
         if not keep:
             sums[0].zero_()
-        sums[0].index_add_(0, self.words.reshape(-1), weigh(self.rows, factors).flatten(end_dim=1))
+        sums[0].index_add_(0, self.words.reshape(-1), factors.weigh(self.rows).flatten(end_dim=1))
 
 
-def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Tensor, keep: int) -> None:
+def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Factors, keep: int) -> None:
     """Add (c b)ᵀ a and, with a bias, Σ c b."""
     space, a, b = layer.space, layer.inputs, layer.gradients
     if space.inputs:
-        silence(a, factors)
+        factors.silence(a)
     size = max(1, WEIGHED_ENTRIES // max(1, _entries_of_row(b), 0 if space.inputs else _entries_of_row(a)))
-    parts = [(a, b, factors)]
-    if len(factors) > size:
-        parts = list(zip(*(torch.split(rows, size) for rows in (a, b, factors)), strict=True))
-    for number, part in enumerate(parts):
-        _add_some_products(layer, *part, sums, 1 if number else keep)
+    if len(a) <= size:
+        _add_some_products(layer, a, b, factors, sums, keep)
+        return
+    for number, (some_a, some_b, some) in enumerate(
+        zip(*(torch.split(rows, size) for rows in (a, b, factors.values)), strict=True)
+    ):
+        _add_some_products(layer, some_a, some_b, Factors(some), sums, 1 if number else keep)
 
 
 def _add_some_products(
-    layer: Single | Sequence, a: Tensor, b: Tensor, factors: Tensor, sums: list[Tensor], keep: int
+    layer: Single | Sequence, a: Tensor, b: Tensor, factors: Factors, sums: list[Tensor], keep: int
 ) -> None:
     space = layer.space
-    if not space.inputs:
-        # What an example that adds nothing took in could be NaN, which zeros would not silence.
-        a = torch.nan_to_num(a, out=space.take("inputs", a.shape, like=a))
-    b = weigh(b, factors)  # in memory that the layer after this one has just left
+    if not space.inputs:  # which may not be written to
+        a = factors.silence(space.take("inputs", a.shape, like=a).copy_(a))
+    b = factors.weigh(b)  # in memory that the layer after this one has just left
     if a.dim() > 2:
         a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
     sums[0].addmm_(b.T, a, beta=keep)

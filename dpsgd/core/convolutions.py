@@ -50,9 +50,10 @@ def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tens
         gradients: of the loss by the layer's outputs, of their shape.
         space: memory to reuse.
 
+    >>> from dpsgd.core.clip import Factors
     >>> ones, total = torch.ones(2, 1, 3), torch.zeros(1, 1, 1)
     >>> layer = nn.Conv1d(1, 1, 1, bias=False)
-    >>> of_convolution(layer, ones, ones, Workspace()).add_to([total], torch.ones(2))
+    >>> of_convolution(layer, ones, ones, Workspace()).add_to([total], Factors(torch.ones(2)))
     >>> total
     tensor([[[6.]]])
     """
@@ -104,17 +105,28 @@ def _gradients(images: Tensor, outputs: Tensor, window: _Window, space: Workspac
         columns = space.take("columns", (n, *seen), like=images)
         columns.copy_(padded.as_strided((n, *seen), (lines * to_line, *moves, *reach, 1)))
         some = slice(start, start + size)
-        torch.bmm(outputs[some].view(n, made, places), columns.view(n, places, entries), out=formed[some])
+        torch.bmm(_by_places(outputs[some]), columns.view(n, places, entries), out=formed[some])
     return formed
+
+
+def _by_places(outputs: Tensor) -> Tensor:
+    """Return outputs (n, made, places) of (n, made, height, width), without a copy of those that lie channels last."""
+    n, made, height, width = outputs.shape
+    if outputs.is_contiguous():
+        return outputs.view(n, made, height * width)
+    return outputs.permute(0, 2, 3, 1).reshape(n, height * width, made).mT
 
 
 def _channels_last(images: Tensor, margins: list[int], space: Workspace) -> Tensor:
     """Return images (n, height, width, channels) with zeros around them."""
     n, channels, height, width = images.shape
+    last = images.permute(0, 2, 3, 1)
+    if not any(margins) and last.is_contiguous():
+        return last
     left, right, top, bottom = margins
     shape = n, top + height + bottom, left + width + right, channels
     padded = space.take("padded", shape, like=images)
     if any(margins):
         padded.zero_()
-    padded[:, top : top + height, left : left + width].copy_(images.permute(0, 2, 3, 1))
+    padded[:, top : top + height, left : left + width].copy_(last)
     return padded

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dpsgd.config import DPSGD
-from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.correlated_laws import CorrelatedLaw
 from mechanisms import InvalidParameter, Source
 from mechanisms.core.correlated_noise import Carried, CorrelatedNoise, Floats
 
@@ -53,9 +53,10 @@ class Correlated:
         return row
 
 
-def correlated(config: DPSGD, law: MatrixGaussian | TreeGaussian, *, source: Source, run: int, size: int) -> Correlated:
+def correlated(config: DPSGD, law: CorrelatedLaw, *, source: Source, run: int, size: int) -> Correlated:
     """Return the noise of a run of `config` on sums of `size` coordinates.
 
+    >>> from dpsgd.correlated_laws import MatrixGaussian
     >>> from dpsgd.cyclic import Cyclic
     >>> from mechanisms import KeyedSource
     >>> law = MatrixGaussian(coefficients=(1.0, 0.5))
@@ -69,8 +70,8 @@ def correlated(config: DPSGD, law: MatrixGaussian | TreeGaussian, *, source: Sou
         noise_multiplier=config.noise_multiplier, steps=config.steps, steps_per_epoch=config.steps_per_epoch
     )
     # A stream that neither the mechanism's `stream` nor runs of other laws draw from: one source may serve them all.
-    rows = replace(mechanism.noise(size, sensitivity=config.max_grad_norm, start=run), stream="noise rows")
-    return Correlated(rows=rows, source=source)
+    rows = law.rows(mechanism, size, sensitivity=config.max_grad_norm, start=run)
+    return Correlated(rows=replace(rows, stream="noise rows"), source=source)
 
 
 def check_scale(owner: str, scale: float, fixed: float) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsgd.core.box_muller import BoxMuller
+from dpsgd.core.box_muller import Array, BoxMuller
+from dpsgd.core.compiled_noise import CompiledBoxMuller, serves
 from dpsgd.resolution import RESOLUTIONS, NoiseResolution
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
@@ -25,10 +26,11 @@ class Noise:
         run: where the run begins, see `dpsgd.core.runs`.
         steps: of the run.
         like: any tensor of shape (d,), d >= 1, of the dtype and device of the sums.
+        compiled: whether noise for float32 on the CPU is compiled, see `dpsgd.core.compiled_noise`; other noise is not.
 
-    Guarantees: the noise of a coordinate depends on source, run, step, d, dtype and coordinate alone, up to the
-    rounding of numpy's functions from one machine to another. `resolution` says how far floats are from the normals
-    that accountants price, and what that leaves open.
+    Guarantees: the noise of a coordinate depends on source, run, step, d, dtype, coordinate and `compiled` alone, where
+    it is not compiled up to the rounding of numpy's functions from one machine to another. `resolution` says how far
+    floats are from the normals that accountants price, and what that leaves open, of either.
 
     >>> from mechanisms import KeyedSource
     >>> total = torch.zeros(3)
@@ -44,15 +46,22 @@ class Noise:
     run: int
     steps: int
     like: Tensor
+    compiled: bool = False
+    resolution: NoiseResolution = field(init=False, repr=False)
+    """How far the noise is from normal noise."""
     _normals: BoxMuller = field(init=False, repr=False)
+    _scales: tuple[float, float] = field(init=False, repr=False)
+    _checked: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self._normals = BoxMuller(self.source, dtype=self.resolution.dtype, dimension=len(self.like))
-
-    @property
-    def resolution(self) -> NoiseResolution:
-        """How far the noise is from normal noise."""
-        return RESOLUTIONS[str(self.like.dtype).removeprefix("torch.")]
+        self.resolution = RESOLUTIONS[str(self.like.dtype).removeprefix("torch.")]
+        limits = np.finfo(self.resolution.dtype)
+        least, most = float(limits.smallest_normal) / float(limits.epsneg), LARGEST_SHARE * float(limits.max)
+        self._scales = least, most
+        if self.compiled and serves(self.like):
+            self._normals = CompiledBoxMuller(self.source, dimension=len(self.like))
+        else:
+            self._normals = BoxMuller(self.source, dtype=self.resolution.dtype, dimension=len(self.like))
 
     def add_to(self, total: Tensor, *, step: int, scale: float, part: slice = slice(None)) -> None:
         """Add N(0, scale² I), the noise of a step, to `total`, in place.
@@ -69,31 +78,38 @@ class Noise:
         start = self._start(total, part)
         if not 0 <= step < self.steps:
             raise InvalidParameter(f"Noise: step must lie in [0, {self.steps}), got {step}.")
-        if not self._checked(scale):
+        if scale != self._checked:
+            self._checked = self._fitting(scale)
+        if not scale:
             return
         position = self.run + step * self._normals.width
         cpu = total.device.type == "cpu"
-        target = total.detach().numpy() if cpu else np.zeros(len(total), dtype=self.resolution.dtype)
+        target = _values(total) if cpu else np.zeros(len(total), dtype=self.resolution.dtype)
         self._normals.add_to(target, position=position, scale=scale, start=start)
         if not cpu:
             total.add_(torch.from_numpy(target).to(total.device))
 
     def _start(self, total: Tensor, part: slice) -> int:
         start, stop, stride = part.indices(len(self.like))
-        if stride != 1 or total.shape != (max(stop - start, 0),) or total.dtype != self.like.dtype:
+        fits = stride == 1 and total.dim() == 1 and len(total) == max(stop - start, 0)
+        if not fits or total.dtype != self.like.dtype:
             raise InvalidParameter(
                 f"Noise: total must hold the coordinates of {part} of {len(self.like)}, as {self.like.dtype}, "
                 f"got shape {tuple(total.shape)}, {total.dtype}."
             )
         return start
 
-    def _checked(self, scale: float) -> float:
+    def _fitting(self, scale: float) -> float:
         scale = validate.non_negative("Noise", "scale", scale)
-        limits = np.finfo(self.resolution.dtype)
-        least, most = float(limits.smallest_normal) / float(limits.epsneg), LARGEST_SHARE * float(limits.max)
+        least, most = self._scales
         if scale and not least <= scale <= most:
             raise InvalidParameter(
                 f"Noise: scale must be 0 or lie in [{least:.2g}, {most:.2g}] for {self.like.dtype}, got {scale}.\n"
                 "It is noise_multiplier · max_grad_norm: measure gradients in another unit."
             )
         return scale
+
+
+def _values(total: Tensor) -> Array:
+    """Return the memory of a tensor; detaching it costs more than asking whether that is needed."""
+    return (total.detach() if total.requires_grad else total).numpy()

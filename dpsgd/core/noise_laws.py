@@ -8,6 +8,7 @@ With S_t the clipped sum of step t, B = max_grad_norm, σ = noise_multiplier and
     | RoundedGaussian | S_t in whole multiples of B/divisions, plus z_t, rounded | Gaussian | all but CyclicPoisson |
     | LatticeGaussian | S_t as before, plus discrete noise | DiscreteGaussian | Poisson, FixedSize |
     | MatrixGaussian | S_t + (C^{-1} z)_t, C a banded Toeplitz matrix | MatrixMechanism | Cyclic, CyclicPoisson |
+    | BufferedGaussian | the same, C of all bands, c_m a sum of few powers λ^m | MatrixMechanism | Cyclic |
     | TreeGaussian | S_t + what step t changes in the noise of a tree's prefix sums | Tree | Cyclic |
 
 A law names the schemes for which there is a theorem and refuses all others. With Cyclic the description is that of a
@@ -21,11 +22,11 @@ from typing import Any, get_args
 
 from dpsgd.clipping import AdaptiveQuantile, Clipping, Flat
 from dpsgd.core import schemes
-from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
+from dpsgd.correlated_laws import BufferedGaussian, MatrixGaussian, TreeGaussian
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from mechanisms import InvalidParameter
 
-Noise = IndependentGaussian | RoundedGaussian | LatticeGaussian | MatrixGaussian | TreeGaussian
+Noise = IndependentGaussian | RoundedGaussian | LatticeGaussian | MatrixGaussian | BufferedGaussian | TreeGaussian
 LAWS = {kind.__name__: kind for kind in get_args(Noise)}
 INDEPENDENT = IndependentGaussian()
 

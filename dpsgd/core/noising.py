@@ -7,11 +7,12 @@ from typing import Protocol
 from torch import Tensor
 
 from dpsgd.config import DPSGD
+from dpsgd.core.compiled_noise import kernels, serves
 from dpsgd.core.correlated import correlated
 from dpsgd.core.noise import Noise
 from dpsgd.core.whole import released
-from dpsgd.correlated_laws import MatrixGaussian, TreeGaussian
-from dpsgd.independent_laws import LatticeGaussian, RoundedGaussian
+from dpsgd.correlated_laws import CorrelatedLaw
+from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
 
@@ -23,7 +24,7 @@ class Noising(Protocol):
         """Return the noisy sum; `total` may be written to."""
 
 
-def noising(config: DPSGD, *, source: Source, run: int, like: Tensor) -> Noising:
+def noising(config: DPSGD, *, source: Source, run: int, like: Tensor, compiled: bool = False) -> Noising:
     """Return what adds the noise of `config.noise`, of the steps of one run.
 
     Args:
@@ -31,19 +32,34 @@ def noising(config: DPSGD, *, source: Source, run: int, like: Tensor) -> Noising
         source: where the noise comes from, its streams "noise" and "noise …".
         run: where the run begins, see `dpsgd.core.runs`.
         like: any tensor of shape (d,), of the dtype and device of the noisy sums.
+        compiled: as of `Noise`; noise of other laws is never compiled.
     """
     match config.noise:
-        case MatrixGaussian() | TreeGaussian() as law:
+        case CorrelatedLaw() as law:
             return correlated(config, law, source=source, run=run, size=len(like))
         case RoundedGaussian() | LatticeGaussian() as law:
             return released(config, law, source=source, run=run, like=like)
-    noise = Noise(source=source, run=run, steps=config.steps, like=like)
+    noise = Noise(source=source, run=run, steps=config.steps, like=like, compiled=compiled)
 
     def independent(total: Tensor, *, step: int, scale: float) -> Tensor:
         noise.add_to(total, step=step, scale=scale)
         return total
 
     return independent
+
+
+def compile_noise(config: DPSGD, *, like: Tensor) -> None:
+    """Compile the noise of a run ahead of it, where its law has noise to compile.
+
+    Args:
+        config: what is to run.
+        like: as of `noising`.
+
+    Raises:
+        InvalidParameter: if there is no compiler, or it does not do what it must.
+    """
+    if isinstance(config.noise, IndependentGaussian) and serves(like):
+        kernels(len(like))
 
 
 def check_noise(config: DPSGD, *, dimension: int, prescribed: Prescribed | None) -> None:

@@ -33,6 +33,20 @@ def by_layer(model: nn.Module) -> list[tuple[str, nn.Module, list[str]]]:
     return [(path, model.get_submodule(path), names) for path, names in names_of.items()]
 
 
+def layer_slices(model: nn.Module) -> list[tuple[nn.Module, slice]]:
+    """Return (module, its part of the flat vector) of the modules of `by_layer`, which lie there one after the other.
+
+    >>> [part for _, part in layer_slices(nn.Sequential(nn.Linear(2, 1), nn.PReLU()))]
+    [slice(0, 3, None), slice(3, 4, None)]
+    """
+    sizes, found, start = trainable(model), [], 0
+    for _, layer, names in by_layer(model):
+        stop = start + sum(sizes[name].numel() for name in names)
+        found.append((layer, slice(start, stop)))
+        start = stop
+    return found
+
+
 def flatten(parameters: Iterable[Tensor]) -> Tensor:
     """Return a copy of all entries as one vector (d,), cut off from the graph."""
     return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])

@@ -47,6 +47,8 @@ def checked_physical_batch(largest: object, *, unit_rows: int) -> int | None:
 def added(sums: Iterable[Tensor]) -> Tensor:
     """Return the sum of at least one flat sum (d,), added in float64 and rounded once; a single one is left as it is.
 
+    Whole numbers are added up as such.
+
     >>> import torch
     >>> added([torch.tensor([1.0]), torch.tensor([2.0**-24]), torch.tensor([2.0**-24])]) - 1.0
     tensor([1.1921e-07])
@@ -56,7 +58,7 @@ def added(sums: Iterable[Tensor]) -> Tensor:
     second = next(parts, None)
     if second is None:
         return first
-    total = first.double().add_(second)
+    total = (first.double() if first.is_floating_point() else first).add(second)
     for part in parts:
         total += part
     return total.to(first.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,12 +14,14 @@ from torch import Tensor
 from dpsgd.augmentation import Augmentation
 from dpsgd.config import DPSGD
 from dpsgd.core.batches import Rows
+from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.failures import told_without_records
 from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneven_parts
 from dpsgd.core.users import holdings_of
+from dpsgd.core.whole import WHOLE
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum
-from dpsgd.prescribed import Prescribed
+from dpsgd.prescribed import Clippable, Layers, Prescribed
 from mechanisms import InvalidParameter, Source
 
 
@@ -116,10 +119,24 @@ def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: 
     unit_rows = (config.examples_per_user or 1) * examples.copies
     largest = checked_physical_batch(largest_physical_batch, unit_rows=unit_rows)
     rows = None if largest is None else largest // examples.copies
+    alone = units_alone(config, largest_physical_batch=largest_physical_batch, copies=examples.copies)
     if config.examples_per_user is None:
-        return records_of(examples, rows)
+        return records_of(examples, 1 if alone else rows)
     assert examples.dataset.owners is not None
-    return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows)
+    return _of_users(examples, examples.dataset.owners, config.examples_per_user, rows, alone=alone)
+
+
+def units_alone(config: DPSGD, *, largest_physical_batch: object, copies: int) -> bool:
+    """Return whether every unit goes through copies, model and loss by itself, in tensors of its own rows alone.
+
+    Then its contribution is a function of the unit and the weights to the last bit, in whatever precision. So it is for
+    exact noise, which asks for that, and of records of which one is in memory at a time.
+
+    Raises:
+        InvalidParameter: if the largest physical batch is none.
+    """
+    largest = checked_physical_batch(largest_physical_batch, unit_rows=(config.examples_per_user or 1) * copies)
+    return isinstance(config.noise, WHOLE) or (config.unit == "record" and largest is not None and largest < 2 * copies)
 
 
 def records_of(examples: Examples, largest: int | None) -> Population:
@@ -131,11 +148,13 @@ def records_of(examples: Examples, largest: int | None) -> Population:
     return Population(units=len(examples.dataset), clipped_sum=sum_of)
 
 
-def _of_users(examples: Examples, owners: Tensor, examples_per_user: int, largest: int | None) -> Population:
+def _of_users(
+    examples: Examples, owners: Tensor, examples_per_user: int, largest: int | None, *, alone: bool
+) -> Population:
     holdings = holdings_of(owners, examples_per_user=examples_per_user)
 
     def sum_of(users: Rows, position: int) -> Tensor:
-        parts = uneven_parts(holdings.counts[users], largest)
+        parts = even_parts(np.arange(len(users)), 1) if alone else uneven_parts(holdings.counts[users], largest)
         return added(examples.sum_of(users[part], position, *holdings.rectangle(users[part])) for part in parts)
 
     return Population(units=len(holdings), clipped_sum=sum_of)
@@ -160,17 +179,37 @@ def check_owners(config: DPSGD, dataset: Dataset) -> None:
         )
 
 
-def with_prescribed(real: Population, prescribed: Prescribed, *, max_grad_norm: float, like: Tensor) -> Population:
-    """Return the real units followed by the prescribed ones, whose parts are drawn whether included or not."""
+def with_prescribed(
+    real: Population, prescribed: Prescribed, *, clip: Clipper, layers: Layers, like: Tensor
+) -> Population:
+    """Return the real units followed by the prescribed ones, whose parts are drawn whether included or not.
+
+    Args:
+        real: units of the dataset.
+        prescribed: those that follow.
+        clip: of the run; a bound that stays where it is is brought upon them once and for all.
+        layers: of the model.
+        like: any tensor (d,) of the dtype and device of the sums.
+    """
     prescribed.check_dimension(len(like))
-    placed = prescribed.placed(max_grad_norm=max_grad_norm, like=like)
+    add = _adding(prescribed, clip=clip, layers=layers, like=like)
 
     def sum_of(rows: Rows, position: int) -> Tensor:
-        drawn = torch.zeros(len(prescribed), dtype=torch.bool)
-        drawn[torch.from_numpy(rows[rows >= real.units] - real.units)] = True
-        return placed.add_to(real.clipped_sum(rows[rows < real.units], position), drawn)
+        total = real.clipped_sum(rows[rows < real.units], position)
+        times = np.bincount(rows[rows >= real.units] - real.units, minlength=len(prescribed))
+        for least in range(max(1, int(times.max(initial=0)))):  # drawn with replacement a record counts k times
+            total = add(total, torch.from_numpy(times > least))
+        return total
 
     return Population(units=real.units + len(prescribed), clipped_sum=sum_of)
+
+
+def _adding(
+    prescribed: Prescribed, *, clip: Clipper, layers: Layers, like: Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    if type(clip) is FlatClipper or not isinstance(prescribed, Clippable):
+        return prescribed.placed(max_grad_norm=clip.max_grad_norm, like=like).add_to
+    return functools.partial(prescribed.add_clipped_to, clip=clip, layers=layers)
 
 
 def with_absent(all_: Population, present: Tensor) -> Population:

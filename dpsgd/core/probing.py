@@ -11,7 +11,10 @@ reaches the gradient of another. What that leaves open is found here, before the
   the one that is used afterwards.
 - **Precision.** Weights and sums are float32 or float64, and so must be what lies between: of results in bfloat16 or
   float16, also under autocast, an example's may depend on the size of its batch in digits that are not small beside
-  the bound (`dpsgd.core.arithmetic`). Seen on the CPU: autocast for another device is not.
+  the bound (`dpsgd.core.arithmetic`): a 256th of every other example's contribution may move with one more. Where
+  every unit runs alone (`dpsgd.core.population.units_alone`) nothing of the kind is asked: its gradient, whatever
+  digits it was made of, is a function of the unit and the weights, and float32 is what is clipped and summed. What is
+  seen are results on the CPU, and that autocast for CUDA is on.
 
 Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
 all, vmap or not, is left to say so itself.
@@ -32,12 +35,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dpsgd import gradients
+from dpsgd.core.chains import has_digits
+from dpsgd.core.clippers import FlatClipper
 from dpsgd.findings import Finding, finding_at
 
 APART = "Let row i of its output depend on row i of its input alone."
 STATELESS = "Have no forward pass write to it."
 RUNS = "Write it with operations that torch.func.vmap supports, and without branches on values."
-WHOLE = "Compute in float32 or float64: cast the model once it is trained, and what frozen layers give beforehand."
+WHOLE = (
+    "Compute in float32 or float64: cast the model once it is trained, and what frozen layers give beforehand. Or let "
+    "every record run alone: largest_physical_batch=1, or noise=RoundedGaussian()."
+)
 CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
 
 DEEPEST = 4  # of lists in lists
@@ -50,12 +58,13 @@ Passes = list[tuple[str, Any, Any]]
 """(place of the module, its inputs, its outputs) of every module, in the order in which they were done."""
 
 
-def found_by_experiment(model: nn.Module, like: Tensor) -> tuple[Finding, ...]:
+def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) -> tuple[Finding, ...]:
     """Return what experiments on a copy of the model, on the CPU, find.
 
     Args:
         model: without layers that are known not to be private.
         like: features (n, …), of which nothing but shape and dtype is looked at.
+        alone: whether every unit is to run alone, in whatever precision.
 
     >>> class Centred(nn.Module):
     ...     def forward(self, rows):
@@ -72,10 +81,10 @@ def found_by_experiment(model: nn.Module, like: Tensor) -> tuple[Finding, ...]:
             passes = _passes(probed, pair)
         if not passes:
             return ()
-        found = precision.found or _stored(probed, before)
+        found = (not alone and precision.found) or _stored(probed, before)
         for kept, other in enumerate(others):
             found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
-        return found or _failure(probed, pair)
+        return found or _failure(probed, pair, alone=alone)
 
 
 def _made_up(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,9 +164,11 @@ class _Precision(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
-        if not self.found and isinstance(given, Tensor) and given.dtype.is_floating_point and given.dtype.itemsize < 4:
+        kind = given.dtype if isinstance(given, Tensor) else torch.float32
+        kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else kind
+        if not self.found and not has_digits(kind):
             frames = reversed([frame for frame, _ in traceback.walk_stack(None)])
-            reason = f"computes in {given.dtype}, in whose digits what an example adds may depend on its batch"
+            reason = f"computes in {kind}, in whose digits what an example adds may depend on its batch"
             self.found = (finding_at(*_innermost(self.model, frames), reason, WHOLE),)
         return given
 
@@ -192,11 +203,12 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, rtol=1e-4, equal_nan=True)
 
 
-def _failure(model: nn.Module, pair: Tensor) -> tuple[Finding, ...]:
+def _failure(model: nn.Module, pair: Tensor, *, alone: bool) -> tuple[Finding, ...]:
     """Return the module in which gradients of single examples fail, if they do."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return ()
-    clipped_sum = gradients.gradient_sum(model, example_dimensions=pair.dim() - 1, loss=_total, max_grad_norm=1.0)
+    clip = FlatClipper(max_grad_norm=1.0)
+    clipped_sum = gradients.gradient_sum_by(clip, model, example_dimensions=pair.dim() - 1, loss=_total, formed=alone)
     try:
         clipped_sum(pair, torch.zeros(2))
     except _NoRowsError:

@@ -10,9 +10,10 @@ their sum: ‖k‖ <= D holds of the whole numbers k, up to d = 2^28, whatever a
 every g that `dpsgd.core.clip` has clipped. A coordinate that is NaN counts as 0, and all do where one is infinite, as
 the norm is then. Whole numbers are added up exactly.
 
-**A pass for each record.** In a batch the kernels that are chosen depend on its size, and with them the last bits of
-each gradient: one record more might move the contributions of all others. Alone, each is a function of the record and
-the weights. Truncation moves a sum of n records by at most n C/D in a coordinate, towards zero.
+**A pass for each unit.** In a batch the kernels that are chosen depend on its size, and with them the last bits of
+each gradient: one record more might move the contributions of all others. Alone, as `dpsgd.core.population` hands them
+over, each is a function of the unit's own rows and the weights, also where users have rectangles of other widths and
+where copies are made. Truncation moves a sum of n units by at most n C/D in a coordinate, towards zero.
 
 **Noise.** `release` of the mechanism that describes a step takes whole numbers of sensitivity D. It draws from a part
 of the source's streams that begins at a place of the step's own, so that any step's noise can be had alone.
@@ -53,10 +54,10 @@ class WholeSum:
     divisions: int
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return the sum over a batch of records, or of units with their shares."""
+        """Return the sum over a batch of records, or of units with their shares, all as wide as each."""
         batch = [features, targets] if shares is None else [features, targets, shares]
-        total = self._whole(self.clipped_sum(features[:0], targets[:0]))
-        for one in range(len(features)):
+        total = self._whole(self.clipped_sum(*(part[:1] for part in batch)))
+        for one in range(1, len(features)):
             total += self._whole(self.clipped_sum(*(part[one : one + 1] for part in batch)))
         return total
 

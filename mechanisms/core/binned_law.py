@@ -96,11 +96,9 @@ def log_excess(loss: Array, probability: float, power: float) -> Bounds:
         taken = log1p((power * moved).clip(-0.5, np.inf)) - grown if power > 0 else -grown
         near = where(far, grown + log1p(-exp(taken.clip(-np.inf, -1.0))), near)
     large = loss > max(LARGE, 10.0 - math.log(probability))
-    return (
-        where(large, _of_large(np.where(large, loss, LARGE - math.log(probability)), probability, power), near)
-        if power > 1
-        else near
-    )
+    if power <= 1 or not np.any(large):
+        return near
+    return where(large, _of_large(np.where(large, loss, LARGE - math.log(probability)), probability, power), near)
 
 
 def _of_large(loss: Array, probability: float, power: float) -> Bounds:

@@ -74,19 +74,30 @@ def optimised(*, steps: int, bands: int) -> tuple[float, ...]:
 
 
 def _log_cost(rest: Floats, steps: int) -> tuple[float, Floats]:
-    """Return log Σ_t Σ_{m <= t} b_m² + log Σ c_m² for c = (1, rest), b = 1/((1 − x) c), and its gradient.
+    """Return log of error times Σ c_m² for c = (1, rest), and its gradient."""
+    c = np.concatenate([[1.0], rest])
+    error, slope = log_error(c, reciprocal(c, steps))
+    square = float(c @ c)
+    return error + math.log(square), (slope + 2.0 * c / square)[1:]
+
+
+def log_error(c: Floats, inverse: Floats) -> tuple[float, Floats]:
+    """Return log Σ_t Σ_{m <= t} b_m², b = 1/((1 − x) c), and its gradient by c.
 
     As db = −b² (1 − x) dc, and b (1 − x) = 1/c, the derivative of b_m by c_j is −(b/c)_{m − j}.
+
+    Args:
+        c: the coefficients.
+        inverse: those of 1/c(x), as many as there are steps.
     """
-    c = np.concatenate([[1.0], rest])
-    inverse = reciprocal(c, steps)
+    steps = len(inverse)
     b = np.cumsum(inverse)
     weighted = np.arange(steps, 0, -1) * b
     size = 2 * steps
     slope = np.fft.irfft(np.fft.rfft(b, size) * np.fft.rfft(inverse, size), size)[:steps]
     lagged = np.fft.irfft(np.fft.rfft(weighted, size) * np.conj(np.fft.rfft(slope, size)), size)[: len(c)]
-    error, square = float(weighted @ b), float(c @ c)
-    return math.log(error) + math.log(square), (-2.0 * lagged / error + 2.0 * c / square)[1:]
+    error = float(weighted @ b)
+    return math.log(error), -2.0 * lagged / error
 
 
 def reciprocal(c: Floats, n: int) -> Floats:

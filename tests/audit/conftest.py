@@ -9,7 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from audit import AuditReport, GuessExtremes, Observations, Trainer, TrainerTask, audit, signed_coordinates
+from audit import (
+    AuditReport,
+    GuessExtremes,
+    Observations,
+    SignedCoordinates,
+    Trainer,
+    TrainerTask,
+    audit,
+    signed_coordinates,
+)
 from mechanisms import Gaussian, KeyedSource, Poisson, Process, Repeat, Sampled
 
 NOISE = 5.511170774929619  # ε = 4 at δ = 1e-5 for the two numbers below
@@ -44,12 +53,14 @@ def simulated_trainer(
 
 
 def audit_simulated(
-    trainer: Trainer, *, canaries: int = 2_000, guesses: int = 150, seed: int = 0, **more
+    trainer: Trainer, *, canaries: int | SignedCoordinates = 2_000, guesses: int = 150, seed: int = 0, **more
 ) -> AuditReport:
     asked = {
         "claim": described_run(),
         "delta": DELTA,
-        "canaries": signed_coordinates(canaries=canaries, dimension=canaries, rng=np.random.default_rng(seed)),
+        "canaries": canaries
+        if isinstance(canaries, SignedCoordinates)
+        else signed_coordinates(canaries=canaries, dimension=canaries, rng=np.random.default_rng(seed)),
         "guessing_rule": GuessExtremes(included=guesses, excluded=guesses),
         "randomness": KeyedSource(seed),
     }

@@ -3,9 +3,10 @@
     python -m tests.audit.detection_times [--streams N]
 
 A look is one white-box score of one canary: in 1, out 0, plus noise. The claim is (ε, 1e-5) of one normal step; the
-noise is `ratio` times what it needs. "Kelly" is ln 20 over the growth a look of the fastest payoffs for that ratio,
-hence about the mean for one who knows it, and "floor" the looks in which guesses that are all right would do, at odds
-1/Φ(μ/2). "Known" is ln 20 over the growth for one who knows the noise, where the canary is in at every look.
+noise is `ratio` times what it needs. "Opened" stakes on 14 right guesses in a row. "Kelly" is ln 20 over the growth a
+look of the fastest payoffs for that ratio, hence about the mean for one who knows it, and "floor" the looks in which
+guesses that are all right would do, at odds 1/Φ(μ/2). "Known" is ln 20 over the growth for one who knows the noise,
+where the canary is in at every look.
 """
 
 import argparse
@@ -14,13 +15,14 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
+from audit.core import gdp_ladder
 from audit.core.e_processes import mu_of
 from audit.core.payoffs import CELLS, against_gaussian
 from audit.estimators import anytime, anytime_gdp, anytime_normal
 
 CLAIMS, RATIOS, DELTA = (8.0, 4.0, 1.0), (0.9, 0.8, 0.7, 0.5, 0.25), 1e-5
 REQUIRED = np.log(20.0)
-CHUNK = 256
+CHUNK, OPENING = 256, 14
 HORIZON = 60_000
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -46,9 +48,12 @@ def times(step: Run, state: np.ndarray, claim: float, ratio: float, rng, *, alwa
     return found
 
 
-def gdp_times(claim, ratio, streams, rng):
+def gdp_times(claim, ratio, streams, rng, opening=None):
     """Return the times of `anytime_gdp`, whose state is one log wealth for every ratio it fears."""
-    payoffs = anytime_gdp.payoffs_against(mu_of(claim, DELTA))
+    mu = mu_of(claim, DELTA)
+    payoffs = gdp_ladder.payoffs_against(mu)
+    staked = None if opening is None else gdp_ladder.Opening(opening, REQUIRED)
+    shares = gdp_ladder.log_shares_against(np.array([mu]), staked)[0]
 
     def step(state, scores, coins):
         total = np.full(scores.shape, -np.inf)
@@ -59,7 +64,7 @@ def gdp_times(claim, ratio, streams, rng):
             total = np.logaddexp(total, logs)
         return total
 
-    return times(step, np.tile(np.log(anytime_gdp.SHARES), (streams, 1)), claim, ratio, rng)
+    return times(step, np.tile(shares, (streams, 1)), claim, ratio, rng)
 
 
 def normal_times(claim, ratio, streams, rng):
@@ -112,17 +117,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1000)
     streams = parser.parse_args().streams
-    print("epsilon ratio |   gdp  Kelly  floor | normal   known | guesses")
+    print("epsilon ratio |   gdp opened  Kelly  floor | normal   known | guesses")
     for claim in CLAIMS:
         mu = mu_of(claim, DELTA)
         for ratio in RATIOS:
             rng = np.random.default_rng([int(claim), int(100 * ratio)])
             gdp = shown(gdp_times(claim, ratio, streams, rng), HORIZON)
+            opened = shown(gdp_times(claim, ratio, streams, rng, OPENING), HORIZON)
             normal = shown(normal_times(claim, ratio, streams, rng), HORIZON)
             guesses = shown(guess_times(claim, ratio, min(streams, 200), rng), 4_000)
             known = REQUIRED / (0.5 * (mu / ratio - mu) ** 2)
             print(
-                f"{claim:7.0f} {ratio:5.2f} | {gdp:>6} {kelly(claim, ratio):6,.0f} {floor(claim):6} "
+                f"{claim:7.0f} {ratio:5.2f} | {gdp:>6} {opened:>6} {kelly(claim, ratio):6,.0f} {floor(claim):6} "
                 f"| {normal:>6} {known:7,.1f} | {guesses:>7}",
                 flush=True,
             )

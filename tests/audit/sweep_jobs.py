@@ -1,4 +1,4 @@
-"""Jobs for tests of sweeps; `python -m tests.audit.sweep_jobs FOLDER` begins a sweep that somebody kills."""
+"""Jobs for tests of sweeps; `python -m tests.audit.sweep_jobs FOLDER [SCHEDULER]` begins one that somebody kills."""
 
 import os
 import signal
@@ -34,6 +34,11 @@ def run(config):
         raise InvalidParameter("audit: seed must be\nanother")
     if config.does == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    begun = Path(config.folder) / "begun"
+    if config.does == "waits at first" and not begun.exists():
+        begun.with_name("beginning").write_text(str(os.getpid()))
+        begun.with_name("beginning").rename(begun)
+        time.sleep(3600)
     if config.does == "hands back text":
         return "text"
     evidence = replace(TEMPLATE.evidence, epsilon=1 / (3 + config.seed))
@@ -59,4 +64,5 @@ def jobs(start=JOBS):
 if __name__ == "__main__":
     from tests.audit import sweep_jobs  # under the name by which workers and tests know the jobs
 
-    sweep(sweep_jobs.jobs(start=3), folder=sys.argv[1], workers=1)
+    far = {"backend": "dask", "scheduler": sys.argv[2]} if len(sys.argv) > 2 else {}
+    sweep(sweep_jobs.jobs(start=3), folder=sys.argv[1], workers=1, **far)

@@ -9,9 +9,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from accountant import epsilon_bounds
 from audit import __main__ as cli
-from audit import audit
 from audit import coverage as benches
 from audit.core import bench_page, exact_rates
 from audit.core import trials as trial_module
@@ -21,22 +19,11 @@ from audit.core.law import Batch, laws
 from audit.core.peers import peer_auditors
 from audit.core.routes import _right_guesses, refuted
 from audit.core.trials import Trial, asked_instead, largest_disagreement, milliseconds, question, trial, trials
-from audit.core.verdicts import (
-    DELTA,
-    STRIDE,
-    Verdicts,
-    coordinates,
-    described,
-    one_verdict,
-    simulated,
-    simulated_plan,
-    verdicts,
-)
 from audit.coverage import Coverage, bench, gathered
 from audit.laws.one_run import IsolatedGaussians, LevelDrawnOnce, ManyCanaries
 from audit.laws.two_worlds import ConstantRatio, TwoWorlds
 from audit.scores import GuessExtremes, IndependentRuns, OneRun, Stream
-from mechanisms import InvalidParameter, KeyedSource
+from mechanisms import InvalidParameter
 from mechanisms.core import command_line
 
 AUDITORS, LAWS = our_auditors(), laws()
@@ -313,11 +300,11 @@ def test_findings_come_back_from_their_file(tmp_path):
 def test_the_table_names_who_fails_and_fits_a_screen(tmp_path):
     found = bench([AUDITORS["katz_log"], CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "cells")
     screen = io.StringIO()
-    bench_page.show(found, (), Console(file=screen, width=bench_page.WIDTH))
+    bench_page.show(found, Console(file=screen, width=bench_page.WIDTH))
     lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= 100 and not any("…" in line for line in lines[:4])
     assert any(line.startswith("FAILS: credulous (frequentist) claims falsely in 100.00 %") for line in lines)
-    bench_page.write(found, (), tmp_path)
+    bench_page.write(found, tmp_path)
     assert "| katz_log | approximate |" in (tmp_path / "coverage.md").read_text()
     assert (tmp_path / "coverage.png").stat().st_size > 10_000
 
@@ -344,46 +331,6 @@ def test_bad_input_is_refused(arguments, message, tmp_path, capsys):
     asked = ["coverage", *arguments.split(), "--out", str(tmp_path)]
     assert command_line.run(cli.app, asked) == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_reports_find_what_was_planted_and_nothing_else():
-    pytest.importorskip("torch")
-    quiet = verdicts("quiet", canaries=200, reports=2, refuter=True, seed=0)
-    assert quiet.refuted == 2 and not quiet.fails
-    faithful = verdicts("faithful", canaries=100, reports=10, refuter=True, seed=0)
-    assert faithful.violated + faithful.refuted <= 3
-
-
-@pytest.mark.parametrize(
-    ("trainer", "refuted", "fails"), [("faithful", 7, True), ("faithful", 2, False), ("quiet", 9, False)]
-)
-def test_only_honest_trainers_that_are_found_out_too_often_fail(trainer, refuted, fails):
-    found = Verdicts(
-        trainer=trainer, refuter=True, canaries=20, reports=20, violated=0, refuted=refuted, confidence=0.95, seed=0
-    )
-    assert found.fails is fails
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["faithful", "quiet"])
-def test_simulated_verdicts_are_those_of_whole_reports(trainer):
-    pytest.importorskip("torch")
-    run = described()
-    claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
-    for number in range(3):
-        report = audit(
-            simulated(trainer, run, seed=(1, number)),
-            claim=run.process(),
-            delta=DELTA,
-            canaries=coordinates(200),
-            guessing_rule=GuessExtremes(included=20, excluded=20),
-            randomness=KeyedSource(STRIDE + number),
-        )
-        plan = simulated_plan(run, canaries=200, refuter=True, confidence=0.95)
-        found = one_verdict(trainer, run, claim, plan, canaries=200, seed=(1, number))
-        assert (found == "description refuted") == (report.verdict == "description refuted")
-        assert (found == "violated") == (report.verdict == "violated")
 
 
 def test_peers_that_are_installed_are_tried():

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 from audit import AuditReport, demo  # noqa: E402
 from audit import __main__ as cli  # noqa: E402
 from audit.core.run_config import RunConfig  # noqa: E402
+from mechanisms import InvalidParameter  # noqa: E402
 from mechanisms.core import command_line  # noqa: E402
 
 CLAIM = 4.0
@@ -78,3 +79,20 @@ def caught(digits_run, seed):
     assert report.verdict == "violated"
     assert report.evidence.epsilon > report.claim.upper
     assert report.refutation.epsilon > report.claim.upper
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attack": "lira"}, "attack 'lira' must be given itself"),
+        ({"attack": "loss"}, "attack 'loss' must have InputCanaries, got SignedCoordinates"),
+        ({"refuter": "one_run"}, "refuter must be a parametric estimator"),
+    ],
+)
+def test_what_the_audit_would_refuse_is_refused_before_anything_runs(change, message, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("the tiny models ran")
+
+    monkeypatch.setattr(demo, "_two_worlds", never)
+    with pytest.raises(InvalidParameter, match=message):
+        demo.run(RunConfig(seed=0, **change), directory=None, log=lambda line: None)

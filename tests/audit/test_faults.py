@@ -186,6 +186,30 @@ def test_the_check_gives_rare_canaries_the_time_to_show(heeds):
         assert (report.faults == ()) is heeds
 
 
+class Fixed(GradientProjection):
+    """Stays with the bound that it was given."""
+
+    follows_bound = False
+
+
+@pytest.mark.parametrize(
+    ("bound", "attack", "fault"),
+    [
+        (2.0, GradientProjection(), ()),
+        (float("nan"), GradientProjection(), ("the trainer's max_grad_norm is no finite number above 0",)),
+        (-1.0, GradientProjection(), ("the trainer's max_grad_norm is no finite number above 0",)),
+        (2.0, Fixed(), ("the trainer moved its max_grad_norm, and attack 'test_faults' does not go along with that",)),
+    ],
+)
+def test_a_bound_that_moves_is_followed_or_named(bound, attack, fault):
+    def expected_sum(weights, *, max_grad_norm=1.0):
+        return torch.zeros_like(weights)
+
+    given = {"expected_sum": expected_sum}
+    trainer = trainer_with(known=given, max_grad_norm=lambda made: bound)
+    assert report_on(trainer, attack=attack).faults == fault
+
+
 def test_an_attack_is_handed_no_more_of_a_step_than_it_may_see():
     seen = []
 
@@ -198,7 +222,7 @@ def test_an_attack_is_handed_no_more_of_a_step_than_it_may_see():
         return trainer_with(members=lambda made: task.membership)(task)
 
     assert report_on(leaking, attack=Curious()).faults == ()
-    assert seen == [{"step", "weights_before", "noisy_sum"}] * STEPS
+    assert seen == [{"step", "weights_before", "noisy_sum", "max_grad_norm"}] * STEPS
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from audit.runs import Setup  # noqa: E402
 from audit.scores import GuessExtremes  # noqa: E402
 from audit.trainers import dpsgd_trainer  # noqa: E402
 from dpsgd import DPSGD, Dataset  # noqa: E402
-from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, Poisson  # noqa: E402
+from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, NumericalFailure, Poisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
 RNG = np.random.default_rng(0)
@@ -152,8 +152,13 @@ def bad(**change):
         (lambda: guesses(1, candidates=1), "candidates must be at least 2"),
         (lambda: guesses(1).success(confidence=1.0), "confidence must lie strictly between"),
         (lambda: guesses(1).lower_bound(delta=1.0, confidence=0.9), "delta must be below 1"),
-        (lambda: bad(guessing_rule=GuessExtremes(included=1, excluded=1)), "guessing_rule LIKELIEST"),
-        (lambda: observe_guesses(setting(1.0, candidates=1), runs=1), "candidates must be 2 or more"),
+        (lambda: bad(guessing_rule=GuessExtremes(included=1, excluded=1)), "^audit: guessing_rule must be LIKELIEST"),
+        (
+            lambda: observe_guesses(setting(1.0, candidates=1), runs=1),
+            "^audit: candidates must be 2 or more, got 1: of",
+        ),
+        (lambda: observe_guesses(setting(1.0), runs=0), "^audit: runs must be at least 1, got 0"),
+        (lambda: observe_guesses(setting(1.0), runs=1, weights=(1, 2)), "^audit: weights must be one whole number"),
         (lambda: observe_guesses(setting(0.0), runs=1), "the process must have noise"),
     ],
 )
@@ -234,6 +239,32 @@ def test_the_report_comes_back_and_says_what_was_guessed(tmp_path, monkeypatch):
     assert "a blind guess has 0.7" in told["guesses of candidates"] and "40 runs; " in told["cost"]
     report.save(tmp_path / "report.html")
     assert "How often candidates were guessed right" in (tmp_path / "report.html").read_text()
+
+
+def never(task):
+    raise AssertionError("the trainer was called")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"runs": 0}, "^audit: runs must be at least 1, got 0"),
+        ({"weights": (1, 2, 3)}, "^audit: weights must be one whole number for each of 2 candidates, got 3"),
+        ({"adjacency": "sideways"}, "Adjacency: name must be one of"),
+    ],
+)
+def test_what_cannot_be_guessed_is_refused_before_the_first_run(change, text):
+    with pytest.raises(InvalidParameter, match=text):
+        attribute(1.5, trainer=never, **change)
+
+
+def test_what_the_claim_allows_is_found_before_the_first_run(monkeypatch):
+    def failing(*_, **__):
+        raise NumericalFailure("too wide")
+
+    monkeypatch.setattr("audit.candidates.attribute_inference", failing)
+    with pytest.raises(NumericalFailure, match="too wide"):
+        attribute(1.5, trainer=never)
 
 
 def test_a_trainer_at_fault_gets_no_verdict():

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from accountant import epsilon_bounds
+from audit import AuditReport, signed_coordinates
 from audit.core.claims import accountant_answers
+from audit.core.rows import facts, summary
 from audit.evidence import estimators
+from audit.pictures import Pictures
 from audit.report import verdict
 from audit.scores import LabelledScores, OneRun, Scores, Threshold
 from mechanisms import (
@@ -15,12 +18,15 @@ from mechanisms import (
     Gaussian,
     InvalidParameter,
     KeyedSource,
+    NumericalFailure,
     Poisson,
     Repeat,
     Sampled,
     SystemSource,
     UnsupportedProcess,
 )
+
+ONE = signed_coordinates(canaries=1, dimension=1, rng=np.random.default_rng(0))
 
 
 def never(task):
@@ -96,7 +102,10 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"attack": "lozz"}, "attack must be one of .*'gradient'.*, got 'lozz'"),
         ({"exploratory": ["maximal"]}, "exploratory must be an estimator for OneRun, got 'maximal'"),
         ({"adjacency": "replace_one"}, "adjacency must be 'add_remove' or 'zero_out' with these SignedCoordinates"),
-        ({"runs": 50}, "guessing_rule must be a Threshold for independent runs"),
+        ({"runs": 50, "canaries": ONE}, "guessing_rule must be a Threshold for independent runs"),
+        ({"runs": 50}, "canaries must be exactly one for independent runs, which all have it, got 2000"),
+        ({"runs": 3, "canaries": ONE}, "runs must be at least 4, got 3"),
+        ({"canaries": 19}, "canaries must be 20 or more for one run, got 19"),
         ({"delta": 1.0}, "delta must be below 1"),
         ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
         ({"claim": Gaussian(noise_multiplier=0.0)}, "the claimed process must have noise"),
@@ -105,6 +114,60 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
 def test_bad_input_is_refused_before_the_run(auditing, change, message):
     with pytest.raises(InvalidParameter, match=message):
         auditing(never, **change)
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Reports without what takes long and is not looked at: accountants and pictures."""
+    monkeypatch.setattr("audit.harness.accountant_answers", lambda *_, **__: ())
+    monkeypatch.setattr("audit.harness.pictured", lambda *_, **__: Pictures())
+    monkeypatch.setattr("audit.harness.looked_at", lambda *_: ())
+
+
+def failing(error):
+    def fail(self, data, **_):
+        if data.scores.design.size > 4:  # not where the plan asks what it will ask
+            raise error
+        return 0.0
+
+    return fail
+
+
+def test_an_exploratory_estimator_that_fails_late_is_listed_and_loses_nothing(simulated, auditing, monkeypatch, bare):
+    few, kinds = {"canaries": 200, "guesses": 40, "refuter": None}, estimators()
+    plain = auditing(simulated(), **few)
+    monkeypatch.setattr(kinds["gaussian_pair"], "epsilon", failing(ValueError("record 17 is 3.5")))
+    monkeypatch.setattr(kinds["one_run_recursion"], "epsilon", failing(NumericalFailure("recursion: too wide")))
+    report = auditing(simulated(), **few, exploratory=["gaussian_pair", "one_run", "one_run_recursion"])
+    assert report.evidence == plain.evidence and [bound.method for bound in report.exploratory] == ["one_run"]
+    reasons = [f"{one.method}: {one.reason}" for one in report.failed]
+    assert reasons == ["gaussian_pair: ValueError", "one_run_recursion: NumericalFailure: recursion: too wide"]
+    assert [value for name, value in facts(report) if name == "exploratory that failed"] == reasons
+    told = dict(summary(report))["exploratory, decides nothing"]
+    assert told.endswith("(one_run); failed: gaussian_pair; failed: one_run_recursion")
+    assert "record 17" not in report.to_json() and AuditReport.from_json(report.to_json()) == report
+    monkeypatch.setattr(kinds["one_run"], "epsilon", failing(NumericalFailure("one_run: too wide")))
+    with pytest.raises(NumericalFailure, match="one_run: too wide"):
+        auditing(simulated(), **few)
+
+
+@pytest.mark.parametrize("included", [0, 1, 19, 20])
+def test_no_coins_are_an_error_for_they_might_show_nothing_and_then_do(included, simulated, auditing, monkeypatch):
+    """Whether a call fails must not tell how the coins fell, however rarely."""
+    monkeypatch.setattr("audit.runs.toss", lambda randomness, count: np.arange(count) < included)
+    report = auditing(simulated(), canaries=20, guesses=5, exploratory=["gaussian_pair", "one_run_fdp"])
+    assert (report.verdict, report.ceiling, report.faults, report.failed) == ("none", 0.0, (), ())
+    assert {bound.epsilon for bound in (report.evidence, report.refutation, *report.exploratory)} == {0.0}
+    assert AuditReport.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize("included", [0, 20])
+def test_neither_are_they_where_each_run_has_one(included, simulated, auditing, monkeypatch):
+    monkeypatch.setattr("audit.runs.toss", lambda randomness, count: np.arange(count) < included)
+    report = auditing(
+        simulated(), canaries=ONE, runs=20, guessing_rule=Threshold(value=25.0), exploratory=["maximal", "renyi"]
+    )
+    assert (report.verdict, report.ceiling, report.evidence.epsilon) == ("none", 0.0, 0.0)
 
 
 @pytest.fixture

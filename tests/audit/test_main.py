@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import subprocess
 import sys
@@ -87,6 +88,19 @@ def test_the_verdict_sets_the_exit_code_after_everything_is_written(
     assert written == {"report.html", "bracket.png", "report.json", "config.json", "cost.json"}
 
 
+def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_report, monkeypatch, tmp_path, capsys):
+    faulty = dataclasses.replace(honest_report, faults=("the trainer raised KeyError in training",), verdict="none")
+    assert run_with(faulty, monkeypatch, tmp_path) == 1
+    assert "error: audit: no verdict, for the trainer raised KeyError in training.\n" in capsys.readouterr().err
+    assert (tmp_path / "made" / "here" / "report.json").exists()
+
+
+def test_help_says_the_exit_codes(capsys):
+    assert command_line.run(cli.app, ["--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 a bug, or a trainer at fault" in told and "3 a claim violated or a description refuted" in told
+
+
 def test_the_table_fits_a_terminal_of_eighty_columns(honest_report):
     printed = io.StringIO()
     cli.show(honest_report, Console(width=80, file=printed))
@@ -131,6 +145,7 @@ def test_the_configuration_written_is_taken_back(honest_report, monkeypatch, tmp
         ('{"schema": "dp-calipers/audit_config/1", "config": {"data": 1}}', "", "data must be a name, got 1"),
         ('{"schema": "dp-calipers/audit_config/1", "config": {"refuter": 1}}', "", "refuter must be a name or null"),
         ('{"schema": "dp-calipers/audit_config/1", "config": {"runs": 2}}', "", "runs must be at least 20, got 2"),
+        ("{", "", "config.json must be the config.json of a run, but: audit, configuration: JSON must"),
         (None, "", "No such file or directory"),
     ],
 )

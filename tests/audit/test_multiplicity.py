@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from audit.core import gdp_ladder
 from audit.core.e_processes import mu_of
-from audit.estimators import anytime, anytime_gdp, clopper_pearson
+from audit.estimators import anytime, clopper_pearson
 from audit.multiplicity import combined, joint_confidence, refutes, shared_confidences
 from mechanisms import InvalidParameter
 
@@ -94,7 +95,7 @@ def test_whole_reports_of_averaged_e_processes_keep_the_level_at_every_look(epsi
     coins = rng.random((REPORTS, LOOKS)) < 0.5
     seen = np.where(coins, 0.5, -0.5) + rng.normal(size=coins.shape) / mu
     attacks = [seen, seen + 0.2 * rng.normal(size=seen.shape), seen + rng.normal(size=seen.shape), np.sign(seen)]
-    wealths = np.exp([anytime_gdp.log_wealth(attack, coins, mu=mu) for attack in attacks])
+    wealths = np.exp([gdp_ladder.log_wealth(attack, coins, mu=mu) for attack in attacks])
     alarms = refutes(combined(wealths), confidence=0.95).any(axis=1)
     assert alarms.mean() <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / REPORTS)
 

@@ -1,5 +1,8 @@
 """Loops with Opacus, and with a stand-in of what of Opacus is used, so that most holds without it."""
 
+import contextlib
+import itertools
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,10 @@ torch = pytest.importorskip("torch")
 from audit import GuessExtremes, TrainerTask, audit, signed_coordinates  # noqa: E402
 from audit.attack import FinalModel  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
+from audit.core.expected_sums import parameterwise_sum  # noqa: E402
+from audit.core.faults import TrainerFault  # noqa: E402
+from audit.core.regularity import most_chance  # noqa: E402
+from audit.directions import directions_across_layers  # noqa: E402
 from audit.opacus import opacus_trainer  # noqa: E402
 from dpsgd import Dataset  # noqa: E402
 from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
@@ -227,6 +234,117 @@ def test_an_opacus_loop_is_audited_as_it_stands(noise, verdict):
         check=True,
     )
     assert (report.verdict, report.faults) == (verdict, ())
+
+
+def shuffling(dataset, watch, loader):
+    """Take every record once in each of five epochs of four steps, whatever the loader says."""
+    model = torch.nn.Linear(3, 1, bias=False)
+    optimizer = StandIn(model, 1.0)
+    watch(model, optimizer, loader)
+    for _ in range(STEPS // 4):
+        for rows in torch.randperm(len(dataset)).chunk(4):
+            optimizer.params[0].grad_sample = torch.stack([dataset[int(row)][0] for row in rows])[:, None, :].clone()
+            optimizer.step()
+
+
+def watched(loop, **more):
+    canaries = signed_coordinates(canaries=3, dimension=3, rng=np.random.default_rng(0))
+    trainer = opacus_trainer(loop, records(200), loss=first_output, max_grad_norm=BOUND, **more)
+    return released(trainer, task(canaries, [True] * 3, Adjacency.ZERO_OUT, key=4))[1]
+
+
+def test_a_loop_that_shuffles_under_a_claim_of_poisson_samples_is_called_out():
+    plain = torch.utils.data.DataLoader(records(), batch_size=15)
+    with pytest.raises(InvalidParameter, match=r"loader must draw Poisson samples, .* got DataLoader, which has no"):
+        watched(lambda dataset, watch: shuffling(dataset, watch, plain))
+    lying = SimpleNamespace(sample_rate=RATE)
+    with pytest.raises(TrainerFault, match="took part in steps too regularly for Poisson samples, as in a shuffle"):
+        watched(lambda dataset, watch: shuffling(dataset, watch, lying))
+    assert len(watched(stand_in_loop())) == STEPS + 1
+    assert len(watched(lambda dataset, watch: shuffling(dataset, watch, plain), poisson_sampling=False)) == STEPS + 1
+
+
+@pytest.mark.parametrize(("records_", "trials", "probability"), [(3, 4, 0.5), (2, 8, 0.25), (4, 2, 0.5)])
+def test_the_chance_of_regular_parts_is_bounded_by_brute_force(records_, trials, probability):
+    masses = [math.comb(trials, k) * probability**k * (1 - probability) ** (trials - k) for k in range(trials + 1)]
+    cases = list(itertools.product(range(trials + 1), repeat=records_))
+    spread = {case: sum((k - trials * probability) ** 2 for k in case) for case in cases}
+    for seen in cases:
+        exact = sum(math.prod(masses[k] for k in case) for case in cases if spread[case] <= spread[seen])
+        assert most_chance(seen, trials=trials, probability=probability) >= exact * (1 - 1e-12)
+
+
+def loop_of_opacus(mode, noise, opacus):
+    def train(dataset, watch):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(40, 32, bias=False), torch.nn.ReLU(), torch.nn.Linear(32, 10, bias=False)
+        )
+        bound, more = (BOUND, {}) if mode != "layers" else ([BOUND / 2**0.5] * 2, {"clipping": "per_layer"})
+        model, optimizer, loader = opacus.PrivacyEngine().make_private(
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
+            data_loader=torch.utils.data.DataLoader(dataset, batch_size=len(dataset) // 4),
+            noise_multiplier=noise,
+            max_grad_norm=bound,
+            **more,
+        )
+        watch(model, optimizer, loader)
+        for _ in range(4):
+            batches = contextlib.nullcontext(loader)
+            if mode == "small batches":
+                from opacus.utils.batch_memory_manager import BatchMemoryManager
+
+                batches = BatchMemoryManager(data_loader=loader, max_physical_batch_size=64, optimizer=optimizer)
+            with batches as taken:
+                for features, targets in taken:
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(model(features), targets).backward()
+                    optimizer.step()
+
+    return train
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["small batches", "layers"])
+@pytest.mark.parametrize(("noise", "verdict"), [(2.0, "consistent"), (1.0, "description refuted")])
+def test_other_loops_of_opacus_are_judged_as_rightly(mode, noise, verdict):
+    opacus = pytest.importorskip("opacus", reason="opacus is not installed (extra `peers`)")
+    canaries, rng = 300, np.random.default_rng(0)
+    torch.manual_seed(0)
+    known = Dataset(features=torch.rand(800 - canaries, 40), targets=torch.arange(800 - canaries) % 10)
+    layers = {"0.weight": 1280, "2.weight": 320}
+    report = audit(
+        opacus_trainer(
+            loop_of_opacus(mode, noise, opacus),
+            known,
+            loss=torch.nn.CrossEntropyLoss(reduction="none"),
+            max_grad_norm=BOUND,
+        ),
+        claim=Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=0.25)), 16),
+        delta=1e-5,
+        adjacency="zero_out",
+        canaries=directions_across_layers(canaries=canaries, layers=layers, rng=rng)
+        if mode == "layers"
+        else signed_coordinates(canaries=canaries, dimension=1600, rng=rng),
+        guessing_rule=GuessExtremes(included=4, excluded=4),
+        randomness=KeyedSource(1),
+    )
+    assert (report.verdict, report.faults) == (verdict, ())
+    assert report.noise_ratio == pytest.approx((noise / 2) ** 2, rel=0.35)
+
+
+def test_where_opacus_clips_parameters_the_sum_subtracted_is_clipped_so_too():
+    torch.manual_seed(0)
+    model, data = torch.nn.Linear(3, 2), Dataset(features=torch.rand(5, 3), targets=torch.arange(5) % 2)
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+    found = parameterwise_sum(model, data, loss=loss, bounds=[0.1, 0.3])(weights)
+    parts = [torch.zeros(6), torch.zeros(2)]
+    for x, y in zip(data.features, data.targets, strict=True):
+        gradients = torch.autograd.grad(loss(model(x[None]), y[None]).sum(), list(model.parameters()))
+        for part, gradient, bound in zip(parts, gradients, (0.1, 0.3), strict=True):
+            part += gradient.flatten() * min(1.0, bound / float(gradient.norm()))
+    torch.testing.assert_close(found, torch.cat(parts), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore")

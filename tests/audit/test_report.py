@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.markers import CARETRIGHT
 
 from audit import AuditReport
 from audit.core.rows import ceiling_note, facts, meaning, rows, shown
@@ -37,6 +38,15 @@ def test_the_first_report_ever_written_still_loads():
     report = AuditReport.from_json(text)
     assert report.verdict == "consistent"
     assert (report.evidence.about, report.refutation.about) == ("any computation", "the claimed family")
+
+
+def test_the_first_report_of_guessed_candidates_still_loads():
+    text = (Path(__file__).parent / "report-risk-1.json").read_text()
+    report = AuditReport.from_json(text)
+    assert report.verdict == "consistent" and report.risk.blind == 0.7 and report.risk.guesses.weights == (7, 3)
+    assert report.risk.guesses.runs == report.guesses == 40 and report.pictures.risk.limit == report.risk.allowed
+    assert report.risk.success < report.risk.allowed < report.risk.most
+    assert AuditReport.from_json(report.to_json()) == report
 
 
 def test_json_keeps_infinities_and_every_bit_of_a_float(report):
@@ -157,6 +167,15 @@ def test_the_figure_names_its_axis_and_every_accountant_and_estimator(report):
     assert axes.get_xlabel() == "privacy loss ε at δ = 1e-05, add_remove neighbours"
     assert {"basic", "contour", "rdp", "one_run\n(primary, frequentist)"} <= set(labels)
     assert not axes.get_title()
+
+
+def test_an_arrow_at_zero_touches_no_label(report, judged):
+    figure = judged(report, "none").plot()
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    arrows = [line for line in axes.lines if line.get_marker() == CARETRIGHT and line.get_xdata()[0] == 0]
+    begins = axes.bbox.x0 - 0.75 * arrows[0].get_markersize() * figure.dpi / 72  # the head is .75 of its size long
+    assert len(arrows) == 2 and all(label.get_window_extent().x1 < begins for label in axes.get_yticklabels())
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-9, 25.0, 1e6, np.inf])

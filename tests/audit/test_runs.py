@@ -84,15 +84,17 @@ def test_independent_runs_give_one_score_a_run(simulated):
 
 def test_independent_runs_take_exactly_one_canary(simulated):
     with pytest.raises(InvalidParameter, match=r"canaries must be exactly one for independent runs, .* got 2"):
-        observe_independent_runs(setup(simulated(), 2, KeyedSource(0), Threshold(value=25.0)), runs=3)
+        observe_independent_runs(setup(simulated(), 2, KeyedSource(0), Threshold(value=25.0)), runs=30)
 
 
-def test_too_few_canaries_for_two_classes_are_refused_before_the_run():
-    def never(task):
-        raise AssertionError("the trainer was called")
+@pytest.mark.parametrize("count", [1, 19])
+def test_too_few_canaries_are_refused_before_their_coins_are_tossed(count, monkeypatch):
+    def never(*_):
+        raise AssertionError("the trainer was called, or coins were tossed")
 
-    with pytest.raises(InvalidParameter, match="canaries must be enough for some to be in and some out, got 1"):
-        one_run(never, 1, KeyedSource(0))
+    monkeypatch.setattr("audit.runs.toss", never)
+    with pytest.raises(InvalidParameter, match=f"canaries must be 20 or more for one run, got {count}"):
+        one_run(never, count, KeyedSource(0))
 
 
 def test_what_a_trainer_reveals_of_its_samples_is_joined_after_the_run(simulated):

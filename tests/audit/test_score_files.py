@@ -130,7 +130,11 @@ def test_a_pickle_in_the_place_of_arrays_is_never_run(tmp_path):
         ({"design": "stream"}, InvalidParameter, "design must be one of 'one_run', 'independent_runs', got 'stream'"),
         ({"estimator": "maximal"}, InvalidParameter, "maximal: design must be IndependentRuns"),
         ({"guessing_rule": None}, InvalidParameter, "a threshold or a number of guesses must be given"),
-        ({"estimator": "accountant_inversion"}, UnsupportedProcess, "must be one Gaussian step on Poisson samples"),
+        (
+            {"estimator": "accountant_inversion"},
+            UnsupportedProcess,
+            "the claimed process must be given for accountant_inversion",
+        ),
         (
             {"estimator": "calibrated", "design": "independent_runs"},
             InvalidParameter,

@@ -10,7 +10,8 @@ from torch import nn  # noqa: E402
 
 from audit import AuditReport, TrainerFault, orthogonal_directions, signed_coordinates  # noqa: E402
 from audit.core.e_processes import mu_of  # noqa: E402
-from audit.estimators.anytime_gdp import GDPConfidenceSequence, log_wealth, rejects  # noqa: E402
+from audit.core.gdp_ladder import log_wealth  # noqa: E402
+from audit.estimators.anytime_gdp import GDPConfidenceSequence, rejects  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
 from audit.streaming import StreamingAudit  # noqa: E402
 from dpsgd import DPSGD, Checkpoint, Dataset, train  # noqa: E402
@@ -39,11 +40,11 @@ def watch(*, count=16, dimension=40, seed=0, **more):
     return StreamingAudit(**(asked | more))
 
 
-def released(watched, rng, *, noise, steps, rest=0.0):
+def released(watched, rng, *, noise, steps, rest=0.0, start=0):
     """Another loop than ours: yields what it answers to each release; the records add `rest` times the clip norm."""
     dimension, count, unit = watched.canaries.dimension, len(watched.canaries), CONFIG.max_grad_norm
     placed = watched.prescribed.placed(max_grad_norm=unit, like=torch.zeros(dimension, dtype=torch.float64))
-    for step in range(steps):
+    for step in range(start, start + steps):
         drawn = torch.from_numpy(rng.random(count) < 0.5)
         clipped = torch.from_numpy(rest * unit * rng.standard_t(3, dimension))
         noisy = placed.add_to(clipped, drawn) + torch.from_numpy(noise * unit * rng.normal(size=dimension))
@@ -89,7 +90,7 @@ def test_noise_that_stops_halfway_is_found_for_coins_never_run_out():
     watched = watch(seed=1, stop_on_violation=True)
     rng = np.random.default_rng(1)
     assert STOP not in released(watched, rng, noise=1.0, steps=40)
-    assert STOP in released(watched, rng, noise=0.1, steps=40)
+    assert STOP in released(watched, rng, noise=0.1, steps=40, start=40)
 
 
 def test_without_noise_scores_are_the_coins_of_the_canaries_drawn():
@@ -117,7 +118,15 @@ def test_what_is_expected_of_the_records_is_taken_off():
 
 
 def trained(
-    watched, *, noise, progress=False, sampling=CONFIG.sampling, callbacks=(), randomness=None, checkpoint=None
+    watched,
+    *,
+    noise,
+    progress=False,
+    sampling=CONFIG.sampling,
+    callbacks=(),
+    before=(),
+    randomness=None,
+    checkpoint=None,
 ):
     ran = DPSGD(
         noise_multiplier=noise,
@@ -137,7 +146,7 @@ def trained(
         randomness=randomness or KeyedSource(7),
         initialisation_seed=0,
         prescribed=watched.prescribed,
-        callbacks=[watched, *callbacks],
+        callbacks=[*before, watched, *callbacks],
         progress=progress,
         checkpoint=checkpoint,
     )
@@ -209,6 +218,36 @@ def test_the_coins_of_a_run_that_goes_on_are_not_those_that_were_told(tmp_path):
     killed(path, every=1)
     with pytest.raises(InvalidParameter, match="randomness must be a SystemSource where a run goes on"):
         trained(watch(), noise=1.0, randomness=SystemSource(), checkpoint=Checkpoint(path=path, every=1))
+
+
+def raising_at(step, shown):
+    def call(release):
+        shown.append(release)
+        if release.step == step:
+            raise ValueError("record 17 is 3.5")
+
+    return call
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_callback_that_raises_ends_the_run_and_leaves_what_was_seen(first, tmp_path):
+    """The same whether it stands before the audit, which then never sees the last step, or behind."""
+    run = {"noise": 1.0, "randomness": SystemSource(), "checkpoint": Checkpoint(path=tmp_path / "run", every=1)}
+    shown, again, watched = [], [], watch(randomness=SystemSource())
+    raising = {"before" if first else "callbacks": [raising_at(5, shown)]}
+    with pytest.raises(ValueError, match="record 17"):
+        trained(watched, **run, **raising)
+    report = watched.report()
+    assert report.pictures.jaws.steps == tuple(range(1, 6 if first else 7))
+    assert (report.evidence.epsilon, report.verdict) == (watched.epsilon, watched.verdict)
+    assert not report.faults and "record 17" not in report.to_json()
+    with pytest.raises(InvalidParameter, match="every release must be shown" if first else "must be 6, which follows"):
+        trained(watched, **run, callbacks=[again.append])
+    assert watched.looks == report.evidence.design.looks
+    other = watch(randomness=SystemSource())
+    assert trained(other, **run, callbacks=[again.append]).executed == 60 and other.looks > 200
+    (repeated,) = (release for release in again[-55:] if release.step == 5)
+    assert torch.equal(repeated.weights_before, shown[-1].weights_before)
 
 
 def test_the_bound_stands_under_the_steps(capsys):

@@ -6,15 +6,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audit import TrainerTask, dpsgd_trainer, signed_coordinates, trainers  # noqa: E402
+from audit import TrainerTask, dpsgd_trainer, signed_coordinates  # noqa: E402
 from audit.attack import FinalModel  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
-from audit.trainers import expected_clipped_sum, with_records  # noqa: E402
+from audit.core import expected_sums  # noqa: E402
+from audit.core.expected_sums import expected_clipped_sum  # noqa: E402
+from audit.trainers import with_records  # noqa: E402
 from dpsgd import DPSGD, Dataset, count_parameters, mlp, steps  # noqa: E402
-from dpsgd.clipping import AdaptiveQuantile, Automatic, Normalised  # noqa: E402
 from dpsgd.core.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
 from dpsgd.cyclic import Cyclic, CyclicPoisson  # noqa: E402
-from mechanisms import Adjacency, FixedSize, InvalidParameter, KeyedSource, Poisson, TruncatedPoisson  # noqa: E402
+from mechanisms import Adjacency, InvalidParameter, KeyedSource, Poisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
 
@@ -63,7 +64,7 @@ def test_the_expectation_is_the_clipped_sum_of_every_record_times_the_probabilit
 def test_the_expectation_does_not_depend_on_how_many_rows_fit_at_once(small, monkeypatch):
     model, data, config = small
     whole = expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model))
-    monkeypatch.setattr(trainers, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(expected_sums, "ROWS_AT_ONCE", 7)
     torch.testing.assert_close(expected_clipped_sum(model, data, config, loss=LOSS)(weights_of(model)), whole)
 
 
@@ -82,17 +83,6 @@ def test_where_users_are_the_unit_the_expectation_is_of_users(small):
 
 
 @pytest.mark.parametrize(
-    "sampling", [FixedSize(batch_size=15, records=30), TruncatedPoisson(probability=0.5, largest_batch=20)]
-)
-def test_only_poisson_samples_are_audited(small, sampling):
-    model, data, config = small
-    other = dataclasses.replace(config, sampling=sampling)
-    for adapter in (dpsgd_trainer, expected_clipped_sum):
-        with pytest.raises(InvalidParameter, match=r"audit: sampling must be Poisson\(probability=\.\.\.\), got"):
-            adapter(model, data, other, loss=LOSS)
-
-
-@pytest.mark.parametrize(
     ("noise", "changes"),
     [
         (RoundedGaussian(), {}),
@@ -100,26 +90,25 @@ def test_only_poisson_samples_are_audited(small, sampling):
         (TreeGaussian(), {"sampling": Cyclic(), "steps_per_epoch": 2}),
     ],
 )
-def test_only_independent_noise_is_audited(small, noise, changes):
+def test_noise_that_is_not_drawn_anew_as_floats_is_refused_for_white_box_scores(small, noise, changes):
     model, data, config = small
     other = dataclasses.replace(config, noise=noise, **changes)
-    for adapter in (dpsgd_trainer, expected_clipped_sum):
-        with pytest.raises(InvalidParameter, match=r"audit: noise must be IndependentGaussian\(\), got") as refusal:
-            adapter(model, data, other, loss=LOSS)
-        assert repr(noise) in str(refusal.value)
+    with pytest.raises(InvalidParameter, match=r"audit: noise must be IndependentGaussian\(\), got") as refusal:
+        expected_clipped_sum(model, data, other, loss=LOSS)
+    assert repr(noise) in str(refusal.value)
+    with pytest.raises(InvalidParameter, match=r"dpsgd_trainer: noise must be IndependentGaussian\(\), got"):
+        releases(dpsgd_trainer(model, data, other, loss=LOSS), count_parameters(model), included=True)
 
 
-@pytest.mark.parametrize(
-    "clipping",
-    [Automatic(), Normalised(), AdaptiveQuantile(quantile=0.5, learning_rate=0.2, count_noise_multiplier=9.0)],
-)
-def test_only_flat_clipping_is_audited(small, clipping):
+def test_parts_that_are_public_are_refused_for_white_box_scores_and_seen_at_the_end(small):
     model, data, config = small
-    other = dataclasses.replace(config, clipping=clipping)
-    for adapter in (dpsgd_trainer, expected_clipped_sum):
-        with pytest.raises(InvalidParameter, match=r"audit: clipping must be Flat\(\) where .*, got") as refusal:
-            adapter(model, data, other, loss=LOSS)
-        assert repr(clipping) in str(refusal.value)
+    cyclic = dataclasses.replace(config, sampling=Cyclic(), steps_per_epoch=2)
+    with pytest.raises(InvalidParameter, match=r"audit: sampling must be drawn, got Cyclic\(\): who takes part"):
+        expected_clipped_sum(model, data, cyclic, loss=LOSS)
+    others = InputCanaries(features=np.zeros((2, 5), dtype=np.float32), targets=np.zeros(2, dtype=np.int64))
+    task = input_task([False, True], input_canaries(2, replaced=others), Adjacency.REPLACE_ONE)
+    observations = dpsgd_trainer(model, data, cyclic, loss=LOSS)(task)
+    assert observations.expected_sum is None and isinstance(list(observations.released)[-1], FinalModel)
 
 
 def test_asking_for_the_expectation_leaves_the_model_alone(small):

@@ -63,7 +63,7 @@ def test_no_twin_of_the_planted_bugs_is_ever_caught(seed):
 
 def test_the_committed_runs_over_many_seeds_caught_every_bug_and_no_twin():
     results = json.loads(RESULTS.read_text())
-    assert set(REQUIRED) <= set(results) <= set(FOUND)
+    assert set(results) == set(FOUND) and min(one["seeds"] for one in results.values()) >= 20
     for name, one in results.items():
         assert one["alarms"] == {}, name
         assert one["expected"] == list(FOUND[name].caught_by), name

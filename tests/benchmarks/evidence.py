@@ -4,7 +4,7 @@
 
 Ratios are the bound ÷ the certified lower end of the claim's ε at δ = 1e-5. All coins, samples and noise come from the
 seed. Bounds that decide are at the level the harness gives them, others at .95, each by itself. "cost" is of one seed,
-claim and estimators included.
+claim and estimators included, in CPU seconds. Bars are held against the median over the seeds.
 
 "one run": an MLP is trained on digits with m canaries of one coordinate each, seen at every step. The inversion of the
 accountant has a fifth of the error, `one_run` the rest; accuracy lost is to the same training without canaries.
@@ -14,9 +14,10 @@ with one canary or without it by a coin. What is trained is small, but all that 
 Every record in every step makes the scores normal and the claim's trade-off curve a normal's.
 
 "crafted": an MLP with weights that the adversary pretrained on the public half of MNIST and crafted for a blank canary
-takes 20 steps on 200 other records, 1,000 times over; the adversary sees the last model's loss on the canary. The
-threshold is fixed before any run. "200 models" are five disjoint parts of the runs; "uncorrected" is the largest of the
-Gaussian bounds of all thresholds, each error rate at the whole .05, as published figures for 200 models were made.
+takes 20 steps, or 100 of a fifth, on 200 other records, 1,000 times over; the adversary sees the last model's loss on
+the canary. The threshold is fixed before any run. "200 models" are five disjoint parts of the runs; "uncorrected" is
+the largest of the Gaussian bounds of all thresholds, each error rate at the whole .05, as published figures for 200
+models were made.
 """
 
 from __future__ import annotations
@@ -51,13 +52,25 @@ from audit.trainers import dpsgd_trainer
 from dpsgd import DPSGD, Dataset, count_parameters, load, train
 from mechanisms import KeyedSource, Poisson, __version__
 
-SCHEMA = "dp-calipers/evidence-benchmark/1"
+SCHEMA = "dp-calipers/evidence-benchmark/2"
 LOSS = nn.CrossEntropyLoss(reduction="none")
 DELTA, CONFIDENCE = 1e-5, 0.95
 ONE_RUN = ((8.0, 1_000, 50), (4.0, 1_000, 50), (8.0, 10_000, 150), (4.0, 10_000, 150))  # ε, m, guesses on each side
 RUNS, RECORDS, STEPS = 1_000, 200, 5
-CRAFTED_STEPS, PUBLIC, PUBLIC_BATCH, PART = 20, 30_000, 200, 200
+CRAFTED_STEPS, CRAFTED_RATE, PUBLIC, PUBLIC_BATCH, PART = (20, 100), 10.0, 30_000, 200, 200
 Values = dict[str, float]
+SHORT = {"cost": 60.0}
+REAL = {"accuracy lost": 0.02, **SHORT}
+BARS: dict[str, tuple[Values, Values]] = {
+    "one run, ε = 8, m = 1000": ({"accountant_inversion": 0.80}, REAL),
+    "one run, ε = 4, m = 1000": ({"accountant_inversion": 0.75}, REAL),
+    "one run, ε = 8, m = 10000": ({"accountant_inversion": 0.90}, REAL),
+    "one run, ε = 4, m = 10000": ({"one_run": 0.45}, REAL),
+    "two worlds, ε = 8": ({"tradeoff": 0.78, "gaussian_pair": 0.88}, SHORT),
+    "crafted, ε = 10, 20 steps": ({"tradeoff": 0.65}, {"cost": 600.0}),
+    "crafted, ε = 10, 100 steps": ({"tradeoff": 0.65}, {"cost": 600.0}),
+}
+"""Least and largest medians asked for, by row and figure; all other figures have no bar."""
 
 
 def one_run(epsilon: float, canaries: int, guesses: int, *, seed: int) -> Values:
@@ -116,14 +129,14 @@ def two_worlds(epsilon: float, *, seed: int) -> Values:
     return _ratios(report) | {"cost": time.process_time() - start}
 
 
-def crafted(epsilon: float, *, seed: int, runs: int = RUNS) -> Values:
+def crafted(epsilon: float, steps: int, *, seed: int, runs: int = RUNS) -> Values:
     """Return the figures of final models, seen from outside, that began from crafted weights."""
     records, test = load("mnist")
     known = Dataset(features=records.features[:RECORDS], targets=records.targets[:RECORDS])
     start = time.process_time()
     ran = DPSGD.for_budget(
         epsilon=epsilon, delta=DELTA, max_grad_norm=1.0, sampling=Poisson(probability=1.0),
-        expected_batch_size=RECORDS, steps=CRAFTED_STEPS, learning_rate=0.5,
+        expected_batch_size=RECORDS, steps=steps, learning_rate=CRAFTED_RATE / steps,
     )  # fmt: skip
     model = _pretrained(Dataset(features=records.features[-PUBLIC:], targets=records.targets[-PUBLIC:]), seed)
     before, canary = accuracy(model, test), blank((known.features.shape[1],), canaries=1, classes=10)
@@ -142,7 +155,7 @@ def crafted(epsilon: float, *, seed: int, runs: int = RUNS) -> Values:
         | {
             "200 models: least tradeoff": min(part["tradeoff"] for part in parts),
             "200 models: most tradeoff": max(part["tradeoff"] for part in parts),
-            "signal kept": gap / float(np.std(data.excluded, ddof=1)) * ran.noise_multiplier / CRAFTED_STEPS**0.5,
+            "signal kept": gap / float(np.std(data.excluded, ddof=1)) * ran.noise_multiplier / steps**0.5,
             "accuracy before": before,
             "accuracy after": accuracy(model, test),
             "cost": time.process_time() - start,
@@ -210,33 +223,63 @@ def rows() -> dict[str, Callable[[int], Values]]:
         )
         for epsilon, canaries, guesses in ONE_RUN
     }
+    found["two worlds, ε = 8"] = lambda seed: two_worlds(8.0, seed=seed)
     return found | {
-        "two worlds, ε = 8": lambda seed: two_worlds(8.0, seed=seed),
-        "crafted, ε = 10": lambda seed: crafted(10.0, seed=seed),
+        f"crafted, ε = 10, {steps} steps": lambda seed, taken=steps: crafted(10.0, taken, seed=seed)
+        for steps in CRAFTED_STEPS
     }
 
 
+def summary(name: str, figures: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Return median and range of every figure over the seeds and, where the row has a bar for it, whether that is met.
+
+    >>> found = summary("crafted, ε = 10, 20 steps", {"tradeoff": [0.9, 0.6, 0.7]})["tradeoff"]
+    >>> found["median"], found["least"], found["most"], found["bar"], found["met"]
+    (0.7, 0.6, 0.9, 0.65, True)
+    """
+    at_least, at_most = BARS.get(name, ({}, {}))
+    found: dict[str, dict[str, Any]] = {}
+    for key, values in figures.items():
+        median = statistics.median(values)
+        found[key] = {"median": median, "least": min(values), "most": max(values)}
+        if key in at_least or key in at_most:
+            met = at_least.get(key, median) <= median <= at_most.get(key, median)
+            found[key] |= {"bar": at_least.get(key, at_most.get(key)), "met": met}
+    return found
+
+
+def _line(key: str, found: dict[str, Any]) -> str:
+    bar = f"  bar {found['bar']:g}: {'met' if found['met'] else 'MISSED'}" if "bar" in found else ""
+    return f"  {key:28} {found['median']:7.3f}   of {found['least']:.3f} to {found['most']:.3f}{bar}"
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Print the figures of every row, medians and one by one, write them if asked, and return 0."""
+    """Print median and range of every figure and what they say of the bars, write all if asked, and return 0."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.evidence", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument(
+        "--json", type=Path, help="file to write: rows that it holds already and are not asked for stay"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--rows", nargs="+", default=[""], help="only rows whose name holds one of these")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    document: dict[str, Any] = {"schema": SCHEMA, "library": __version__, "seeds": given.seeds, "rows": {}}
+    document: dict[str, Any] = {"schema": SCHEMA, "library": __version__, "rows": {}}
+    if given.json and given.json.exists():
+        document["rows"] = json.loads(given.json.read_text(encoding="utf-8"))["rows"]
     for name, row in rows().items():
         if not any(part in name for part in given.rows):
             continue
-        figures = [row(seed) for seed in range(given.first, given.first + given.seeds)]
-        document["rows"][name] = {key: [one[key] for one in figures] for key in figures[0]}
-        print(name)
-        for key, values in document["rows"][name].items():
-            each = " ".join(f"{value:.3f}" for value in values)
-            print(f"  {key:28} {statistics.median(values):7.3f}   of {each}", flush=True)
+        seeds = range(given.first, given.first + given.seeds)
+        each = [row(seed) for seed in seeds]
+        figures = {key: [one[key] for one in each] for key in each[0]}
+        found = summary(name, figures)
+        print(f"{name}, {len(seeds)} seeds")
+        for key in figures:
+            print(_line(key, found[key]), flush=True)
+        document["rows"][name] = {"seeds": list(seeds), "figures": figures, "summary": found}
         if given.json:
             given.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0

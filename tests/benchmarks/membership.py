@@ -5,7 +5,9 @@
 Of a pool of public records each shadow model is trained on a half, and each audited model on those that fair coins
 gave it. Models reach every one of their records: nothing is left to learn. Attacks see the final outputs alone, and
 the audited models' coins never. The limits take scores for independent; "±" is the standard error of the audited
-models' own areas about their mean, which does not.
+models' own areas about their mean, which does not. RMIA's γ and offline slope a are those that attack one shadow with
+the others best, by the mean area over eight of them: of audited models nothing is used. An order's margin is the mean
+difference of the audited models' own areas, with its standard error.
 """
 
 from __future__ import annotations
@@ -37,16 +39,55 @@ CONFIDENCE, ALARMS = 0.95, 0.001
 POOL, POPULATION = {"digits": 1000, "mnist": 2000, "fashion_mnist": 2000}, {"digits": 400}
 TRAINING = NonPrivate(batch_size=50, steps=800, learning_rate=0.1, momentum=0.9)
 HIDDEN = 32
+GAMMAS, SLOPES, TUNED_ON = (1.0, 1.2, 1.5, 2.0), tuple(round(0.1 * k, 1) for k in range(11)), 8
 
 Array = NDArray[np.float64]
 Attacks = dict[str, Callable[[Array, Array], Array]]
 
 
-def attacks(references: References) -> Attacks:
-    """Return every attack by its name: (φ of an audited model on the pool, on the population) -> scores."""
-    found: Attacks = {"loss": lambda seen, others: -np.logaddexp(0.0, -seen)}
+def tuned(references: References, *, mode: str) -> dict[str, float]:
+    """Return the γ and the a that attack a reference with all others best, by the mean area over eight references."""
+    found = {}
+    for gamma in GAMMAS:
+        for slope in SLOPES if mode == "offline" else SLOPES[:1]:
+            areas = [_area_on(references, one, mode, gamma, slope) for one in range(TUNED_ON)]
+            found[gamma, slope] = float(np.mean(areas))
+    gamma, slope = max(found, key=lambda choice: found[choice])
+    return {"gamma": gamma, "offline_slope": slope}
+
+
+def _area_on(references: References, one: int, mode: str, gamma: float, slope: float) -> float:
+    """Return the area of RMIA on one reference, by the others."""
+    assert references.population is not None
+    rest = np.arange(len(references.included)) != one
+    others = References(
+        confidences=references.confidences[rest],
+        included=references.included[rest],
+        population=references.population[rest],
+    )
+    seen, population = references.confidences[one], references.population[one]
+    scores = dominated_shares(seen, population, others, mode=mode, gamma=gamma, offline_slope=slope)
+    inside = references.included[one]
+    return area_under_curve(scores[inside], scores[~inside], confidence=CONFIDENCE).value
+
+
+def negative_loss(seen: Array, others: Array) -> Array:
+    """Return log p of the right class."""
+    return -np.logaddexp(0.0, -seen)
+
+
+def attacks(references: References, chosen: Mapping[str, Mapping[str, float]]) -> Attacks:
+    """Return every attack by its name: (φ of an audited model on the pool, on the population) -> scores.
+
+    Args:
+        references: the shadows.
+        chosen: γ and a of RMIA, by its mode.
+    """
+    found: Attacks = {"loss": negative_loss}
     for mode in ("offline", "online"):
-        found[f"rmia, {mode}"] = lambda seen, others, mode=mode: dominated_shares(seen, others, references, mode=mode)
+        found[f"rmia, {mode}"] = lambda seen, others, mode=mode: dominated_shares(
+            seen, others, references, mode=mode, **chosen[mode]
+        )
         for variance in ("pooled", "per_canary"):
             found[f"lira, {mode}, {variance}"] = lambda seen, others, mode=mode, variance=variance: likelihood_ratios(
                 seen, references, mode=mode, variance=variance
@@ -81,10 +122,7 @@ def row(scores: Array, members: NDArray[np.bool_]) -> dict[str, float]:
     """Return what the scores of audited models, (targets, m), tell of their members."""
     area = area_under_curve(scores[members], scores[~members], confidence=CONFIDENCE)
     point = true_positive_rate(scores[members], scores[~members], false_positive_rate=ALARMS, confidence=CONFIDENCE)
-    own = [
-        area_under_curve(one[inside], one[~inside], confidence=CONFIDENCE).value
-        for one, inside in zip(scores, members, strict=True)
-    ]
+    own = own_areas(scores, members)
     return {
         "area": area.value,
         "area lower": area.lower,
@@ -98,6 +136,46 @@ def row(scores: Array, members: NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
+def own_areas(scores: Array, members: NDArray[np.bool_]) -> list[float]:
+    """Return the area of every audited model by itself."""
+    return [
+        area_under_curve(one[inside], one[~inside], confidence=CONFIDENCE).value
+        for one, inside in zip(scores, members, strict=True)
+    ]
+
+
+ORDERS = (
+    ("lira, online", "rmia, online"),
+    ("rmia, online", "loss, online"),
+    ("lira, online", "lira, offline"),
+    ("rmia, online", "rmia, offline"),
+    ("rmia, offline", "loss, offline"),
+    ("lira, offline", "loss, offline"),
+)
+
+
+def margins(areas: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Return mean and standard error of the differences of own areas, for every order: best of each attack on average.
+
+    >>> found = margins({"loss": [0.5, 0.5], "rmia, online": [0.6, 0.8], "rmia, offline": [0.5, 0.5],
+    ...                  "lira, online, pooled": [0.7, 0.7], "lira, offline, pooled": [0.6, 0.6]})
+    >>> {name: round(value, 3) for name, value in found["rmia, online - loss, online"].items()}
+    {'difference': 0.2, 'standard error': 0.1}
+    """
+
+    def best(kind: str) -> Array:
+        attack, mode = kind.split(", ")
+        named = [name for name in areas if name.startswith(attack) and (mode in name or attack == "loss")]
+        return np.array(max((areas[name] for name in named), key=np.mean))
+
+    found = {}
+    for above, below in ORDERS:
+        gaps = best(above) - best(below)
+        error = float(np.std(gaps, ddof=1) / np.sqrt(len(gaps)))
+        found[f"{above} - {below}"] = {"difference": float(gaps.mean()), "standard error": error}
+    return found
+
+
 def orders(rows: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
     """Return which orders of the papers these rows keep, by area and by rate: best of each attack."""
     best = {
@@ -108,14 +186,7 @@ def orders(rows: Mapping[str, Mapping[str, float]]) -> dict[str, bool]:
     return {
         f"{figure}: {above} >= {below}": best[(*above.split(", "), figure)] >= best[(*below.split(", "), figure)]
         for figure in ("area", "rate")
-        for above, below in (
-            ("lira, online", "rmia, online"),
-            ("rmia, online", "loss, online"),
-            ("lira, online", "lira, offline"),
-            ("rmia, online", "rmia, offline"),
-            ("rmia, offline", "loss, offline"),
-            ("lira, offline", "loss, offline"),
-        )
+        for above, below in ORDERS
     }
 
 
@@ -134,8 +205,12 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{data}: {given.shadows} shadows, {given.targets} audited models, accuracy {accuracies}")
     print(f"{'attack':26} {'area':>6} {'limits':>15} {'±':>6}  {'TPR at .1 %':>11} {'limits':>15} {'alarms':>6}")
     rows: dict[str, dict[str, float]] = {}
-    for name, attack in attacks(references).items():
-        found = rows[name] = row(np.stack([attack(*pair) for pair in zip(seen, others, strict=True)]), members)
+    areas: dict[str, list[float]] = {}
+    chosen = {mode: tuned(references, mode=mode) for mode in ("offline", "online")}
+    for name, attack in attacks(references, chosen).items():
+        scores = np.stack([attack(*pair) for pair in zip(seen, others, strict=True)])
+        found, areas[name] = row(scores, members), own_areas(scores, members)
+        rows[name] = found
         print(
             f"{name:26} {found['area']:6.4f} [{found['area lower']:.4f}, {found['area upper']:.4f}] "
             f"{found['area standard error']:6.4f} {found['rate']:11.4f}  [{found['rate lower']:.4f}, "
@@ -144,13 +219,18 @@ def main(arguments: list[str] | None = None) -> int:
     kept = orders(rows)
     for order, holds in kept.items():
         print(f"{order}: {'yes' if holds else 'NO'}")
+    print(f"rmia's, by shadows alone: {chosen}")
+    apart = margins(areas)
+    for order, margin in apart.items():
+        print(f"{order}: area {margin['difference']:+.4f} ± {margin['standard error']:.4f}")
     seconds = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
     print(f"{seconds['cpu']:.1f} CPU seconds, {seconds['wall']:.1f} s")
     if given.json:
         document = {
             "schema": SCHEMA, "library": __version__, "data": data, "shadows": given.shadows, "targets": given.targets,
             "pool": POOL[data], "confidence": CONFIDENCE, "alarms": ALARMS, "accuracies": accuracies,
-            "seconds": seconds, "rows": rows, "orders": kept,
+            "seconds": seconds, "rows": rows, "orders": kept, "margins": apart,
+            "tuned": chosen,
         }  # fmt: skip
         given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -16,6 +16,7 @@ def test_every_attack_has_a_row_with_limits_and_every_order_an_answer(tmp_path, 
     target = tmp_path / "membership.json"
     assert membership.main(["--data", "digits", "--shadows", "8", "--targets", "2", "--json", str(target)]) == 0
     document = json.loads(target.read_text())
+    assert set(document["tuned"]) == {"offline", "online"} and len(document["margins"]) == 6
     assert document["schema"] == "dp-calipers/membership-benchmark/1"
     assert len(document["rows"]) == 7 and len(document["orders"]) == 12
     for row in document["rows"].values():
@@ -44,5 +45,5 @@ def test_orders_compare_the_best_of_each_attack():
 
 def test_the_loss_ranks_as_the_confidence_does():
     seen = np.array([-800.0, 0.0, 30.0, 31.0, 800.0])
-    scores = membership.attacks(None)["loss"](seen, seen)
+    scores = membership.negative_loss(seen, seen)
     assert scores[0] == -800.0 and scores[1] == pytest.approx(-np.log(2)) and np.all(np.diff(scores) >= 0)

@@ -139,7 +139,7 @@ def quiet(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> St
 
 
 def compiled(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> Step:
-    """Return the private step whose clipped sum is compiled."""
+    """Return the private step whose clipped sum and noise are compiled."""
     return _private(case, features, targets, model, noisy=True, compiled=True)
 
 
@@ -149,7 +149,7 @@ def _private(
     parameters = list(trainable(model).values())
     weights = flatten(parameters)
     assign(weights, parameters)
-    noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights)
+    noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights, compiled=compiled)
     clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
     clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True, compiled=compiled)
     examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)

@@ -199,17 +199,20 @@ def cell(name: str, process: Process, adjacency: Adjacency) -> str:
     """Return one of `STATES`."""
     try:
         found = profile(name, process, adjacency)
-        asked = found.delta(EPSILONS)
+        near = found.delta(EPSILONS[0])
+        lower, upper = near.lower, near.upper
+        if not (lower > 0.0 and upper < 1.0):  # else those far out, which take grids of their own, change nothing
+            far = found.delta(EPSILONS[1:])
+            lower, upper = max(lower, np.max(far.lower)), min(upper, np.min(far.upper))
     except UnsupportedProcess:
         return "refused"
     except NumericalFailure:
         return "hands over"
-    if np.min(asked.upper) >= 1.0:
+    if upper >= 1.0:
         return "not finite"
-    near = asked[0]
-    if near.width <= 1e-9 * near.upper and available()[found.delta(float(EPSILONS[0])).method].exact:
+    if near.width <= 1e-9 * near.upper and available()[near.method].exact:
         return "exact"
-    return "bracket" if np.max(asked.lower) > 0 else "upper"
+    return "bracket" if lower > 0.0 else "upper"
 
 
 def row(label: str, adjacencies: Iterable[Adjacency] = Adjacency) -> dict[str, dict[str, str]]:

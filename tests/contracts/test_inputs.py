@@ -25,7 +25,7 @@ from mechanisms import (
     UnsupportedProcess,
 )
 from tests.contracts.coarse import ROUTES
-from tests.strategies import ODD_REALS
+from tests.strategies import ODD_REALS, seldom
 
 GAUSSIAN = Gaussian(noise_multiplier=1.0)
 LAPLACE = Laplace(noise_multiplier=1.0)
@@ -78,6 +78,7 @@ def test_any_epsilon_is_answered_or_refused(value):
     proper_or_refused(delta_bounds, SAMPLED, epsilon=value, accountant=COARSE)
 
 
+@seldom
 @every_accountant
 @given(st.floats(0.0, 1.0, allow_subnormal=True))
 def test_any_float_delta_has_a_proper_epsilon(accountant, delta):

@@ -17,6 +17,7 @@ from dpsgd import (
     AdaptiveQuantile,
     Augmentation,
     Automatic,
+    BufferedGaussian,
     Cyclic,
     CyclicPoisson,
     Dataset,
@@ -78,6 +79,7 @@ CHOICES = {
         "rounded": lambda dimension: RoundedGaussian(divisions=1000),
         "lattice": lambda dimension: LatticeGaussian(dimension=dimension),
         "matrix": lambda dimension: MatrixGaussian(coefficients=(1.0, 0.5)),
+        "buffered": lambda dimension: BufferedGaussian(weights=(0.6, 0.4), decays=(0.9, 0.2)),
         "tree": lambda dimension: TreeGaussian(),
     },
     "clipping": {

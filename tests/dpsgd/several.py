@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -12,14 +13,20 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed, nn
 
-from dpsgd import STOP, Cosine, Dataset, PrescribedGradients, mlp, train
+from dpsgd import STOP, BufferedGaussian, Cosine, Cyclic, Dataset, PrescribedGradients, RoundedGaussian, mlp, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
-from tests.dpsgd.schemes import EVERY_SCHEME
+from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 RECORDS = 7
 CONFIG = EVERY_SCHEME["Poisson"]
+OTHERS = {
+    "exact noise": dataclasses.replace(CONFIG, noise=RoundedGaussian()),
+    "buffered noise": config_of(
+        Cyclic(), steps_per_epoch=3, noise=BufferedGaussian(weights=(0.5, 0.5), decays=(0.9, 0.2))
+    ),
+}
 CANARIES = PrescribedGradients(
     coordinates=torch.tensor([7, 2]), values=torch.tensor([0.4, -2.0]), included=torch.tensor([True, True])
 )
@@ -79,7 +86,7 @@ def refused(name, text, **options):
 def together(rank):
     """Run all that two ranks do."""
     torch.manual_seed(rank)  # their own weights differ
-    for name, config in EVERY_SCHEME.items():
+    for name, config in {**EVERY_SCHEME, **OTHERS}.items():
         run(name, config)
     run("canaries", prescribed=CANARIES)
     run("secret", randomness=SystemSource())
@@ -103,7 +110,7 @@ def together(rank):
 
 def alone():
     """Run what one process does before two do, to compare."""
-    for name, config in EVERY_SCHEME.items():
+    for name, config in {**EVERY_SCHEME, **OTHERS}.items():
         run(name, config)
     run("canaries", prescribed=CANARIES)
     run("given up alone", stop=5, checkpoint=Checkpoint(path="alone.safetensors", every=2))

@@ -27,6 +27,7 @@ from dpsgd import (
     train,
 )
 from dpsgd.card import Circumstances, PrivacyCard
+from dpsgd.core import compiled
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.process import Adjacency
 from tests.dpsgd.schemes import config_of
@@ -85,7 +86,9 @@ def test_the_price_on_the_card_is_that_of_what_ran():
     assert card.claim.upper == compute_epsilon(result.process, delta=1e-6, adjacency="replace_one")
     assert (card.claim.delta, card.claim.adjacency) == (1e-6, "replace_one")
     assert (card.executed, card.reproducible) == (20, False)
-    assert card.circumstances == Circumstances(dimension=39, dtype="float32", fresh=True, optimizer="plain steps")
+    assert card.circumstances == Circumstances(
+        dimension=39, dtype="float32", fresh=True, optimizer="plain steps", compiled=False
+    )
     assert dict(card.versions)["torch"] == torch.__version__
 
 
@@ -113,6 +116,30 @@ def test_the_card_tells_of_copies_optimizer_schedule_and_average_and_what_is_ass
     plain = _train(EVERY, initialisation_seed=0).card(delta=1e-5).markdown
     assert "| After the noise | plain steps: made of" in plain and "copies" not in plain
     assert "weights that were given" not in plain and "chosen without the records, or see below" in plain
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (None, "torch 2.13.0; not stated whether sums and noise were compiled |"),
+        (False, "torch 2.13.0; sums and noise not compiled |"),
+        (
+            True,
+            "torch 2.13.0; clipped sums, and noise where it is of independent float32, compiled by torch's inductor |",
+        ),
+    ],
+)
+def test_the_card_says_whether_sums_were_compiled(said, sentence):
+    card = _with(circumstances=dataclasses.replace(CARD.circumstances, compiled=said))
+    assert sentence in card.markdown.splitlines()[-1]
+    assert json.loads(card.to_json())["card"]["circumstances"]["compiled"] is said
+    assert PrivacyCard.from_json(card.to_json()) == card
+
+
+def test_a_compiled_run_says_so_on_its_card(monkeypatch):
+    monkeypatch.setattr(compiled, "Once", lambda function: function)  # what would have been compiled runs as written
+    assert "compiled by torch's inductor" in _train(EVERY, compiled=True).card(delta=1e-5).markdown
+    assert "sums and noise not compiled" in _train(EVERY).card(delta=1e-5).markdown
 
 
 def test_a_run_that_was_stopped_by_what_it_showed_pays_for_all_its_steps():
@@ -255,6 +282,7 @@ def test_a_card_that_contradicts_itself_is_refused(changes, text):
         ({"copies": 0}, "copies must be at least 1"),
         ({"schedule": 1}, "schedule must be True or False"),
         ({"optimizer": None}, "optimizer must be text"),
+        ({"compiled": "yes"}, "compiled must be True or False, got 'yes'"),
         ({"budget": 3.0}, "budget must be a Budget or None"),
     ],
 )

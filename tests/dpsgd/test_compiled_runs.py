@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import dpsgd.core.compiled as core
+import dpsgd.core.compiled_noise as compiled_noise
 from dpsgd import AdaptiveQuantile, Augmentation, Dataset, LatticeGaussian, PerLayer, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core.parameters import flatten
@@ -32,6 +33,7 @@ def traced(monkeypatch):
     """The functions that would have been compiled, which run as they are written."""
     functions = []
     monkeypatch.setattr(core, "Once", lambda function: functions.append(function) or function)
+    monkeypatch.setattr(compiled_noise, "kernel", lambda size: lambda given: [compiled_noise.add_noise(*given)])
     return functions
 
 
@@ -55,12 +57,26 @@ def test_a_compiled_run_is_the_other_up_to_rounding(config, options, traced):
     assert len(traced) == 1
 
 
+def test_the_noise_of_a_compiled_run_is_compiled(traced, monkeypatch):
+    sizes = []
+
+    def seen(size):
+        sizes.append(size)
+        return lambda given: [compiled_noise.add_noise(*given)]
+
+    monkeypatch.setattr(compiled_noise, "kernel", seen)
+    _weights(compiled=False)
+    assert not sizes
+    _weights(compiled=True)
+    assert set(sizes) == {40}  # for 39 parameters
+
+
 def test_a_compiled_run_is_resumed_as_such_alone(traced, tmp_path):
     for was in (True, False):
         path = Checkpoint(path=tmp_path / str(was), every=2)
         with pytest.raises(Stop):
             _weights(checkpoint=path, stop=4, compiled=was)
-        words = {True: "yes", False: "no"}
+        words = {True: "sums and noise", False: "no"}
         with pytest.raises(
             InvalidParameter, match=f"compiled must be {words[was]}, as when the run was begun, got {words[not was]}"
         ):
@@ -75,7 +91,7 @@ def test_a_file_that_does_not_say_is_of_sums_that_were_not_compiled(traced, tmp_
     saved = Saved.from_bytes(path.read(), name="run")
     conduct = {name: value for name, value in saved.conduct.items() if name != "compiled"}
     path.write(dataclasses.replace(saved, conduct=conduct).to_bytes())
-    with pytest.raises(InvalidParameter, match="compiled must be no, as when the run was begun, got yes"):
+    with pytest.raises(InvalidParameter, match="compiled must be no, as when the run was begun, got sums and noise"):
         _weights(checkpoint=path, compiled=True)
     assert torch.equal(_weights(checkpoint=path), _weights())
 
@@ -100,6 +116,16 @@ def test_what_cannot_be_compiled_is_refused_before_there_is_a_file_of_it(
     data = dataclasses.replace(DATA, owners=owners)
     with pytest.raises(InvalidParameter, match=f"^compiled: .*{text}"):
         steps(model or mlp(5, (4,), 3), data, config, **{**given, **options}, compiled=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_noise_that_cannot_be_compiled_is_refused_before_there_is_a_file_of_the_run(traced, monkeypatch, tmp_path):
+    def fails(size):
+        raise compiled_noise.refused("noise must compile, got RuntimeError")
+
+    monkeypatch.setattr(compiled_noise, "kernel", fails)
+    with pytest.raises(InvalidParameter, match=r"^compiled: noise must compile, got RuntimeError"):
+        _weights(compiled=True, checkpoint=Checkpoint(path=tmp_path / "run"))
     assert not list(tmp_path.iterdir())
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, PrescribedGradients, count_parameters, mlp, steps
+from dpsgd.core.batches import drawn_rows
 from dpsgd.core.noise import Noise
 from dpsgd.core.parameters import flatten
 from mechanisms import BallsInBins, FixedSize, InvalidParameter, KeyedSource, Poisson, Shuffled
@@ -242,11 +243,24 @@ def test_a_dataset_that_does_not_fit_the_scheme_is_refused_before_anything_is_dr
     assert randomness.reserve("runs", 0) == 0
 
 
-@pytest.mark.parametrize("name", ["FixedSize", "WithReplacement", "TruncatedPoisson", "Shuffled"])
-def test_prescribed_records_are_refused_where_one_takes_anothers_place(name):
-    with pytest.raises(InvalidParameter, match=r"steps: sampling must(.|\n)*Use Poisson") as refusal:
-        _run(_fresh(), _data(7), EVERY_SCHEME[name], prescribed=_canaries([True, True, True]))
-    assert repr(EVERY_SCHEME[name].sampling) in str(refusal.value)
+@pytest.mark.parametrize("name", ["FixedSize", "WithReplacement", "TruncatedPoisson with records", "Shuffled"])
+def test_a_prescribed_record_that_is_not_included_keeps_its_place_and_adds_nothing(name):
+    """Zeroed out, not absent: the others' parts are the same, and it adds its value as often as it is drawn."""
+    still = dataclasses.replace(EVERY_SCHEME[name], noise_multiplier=0.0, learning_rate=TINY_RATE)
+    out = _run(_fresh(), _data(4), still, prescribed=_canaries([True, False, True]))
+    in_ = _run(_fresh(), _data(4), still, prescribed=_canaries([True, True, True]))
+    moves = torch.stack([b.noisy_sum - a.noisy_sum for a, b in zip(out, in_, strict=True)])
+    rows = drawn_rows(KeyedSource("tests of descent"), still, run=in_[0].run, records=7)
+    times = torch.tensor([int((rows(step) == 5).sum()) for step in range(still.steps)])
+    one = _canaries([True, True, True]).contributions(max_grad_norm=still.max_grad_norm, dtype=torch.float32)[1]
+    torch.testing.assert_close(moves[:, 2], times * one, rtol=1e-5, atol=1e-5)
+    assert not moves[:, torch.arange(moves.shape[1]) != 2].any() and times.any()
+
+
+@pytest.mark.parametrize("name", ["FixedSize", "Shuffled"])
+def test_prescribed_records_count_among_those_that_the_scheme_declares(name):
+    with pytest.raises(InvalidParameter, match="steps: dataset must hold"):
+        _run(_fresh(), _data(2), EVERY_SCHEME[name], prescribed=_canaries([True, True, True]))
 
 
 def test_a_prescribed_record_falls_into_one_bin_of_every_epoch():

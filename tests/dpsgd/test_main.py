@@ -12,7 +12,7 @@ from dpsgd import DPSGD
 from dpsgd import __main__ as cli
 from dpsgd.card import PrivacyCard
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.core import compiled, job
+from dpsgd.core import compiled, compiled_noise, job
 from mechanisms import FixedSize, NumericalFailure, Poisson, UnsupportedProcess
 from mechanisms.core import command_line
 from tests.conftest import ROOT
@@ -110,6 +110,7 @@ def test_a_run_prints_what_it_cost_and_leaves_weights_and_configuration(tmp_path
 def test_sums_are_compiled_where_that_is_asked_for(tmp_path, monkeypatch):
     functions = []
     monkeypatch.setattr(compiled, "Once", lambda function: functions.append(function) or function)
+    monkeypatch.setattr(compiled_noise, "kernel", lambda size: lambda given: [compiled_noise.add_noise(*given)])
     assert _run("--seed", 0, "--out", tmp_path / "a") == 0 and not functions
     assert _run("--seed", 0, "--compiled", "--out", tmp_path / "b") == 0 and len(functions) == 1
     first, second = (load_file(tmp_path / name / "weights.safetensors")["0.weight"] for name in ("a", "b"))

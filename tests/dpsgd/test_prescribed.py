@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsgd import DPSGD, Dataset, PrescribedGradients, steps
+from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer
+from dpsgd.core.clippers import LayerClipper
 from dpsgd.core.population import Population, with_absent
-from dpsgd.prescribed import PrescribedVectors
-from mechanisms import InvalidParameter, KeyedSource, Poisson
+from dpsgd.prescribed import Prescribed, PrescribedVectors
+from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson
 
 
 def _records(**changes):
@@ -134,6 +136,96 @@ def test_vectors_of_another_length_are_refused():
     records = PrescribedVectors(vectors=torch.ones(1, 3), included=torch.tensor([True]))
     with pytest.raises(InvalidParameter, match=r"vectors must have 4 entries, .* got 3"):
         records.check_dimension(4)
+
+
+@pytest.mark.parametrize(
+    "clipping",
+    [
+        Flat(),
+        PerLayer(shares={"0": 0.3, "2": 0.7}),
+        Automatic(),
+        Normalised(),
+        AdaptiveQuantile(quantile=0.3, learning_rate=0.5, count_noise_multiplier=0.5),
+    ],
+    ids=repr,
+)
+def test_a_prescribed_record_is_clipped_and_counted_as_one_that_has_this_gradient(clipping):
+    config = DPSGD(
+        noise_multiplier=0.0, max_grad_norm=0.2, sampling=Poisson(probability=1.0), expected_batch_size=4, steps=2,
+        learning_rate=1e-12, clipping=clipping,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    data, loss = (
+        Dataset(features=torch.rand(6, 3), targets=torch.arange(6) % 2),
+        torch.nn.CrossEntropyLoss(reduction="none"),
+    )
+    rows = [
+        torch.autograd.grad(loss(model(x[None]), y[None]).sum(), list(model.parameters()))
+        for x, y in zip(data.features[4:], data.targets[4:], strict=True)
+    ]
+    vectors = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    prescribed = PrescribedVectors(vectors=vectors, included=torch.tensor([True, True]))
+    some = Dataset(features=data.features[:4], targets=data.targets[:4])
+    given = {"loss": loss, "randomness": KeyedSource(0)}
+    as_records = list(steps(copy.deepcopy(model), data, config, **given))
+    as_vectors = list(
+        steps(copy.deepcopy(model), some, config, **given | {"randomness": KeyedSource(0)}, prescribed=prescribed)
+    )
+    for ours, theirs in zip(as_vectors, as_records, strict=True):
+        torch.testing.assert_close(ours.noisy_sum, theirs.noisy_sum, rtol=1e-5, atol=1e-7)
+        assert (ours.noisy_count, ours.max_grad_norm) == (theirs.noisy_count, theirs.max_grad_norm)
+
+
+def test_one_entry_and_whole_vectors_are_clipped_alike_layer_by_layer_and_those_not_included_do_not_count():
+    layers = [(torch.nn.Identity(), slice(0, 2)), (torch.nn.Identity(), slice(2, 4))]
+    bounds = {layers[0][0]: 0.6, layers[1][0]: 0.8}
+    included, drawn = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+    sparse = PrescribedGradients(
+        coordinates=torch.tensor([2, 0, 3]), values=torch.tensor([-9.0, 1.0, 1.0]), included=included
+    )
+    dense = PrescribedVectors(vectors=torch.tensor([[0.0, 0, -9, 0], [1, 0, 0, 0], [0, 0, 0, 1]]), included=included)
+    for records in (sparse, dense):
+        clip = LayerClipper(max_grad_norm=1.0, bounds=bounds, seen=[])
+        total = records.add_clipped_to(torch.ones(4), drawn, clip=clip, layers=layers)
+        torch.testing.assert_close(total, torch.tensor([1.0, 1.0, 0.2, 1.0]))
+        assert [len(factors[0]) for _, factors in clip.seen] == [1]
+
+
+class Tossed(Prescribed):
+    """Records that are neither clipped by the run nor fit for places in a batch."""
+
+    def __len__(self):
+        return 1
+
+    def check_dimension(self, dimension):
+        pass
+
+    def placed(self, *, max_grad_norm, like):
+        return self
+
+    def add_to(self, total, drawn):
+        return total
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"clipping": Automatic()}, r"steps: clipping must be Flat\(\) where"),
+        ({"sampling": FixedSize(batch_size=2, records=4)}, "steps: sampling must draw every record independently"),
+    ],
+)
+def test_records_that_only_know_the_flat_bound_of_independent_draws_are_refused_elsewhere(changes, text):
+    given = {"sampling": Poisson(probability=0.5)} | changes
+    config = DPSGD(
+        noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=2, steps=1, learning_rate=1.0, **given
+    )  # fmt: skip
+    data = Dataset(features=torch.ones(3, 2), targets=torch.zeros(3))
+    with pytest.raises(InvalidParameter, match=text):
+        steps(
+            torch.nn.Linear(2, 1), data, config, loss=lambda o, t: o[:, 0], randomness=KeyedSource(0),
+            prescribed=Tossed(),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("present", [torch.ones(9), torch.ones(8, dtype=torch.bool), [True] * 9])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mechanisms import Adjacency, DiscretePair, InvalidParameter, KeyedSource, Laplace, Poisson, Sampled, SystemSource
+from mechanisms import laplace as module
 from mechanisms.core.bounds import Bounds
 from mechanisms.laplace import LaplacePair
 from tests.reference.truth import Laplacian, delta_by_integration
@@ -211,6 +212,21 @@ def test_an_atom_on_an_edge_belongs_to_the_bin_below(shift):
     assert found.p.lower[0] > 0 and holds(found.p[0], mp.exp(-mp.mpf(shift)) / 2)
     assert found.p.lower[3] > 0.5 and found.p.upper[4] == 0.0 == found.q.upper[4]
     assert holds(found.q[0], mp.mpf(0.5))
+
+
+@pytest.mark.parametrize("block", [1, 7, 50])
+def test_masses_do_not_depend_on_how_many_are_found_at_once(block, monkeypatch):
+    """Both atoms count in one bin each, wherever a block ends."""
+    inner = np.unique(np.append(np.linspace(-1.3, 1.3, 47), [-1.0, 1.0]))
+    edges, scale = np.concatenate([[-np.inf], inner, [np.inf]]), np.append(inner[:1], inner)
+    whole = pair_of(1.0).loss_bins(edges, scale)
+    monkeypatch.setattr(module, "BLOCK", block)
+    found = pair_of(1.0).loss_bins(edges, scale)
+    for name in ("p", "q"):
+        assert np.array_equal(getattr(found, name).lower, getattr(whole, name).lower)
+        assert np.array_equal(getattr(found, name).upper, getattr(whole, name).upper)
+    assert np.array_equal(found.edge_error, whole.edge_error)
+    assert np.sum(found.p.lower) <= 1.0 <= np.sum(found.p.upper)
 
 
 def test_an_uncertain_shift_widens_masses_and_edges():

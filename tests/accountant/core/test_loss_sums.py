@@ -24,6 +24,7 @@ SUMS = {
 }
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("name", SUMS)
 @pytest.mark.parametrize("theta", [0.25, 2.0])
 def test_what_is_beyond_the_nodes_is_bounded(name, theta):

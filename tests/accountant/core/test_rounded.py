@@ -85,7 +85,7 @@ def mean_of_loss(noise, chance, low, high, direction):
     return float(mp.quad(lambda z: loss(z) * density(z), points) / total)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("noise", "chance"), [(1.0, 1.0), (0.8, 0.1), (2.0, 1e-3), (1.0, 0.9)])
 @pytest.mark.parametrize("direction", ["remove", "add"])
 @pytest.mark.parametrize("step", [2.0**-7, 2.0**-12])

@@ -89,7 +89,7 @@ def test_a_line_cut_short_is_off_by_what_was_cut_on_either_side_and_says_so():
     assert {-1, 1} <= signs  # without `cut` it would be too low at some ε and too high at others
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("row", COMPOSITIONS, ids=lambda row: f"{row['steps']}-{row['direction']}-{row['epsilon']}")
 def test_small_compositions_are_enclosed_where_the_line_is_within_budget(row):
     parts = tuple(Sampled(Gaussian(noise_multiplier=s), Poisson(probability=q)) for s, q in row["steps"])

@@ -81,7 +81,7 @@ SHUFFLED = [
 ]  # fmt: skip
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("entry", SHUFFLED, ids=str)
 def test_shuffled_batches_cost_nearly_what_no_sampling_costs(entry):
     (steps, noise, _) = words(entry.params)

@@ -112,8 +112,8 @@ def scores_of_a_run(canaries, attack, known, model):
 @pytest.mark.parametrize("kind", [np.int32, np.uint8, np.int64])
 def test_canaries_of_other_whole_numbers_are_the_same_records(kind):
     model, known = mlp(4, (), 3), Dataset(features=torch.ones(3, 4), targets=torch.arange(3))
-    one = InputCanaries(features=np.eye(8, 4, dtype=np.float32), targets=np.arange(8) % 3)
-    other = InputCanaries(features=np.eye(8, 4, dtype=kind), targets=(np.arange(8) % 3).astype(kind))
+    one = InputCanaries(features=np.eye(20, 4, dtype=np.float32), targets=np.arange(20) % 3)
+    other = InputCanaries(features=np.eye(20, 4, dtype=kind), targets=(np.arange(20) % 3).astype(kind))
     for attack in (GradientProduct(model=model, loss=LOSS), CandidateLikelihood(model=model, loss=LOSS)):
         found = [scores_of_a_run(canaries, attack, known, model) for canaries in (one, other)]
         np.testing.assert_array_equal(*found)
@@ -125,5 +125,5 @@ def test_canaries_of_other_whole_numbers_are_the_same_records(kind):
 def test_canaries_of_tokens_stay_tokens():
     model = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Flatten(), torch.nn.Linear(6, 2))
     known = Dataset(features=torch.arange(6).reshape(3, 2) % 5, targets=torch.arange(3) % 2)
-    canaries = InputCanaries(features=np.arange(16).reshape(8, 2) % 5, targets=np.arange(8) % 2)
-    assert len(set(scores_of_a_run(canaries, GradientProduct(model=model, loss=LOSS), known, model))) == 8
+    canaries = InputCanaries(features=np.stack(np.divmod(np.arange(20), 5), axis=1), targets=np.arange(20) % 2)
+    assert len(set(scores_of_a_run(canaries, GradientProduct(model=model, loss=LOSS), known, model))) == 20

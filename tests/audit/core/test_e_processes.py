@@ -47,9 +47,9 @@ def test_bounds_only_rise_and_the_last_is_that_of_all_looks_at_once(name, noise)
 @pytest.mark.parametrize(
     ("score", "coin", "message"),
     [
-        (np.nan, True, "score must be a number, got nan"),
-        (np.inf, True, "score must be finite, got inf"),
-        ("1", True, "score must be a real number"),
+        (np.nan, True, "score must be a finite number, got something else"),
+        (-np.inf, True, "score must be a finite number, got something else"),
+        ("1", True, "score must be a finite number, got something else"),
         (1.0, 1, "coin must be a bool, got int"),
         (1.0, None, "coin must be a bool, got NoneType"),
     ],
@@ -59,6 +59,18 @@ def test_a_look_that_makes_no_sense_is_refused_and_not_counted(name, score, coin
     with pytest.raises(InvalidParameter, match=message):
         watched.update(score, coin)
     assert watched.looks == 0 and watched.epsilon == 0.0
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf, "0.71", np.full(3, 0.71), None])
+def test_a_refusal_of_a_score_tells_nothing_of_it(name, score):
+    refusals = []
+    for given in (score, np.inf):
+        with pytest.raises(InvalidParameter) as refusal:
+            SEQUENCES[name](**LEVEL).update(given, True)
+        refusals.append(str(refusal.value))
+        assert refusal.value.__context__ is None
+    assert refusals[0] == refusals[1]
 
 
 @pytest.mark.parametrize("name", SEQUENCES)

@@ -13,7 +13,8 @@ from audit.canaries import InputCanaries
 from audit.core.claims import claimed_bounds
 from audit.core.described import SampledGaussianRun
 from audit.core.jaws import POINTS, jaws_path, looked_at
-from audit.core.verdicts import DELTA, coordinates, simulated, simulated_plan
+from audit.core.simulated_trainers import DELTA, coordinates, simulated
+from audit.core.verdicts import simulated_plan
 from audit.runs import Setup, observe_course, observe_one_run
 from audit.scores import GuessExtremes
 from mechanisms import Adjacency, KeyedSource, Laplace, Repeat

@@ -15,7 +15,7 @@ from audit.core.rows import cheapest, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-VOID = {"meta", "source", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link"}
 PHONE = 360
 PICTURES = Pictures(
     histogram=ScoreHistogram(edges=(0.0, 1.0, 2.0), included=(1, 2), excluded=(2, 1)),
@@ -35,7 +35,7 @@ READER = """<!doctype html><meta charset="utf-8">
              paper: frame.contentWindow.getComputedStyle(page.body).backgroundColor,
              overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
              images: [...page.images].map(image => image.naturalWidth),
-             dark: [...page.images].every(image => image.currentSrc !== image.src) }};
+             shown: [...page.images].filter(image => image.offsetWidth).map(image => image.className) }};
   }});
   document.getElementById("found").textContent = JSON.stringify(found);
 }});</script>
@@ -175,7 +175,25 @@ def test_a_browser_reads_the_verdict_in_light_and_dark_on_a_phone(violated, tmp_
     assert (light["paper"], dark["paper"]) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
     assert light["overflow"] == dark["overflow"] == 0
     assert light["images"] and all(light["images"] + dark["images"])
-    assert dark["dark"] and not light["dark"]
+    assert (set(light["shown"]), set(dark["shown"])) == ({"by-day"}, {"by-night"})
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium, google-chrome or chromium-browser on PATH")
+@pytest.mark.slow
+def test_paper_is_light_where_the_screen_is_dark(report, tmp_path):
+    """Whatever the screen prefers, the same is printed; on the screen the pages differ."""
+    (tmp_path / "report.html").write_text(page(dataclasses.replace(report, pictures=PICTURES), seconds=None))
+    printed, seen = {}, {}
+    for scheme in (0, 1):
+        options = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"]
+        options += ["--no-sandbox"] if os.geteuid() == 0 else []
+        options += ["--no-pdf-header-footer", f"--blink-settings=preferredColorScheme={scheme}"]
+        for what, found in (("print-to-pdf", printed), ("screenshot", seen)):
+            file = tmp_path / f"{what}-{scheme}.png"
+            asked = [BROWSER, *options, f"--{what}={file}", str(tmp_path / "report.html")]
+            subprocess.run(asked, capture_output=True, timeout=400, check=True)
+            found[scheme] = re.sub(rb"/(Creation|Mod)Date \(.*?\)|/ID \[.*?\]", b"", file.read_bytes(), flags=re.DOTALL)
+    assert printed[0] == printed[1] and seen[0] != seen[1]
 
 
 def test_the_page_shows_every_picture_that_the_report_carries_with_its_words(report, undrawn):

@@ -104,12 +104,3 @@ def test_cells_run_from_the_lowest_scores_to_the_highest():
     cells = payoffs.cells(np.linspace(-5, 5, 1001))
     assert np.all(np.diff(cells) >= 0) and set(cells) == set(range(CELLS))
     assert list(payoffs.cells(np.array([-1e308, 1e308]))) == [0, CELLS - 1]
-
-
-def test_a_total_is_the_sum_of_what_each_score_pays():
-    mu, rng = np.array([0.5, 1.0, 2.0]), np.random.default_rng(5)
-    payoffs, positions, coins = against_gaussian(mu, 2 * mu), rng.normal(size=40), rng.random(40) < 0.5
-    for place, total in enumerate(payoffs.total(positions, coins)):
-        one = payoffs.at((place,))
-        paid = np.where(coins, one.included[one.cells(positions)], one.excluded[one.cells(positions)])
-        assert total == pytest.approx(paid.sum(), rel=1e-12)

@@ -1,26 +1,29 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import special
 
 from audit.core.e_processes import epsilon_of, mu_of
-from audit.core.payoffs import CELLS, against_gaussian, gaussian_delta
-from audit.estimators import anytime_gdp
-from audit.estimators.anytime_gdp import (
+from audit.core.gdp_ladder import (
+    EIGHT,
     LADDER,
+    MOST_STAKED,
     RATIOS,
-    SHARES,
-    AnytimeGDP,
-    GDPConfidenceSequence,
+    Opening,
+    log_shares_against,
     log_wealth,
-    lower_bound_from_scores,
     payoffs_against,
-    rejects,
 )
+from audit.core.payoffs import CELLS, against_gaussian, gaussian_delta
+from audit.estimators.anytime_gdp import AnytimeGDP, GDPConfidenceSequence, lower_bound_from_scores, rejects
 from audit.scores import LabelledScores, Scores, Stream, Threshold
 from mechanisms import Gaussian, InvalidParameter
 from tests.audit.detection_times import gdp_times
 
 LEVEL = {"delta": 1e-5, "confidence": 0.95}
+SURE = 14
+OPENED = Opening(guesses=SURE, required=np.log(20))
 PROCESS = Gaussian(noise_multiplier=1.0)
 
 
@@ -52,12 +55,13 @@ LAWS = {  # of scores − 1/2 where the computation sees x ~ N(±mu/2, 1): whate
 }
 
 
-def false_claims(law, epsilon, looks, streams, seed=11):
+def false_claims(law, epsilon, looks, streams, seed=11, opening=None):
     """The share of streams in which the true claim is refuted."""
     rng, mu = np.random.default_rng(seed), mu_of(epsilon, LEVEL["delta"])
     coins = rng.random((streams, looks)) < 0.5
     seen = np.where(coins, mu / 2, -mu / 2) + rng.normal(size=coins.shape)
-    return rejects(values=LAWS[law](seen, mu, rng) + 0.5, membership=coins, epsilon=epsilon, **LEVEL).mean()
+    values = LAWS[law](seen, mu, rng) + 0.5
+    return rejects(values=values, membership=coins, epsilon=epsilon, opening=opening, **LEVEL).mean()
 
 
 @pytest.mark.thinned(13)
@@ -70,11 +74,12 @@ def test_false_claims_stay_below_the_level_whatever_a_gdp_computation_emits(law,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("opening", [None, SURE])
 @pytest.mark.parametrize("epsilon", [1.0, 4.0, 8.0])
 @pytest.mark.parametrize("law", ["expected", "nearest to half the noise", "randomised response"])
-def test_false_claims_of_many_streams(law, epsilon):
-    rate = np.mean([false_claims(law, epsilon, 500, 1000, seed) for seed in range(10)])
-    print(f"{law}, epsilon {epsilon}: {rate:.4f} of 10,000 streams of 500 looks")
+def test_false_claims_of_many_streams(law, epsilon, opening):
+    rate = np.mean([false_claims(law, epsilon, 500, 1000, seed, opening) for seed in range(10)])
+    print(f"{law}, epsilon {epsilon}, opening {opening}: {rate:.4f} of 10,000 streams of 500 looks")
     assert rate <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 10_000)
 
 
@@ -92,9 +97,10 @@ def test_each_look_shrinks_wealth_on_average_even_for_the_nearest_computation(mu
     """By quadrature over what the computation sees, for the wealth of all ratios together."""
     seen = np.linspace(-20, 20, 40_001)
     masses = [np.exp(-0.5 * (seen - sign * mu / 2) ** 2) / np.sqrt(2 * np.pi) * 1e-3 for sign in (1, -1)]
-    for ratio in RATIOS[4:]:
+    for ratio, opening in itertools.product(RATIOS[5:], (None, OPENED)):
         positions = emitted(seen, mu, ratio)[:, None]
-        pays = [np.exp(log_wealth(positions, np.full(positions.shape, coin), mu=mu))[:, 0] for coin in (True, False)]
+        coins = [np.full(positions.shape, coin) for coin in (True, False)]
+        pays = [np.exp(log_wealth(positions, coin, mu=mu, opening=opening))[:, 0] for coin in coins]
         assert 0.5 * masses[0] @ pays[0] + 0.5 * masses[1] @ pays[1] <= 1 + 1e-9
 
 
@@ -120,9 +126,9 @@ def test_the_bound_is_the_last_rung_refuted_with_all_below():
 
 
 def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
-    """Wealth need not fall along the ladder: 28 right guesses from weak scores refute a rung, but not the first."""
-    coins = np.arange(28) % 2 == 0
-    stream = {"values": np.where(coins, 0.51, 0.49), "membership": coins}
+    """Wealth need not fall along the ladder: 39 right of 40 weak scores refute a rung, but not the first."""
+    coins = np.arange(40) % 2 == 0
+    stream = {"values": np.where(coins & (np.arange(40) > 0), 0.51, 0.49), "membership": coins}
     best = [log_wealth(stream["values"] - 0.5, coins, mu=float(rung)).max() >= np.log(20) for rung in LADDER[::20]]
     assert not best[0] and any(best)
     assert lower_bound_from_scores(**stream, **LEVEL) == 0.0
@@ -130,34 +136,39 @@ def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
     assert not rejects(**stream, epsilon=epsilon_of(middle, 1e-5), **LEVEL)
 
 
-def test_many_rungs_are_refuted_together_as_each_by_itself():
-    rng, required, found = np.random.default_rng(12), np.log(20), []
-    for noise in (0.15, 0.3, 0.6, 1.2):
-        for _ in range(2):
-            coins = rng.random(70) < 0.5
-            positions = coins - 0.5 + noise * rng.normal(size=70)
-            place = int(rng.integers(0, 9)), int(rng.integers(0, 70))
-            for top in (1, 150):
-                each = all(anytime_gdp._rung_refuted(rung, positions, coins, required) for rung in range(top))
-                assert anytime_gdp._all_refuted(top, positions, coins, required, *place) is each
-                found.append(each)
-    assert 0.2 < np.mean(found) < 0.8
+@pytest.mark.parametrize("opening", [None, SURE])
+@pytest.mark.parametrize(("claim", "bar"), [(4.0, 40), (1.0, 420)])
+def test_half_the_noise_is_found_out_within_the_bars(claim, bar, opening):
+    assert np.median(gdp_times(claim, 0.5, 1500 if claim > 1 else 300, np.random.default_rng(8), opening)) <= bar
 
 
-def test_all_rungs_are_refuted_up_to_the_least_of_their_wealths():
-    rng = np.random.default_rng(13)
-    coins = rng.random(50) < 0.5
-    positions = coins - 0.5 + 0.2 * rng.normal(size=50)
-    least = min(log_wealth(positions, coins, mu=float(rung)).max() for rung in LADDER[:60])
-    for place in ((5, 49), (0, 3)):
-        assert anytime_gdp._all_refuted(60, positions, coins, least - 1e-9, *place)
-        assert not anytime_gdp._all_refuted(60, positions, coins, least + 1e-9, *place)
+def test_half_the_noise_of_eight_is_found_out_in_few_looks_without_an_opening():
+    assert np.median(gdp_times(8.0, 0.5, 1500, np.random.default_rng(8))) <= 23
 
 
-@pytest.mark.parametrize(("claim", "bar"), [(8.0, 24), (4.0, 40), (1.0, 420)])
-def test_half_the_noise_is_found_out_within_the_bars(claim, bar):
-    """At ε = 8 no valid test has a median below 13, see below; those near it are ruined by a single wrong guess."""
-    assert np.median(gdp_times(claim, 0.5, 1500 if claim > 1 else 300, np.random.default_rng(8))) <= bar
+@pytest.mark.parametrize("distance", [1e-6, 0.4, 1e6])
+def test_fourteen_right_guesses_refute_eight_and_half_the_noise_gives_them_more_often_than_not(distance):
+    """So that the median is 14 at most; 13 are too few."""
+    coins = np.random.default_rng(3).random(SURE) < 0.5
+    values = 0.5 + distance * np.where(coins, 1.0, -1.0)
+    assert lower_bound_from_scores(values=values, membership=coins, opening=SURE, **LEVEL) >= 8.0
+    assert rejects(values=values, membership=coins, epsilon=8.0, opening=SURE, **LEVEL)
+    watched = GDPConfidenceSequence(opening=SURE, **LEVEL)
+    bounds = [watched.update(score, bool(coin)) for score, coin in zip(values, coins, strict=True)]
+    assert bounds[-2] < 8.0 <= bounds[-1]
+    assert special.ndtr(mu_of(8.0, 1e-5)) ** SURE > 0.503
+
+
+def test_half_the_noise_is_found_out_within_fourteen_looks_as_often_as_its_guesses_are_right():
+    found = gdp_times(8.0, 0.5, 3000, np.random.default_rng(9), SURE)
+    assert 0.503 - 0.028 < np.mean(found <= SURE) < 0.55  # three standard errors; and the most that any valid test does
+
+
+def test_a_right_guess_pays_what_its_bound_allows_and_one_wrong_guess_loses_the_stake():
+    for mu in (0.02, 0.9, EIGHT, 8.0):
+        sure = payoffs_against(mu)[0]
+        assert sure.included[-1] == pytest.approx(-special.log_ndtr(mu / 2), abs=1e-6)
+        assert sure.included[0] == sure.excluded[-1] < -11
 
 
 def test_no_valid_test_of_gdp_finds_half_the_noise_sooner_than_stated():
@@ -173,12 +184,14 @@ def test_no_valid_test_of_gdp_finds_half_the_noise_sooner_than_stated():
         excess = np.max(np.cumsum(nearest[::-1]) - slope * np.cumsum(nearest))
         assert excess <= gaussian_delta(np.log(slope), mu[0]) + 1e-5
     assert np.log(20) / (feared @ logs) == pytest.approx(24.57, abs=0.02)
-    ratios = np.exp(np.random.default_rng(0).choice(logs, size=(200_000, 12), p=feared / feared.sum()).sum(axis=1))
+    rng = np.random.default_rng(0)
+    ratios = np.exp(rng.choice(logs, size=(200_000, 12), p=feared / feared.sum()).sum(axis=1))
     weights = np.linspace(1, 12, 45)  # of the error: power <= w α + E (1 − w / ratio)⁺ for every w >= 0
     power = min(0.05 * weight + np.mean(np.maximum(1 - weight / ratios, 0)) for weight in weights)
     assert 0.45 < power < 0.48
-    assert special.ndtr(mu[0]) ** 14 == pytest.approx(0.503, abs=1e-3)
-    assert special.ndtr(0.5 * mu[0]) ** -13 < 20 < special.ndtr(0.5 * mu[0]) ** -14
+    ratios = ratios * np.exp(rng.choice(logs, size=(200_000, 2), p=feared / feared.sum()).sum(axis=1))
+    power = min(0.04 * weight + np.mean(np.maximum(1 - weight / ratios, 0)) for weight in weights)
+    assert 0.48 < power < 0.5
 
 
 def test_the_ladder_is_cleared_by_scores_without_noise():
@@ -186,8 +199,24 @@ def test_the_ladder_is_cleared_by_scores_without_noise():
     assert lower_bound_from_scores(values=coins.astype(float), membership=coins, **LEVEL) > 20
 
 
-def test_shares_are_those_of_one_fortune():
-    assert SHARES.sum() == pytest.approx(1.0, abs=1e-15) and len(SHARES) == len(RATIOS) and np.all(RATIOS < 1)
+@pytest.mark.parametrize("opening", [None, OPENED, Opening(guesses=1, required=np.log(1e6))])
+def test_shares_are_those_of_one_fortune(opening):
+    shares = np.exp(log_shares_against(LADDER, opening))
+    assert np.allclose(shares.sum(axis=1), 1.0, rtol=0, atol=1e-14) and np.all(shares >= 0) and np.all(RATIOS < 1)
+    assert shares.shape == (len(LADDER), len(RATIOS)) and shares[:, 0].max() <= MOST_STAKED * (1 + 1e-12)
+    assert np.all((shares[:, 0] > 0) == (opening is not None)) and np.all(shares[:, 1:] > 0)
+
+
+@pytest.mark.parametrize(("opening", "confidence"), [(5, 0.5), (30, 0.95), (60, 0.999)])
+def test_an_opening_refutes_at_any_level_what_most_of_the_wealth_is_enough_for(opening, confidence):
+    coins = np.random.default_rng(3).random(opening) < 0.5
+    given = {"values": coins.astype(float), "membership": coins, "delta": 1e-5, "confidence": confidence}
+    rung = 2 * special.ndtri((MOST_STAKED * (1 - confidence)) ** (1 / opening)) / 1.0201  # and one below
+    assert lower_bound_from_scores(**given, opening=opening) >= epsilon_of(rung, 1e-5)
+
+
+def test_a_rung_of_the_ladder_is_that_of_eight():
+    assert EIGHT in LADDER and mu_of(8.0, 1e-5) < EIGHT < mu_of(8.0001, 1e-5)
 
 
 def test_scale_and_centre_only_matter_for_power():
@@ -227,6 +256,8 @@ def test_a_claim_beyond_the_ladder_is_never_refuted():
         ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
         ({"gap": 0.0}, "gap must be above 0"),
         ({"centre": np.inf}, "centre must be finite"),
+        ({"opening": 0}, "opening must be at least 1, got 0"),
+        ({"opening": 2.5}, "opening must be"),
     ],
 )
 def test_input_that_makes_no_sense_is_refused(change, message):
@@ -240,6 +271,8 @@ def test_impossible_units_are_refused_by_name():
         AnytimeGDP(gap=-1.0)
     with pytest.raises(InvalidParameter, match="GDPConfidenceSequence: centre must be a number, got nan"):
         GDPConfidenceSequence(centre=np.nan, **LEVEL)
+    with pytest.raises(InvalidParameter, match="AnytimeGDP: opening must be at least 1, got -3"):
+        AnytimeGDP(opening=-3)
 
 
 def test_a_world_that_never_occurs_shows_only_what_the_coins_allow():
@@ -251,4 +284,4 @@ def test_a_world_that_never_occurs_shows_only_what_the_coins_allow():
 
 
 def test_the_best_guess_is_what_bounds_the_payoffs():
-    assert np.exp(payoffs_against(1.666)[4].included.max()) == pytest.approx(1 / special.ndtr(0.833), rel=1e-3)
+    assert np.exp(payoffs_against(1.666)[5].included.max()) == pytest.approx(1 / special.ndtr(0.833), rel=1e-3)

@@ -9,37 +9,9 @@ import pytest
 from dpsgd.core.box_muller import BLOCK, BoxMuller
 from dpsgd.resolution import RESOLUTIONS
 from mechanisms import InvalidParameter, KeyedSource
+from tests.dpsgd.scripted import BITS, Scripted, awkward_words, farthest, floats_between
 
 ULP = 4
-BITS = {"float32": 32, "float64": 64}
-
-
-class Scripted(KeyedSource):
-    """A source whose words are given: those of U and V of every pair, and the digits of U that follow."""
-
-    def __init__(self, us, vs, more, bits):
-        super().__init__("scripted")
-        half = len(us)
-        whole = np.array([*us, *vs], dtype=f"<u{bits // 8}")
-        self.given, self.more, self.pairs = whole.view("<u4"), more, half
-
-    def reader(self, stream, *, most):
-        return Given(self.given)
-
-    def words(self, stream, counter, n):
-        word = self.more[counter // 4]
-        return np.array([word >> 32, word & (2**32 - 1)], dtype=np.uint32)
-
-
-class Given:
-    def __init__(self, words):
-        self.words = words
-
-    def seek(self, counter):
-        assert counter == 0
-
-    def read(self, n):
-        return self.words[:n].copy()
 
 
 def _computed(dtype, us, vs, more, scale=1.0):
@@ -50,43 +22,13 @@ def _computed(dtype, us, vs, more, scale=1.0):
     return total.reshape(2, -1).astype(np.float64) / float(np.dtype(dtype).type(scale))
 
 
-def _exact(bits, u, v, more, end):
-    """Return z of U and V whose digits after those drawn are all 0, or all 1, in 60 digits."""
-    with mpmath.workdps(60):
-        big_u = (mpmath.mpf(u * 2**64 + more) + end) / mpmath.mpf(2) ** (bits + 64)
-        big_v = (mpmath.mpf(v) + end) / mpmath.mpf(2) ** bits
-        radius = mpmath.sqrt(-2 * mpmath.log(big_u))
-        return radius * mpmath.cos(2 * mpmath.pi * big_v), radius * mpmath.sin(2 * mpmath.pi * big_v)
-
-
-def _awkward_words(bits, upper, generator):
-    """Words of U at one end, at what is rare, between two floats; of V on an axis, near one, and any; digits after U.
-
-    Where U's word is just not rare, all further digits 1 are farthest from it; a word close to 2^bits is farthest from
-    a float halfway between two.
-    """
-    top, rare = 2**bits, 2 ** (bits // 2)
-    halfway = 2 ** (bits - np.finfo(f"float{bits}").nmant - 2)
-    us = [0, 1, 2, rare - 1, rare, rare + 1, 3 * rare, top // 2 - 1]
-    us += [int(generator.random() * 2.0**e) for e in range(2, bits)]
-    if upper:
-        us = [top - 1 - u for u in us] + [top - rare - halfway]
-    vs = [0, top // 4 + 1, 3 * top // 8 - 1, int(generator.integers(2**32)) << (bits - 32)]
-    ends = [0, 2**64 - 1, int(generator.integers(2**63))]
-    return [(u, v, more) for u in us for v in vs for more in ends]
-
-
 @pytest.mark.parametrize("dtype", BITS)
 @pytest.mark.parametrize(("upper", "scale"), [(False, 1.0), (True, 0.7)], ids=["U below 1/2", "U above 1/2"])
 def test_noise_lies_within_the_error_of_an_exact_normal_with_the_same_digits(dtype, upper, scale):
     bits, bound = BITS[dtype], RESOLUTIONS[dtype].error
-    us, vs, more = zip(*_awkward_words(bits, upper, np.random.default_rng(0)), strict=True)
+    us, vs, more = zip(*awkward_words(bits, upper, np.random.default_rng(0)), strict=True)
     found = _computed(dtype, us, vs, more, scale)
-    worst = 0.0
-    for i, (u, v, digits) in enumerate(zip(us, vs, more, strict=True)):
-        if (u << 64 | digits) >= 2 ** (bits // 2):  # otherwise it is what `failure` is the probability of
-            for exact in (_exact(bits, u, v, digits, end) for end in (0, 1)):
-                worst = max(worst, *(abs(float(e - mpmath.mpf(f))) for e, f in zip(exact, found[:, i], strict=True)))
+    worst = farthest(found, us, vs, more, bits)
     slack = 25 if (dtype, upper) == ("float64", True) else 5  # of a bound for both ends and functions off by 4 ulp
     assert bound / slack < worst < bound
 
@@ -135,19 +77,13 @@ def test_rare_words_are_met_in_whole_blocks_and_give_the_same_noise_in_parts():
         assert source.words("noise float32", block * BLOCK + place, 1)[0] == word
 
 
-def _float32_between(low, high, stride, at_once=2**20):
-    ends = np.array([low, high], dtype=np.float32).view(np.uint32).tolist()
-    for start in range(ends[0], ends[1] + 1, at_once * stride):
-        yield np.arange(start, min(start + at_once * stride, ends[1] + 1), stride, dtype=np.uint32).view(np.float32)
-
-
 def _in_ulp_of_float32(stride):
     """Return by how many ulp log is off at worst, and sine and cosine, for these the ulp of numbers just below 1."""
     worst = []
-    for u in _float32_between(2.0**-16, 1 - 2.0**-24, stride):
+    for u in floats_between(2.0**-16, 1 - 2.0**-24, stride):
         exact = np.log(u.astype(np.float64))
         worst.append(np.max(np.abs(np.log(u) - exact) / np.spacing(np.abs(exact).astype(np.float32))))
-    for angle in _float32_between(2.0**-30, np.pi, stride):
+    for angle in floats_between(2.0**-30, np.pi, stride):
         for function, x in ((np.sin, -angle), (np.cos, angle)):
             worst.append(np.max(np.abs(function(x) - function(x.astype(np.float64)))) * 2.0**24)
     return worst

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsgd.core.clip import clip_factors, weigh
+from dpsgd.core.clip import Factors, clip_factors, weigh
 
 entries = st.floats(min_value=-(2.0**50), max_value=2.0**50, width=32)
 
@@ -44,3 +44,17 @@ def test_a_factor_with_lost_digits_counts_as_zero():
 def test_a_row_of_factor_zero_becomes_zero_whatever_it_holds():
     rows = torch.tensor([[1.0, float("nan")], [float("inf"), -float("inf")], [2.0, 4.0]])
     assert weigh(rows, torch.tensor([0.0, 0.0, 0.5])).tolist() == [[0, 0], [0, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("by_mask", [False, True])
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 2, 4)])
+def test_silenced_rows_are_zeros_and_others_are_left(by_mask, shape):
+    factors = Factors(torch.tensor([0.0, 2.0, 0.0]))
+    if by_mask:  # as on other devices
+        factors._silent = factors.values == 0.0
+    rows = torch.randn(shape)
+    rows[0], rows[2] = float("nan"), float("inf")
+    expected = torch.stack([torch.zeros(shape[1:]), rows[1], torch.zeros(shape[1:])])
+    assert torch.equal(factors.weigh(rows), 2.0 * expected)
+    assert factors.silence(rows) is rows
+    assert torch.equal(rows, expected)

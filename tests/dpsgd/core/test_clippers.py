@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dpsgd import Dataset, PrescribedGradients, mlp, steps
+from dpsgd import Dataset, mlp, steps
 from dpsgd.clipping import AdaptiveQuantile, Automatic, Flat, Normalised, PerLayer
 from dpsgd.core.bookkeeping import BookKeeping
 from dpsgd.core.chains import rowwise_chain
@@ -245,17 +245,6 @@ def test_shares_of_other_layers_than_the_models_are_refused_before_the_first_ste
     with pytest.raises(InvalidParameter, match=r"PerLayer: shares must name just the layers \['0', '2'\], got \['0'"):
         steps(MODEL, data, config, loss=CROSS_ENTROPY, randomness=randomness)
     assert randomness.reserve("runs", 0) == 0
-
-
-@pytest.mark.parametrize("clipping", CLIPPINGS[1:], ids=repr)
-def test_prescribed_gradients_are_refused_where_clipping_would_move_them(clipping):
-    config = config_of(Poisson(probability=0.5), clipping=clipping)
-    data = Dataset(features=torch.zeros(3, 5), targets=torch.zeros(3, dtype=torch.int64))
-    canary = PrescribedGradients(
-        coordinates=torch.tensor([0]), values=torch.tensor([1.0]), included=torch.tensor([True])
-    )
-    with pytest.raises(InvalidParameter, match=r"steps: clipping must be Flat\(\)"):
-        steps(MODEL, data, config, loss=CROSS_ENTROPY, randomness=KeyedSource(0), prescribed=canary)
 
 
 @pytest.mark.parametrize("clipping", CLIPPINGS[:-1], ids=repr)

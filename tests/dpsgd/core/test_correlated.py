@@ -7,7 +7,7 @@ from torch import nn
 
 from dpsgd import Dataset, steps
 from dpsgd.core.correlated import correlated
-from dpsgd.core.noise_laws import IndependentGaussian, MatrixGaussian, TreeGaussian
+from dpsgd.core.noise_laws import BufferedGaussian, IndependentGaussian, MatrixGaussian, TreeGaussian
 from dpsgd.core.noising import noising
 from dpsgd.cyclic import Cyclic, CyclicPoisson
 from dpsgd.training import train
@@ -20,6 +20,7 @@ LAWS = {
     "falling": MatrixGaussian(coefficients=square_root(4)),
     "mixed": MatrixGaussian(coefficients=(2.0, -0.5, 0.75)),
     "one band": MatrixGaussian(coefficients=(3.0,)),
+    "buffered": BufferedGaussian(weights=(0.5, 1.0, 0.5), decays=(0.9, 0.5, 0.0)),
     "tree": TreeGaussian(),
 }
 
@@ -50,6 +51,12 @@ def _toeplitz(coefficients, n=STEPS):
     return matrix
 
 
+def _coefficients(law):
+    if isinstance(law, BufferedGaussian):
+        return [sum(p * decay**m for p, decay in zip(law.weights, law.decays, strict=True)) for m in range(STEPS)]
+    return law.coefficients
+
+
 def _tree_factor(n=STEPS):
     """Return the noise of each step as a combination of nodes: best linear estimates of prefixes, by least squares."""
     nodes = [(j << level, (j + 1) << level) for level in range(n.bit_length()) for j in range(n >> level)]
@@ -62,7 +69,7 @@ def _tree_factor(n=STEPS):
 
 
 def _covariance(law):
-    factor = _tree_factor() if isinstance(law, TreeGaussian) else np.linalg.inv(_toeplitz(law.coefficients))
+    factor = _tree_factor() if isinstance(law, TreeGaussian) else np.linalg.inv(_toeplitz(_coefficients(law)))
     return 9.0 * factor @ factor.T
 
 
@@ -134,14 +141,14 @@ def _streamed(data, config, *, key=0):
 
 
 @pytest.mark.parametrize("row", [0, 1, 5])
-@pytest.mark.parametrize("name", ["falling", "mixed", "one band"])
+@pytest.mark.parametrize("name", ["falling", "mixed", "one band", "buffered"])
 def test_one_record_moves_the_run_by_the_sensitivity_of_its_description(name, row):
     """C times the difference of two runs with one noise is what the record adds to C x, whatever the noise."""
     config = _config(LAWS[name], noise_multiplier=0.5)
     data = 9 * torch.randn(7, 40, generator=torch.Generator().manual_seed(0))  # all are clipped
     without = data.clone()
     without[row] = 0.0
-    moved = _toeplitz(LAWS[name].coefficients) @ (_streamed(data, config) - _streamed(without, config))
+    moved = _toeplitz(_coefficients(LAWS[name])) @ (_streamed(data, config) - _streamed(without, config))
     most = config.process().sensitivity.upper * config.max_grad_norm
     assert np.linalg.norm(moved) <= most * (1 + 1e-5)
     if row == 0:  # whose steps are 0, s, 2s, …: the worst there are
@@ -179,7 +186,7 @@ def test_what_ran_is_what_is_described_step_by_step():
     assert np.abs(lags).max() < 5
 
 
-@pytest.mark.parametrize("law", [LAWS["falling"], TreeGaussian()])
+@pytest.mark.parametrize("law", [LAWS["falling"], LAWS["buffered"], TreeGaussian()])
 def test_a_trained_model_knows_the_pattern_that_it_ran(law):
     data = Dataset(features=torch.rand(7, 3), targets=torch.arange(7) % 2)
     config = _config(law)
@@ -189,7 +196,7 @@ def test_a_trained_model_knows_the_pattern_that_it_ran(law):
     assert result.process.participations == 3 and result.process.separation == 3
 
 
-@pytest.mark.parametrize("law", [LAWS["falling"], TreeGaussian()])
+@pytest.mark.parametrize("law", [LAWS["falling"], LAWS["buffered"], TreeGaussian()])
 def test_correlated_noise_is_less_in_prefix_sums_at_the_same_privacy(law):
     """Over four epochs of 64 steps: squared error of a prefix sum times sens²/σ², which is 1/μ² at the same ε."""
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from dpsgd.core import contributions as contributions_of_layers
 from dpsgd.core import convolutions, layers
-from dpsgd.core.clip import clip_factors
+from dpsgd.core.clip import Factors, clip_factors
 from dpsgd.core.layers import contributions, covers
 from dpsgd.core.workspace import Workspace
 
@@ -66,7 +66,7 @@ def _one_by_one(layer, inputs, gradients):
 
 def _flat_sum(taken, layer, factors, keep):
     sums = [torch.full_like(parameter, 0.0 if keep else torch.nan) for parameter in layer.parameters()]
-    taken.add_to(sums, factors, keep=keep)
+    taken.add_to(sums, Factors(factors), keep=keep)
     return torch.cat([sum_.flatten() for sum_ in sums]).detach().double()
 
 
@@ -96,6 +96,23 @@ def test_norms_and_sums_are_those_of_one_backward_pass_an_example(name, monkeypa
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):  # one example at a time
         monkeypatch.setattr(convolutions, "COLUMN_ENTRIES", 1)
         _check(layer, torch.randn(5, *shape))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, shape) in LAYERS.items() if len(shape) == 3 and "norm" not in name]
+)
+@pytest.mark.parametrize("of_outputs", [torch.channels_last, torch.contiguous_format])
+def test_channels_may_lie_first_or_last(name, of_outputs):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer, inputs = make(), torch.randn(5, *shape)
+    gradients = torch.randn_like(layer(inputs))
+    first = contributions(layer, inputs, gradients, Workspace())
+    last = (rows.to(memory_format=form) for rows, form in ((inputs, torch.channels_last), (gradients, of_outputs)))
+    last = contributions(layer, *last, Workspace())
+    torch.testing.assert_close(last.squared_norms(), first.squared_norms(), rtol=1e-5, atol=0)
+    sums = [_flat_sum(taken, layer, FACTORS, keep=1) for taken in (first, last)]
+    assert (sums[1] - sums[0]).norm() <= 1e-5 * sums[0].norm()
 
 
 @pytest.mark.parametrize("make", WORDS.values(), ids=WORDS)

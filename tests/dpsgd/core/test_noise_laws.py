@@ -8,7 +8,14 @@ from itertools import pairwise
 import pytest
 
 from dpsgd import DPSGD
-from dpsgd.core.noise_laws import IndependentGaussian, LatticeGaussian, MatrixGaussian, RoundedGaussian, TreeGaussian
+from dpsgd.core.noise_laws import (
+    BufferedGaussian,
+    IndependentGaussian,
+    LatticeGaussian,
+    MatrixGaussian,
+    RoundedGaussian,
+    TreeGaussian,
+)
 from dpsgd.cyclic import Cyclic, CyclicPoisson
 from mechanisms import (
     BallsInBins,
@@ -30,6 +37,7 @@ from mechanisms import (
 from tests.dpsgd.schemes import config_of, evaluated
 
 BANDS = MatrixGaussian(coefficients=(1.0, 0.5, 0.25))
+BUFFERS = BufferedGaussian(weights=(0.5, 0.5), decays=(0.9, 0.25))
 GROUPS = CyclicPoisson(probability=0.1, groups=3)
 FIXED, FULL = FixedSize(batch_size=2, records=8), Poisson(probability=1.0)
 REDRAWN = [
@@ -50,6 +58,7 @@ EVERY_LAW = {
     "LatticeGaussian, FixedSize": config_of(FIXED, noise=LatticeGaussian(dimension=7)),
     "MatrixGaussian": config_of(Cyclic(), steps_per_epoch=3, noise=BANDS),
     "MatrixGaussian, CyclicPoisson": config_of(GROUPS, noise=BANDS),
+    "BufferedGaussian": config_of(Cyclic(), steps_per_epoch=3, noise=BUFFERS),
     "TreeGaussian": config_of(Cyclic(), steps_per_epoch=3, noise=TreeGaussian()),
 }
 
@@ -102,6 +111,28 @@ def test_what_is_no_law_is_refused_by_name(config, noise):
         (lambda: MatrixGaussian(coefficients=(0.0, 1.0)), "coefficients must start with one of size at least"),
         (lambda: MatrixGaussian(coefficients=(1.0, math.nan)), "coefficients must be a number, got nan"),
         (lambda: MatrixGaussian(coefficients=1.0), "MatrixGaussian: coefficients must be a sequence, got 1.0"),
+        (lambda: BufferedGaussian(weights=(), decays=()), "weights must number from 1 to 64, .* got 0 and 0"),
+        (
+            lambda: BufferedGaussian(weights=(1.0,), decays=(0.5, 0.2)),
+            "weights must .*, and decays as many, got 1 and 2",
+        ),
+        (lambda: BufferedGaussian(weights=(1.0,) * 65, decays=(0.5,) * 65), "weights must number from 1 to 64"),
+        (lambda: BufferedGaussian(weights=(0.0,), decays=(0.5,)), r"BufferedGaussian: weights must be above 0, got 0"),
+        (lambda: BufferedGaussian(weights=(-1.0, 3.0), decays=(0.5, 0.1)), "weights must be above 0, got -1"),
+        (
+            lambda: BufferedGaussian(weights=(1.0,), decays=(1.5,)),
+            r"BufferedGaussian: decays must lie in \[0, 1\], got",
+        ),
+        (lambda: BufferedGaussian(weights=(math.inf,), decays=(0.5,)), "weights must be finite, got inf"),
+        (lambda: BufferedGaussian(weights=(1e-101,), decays=(0.5,)), "coefficients must start with one of size"),
+        (lambda: BufferedGaussian(weights="1", decays=(0.5,)), "weights must be a sequence, got '1'"),
+        (lambda: BufferedGaussian.optimised(steps=0), "BufferedGaussian: steps must be at least 1, got 0"),
+        (
+            lambda: BufferedGaussian.optimised(steps=10**7),
+            r"steps must be at most 100000 .* to search, got 10000000 and 4(.|\n)*may run for more",
+        ),
+        (lambda: BufferedGaussian.optimised(steps=9, buffers=65), "buffers at most 64 to search, got 9 and 65"),
+        (lambda: BufferedGaussian.optimised(steps=9, steps_per_epoch=0), "steps_per_epoch must be at least 1, got 0"),
         (lambda: RoundedGaussian(divisions=0), "RoundedGaussian: divisions must be at least 1, got 0"),
         (
             lambda: RoundedGaussian(divisions=2**31),
@@ -117,11 +148,12 @@ def test_a_law_of_bad_values_is_refused(make, text):
 
 
 @pytest.mark.parametrize("sampling", REDRAWN)
-@pytest.mark.parametrize("noise", [BANDS, TreeGaussian()])
+@pytest.mark.parametrize("noise", [BANDS, BUFFERS, TreeGaussian()])
 def test_correlated_noise_is_refused_where_a_records_steps_may_meet(noise, sampling):
     with pytest.raises(InvalidParameter, match=r"DPSGD: sampling must be Cyclic\(\)(.|\n)*how far apart") as refusal:
         config_of(sampling, noise=noise)
     assert repr(noise) in str(refusal.value) and repr(sampling) in str(refusal.value)
+    assert "\nUse Cyclic() on records in an order that was drawn once" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +166,7 @@ def test_discrete_noise_is_refused_where_nothing_samples_renyi_divergences(sampl
     assert "Use RoundedGaussian()" in str(r.value)
 
 
-@pytest.mark.parametrize("noise", [IndependentGaussian(), RoundedGaussian(), TreeGaussian()])
+@pytest.mark.parametrize("noise", [IndependentGaussian(), RoundedGaussian(), BUFFERS, TreeGaussian()])
 def test_groups_that_take_turns_are_refused_without_bands(noise):
     with pytest.raises(InvalidParameter, match=r"DPSGD: sampling must be .*, got CyclicPoisson\("):
         config_of(GROUPS, noise=noise)
@@ -160,6 +192,10 @@ def test_bands_that_do_not_fit_the_run_are_refused(sampling, changes, text):
 def test_a_run_that_its_mechanism_cannot_describe_is_refused():
     with pytest.raises(InvalidParameter, match="MatrixMechanism: steps must be at most 1000000, got 2000000"):
         config_of(Cyclic(), steps=2 * 10**6, steps_per_epoch=10, noise=BANDS)
+    with pytest.raises(
+        InvalidParameter, match=r"DPSGD: steps must be at most 1000000 for BufferedG.* got 1000000000000"
+    ):
+        config_of(Cyclic(), steps=10**12, steps_per_epoch=10, noise=BUFFERS)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +214,7 @@ def test_fixed_batches_are_described_by_their_pattern_step_by_step(executed, pat
 
 
 @pytest.mark.parametrize(
-    "noise", [IndependentGaussian(), BANDS, MatrixGaussian(coefficients=(1.0, -2.0)), TreeGaussian()]
+    "noise", [IndependentGaussian(), BANDS, MatrixGaussian(coefficients=(1.0, -2.0)), BUFFERS, TreeGaussian()]
 )
 def test_a_longer_run_never_costs_less(noise):
     from accountant import compute_epsilon
@@ -216,7 +252,7 @@ def test_exact_noise_is_described_as_what_it_is():
     assert EVERY_LAW["MatrixGaussian"].process_after(0) == Compose(())
 
 
-@pytest.mark.parametrize("noise", [IndependentGaussian(), RoundedGaussian(), BANDS, TreeGaussian()])
+@pytest.mark.parametrize("noise", [IndependentGaussian(), RoundedGaussian(), BANDS, BUFFERS, TreeGaussian()])
 def test_fixed_batches_have_no_price_for_one_record_more(noise):
     from accountant import compute_epsilon
 
@@ -241,6 +277,7 @@ BUDGETS = [
     ("LatticeGaussian, Poisson", "add_remove"),
     ("LatticeGaussian, FixedSize", "replace_one"),
     ("MatrixGaussian", "zero_out"),
+    ("BufferedGaussian", "zero_out"),
     ("TreeGaussian", "replace_one"),
     pytest.param("MatrixGaussian, CyclicPoisson", "add_remove", marks=pytest.mark.slow),
 ]

@@ -136,6 +136,11 @@ def test_the_bound_may_be_a_numpy_integer(few):
     assert len(_releases(few, largest_physical_batch=np.int64(3))) == 6
 
 
+def test_whole_numbers_are_added_to_the_last():
+    parts = [torch.tensor([2**60]), torch.tensor([1]), torch.tensor([-(2**60)])]
+    assert added(parts).tolist() == [1] and parts[0].item() == 2**60
+
+
 def test_parts_are_added_without_the_rounding_of_each():
     parts = [torch.tensor([1.0])] + [torch.tensor([2.0**-24])] * 2**10
     assert added(parts).item() == 1.0 + 2.0**-14

@@ -87,8 +87,18 @@ def _autocast(own, rows):
         return (rows @ own.weight.diag()).float()
 
 
+def _autocast_elsewhere(own, rows):
+    """As torch.autocast("cuda") leaves torch set, which it does not where there is no CUDA."""
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        return rows @ own.weight.diag()
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
 LOW = {
     "autocast": (_autocast, "bfloat16"),
+    "autocast for CUDA": (_autocast_elsewhere, "float16"),
     "cast and back": (lambda own, rows: rows.bfloat16().float(), "bfloat16"),
     "half": (lambda own, rows: rows + rows.half().exp(), "float16"),
     "frozen weights": (lambda own, rows: rows + (rows.bfloat16() @ own.frozen).float(), "bfloat16"),
@@ -129,6 +139,15 @@ def test_a_module_that_computes_in_few_digits_is_named(name):
     [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), own, nn.Linear(3, 2)), like=LIKE)
     assert finding.place == "1" and finding.reason.startswith(f"computes in torch.{kind}, in whose digits")
     assert "Compute in float32 or float64: cast the model once it is trained" in str(finding)
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_few_digits_are_no_obstacle_where_every_unit_runs_alone_and_hide_no_other(name):
+    own, mixing = Own(LOW[name][0]), Own(lambda own, rows: rows - rows.bfloat16().mean(0).float())
+    own.frozen = torch.ones(3, 3, dtype=torch.bfloat16)
+    assert validate_model(nn.Sequential(nn.Linear(3, 3), own, nn.Linear(3, 2)), like=LIKE, alone=True) == ()
+    [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), own, mixing, nn.Linear(3, 2)), like=LIKE, alone=True)
+    assert (finding.place, finding.reason) == ("2", "mixes the examples of a batch")
 
 
 def test_hooks_that_mix_are_found_at_their_module():
@@ -196,5 +215,5 @@ def test_a_run_of_a_model_that_passes_is_what_it_was_without_the_check(config, m
         return flatten(train(model, data, config, **keywords).model.parameters())
 
     checked = run()
-    monkeypatch.setattr("dpsgd.descent.check_private", lambda model, like: None)
+    monkeypatch.setattr("dpsgd.descent.check_private", lambda model, like, alone: None)
     assert torch.equal(checked, run())

@@ -12,7 +12,7 @@ from mechanisms import InvalidParameter
 from tests.conftest import ROOT
 from tests.dpsgd.schemes import EVERY_SCHEME
 
-COMPARED = [*EVERY_SCHEME, "canaries"]
+COMPARED = [*EVERY_SCHEME, "buffered noise", "canaries"]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,11 @@ def test_two_ranks_are_one_up_to_rounding_with_the_noise_once(runs, name):
     two, one = _left(runs, name, 0), _left(runs, name, "alone")
     torch.testing.assert_close(two["shown"], one["shown"], rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-5, atol=2e-6)
+
+
+def test_sums_of_whole_numbers_are_the_same_by_however_many_ranks(runs):
+    two, one = _left(runs, "exact noise", 0), _left(runs, "exact noise", "alone")
+    assert torch.equal(two["shown"], one["shown"]) and torch.equal(two["weights"], one["weights"])
 
 
 def test_secret_runs_have_noise_of_their_own(runs):

@@ -111,6 +111,23 @@ def test_arithmetic_of_exact_numbers_is_no_wider_than_two_ulps(x, y):
             assert math.nextafter(nearest, -math.inf) <= found.lower <= found.upper <= math.nextafter(nearest, math.inf)
 
 
+@pytest.mark.parametrize("count", [100, bounds.MANY, 3 * bounds.MANY])
+def test_the_floats_next_to_any_number_of_floats_are_those_next_to_each(count):
+    """Many are found by their bits: from the smallest to the largest, of both signs, both zeros, ∞ and NaN."""
+    rng = np.random.default_rng(count)
+    most, tiny = np.finfo(float).max, np.finfo(float).tiny
+    edges = np.array([0.0, math.inf, 5e-324, tiny, math.nextafter(tiny, 0.0), 1.0, 2.0, most])
+    drawn = rng.integers(-(2**63), 2**63 - 1, count, dtype=np.int64).view(np.float64)
+    floats = np.concatenate([edges, -edges, [math.nan], drawn])
+    for shape in (floats, floats[::-1], floats[: len(floats) // 2 * 2].reshape(-1, 2).T):
+        with np.errstate(over="ignore", invalid="ignore"):  # numpy warns where the next float is ∞, or none is known
+            for found, end in ((bounds.up(shape), math.inf), (bounds.down(shape), -math.inf)):
+                assert np.array_equal(found, np.vectorize(math.nextafter)(shape, end), equal_nan=True)
+            whole, ulps = np.abs(shape) < most, bounds._ulps(shape)
+            assert np.array_equal(ulps[whole], np.vectorize(math.ulp)(shape[whole]))
+            assert not np.any(np.isfinite(ulps[~np.isfinite(shape)]))
+
+
 def test_a_sum_that_overflows_has_a_finite_lower_end():
     found = Bounds.exact(1.7e308) + 1.7e308
     assert (found.lower, found.upper) == (np.finfo(float).max, math.inf)
@@ -219,7 +236,7 @@ def plain(name, x):
 def test_floats_of_elementary_functions_err_by_at_most_half_of_what_is_allowed(name):
     x = points(name)
     x = x[x > {"log": 0.0, "log1p": -1.0}.get(name, -math.inf)]
-    values, allowed = plain(name, x), ULPS[name](x)
+    values, allowed = plain(name, x), np.broadcast_to(ULPS[name](x), x.shape)
     for point, value, ulps in zip(x, values, allowed, strict=True):
         error = abs(mp.mpf(float(value)) - TRUTH[name](mp.mpf(float(point))))
         assert error <= ulps / 2 * mp.mpf(float(np.spacing(abs(value)))), point

@@ -111,6 +111,7 @@ def test_single_integers_of_a_wide_law_have_the_mass_of_the_density():
         assert holds(found[i], density) and found[i].width < 1e-6 * found.lower[i]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("sigma", [0.01, 0.2, 0.7, 1.5, 1.999, 5.0])
 def test_theta_ratios_enclose_the_sums(sigma):
     x = np.array([0.0, 1e-9, 0.1, 0.25, 0.4999, 0.5])

@@ -53,6 +53,7 @@ def holds(bounds, value, width=1e-9):
     return True
 
 
+@pytest.mark.thinned(3)
 @cases
 def test_delta_is_the_mean_of_what_exceeds_epsilon(law, shift, offset):
     pair, (base, _, _) = pair_of(law, shift, offset), law_of(law, shift, offset)

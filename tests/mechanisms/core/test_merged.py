@@ -72,7 +72,7 @@ def test_delta_encloses_its_definition(name):
     assert_delta(Merged(half=half), Mirrored(law))
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(11)
 @over_all_pairs
 @pytest.mark.parametrize("asked", edges().values(), ids=edges())
 def test_masses_on_bins_are_those_of_the_definition(name, asked):

@@ -1,0 +1,220 @@
+"""The noise of float32 sums by one compiled function: `torch._inductor`, with a compiler of C++ for the CPU.
+
+It is made of the words of `dpsgd.core.box_muller` and near the same normals z, by other roundings. What is compiled is
+made of conversions, shifts, sums, products and a square root alone, each rounded as IEEE 754 says: so no machine, width
+of vectors or number of threads makes other noise, unlike functions of a library. u is the unit roundoff, 2^−24.
+
+1.  −log U. The float x of the word w of U, its two halves joined by one rounding, is m 2^E with √½ <= m < √2, and
+    −log(x 2^−32) = (32 − E) log 2 − log m, where log m = t − t²/2 + t³ P(t), t = m − 1, which is exact, and P of
+    degree 8 [Mos92]. It is off by at most 4 ulp, 8 u relative.
+2.  Angle. The word v of V is a quarter turn q 2^30 and a rest of at most 2^29, exactly. Cosine and sine of the rest's
+    angle y, |y| <= π/4, which is off by at most 3.01 u |y|, are polynomials in y² [Mos92], off by at most 4 u; quarter
+    turns exchange them and their signs.
+
+That is what `dpsgd.core.box_muller` assumes of its functions, for an angle that is off by less. Its proof holds
+here, and with it the figures of `dpsgd.resolution`; tests hold 1 and 2 against exact values, and where there is time
+for it for every float that there is. Rare words are left out by the compiled function, and made in float64.
+
+[Mos92] S. L. Moshier. Cephes Mathematical Library, single precision: logf.c, sinf.c. Netlib, 1992.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from dpsgd.core.box_muller import BLOCK, Array, BoxMuller
+from dpsgd.core.compiled import refused, rounding
+from mechanisms import Source
+from mechanisms.core.randomness import Words
+
+RARE = 2**16
+TURN = float(np.float32(2.0 * math.pi * 2.0**-32))
+ROOT_OF_HALF = 0x3F3504F3
+"""The bits of √½ as a float; those of a float's exponent lie above its 23 last bits."""
+LOG = (
+    0.070376836292, -0.1151461031, 0.1167699874, -0.12420140846, 0.14249322787, -0.16668057665, 0.20000714765,
+    -0.24999993993, 0.33333331174,
+)  # fmt: skip
+SINE = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+COSINE = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+Kernel = Callable[[list[Tensor]], Sequence[Tensor]]
+"""[first coordinates (h,), others (h,), words (2 h,), scale ()] -> (a number below RARE if a word of U is rare,)."""
+
+
+class CompiledBoxMuller(BoxMuller):
+    """Makes the noise of float32 sums as `BoxMuller` does, compiled.
+
+    Args:
+        source: as there.
+        dimension: as there.
+
+    Raises:
+        InvalidParameter: if there is no compiler, or it does not round every operation as IEEE 754 says.
+    """
+
+    def __init__(self, source: Source, *, dimension: int) -> None:
+        super().__init__(source, dtype="float32", dimension=dimension)
+        self._kernels = kernels(dimension)
+        self._space = np.empty(min(BLOCK, self.width), dtype=np.float32)
+        self._halves = {size: _halves(self._space[:size]) for size in self._kernels}
+        self._scale = math.nan, torch.empty(0)
+
+    def _add_block(self, part: Array, words: Words, *, pair: int, scale: float, skipped: int) -> None:
+        size, half, inside = len(words), len(words) // 2, slice(skipped, skipped + len(part))
+        in_place = len(part) == size and part.flags.c_contiguous
+        total = part if in_place else self._space[:size]
+        if not in_place:
+            total[inside] = part
+        if scale != self._scale[0]:
+            self._scale = scale, torch.tensor(scale, dtype=torch.float32, device="cpu")
+        signed = words.view("<i4")
+        sums = _halves(total) if in_place else self._halves[size]
+        [least] = self._kernels[size]([*sums, torch.from_numpy(signed), self._scale[1]])
+        if least.item() < RARE:
+            for i in np.flatnonzero(_distance(signed[:half]) < RARE).tolist():
+                radius = scale * self._rare_radius(int(words[i]), pair + i)
+                angle = 2.0 * math.pi * math.ldexp(int(signed[half + i]), -32)
+                total[i] += np.float32(radius * math.cos(angle))
+                total[half + i] += np.float32(radius * math.sin(angle))
+        if not in_place:
+            part[...] = total[inside]
+
+
+def _halves(total: Array) -> tuple[Tensor, Tensor]:
+    half = len(total) // 2
+    return torch.from_numpy(total[:half]), torch.from_numpy(total[half:])
+
+
+def serves(like: Tensor) -> bool:
+    """Return whether noise for tensors like this one can be compiled."""
+    return like.dtype == torch.float32 and like.device.type == "cpu"
+
+
+def kernels(dimension: int) -> dict[int, Kernel]:
+    """Return the compiled functions for blocks of all sizes that sums of so many coordinates are made of.
+
+    Raises:
+        InvalidParameter: as `CompiledBoxMuller`.
+    """
+    width = BoxMuller.width_of(dimension)
+    return {size: kernel(size) for size in {min(BLOCK, width), width % BLOCK} - {0}}
+
+
+@functools.cache
+def kernel(size: int) -> Kernel:
+    """Return the compiled function that adds the noise of a block, which follows from its size alone.
+
+    Raises:
+        InvalidParameter: as `CompiledBoxMuller`.
+    """
+    half = size // 2
+    first, second = torch.from_numpy(np.zeros((2, half), dtype=np.float32))  # whatever torch's defaults are
+    scale = torch.tensor(0.75, dtype=torch.float32, device="cpu")
+    words = torch.from_numpy(np.random.default_rng(0).integers(-(2**31), 2**31, size, dtype=np.int32))  # made up
+    compiled = _compiled(first, second, words, scale)
+    with torch.no_grad():
+        compiled([first, second, words, scale])
+        radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:half]).numpy())) * scale
+        radius[_distance(words[:half]) < RARE] = 0.0
+        cosines, sines = cosines_and_sines(words[half:])
+    if not torch.equal(first, radius * cosines) or not torch.equal(second, radius * sines):
+        raise refused("the compiler must round every sum and product of noise as IEEE 754 says")
+    return compiled
+
+
+def _compiled(*made_up: Tensor) -> Kernel:
+    # Nothing of a user's is read, and shapes and types are this module's: so there is nothing to look at in a call.
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the compiler's own code, which would fail where they are errors
+            graph = make_fx(add_noise)(*(each.clone() for each in made_up))
+            compiled = inductor(graph, [each.clone() for each in made_up])
+    except Exception as error:
+        told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of made-up words
+        raise refused(f"noise must compile, got {type(error).__name__}: {told}") from None
+    return compiled
+
+
+def inductor(graph: torch.fx.GraphModule, made_up: list[Any]) -> Kernel:
+    """Return a graph compiled for tensors of these shapes, by the function itself that is made of it.
+
+    What inductor wraps around that, for gradients and other kinds of tensors, costs more than the noise of small sums.
+    """
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+    made: list[Any] = []
+
+    def noted(*given: Any, **others: Any) -> Any:
+        made.append(compile_fx_inner(*given, **others))
+        return made[-1]
+
+    compile_fx(graph, made_up, inner_compile=noted, config_patches=rounding())
+    [compiled] = made
+    function: Kernel = compiled.current_callable
+    return function
+
+
+def add_noise(first: Tensor, second: Tensor, words: Tensor, scale: Tensor) -> Tensor:
+    """Add scale · z̃ to the coordinates of pairs, in place, nothing to those of rare words; what is compiled.
+
+    Args:
+        first: float32 (h,), those made by cosines.
+        second: float32 (h,), those made by sines.
+        words: int32 (2 h,), of U and then of V, as numbers with a sign.
+        scale: float32 ().
+    """
+    half = len(first)
+    distance: Tensor = _distance(words[:half])
+    radius = (torch.sqrt(minus_two_logs(words[:half])) * scale).masked_fill(distance < RARE, 0.0)
+    cosines, sines = cosines_and_sines(words[half:])
+    first.add_(radius * cosines)
+    second.add_(radius * sines)
+    return distance.amin()
+
+
+def _distance(words: Any) -> Any:
+    """Return how far words lie from 0 or, of those above 2^31, from 2^32 − 1."""
+    return words ^ (words >> 31)  # by −1, with which every digit is turned over, or by 0
+
+
+def minus_two_logs(words: Tensor) -> Tensor:
+    """Return −2 log U of words of U, none of which is rare."""
+    x = ((words >> 16) & 0xFFFF).to(torch.float32) * 65536.0 + (words & 0xFFFF).to(torch.float32)
+    bits = x.view(torch.int32) - ROOT_OF_HALF
+    t = ((bits & 0x7FFFFF) + ROOT_OF_HALF).view(torch.float32) - 1.0
+    squared = t * t
+    log = polynomial(LOG, t) * (t * squared) - squared * 0.5 + t
+    return ((32 - (bits >> 23)).to(torch.float32) * math.log(2.0) - log) * 2.0
+
+
+def cosines_and_sines(words: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cos 2πV and sin 2πV of words of V."""
+    quarter = (words + 2**29) >> 30
+    y = (words - (quarter << 30)).to(torch.float32) * TURN
+    squared = y * y
+    sine = polynomial(SINE, squared) * (squared * y) + y
+    cosine = polynomial(COSINE, squared) * (squared * squared) - squared * 0.5 + 1.0
+    odd = (quarter & 1) != 0
+    cosine, sine = torch.where(odd, sine, cosine), torch.where(odd, cosine, sine)
+    return torch.where(((quarter + 1) & 2) != 0, -cosine, cosine), torch.where((quarter & 2) != 0, -sine, sine)
+
+
+def polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    """Return the polynomial of these coefficients, that of the highest power first.
+
+    >>> float(polynomial((1.0, 2.0, 3.0), torch.tensor(10.0)))
+    123.0
+    """
+    value = x * coefficients[0] + coefficients[1]
+    for each in coefficients[2:]:
+        value = value * x + each
+    return value
