@@ -73,6 +73,7 @@ $(PEERS)/.installed: pyproject.toml .ci/constraints.txt
 # The test bench of auditors, whole: many hours; stopped, it goes on where it was.
 coverage: $(STAMP)
 	$(BIN)/python -m audit coverage --simulations 10000 --size 50 --size 200 --size 1000 --size 5000 --cases 1000 --out tests/audit/coverage
+	$(BIN)/python -m audit coverage --simulations 10000 --power 2000 --estimator bonferroni --estimator dkw --estimator berk_jones --estimator maximal --out tests/audit/coverage
 	$(BIN)/python -m audit verdicts --reports 10000 --out tests/audit/coverage
 
 tightness: $(STAMP)

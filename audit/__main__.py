@@ -165,6 +165,7 @@ def coverage(
     simulations: Annotated[int, typer.Option(help="Audits where a rate is no sum over counts.")] = 1_000,
     size: Annotated[list[int] | None, typer.Option(help="Runs a side, canaries or looks; 50 and 200 if none.")] = None,
     cases: Annotated[int, typer.Option(help="Cases on which to compare each test with its bound.")] = 0,
+    power: Annotated[int, typer.Option(help="Bounds to average at ε = 2 under the constant ratio, 1,000 a side.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
     out: Annotated[Path, typer.Option(help="Where coverage.{json,md,png} go, and what is done already.")] = Path(
         "coverage"
@@ -179,6 +180,7 @@ def coverage(
         simulations=simulations,
         sizes=size,
         cases=cases,
+        power=power,
         seed=seed,
         out=out,
         console=Console(highlight=False, width=max(bench_page.WIDTH, log.width)),

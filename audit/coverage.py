@@ -20,27 +20,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from audit.core.auditors import Auditor, OurAuditor
+from audit.core.coverage_files import CELL, decode, earlier, encode, keep, kept, read, read_trial
 from audit.core.law import Law, laws
-from audit.core.trials import Trial, largest_disagreement, milliseconds, trial
+from audit.core.trials import Trial, audits_for, largest_disagreement, milliseconds, trials
+from audit.laws.two_worlds import ConstantRatio
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
-from mechanisms.core.documents import read_document
 from mechanisms.core.files import write_atomically
 
 SCHEMA = "dp-calipers/coverage/1"
-CELL = "dp-calipers/coverage-cell/1"
 SIZES = (50, 200)
 CONFIDENCE = 0.95
-BOUNDS = 8  # averaged for the power
+BOUNDS, LARGEST_SHOWN = 8, 1000  # averaged for the power, up to a size
+POWER = (ConstantRatio, 1000, 2.0)  # where rules are compared that search all thresholds: law, runs a side, ε
+MORE = 10  # audits for each elsewhere
 AUDITS = 100  # timed at once
 LARGEST_TIMED = 1000
 SLOW_LAWS = ("PoissonDPSGD",)  # each ε needs a calibration: tests are compared with bounds on others
@@ -88,7 +87,7 @@ class Coverage:
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
-        document = {"schema": SCHEMA, "library": library, **_encode(dataclasses.asdict(self))}
+        document = {"schema": SCHEMA, "library": library, **encode(dataclasses.asdict(self))}
         write_atomically(path, (json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1) + "\n").encode())
 
     @classmethod
@@ -98,10 +97,10 @@ class Coverage:
         Raises:
             InvalidParameter: if the file is of another schema, or damaged.
         """
-        document = _read(path, SCHEMA)
+        document = read(path, SCHEMA)
         try:
             fields = {field.name: document[field.name] for field in dataclasses.fields(cls)}
-            return cls(**(fields | {"trials": tuple(_trial(one) for one in document["trials"])}))
+            return cls(**(fields | {"trials": tuple(read_trial(one) for one in document["trials"])}))
         except (KeyError, TypeError) as error:
             raise InvalidParameter(
                 f"coverage, {path.name}: the file must be as it was written, and has lost something: "
@@ -115,6 +114,7 @@ def bench(
     sizes: Sequence[int] = SIZES,
     simulations: int = 1_000,
     cases: int = 0,
+    power: int = 0,
     confidence: float = CONFIDENCE,
     seed: int = 0,
     folder: Path,
@@ -126,8 +126,9 @@ def bench(
     Args:
         auditors: to try.
         sizes: runs in either world, canaries, or looks.
-        simulations: audits, where a rate is no sum over counts.
+        simulations: audits, where a rate is no sum over counts; 1,000 at most where it decides nothing.
         cases: on which to compare each auditor's test with its bound.
+        power: bounds to average under the law, and at the size and ε, of `POWER`, for whom it is about.
         confidence: at which is asked, in (0, 1).
         seed: of the simulations.
         folder: for one file for each auditor, law and size; it is made.
@@ -136,21 +137,23 @@ def bench(
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked = {"simulations": simulations, "confidence": confidence, "seed": seed}
-    trials: list[Trial] = []
+    found: list[Trial] = []
     times, disagreements = {}, {}
-    for auditor in auditors:
-        kinds = [kind for kind in laws().values() if kind.design in auditor.designs]
-        for size in sizes:
-            for kind in kinds:
-                log(f"{auditor.name}: {kind.__name__}, n = {size}")
-                trials += _cell(folder, auditor, kind, size, asked, known)
-        inside = [kind for kind in kinds if auditor.null in kind.holds and kind.__name__ not in SLOW_LAWS]
+    tried = list(auditors)
+    for size in sizes:
+        for kind in laws().values():
+            group = [auditor for auditor in tried if kind.design in auditor.designs]
+            found += _cells(folder, group, kind, size, asked, known, log)
+    for auditor in tried if power else ():
+        found += _power(folder, auditor, power, asked, known, log)
+    for auditor in tried:
+        inside = [kind for kind in laws().values() if _is_about(auditor, kind)]
         times[auditor.name] = _time(folder, auditor, inside[0], sizes, confidence, seed)
         if cases and isinstance(auditor, OurAuditor):
             log(f"{auditor.name}: test against bound")
             disagreements[auditor.name] = _disagreement(folder, auditor, inside, min(sizes), cases, confidence, seed)
     return Coverage(
-        trials=tuple(trials),
+        trials=tuple(found),
         milliseconds=times,
         disagreements=disagreements,
         confidence=confidence,
@@ -161,20 +164,22 @@ def bench(
 
 def gathered(folder: Path, *, confidence: float = CONFIDENCE, seed: int = 0) -> Coverage:
     """Return what a bench has left in its folder so far, though it may not be done."""
-    trials, times, disagreements, cases = [], {}, {}, 0
+    gathered_trials, times, disagreements, cases = [], {}, {}, 0
     for path in sorted(folder.glob("*.json")):
-        document = _read(path, CELL)
-        asked, found, name = document["asked"], _decode(document["found"]), path.name.removesuffix(".json")
+        document = read(path, CELL)
+        asked, found, name = document["asked"], decode(document["found"]), path.name.removesuffix(".json")
         if asked["confidence"] != confidence or asked["seed"] != seed:
             continue
         if name.endswith(".time"):
             times[name.removesuffix(".time")] = found
         elif name.endswith(".inversion"):
             disagreements[name.removesuffix(".inversion")], cases = found, max(cases, asked["cases"])
+        elif name.endswith(".power"):
+            gathered_trials.append(read_trial(found))
         else:
-            trials += [_trial(one) for one in found]
+            gathered_trials += [read_trial(one) for one in found]
     return Coverage(
-        trials=tuple(trials),
+        trials=tuple(gathered_trials),
         milliseconds=times,
         disagreements=disagreements,
         confidence=confidence,
@@ -187,33 +192,83 @@ def _place(trial: Trial) -> tuple[str, str, int, float]:
     return trial.auditor, trial.law, trial.n, trial.epsilon
 
 
-def _cell(
-    folder: Path, auditor: Auditor, kind: type[Law], size: int, asked: dict[str, Any], known: Sequence[Trial]
+def _is_about(auditor: Auditor, kind: type[Law]) -> bool:
+    return kind.design in auditor.designs and auditor.null in kind.holds and kind.__name__ not in SLOW_LAWS
+
+
+def _cells(
+    folder: Path,
+    auditors: Sequence[Auditor],
+    kind: type[Law],
+    size: int,
+    asked: dict[str, Any],
+    known: Sequence[Trial],
+    log: Callable[[str], None],
 ) -> list[Trial]:
-    wanted = [(auditor.name, kind.__name__, size, epsilon) for epsilon in kind.epsilons]
+    """Return the trials of all these auditors; those that are not known are made together, and a file of each."""
     enough = {
         _place(one): one
         for one in known
-        if one.entropy[0] == asked["seed"] and (one.simulations == 0 or one.simulations >= asked["simulations"])
+        if one.entropy[0] == asked["seed"]
+        and (one.simulations == 0 or one.simulations >= audits_for(asked["simulations"], inside=one.inside))
     }
-    if all(place in enough for place in wanted):
-        return [enough[place] for place in wanted]
+    found, left = [], []
+    for auditor in auditors:
+        wanted = [(auditor.name, kind.__name__, size, epsilon) for epsilon in kind.epsilons]
+        before = earlier(_file(folder, auditor, kind, size), asked)
+        if all(place in enough for place in wanted):
+            found += [enough[place] for place in wanted]
+        elif before is not None:
+            found += [read_trial(one) for one in before]
+        else:
+            left.append(auditor)
+    if left:
+        log(f"{kind.__name__}, n = {size}: {', '.join(auditor.name for auditor in left)}")
+        bounds = BOUNDS if size <= LARGEST_SHOWN else 0
+        made = [trials(left, kind(epsilon=one), size, bounds=bounds, **asked) for one in kind.epsilons]
+        for auditor, those in zip(left, zip(*made, strict=True), strict=True):
+            keep(_file(folder, auditor, kind, size), asked, [dataclasses.asdict(one) for one in those])
+            found += those
+    return found
 
-    def tried() -> list[dict[str, Any]]:
-        found = [trial(auditor, kind(epsilon=one), size, bounds=BOUNDS, **asked) for one in kind.epsilons]
-        return [dataclasses.asdict(one) for one in found]
 
-    return [_trial(one) for one in _kept(folder / f"{auditor.name}.{kind.__name__}.{size}.json", asked, tried)]
+def _power(
+    folder: Path,
+    auditor: Auditor,
+    power: int,
+    asked: dict[str, Any],
+    known: Sequence[Trial],
+    log: Callable[[str], None],
+) -> list[Trial]:
+    """Return the trial in which so many bounds are averaged, with ten times as many audits as elsewhere."""
+    kind, size, epsilon = POWER
+    if not _is_about(auditor, kind):
+        return []
+    place = auditor.name, kind.__name__, size, epsilon
+    before = [one for one in known if _place(one) == place and one.bounds >= power and one.entropy[0] == asked["seed"]]
+    if before:
+        return before
+    log(f"{auditor.name}: power")
+    more = asked | {"simulations": MORE * asked["simulations"], "bounds": power}
+
+    def made() -> dict[str, Any]:
+        return dataclasses.asdict(trials([auditor], kind(epsilon=epsilon), size, **more)[0])
+
+    return [read_trial(kept(folder / f"{auditor.name}.power.json", more, made))]
+
+
+def _file(folder: Path, auditor: Auditor, kind: type[Law], size: int) -> Path:
+    return folder / f"{auditor.name}.{kind.__name__}.{size}.json"
 
 
 def _time(folder: Path, auditor: Auditor, kind: type[Law], sizes: Sequence[int], confidence: float, seed: int) -> float:
-    size = max((size for size in sizes if size <= LARGEST_TIMED), default=min(sizes))
+    size = min(max(sizes), LARGEST_TIMED)
     asked = {"n": size, "audits": AUDITS, "confidence": confidence, "seed": seed}
 
     def taken() -> float:
         return milliseconds(auditor, kind(epsilon=max(kind.epsilons)), **asked)  # type: ignore[arg-type]
 
-    return float(_kept(folder / f"{auditor.name}.time.json", asked, taken))
+    return float(kept(folder / f"{auditor.name}.time.json", asked, taken))
 
 
 def _disagreement(
@@ -231,47 +286,4 @@ def _disagreement(
     def found() -> float:
         return largest_disagreement(auditor, losing, **asked)  # type: ignore[arg-type]
 
-    return float(_kept(folder / f"{auditor.name}.inversion.json", asked, found))
-
-
-def _kept(path: Path, asked: dict[str, Any], found: Callable[[], Any]) -> Any:
-    """Return what the file says, if it was asked the same, or more simulations; else find it and write it there."""
-    if path.exists():
-        document = _read(path, CELL)
-        before = document["asked"]
-        more = before.get("simulations", 0) >= asked.get("simulations", 0)
-        if more and before | {"simulations": 0} == asked | {"simulations": 0}:
-            return _decode(document["found"])
-    document = {"schema": CELL, "library": library, "asked": asked, "found": _encode(found())}
-    write_atomically(path, (json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n").encode())
-    return _decode(document["found"])
-
-
-def _read(path: Path, schema: str) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InvalidParameter(f"coverage, {path.name}: the file must be JSON text, and is none.") from None
-    return read_document(f"coverage, {path.name}", text, schema=schema)
-
-
-def _trial(found: dict[str, Any]) -> Trial:
-    return Trial(**(_decode(found) | {"entropy": tuple(found["entropy"])}))
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _encode(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else str(float(value))
-    return value
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _decode(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
-    return math.inf if value == "inf" else value
+    return float(kept(folder / f"{auditor.name}.inversion.json", asked, found))

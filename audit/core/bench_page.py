@@ -28,6 +28,7 @@ def run(
     simulations: int,
     sizes: Sequence[int] | None,
     cases: int,
+    power: int,
     seed: int,
     out: Path,
     console: Console,
@@ -35,7 +36,7 @@ def run(
 ) -> bool:
     """Run the bench and tell whether a guarantee failed. Arguments are the command's."""
     simulations = validate.count("coverage", "simulations", simulations, least=1)
-    cases = validate.count("coverage", "cases", cases)
+    cases, power = validate.count("coverage", "cases", cases), validate.count("coverage", "power", power)
     seed = validate.count("coverage", "seed", seed)
     earlier = _earlier(out / "coverage.json", seed)
     asked_sizes = [validate.count("coverage", "size", one, least=20) for one in sizes or SIZES]
@@ -44,6 +45,7 @@ def run(
         sizes=asked_sizes,
         simulations=simulations,
         cases=cases,
+        power=power,
         seed=seed,
         folder=out / "cells",
         known=earlier.trials if earlier else (),

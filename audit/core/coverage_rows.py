@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from audit.core.trials import Trial
-from audit.coverage import Coverage
+from audit.coverage import POWER, Coverage
 
 HEADINGS = ("auditor", "guarantee", "false", "under the law", "n", "ε", "outside", "power", "ms", "")
 SLOW = 1.0  # ms
+POWER_EPSILON = POWER[2]
 LARGEST = 1000  # size at which power is shown, or the next smaller one that was tried
 NOTES = (
     "false: largest share of false claims under a law that the guarantee is about; *: summed over counts.",
@@ -35,6 +37,8 @@ def rows(coverage: Coverage) -> list[Row]:
 def remarks(coverage: Coverage) -> list[str]:
     """Return what is to be said below the table."""
     lines = [f"FAILS: {described(one)}" for one in coverage.failing]
+    lines += _tried(coverage)
+    lines += [powerful(one) for one in coverage.trials if one.epsilon == POWER_EPSILON and one.mean_bound is not None]
     slow = [f"{name} {taken:.1f}" for name, taken in coverage.milliseconds.items() if taken > SLOW]
     if slow:
         lines.append(f"over {SLOW:g} ms: {', '.join(slow)}")
@@ -42,6 +46,36 @@ def remarks(coverage: Coverage) -> list[str]:
         worst = ", ".join(f"{name} {100 * share:.2g} %" for name, share in coverage.disagreements.items() if share > 0)
         lines.append(f"test and bound differ, over up to {coverage.cases} cases each, by at most: {worst or 'nothing'}")
     return lines
+
+
+def powerful(trial: Trial) -> str:
+    """Return what bounds show on average, and how often their test claims falsely, in a line.
+
+    >>> powerful(Trial(auditor="a", guarantee="frequentist", law="ConstantRatio", n=1000, epsilon=2.0, delta=0.0,
+    ...                inside=True, rate=0.049, simulations=100_000, mean_bound=1.9, bounds=400, entropy=(0,),
+    ...                spread=0.1))
+    'a shows 1.900 ± 0.005 of ε = 2 under ConstantRatio, n = 1000, δ = 0; false claims in 4.90 ± 0.07 %'
+    """
+    rate = trial.rate or 0.0
+    errors = (trial.spread or 0.0) / math.sqrt(trial.bounds), math.sqrt(rate * (1 - rate) / max(trial.simulations, 1))
+    false = f"{100 * rate:.2f}" + (f" ± {100 * errors[1]:.2f}" if trial.simulations else "")
+    return (
+        f"{trial.auditor} shows {trial.mean_bound:.3f} ± {errors[0]:.3f} of ε = {trial.epsilon:g} under {trial.law}, "
+        f"n = {trial.n}, δ = {trial.delta:g}; false claims in {false} %"
+    )
+
+
+def _tried(coverage: Coverage) -> list[str]:
+    """Return who was not tried at all sizes that others were, and how few audits stand behind a rate that decides."""
+    names = dict.fromkeys(one.auditor for one in coverage.trials)
+    lines = []
+    for n in sorted({one.n for one in coverage.trials}):
+        lacking = [name for name in names if all(one.n != n for one in coverage.of(name)) and coverage.of(name)]
+        lines += [f"not tried at n = {n}: {', '.join(lacking)}"] if lacking else []
+    decided = [one for one in coverage.trials if one.inside and one.simulations]
+    most = max((one.simulations for one in decided if one.epsilon != POWER_EPSILON), default=0)
+    few = dict.fromkeys(f"{one.auditor} at {one.n}" for one in decided if one.simulations < most)
+    return lines + ([f"fewer than {most} audits for each law: {', '.join(few)}"] if few else [])
 
 
 def described(trial: Trial) -> str:

@@ -13,6 +13,7 @@ A false claim is the rejection of something true. What is true of a law depends 
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,6 +50,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def first(self, audits: int) -> Batch:
+        """Return at most so many of them."""
+        if audits >= len(self):
+            return self
+        return dataclasses.replace(self, values=self.values[:audits], membership=self.membership[:audits])
 
     def audit(self, number: int) -> LabelledScores:
         """Return one of them, as an estimator takes it."""

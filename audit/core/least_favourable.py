@@ -37,15 +37,38 @@ from scipy import special
 
 from audit.core.binomial import Array, Counts, near_mean, rounded_up
 
+Span = tuple[int, int]  # first, and one behind the last
 TAILS = (0.95, 0.75, 0.5, 0.25, 0.05, 0.005)  # P[J > end] at the ends of blocks where J has many values
 FEW = 8  # values of J that get a block each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LeastFavourable:
-    """The probability that the walk under sorted answers passes a region, for every ε.
+class Table:
+    """Probabilities by numbers of steps right and up, where they are asked for.
 
     Args:
+        rows: of steps right; values are of shape (rows, columns).
+        columns: of steps up.
+        values: the probabilities.
+    """
+
+    rows: Span
+    columns: Span
+    values: Array
+
+    def at(self, rows: Span, columns: Span) -> Array:
+        """Return a part."""
+        return self.values[
+            rows[0] - self.rows[0] : rows[1] - self.rows[0], columns[0] - self.columns[0] : columns[1] - self.columns[0]
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeastFavourable:
+    """The probability that the walk under sorted answers passes a region, for every ε, or for one.
+
+    Args:
+        runs: (n_in, n_out).
         sure_ins: (J, probability) of the numbers of runs with answer ∞, each standing for all below it in its block.
         sure_outs: the same of the answer with odds 0.
         unlisted: probability that there are more of either.
@@ -53,14 +76,17 @@ class LeastFavourable:
         lasts: by J', probability v that the walk from there to (n_in, n_out − J') does.
     """
 
+    runs: tuple[int, int]
     sure_ins: tuple[tuple[int, float], ...]
     sure_outs: tuple[tuple[int, float], ...]
     unlisted: float
-    firsts: tuple[Array, ...]
-    lasts: tuple[Array, ...]
+    firsts: tuple[Table, ...]
+    lasts: tuple[Table, ...]
 
     @classmethod
-    def of(cls, region: Counts, excluded: int, *, delta: float, rest: float) -> LeastFavourable:
+    def of(
+        cls, region: Counts, excluded: int, *, delta: float, rest: float, only: float | None = None
+    ) -> LeastFavourable:
         """Return the law of passing a region.
 
         Args:
@@ -68,15 +94,27 @@ class LeastFavourable:
             excluded: n_out.
             delta: in [0, 1).
             rest: probability that may be counted as passing, unexamined.
+            only: ε that alone will be asked about: tables are then of what is likely there.
         """
-        sure_ins, more_ins = _blocks(len(region) - 1, delta, 0.5 * rest)
+        included = len(region) - 1
+        sure_ins, more_ins = _blocks(included, delta, 0.5 * rest)
         sure_outs, more_outs = _blocks(excluded, delta, 0.5 * rest)
+        rows = [_likely(included - sure, only, 1.0) for sure, _ in sure_ins]
+        columns = [_likely(excluded - sure, only, -1.0) for sure, _ in sure_outs]
+        every_row = _around([(sure + one[0], sure + one[1]) for (sure, _), one in zip(sure_ins, rows, strict=True)])
         return cls(
+            runs=(included, excluded),
             sure_ins=sure_ins,
             sure_outs=sure_outs,
             unlisted=more_ins + more_outs,
-            firsts=tuple(passing(region[sure:], excluded) for sure, _ in sure_ins),
-            lasts=tuple(_passing_back(region, excluded - sure) for sure, _ in sure_outs),
+            firsts=tuple(
+                passing(region[sure:], rows=one, columns=_around(columns))
+                for (sure, _), one in zip(sure_ins, rows, strict=True)
+            ),
+            lasts=tuple(
+                _passing_back(region, excluded - sure, rows=every_row, columns=one)
+                for (sure, _), one in zip(sure_outs, columns, strict=True)
+            ),
         )
 
     def p_value(self, epsilon: float) -> float:
@@ -86,56 +124,75 @@ class LeastFavourable:
             for (sure_in, chance_in), first in zip(self.sure_ins, self.firsts, strict=True)
             for (sure_out, chance_out), last in zip(self.sure_outs, self.lasts, strict=True)
         )
-        runs = self.firsts[0].shape[0] + self.firsts[0].shape[1]
-        return float(rounded_up(np.array(total), runs))
+        return float(rounded_up(np.array(total), sum(self.runs) + 2))
 
-    @staticmethod
-    def _given(sure_in: int, sure_out: int, first: Array, last: Array, epsilon: float) -> float:
+    def _given(self, sure_in: int, sure_out: int, first: Table, last: Table, epsilon: float) -> float:
         """Return E[u + v − u v] for so many sure answers."""
         high, low = special.expit(epsilon), special.expit(-epsilon)
-        hits, hit_mass = near_mean(first.shape[0] - 1, np.array([high]))
-        alarms, alarm_mass = near_mean(first.shape[1] - 1 - sure_out, np.array([low]))
-        rows, columns = slice(hits[0, 0], hits[0, -1] + 1), slice(alarms[0, 0], alarms[0, -1] + 1)
-        u = first[rows, columns]
-        v = last[sure_in:][rows, columns]
+        hits, hit_mass = near_mean(self.runs[0] - sure_in, np.array([high]))
+        alarms, alarm_mass = near_mean(self.runs[1] - sure_out, np.array([low]))
+        rows, columns = (int(hits[0, 0]), int(hits[0, -1]) + 1), (int(alarms[0, 0]), int(alarms[0, -1]) + 1)
+        u = first.at(rows, columns)
+        v = last.at((rows[0] + sure_in, rows[1] + sure_in), columns)
         return float(hit_mass[0] @ (u + v - u * v) @ alarm_mass[0])
 
 
-def _passing_back(region: Counts, outs: int) -> Array:
+def _likely(trials: int, epsilon: float | None, sign: float) -> Span:
+    """Return the numbers of answers, right (sign 1) or wrong (−1) ones, that `near_mean` sums over; all, without ε."""
+    if epsilon is None:
+        return 0, trials + 1
+    counts, _ = near_mean(trials, np.array([special.expit(sign * epsilon)]))
+    return int(counts[0, 0]), int(counts[0, -1]) + 1
+
+
+def _around(spans: list[Span]) -> Span:
+    return min(start for start, _ in spans), max(end for _, end in spans)
+
+
+def _passing_back(region: Counts, outs: int, *, rows: Span, columns: Span) -> Table:
     """Return the probability that a random walk from (i, j) to (ins, outs) passes the region.
 
     Walked backwards, with up and right exchanged, it is a walk from (0, 0) to (outs − j, ins − i) again.
     """
+    ins = len(region) - 1
     mirrored = len(region) - np.searchsorted(region, outs - np.arange(outs + 1), side="right")
-    return passing(mirrored, len(region) - 1)[::-1, ::-1].T
+    found = passing(
+        mirrored, rows=(outs + 1 - columns[1], outs + 1 - columns[0]), columns=(ins + 1 - rows[1], ins + 1 - rows[0])
+    )
+    return Table(rows=rows, columns=columns, values=found.values[::-1, ::-1].T)
 
 
-def passing(region: Counts, outs: int) -> Array:
-    """Return the probability that a random walk to (i, j) passes the region, shape (len(region), outs + 1).
+def passing(region: Counts, *, rows: Span, columns: Span) -> Table:
+    """Return the probability that a random walk to (i, j) passes the region, for i of `rows` and j of `columns`.
 
     Args:
         region: the walk passes it where j < region[i]; never falling, shape (ins + 1,).
-        outs: largest j.
+        rows: from 0 to ins + 1.
+        columns: from 0 on.
 
     All ways from (0, 0) to (i, j) are equally likely, so the last step is right with probability i / (i + j).
 
-    >>> passing(np.array([0, 1]), 1)  # half of the ways to (1, 1) pass (1, 0)
+    >>> passing(np.array([0, 1]), rows=(0, 2), columns=(0, 2)).values  # half of the ways to (1, 1) pass (1, 0)
     array([[0. , 0. ],
            [1. , 0.5]])
     """
-    rights = np.arange(len(region))
-    reached = rights + region
-    now = np.zeros(len(region))
-    table = np.zeros((len(region), outs + 1))
-    table[0, 0] = now[0] = float(region[0] > 0)
-    for step in range(1, len(region) + outs):
-        low, high = max(0, step - outs), min(step, len(region) - 1) + 1
-        right = rights[low:high]
-        last_up = (step - right) * now[low:high]
-        last_right = right * (now[low - 1 : high - 1] if low else np.concatenate([[0.0], now[: high - 1]]))
-        now[low:high] = np.where(reached[low:high] > step, 1.0, (last_right + last_up) / step)
-        table[right, step - right] = now[low:high]
-    return table
+    ins, outs = rows[1] - 1, columns[1] - 1
+    reached = np.arange(ins + 1) + region[: ins + 1]
+    now = np.zeros(ins + 2)  # behind a 0, which no walk comes from
+    table = np.zeros((rows[1] - rows[0], columns[1] - columns[0]))
+    now[1] = float(region[0] > 0)
+    if rows[0] == 0 == columns[0]:
+        table[0, 0] = now[1]
+    right = np.arange(ins + 1.0)
+    for step in range(1, ins + outs + 1):
+        low, high = max(0, step - outs), min(step, ins) + 1
+        last_right, last_up = right[low:high] * now[low:high], (step - right[low:high]) * now[low + 1 : high + 1]
+        now[low + 1 : high + 1] = np.where(reached[low:high] > step, 1.0, (last_right + last_up) / step)
+        first, last = max(low, rows[0]), min(high, rows[1], step - columns[0] + 1)
+        if first < last:
+            kept = np.arange(first, last)
+            table[kept - rows[0], step - kept - columns[0]] = now[first + 1 : last + 1]
+    return Table(rows=rows, columns=columns, values=table)
 
 
 def _blocks(trials: int, delta: float, rest: float) -> tuple[tuple[tuple[int, float], ...], float]:

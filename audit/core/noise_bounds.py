@@ -117,21 +117,30 @@ class GapLaw:
 
     def critical(self, noise_multiplier: float, *, level: float) -> float:
         """Return the least contrast, up to bisection, that refutes every noise of at least this multiplier, or inf."""
-        return _critical(self, noise_multiplier, level)
+        return _critical(self, float(noise_multiplier), float(level))
 
 
 @lru_cache(maxsize=4096)
 def _critical(law: GapLaw, noise_multiplier: float, level: float) -> float:
+    """Return what `GapLaw.critical` does; where p-values are so near normal tails, secants on them need few steps."""
     signal = 1 / max(noise_multiplier, 1 / BOUNDLESS)
     low, high = 0.0, 1.0
     while law.p_value(high, signal) > level:
         low, high = high, 2.0 * high
         if high > BOUNDLESS:
             return np.inf
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if law.p_value(middle, signal) <= level else (middle, high)
-    return high
+    if law.p_value(low, signal) <= level:
+        return low
+    from scipy.optimize import brentq
+
+    def excess(contrast: float) -> float:
+        return float(special.ndtri(min(law.p_value(contrast, signal), 1 - ROUND_OFF)) - special.ndtri(level))
+
+    width = high * 2.0**-HALVINGS
+    refuting = float(brentq(excess, low, high, xtol=width))
+    while law.p_value(refuting, signal) > level:
+        refuting += width
+    return refuting
 
 
 @lru_cache(maxsize=4)

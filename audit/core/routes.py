@@ -76,42 +76,53 @@ def _ask(auditor: OurAuditor, question: Question, **data: Any) -> Refuted:
 
 def _by_counts(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
     guesses = batch.values >= batch.guessing_rule.value  # type: ignore[attr-defined]
-    runs = _runs(batch)[0]
+    included = int(np.count_nonzero(batch.membership[0]))
+    runs = included, batch.membership.shape[1] - included
     missed = np.count_nonzero(~guesses & batch.membership, axis=1)
     alarms = np.count_nonzero(guesses & ~batch.membership, axis=1)
     return refuted_by_counts(auditor, missed, alarms, runs, question)
 
 
-def _by_statistic(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
-    """Ask about the largest suggestion of a threshold, which is found for all audits at once."""
-    runs = _runs(batch)[0]
-    order = auditor.module.ordering(*runs, question.delta, question.confidence)
-    places = np.argsort(-batch.values, axis=1, kind="stable")
-    inside, falling = (np.take_along_axis(one, places, axis=1) for one in (batch.membership, -batch.values))
-    hits = np.cumsum(inside, axis=1)
-    alarms = np.arange(1, inside.shape[1] + 1) - hits
-    suggested = order.suggested(runs[0] - hits, alarms)
-    tied = np.diff(falling, axis=1) == 0  # no threshold lies between equal scores
-    suggested[:, :-1][tied] = -np.inf
-    largest = np.maximum(suggested.max(axis=1), order.suggested(runs[0], 0))
-    return _ask(auditor, question, statistic=largest, included=runs[0], excluded=runs[1])
-
-
 def _by_right_guesses(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
     """Ask about one audit for every number of right guesses."""
-    rule = cast(GuessExtremes, batch.guessing_rule)
-    places = np.argsort(batch.values, axis=1, kind="stable")
-    inside = np.take_along_axis(batch.membership, places, axis=1)
-    right = np.count_nonzero(~inside[:, : rule.excluded], axis=1)
-    right += np.count_nonzero(inside[:, inside.shape[1] - rule.included :], axis=1)
+    right = _right_guesses(batch)
     _, examples, back = np.unique(right, return_index=True, return_inverse=True)
     found: Refuted = np.array([auditor.rejects(batch.audit(int(one)), question) for one in examples])[back]
     return found
 
 
+def _right_guesses(batch: Batch) -> NDArray[np.intp]:
+    """Return the number of right guesses of every audit; only equal scores at the last guess need a stable order."""
+    rule = cast(GuessExtremes, batch.guessing_rule)
+    last_in = batch.values.shape[1] - rule.included
+    rising = np.pad(np.sort(batch.values, axis=1), ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))
+    lowest, highest = rising[:, rule.excluded, None], rising[:, last_in + 1, None]
+    guessed = batch.values <= lowest, batch.values >= highest
+    right: NDArray[np.intp] = np.count_nonzero(guessed[0] & ~batch.membership, axis=1)
+    right += np.count_nonzero(guessed[1] & batch.membership, axis=1)
+    tied = (rising[:, rule.excluded + 1] == lowest[:, 0]) | (rising[:, last_in] == highest[:, 0])
+    right[tied] = [batch.audit(int(number)).correct for number in np.flatnonzero(tied)]
+    return right
+
+
 def _by_scores(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
-    audits = (batch.audit(number) for number in range(len(batch)))
-    return np.array([_ask(auditor, question, included=one.included, excluded=one.excluded) for one in audits])
+    """Ask about both worlds' scores, all audits with the same numbers in and out at once."""
+
+    def of(those: NDArray[np.intp], runs: tuple[int, int]) -> dict[str, Any]:
+        included, excluded = _worlds(batch, those, runs)
+        return {"included": included, "excluded": excluded}
+
+    return _by_runs(auditor, batch, question, of)
+
+
+def _by_outputs(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
+    """Ask about both worlds' scores as outputs of one coordinate."""
+
+    def of(those: NDArray[np.intp], runs: tuple[int, int]) -> dict[str, Any]:
+        first, second = _worlds(batch, those, runs)
+        return {"first": first[..., None], "second": second[..., None]}
+
+    return _by_runs(auditor, batch, question, of)
 
 
 def _by_outcomes(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
@@ -124,52 +135,70 @@ def _by_values(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted
 
 
 def _by_moments(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
-    """Ask about gap and deviations, all audits with the same numbers in and out at once."""
-    answers, every = np.zeros(len(batch), dtype=bool), _runs(batch)
+    """Ask about gap and deviations."""
     moments = _moments(batch)
-    for runs in set(every):
-        those = np.array([one == runs for one in every])
-        gap, inside, outside = moments[:, those]
-        asked = {"gap": gap, "deviation_in": inside, "deviation_out": outside}
-        answers[those] = _ask(auditor, question, **asked, included=runs[0], excluded=runs[1])
-    return answers
+
+    def of(those: NDArray[np.intp], runs: tuple[int, int]) -> dict[str, Any]:
+        asked = dict(zip(("gap", "deviation_in", "deviation_out"), moments[:, those], strict=True))
+        return {**asked, "included": runs[0], "excluded": runs[1]}
+
+    return _by_runs(auditor, batch, question, of)
 
 
 def _by_noise(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
     """Ask whether the noise described is refuted, from the sums over the steps alone."""
-    run = SampledGaussianRun.of(question.process)
-    moments = _moments(batch)
+    run, moments = SampledGaussianRun.of(question.process), _moments(batch)
     squares = np.sum(np.square(batch.values) * ~batch.membership, axis=1) / run.steps
-    answers, every = np.zeros(len(batch), dtype=bool), _runs(batch)
-    for runs in set(every):
-        those = np.array([one == runs for one in every])
+    described = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+
+    def of(those: NDArray[np.intp], runs: tuple[int, int]) -> dict[str, Any]:
         gap, _, deviation = moments[:, those]
         asked = {"gap": gap, "deviation": deviation, "squares": squares[those], "degrees": runs[1]}
-        described = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-        answers[those] = _ask(auditor, question, **asked, **described, included=runs[0], excluded=runs[1])
+        return {**asked, **described, "included": runs[0], "excluded": runs[1]}
+
+    return _by_runs(auditor, batch, question, of)
+
+
+def _by_runs(
+    auditor: OurAuditor,
+    batch: Batch,
+    question: Question,
+    data: Callable[[NDArray[np.intp], tuple[int, int]], dict[str, Any]],
+) -> Refuted:
+    """Ask about all audits with the same numbers of runs in and out at once."""
+    answers, included = np.zeros(len(batch), dtype=bool), np.count_nonzero(batch.membership, axis=1)
+    for count in np.unique(included):
+        those = np.flatnonzero(included == count)
+        runs = int(count), batch.membership.shape[1] - int(count)
+        answers[those] = _ask(auditor, question, **data(those, runs))
     return answers
 
 
-def _runs(batch: Batch) -> list[tuple[int, int]]:
-    inside = np.count_nonzero(batch.membership, axis=1)
-    return [(int(count), batch.membership.shape[1] - int(count)) for count in inside]
+def _worlds(batch: Batch, those: NDArray[np.intp], runs: tuple[int, int]) -> tuple[Array, Array]:
+    """Return the in- and the out-scores of audits with so many of either, shapes (k, n_in) and (k, n_out)."""
+    values, inside = batch.values[those], batch.membership[those]
+    return values[inside].reshape(len(those), runs[0]), values[~inside].reshape(len(those), runs[1])
 
 
 def _moments(batch: Batch) -> Array:
     """Return gap, deviation in and deviation out of every audit, shape (3, k)."""
-    values = np.ma.masked_array(batch.values, ~batch.membership), np.ma.masked_array(batch.values, batch.membership)
-    inside, outside = ((world.mean(axis=1), world.std(axis=1, ddof=1)) for world in values)
-    return np.array([inside[0] - outside[0], inside[1], outside[1]])
+    means, deviations = [], []
+    for world in (batch.membership, ~batch.membership):
+        count = np.count_nonzero(world, axis=1)
+        means.append(np.sum(batch.values, axis=1, where=world) / count)
+        away = np.where(world, batch.values - means[-1][:, None], 0.0)
+        deviations.append(np.sqrt(np.einsum("ij,ij->i", away, away) / (count - 1)))
+    return np.array([means[0] - means[1], *deviations])
 
 
 # By an argument of the vectorised test that tells what it reads; the first that fits.
 ROUTES: dict[str, Callable[[OurAuditor, Batch, Question], Refuted]] = {
     "correct": _by_right_guesses,
     "false_negatives": _by_counts,
-    "statistic": _by_statistic,
     "deviation_in": _by_moments,
     "noise_multiplier": _by_noise,
     "outcomes": _by_outcomes,
     "values": _by_values,
+    "first": _by_outputs,
     "included": _by_scores,
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.binomial import Counts
+from audit.core.binomial import Array, Counts
 from audit.scores import Values
 from mechanisms.core.errors import InvalidParameter
 
@@ -56,9 +56,55 @@ def refuted_by_limits(missed: ArrayLike, alarms: ArrayLike, delta: float) -> flo
     >>> round(refuted_by_limits([0.5, 0.1], [0.05, 0.1], 0.0), 3)  # ln(0.5 / 0.05)
     2.303
     """
-    x, y = np.asarray(missed, dtype=np.float64), np.asarray(alarms, dtype=np.float64)
-    ratio = float(np.max(np.maximum((1 - delta - x) / y, (1 - delta - y) / x)))
+    ratio = float(np.max(_ratio(np.asarray(missed, dtype=np.float64), np.asarray(alarms, dtype=np.float64), delta)))
     return float(np.log(ratio)) * (1 - ROUND_OFF) if ratio > 1 else 0.0
+
+
+def refuting_alarms(missed: Array, alarms: Array, *, epsilon: float, delta: float) -> Counts:
+    """Return, by number of false negatives, how many false positives from 0 on refute ε by their limits.
+
+    Shape (len(missed),), never rising; found by halving, as what fewer errors refute is more.
+
+    Args:
+        missed: limits of the false-negative rate by the number of errors, never falling, in (0, 1].
+        alarms: limits of the false-positive rate likewise.
+        epsilon: ε >= 0.
+        delta: in [0, 1).
+
+    >>> refuting_alarms(np.array([0.1, 0.2, 1.0]), np.array([0.1, 0.3]), epsilon=1.0, delta=0.0)
+    array([2, 2, 0])
+    """
+    low, high = np.zeros(len(missed), dtype=np.intp), np.full(len(missed), len(alarms))
+    for _ in range(len(alarms).bit_length()):
+        middle = (low + high) // 2
+        ratio = _ratio(missed, alarms[np.minimum(middle, len(alarms) - 1)], delta)
+        refuted = (ratio > 1) & (epsilon <= np.log(np.maximum(ratio, 1.0)) * (1 - ROUND_OFF)) & (middle < high)
+        low, high = np.where(refuted, middle + 1, low), np.where(refuted, high, middle)
+    counts: Counts = np.minimum.accumulate(low)
+    return counts
+
+
+def some_threshold_within(included: Values, excluded: Values, allowed: Counts) -> NDArray[np.bool_]:
+    """Tell, set by set, whether at some threshold there are fewer false positives than its false negatives allow.
+
+    With x the i-th smallest in-score as threshold, fewer than i are missed, and so it is enough to ask whether x lies
+    above the allowed[i − 1]-th largest out-score: any other threshold can be raised to the next in-score.
+
+    Args:
+        included: shape (…, n_in).
+        excluded: shape (…, n_out).
+        allowed: by number of false negatives, shape (n_in + 1,) or (n_in,), never rising, up to n_out + 1.
+
+    >>> some_threshold_within(np.array([[2.0, 4.0], [0.0, 1.0]]), np.array([[3.0], [3.0]]), np.array([0, 1, 0]))
+    array([ True, False])
+    """
+    inside, outside = np.sort(included, axis=-1), np.sort(excluded, axis=-1)
+    below_all = np.full((*outside.shape[:-1], 1), -np.inf)
+    rising = np.concatenate([below_all, outside], axis=-1)
+    asked = np.flatnonzero(allowed[: inside.shape[-1]])
+    limits = rising[..., outside.shape[-1] + 1 - allowed[asked]]
+    within: NDArray[np.bool_] = np.any(limits < inside[..., asked], axis=-1)
+    return within | bool(len(allowed) > inside.shape[-1] and allowed[-1] > 0)
 
 
 def at_most(epsilon: ArrayLike, bound: float) -> NDArray[np.bool_]:
@@ -72,17 +118,37 @@ def at_most(epsilon: ArrayLike, bound: float) -> NDArray[np.bool_]:
 
 
 def checked_scores(owner: str, included: ArrayLike, excluded: ArrayLike) -> tuple[Values, Values]:
-    """Return both as float arrays.
+    """Return both as float vectors.
 
     Raises:
         InvalidParameter: if one is empty, no vector, or holds what is not finite.
     """
+    return _checked(owner, included, excluded, most=1)
+
+
+def checked_sets(owner: str, included: ArrayLike, excluded: ArrayLike) -> tuple[Values, Values]:
+    """Return scores of several sets of runs, shapes (…, n_in) and (…, n_out), as float arrays.
+
+    Raises:
+        InvalidParameter: if one is empty, a number, not of as many sets as the other, or holds what is not finite.
+    """
+    return _checked(owner, included, excluded, most=32)
+
+
+def _checked(owner: str, included: ArrayLike, excluded: ArrayLike, *, most: int) -> tuple[Values, Values]:
     scores = np.asarray(included, dtype=np.float64), np.asarray(excluded, dtype=np.float64)
-    if any(kind.ndim != 1 or len(kind) == 0 for kind in scores):
+    shapes = [kind.shape for kind in scores]
+    if any(not 1 <= len(one) <= most or one[-1] == 0 for one in shapes) or shapes[0][:-1] != shapes[1][:-1]:
         raise InvalidParameter(
             f"{owner}: scores must be vectors of runs with the canary in and of runs with it out, "
-            f"got shapes {scores[0].shape} and {scores[1].shape}.\nWith none of one kind nothing can be compared."
+            f"got shapes {shapes[0]} and {shapes[1]}.\nWith none of one kind nothing can be compared."
         )
     if not all(np.all(np.isfinite(kind)) for kind in scores):
         raise InvalidParameter(f"{owner}: scores must be finite, got some that are not. Did training diverge?")
     return scores
+
+
+def _ratio(missed: Array, alarms: Array, delta: float) -> Array:
+    """Return the larger e^ε of the two inequalities."""
+    larger: Array = np.maximum((1 - delta - missed) / alarms, (1 - delta - alarms) / missed)
+    return larger

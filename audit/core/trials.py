@@ -1,8 +1,8 @@
 """Trials of an auditor under a law: how often it refutes what is true, and how much of the truth its bounds show.
 
-Where an auditor reads counts alone and their law is known, the rate is a sum over counts, no simulation: those left out
-have probability `LEFT_OUT` in all at most, which is added. Elsewhere it is a share of simulated audits. All auditors
-meet the same simulated scores, drawn from `numpy.random.default_rng` with the numbers that `entropy` gives.
+Where an auditor reads counts alone and their law is known, the rate is a sum over counts (`audit.core.exact_rates`), or
+counts are drawn. Elsewhere it is a share of simulated audits: all auditors meet the same scores, drawn from
+`numpy.random.default_rng` with the numbers that `entropy` gives.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import dataclasses
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from audit.core.auditors import Auditor, OurAuditor, Question
-from audit.core.law import DELTA, Array, Batch, Law, gaussian_of
-from audit.core.routes import reads_counts, reads_guesses, refuted, refuted_by_counts, scales_noise
-from audit.laws.one_run import ManyCanaries
+from audit.core.exact_rates import exact_rate
+from audit.core.law import DELTA, Batch, Law, gaussian_of
+from audit.core.routes import reads_counts, refuted, refuted_by_counts, scales_noise
 from audit.laws.two_worlds import TwoWorlds
 from audit.noise_families import NoiseFamily
-from audit.scores import LabelledScores
 from mechanisms import UnsupportedProcess
 from mechanisms.core.process import Adjacency
 
-LEFT_OUT = 4e-10
-MOST_EXACT = 1000  # runs, or canaries: beyond, counts are simulated
+MOST_OUTSIDE = 1000  # audits under a law that the guarantee is not about: their rate decides nothing
 NUMBERS_AT_ONCE = 1 << 20
 STANDARD_ERRORS = 4.0
 TIMES = 3  # that the same is timed
@@ -50,6 +48,7 @@ class Trial:
         mean_bound: mean of so many bounds as `bounds` says, None if there are none.
         bounds: their number.
         entropy: of the simulations.
+        spread: standard deviation of those bounds, None if there are fewer than two.
     """
 
     auditor: str
@@ -64,6 +63,7 @@ class Trial:
     mean_bound: float | None
     bounds: int
     entropy: tuple[int, ...]
+    spread: float | None = None
 
     def allowed(self, level: float) -> float:
         """Return the largest rate that does not speak against the level."""
@@ -74,6 +74,11 @@ class Trial:
         """Tell whether a guarantee that is to hold under every law that it is about was broken."""
         decides = self.inside and self.guarantee in ("frequentist", "parametric")
         return decides and self.rate is not None and self.rate > self.allowed(level)
+
+
+def audits_for(simulations: int, *, inside: bool) -> int:
+    """Return how many audits to simulate of as many as were asked for."""
+    return simulations if inside else min(simulations, MOST_OUTSIDE)
 
 
 def question(auditor: Auditor, law: Law, confidence: float) -> Question:
@@ -110,43 +115,30 @@ def entropy(seed: int, law: Law, n: int) -> tuple[int, ...]:
 
 
 def trial(auditor: Auditor, law: Law, n: int, *, simulations: int, bounds: int, confidence: float, seed: int) -> Trial:
-    """Return how the auditor fares.
+    """Return how one auditor fares; arguments are those of `trials`."""
+    return trials([auditor], law, n, simulations=simulations, bounds=bounds, confidence=confidence, seed=seed)[0]
+
+
+def trials(
+    auditors: Sequence[Auditor], law: Law, n: int, *, simulations: int, bounds: int, confidence: float, seed: int
+) -> list[Trial]:
+    """Return how auditors fare with the same simulated audits, which are drawn once for all of them.
 
     Args:
-        auditor: takes the law's design.
+        auditors: each takes the law's design.
         law: of the scores.
         n: runs in either world, canaries, or looks.
-        simulations: audits, where the rate is no sum over counts.
+        simulations: audits, where the rate is no sum over counts; `MOST_OUTSIDE` are enough outside the null.
         bounds: how many bounds to average; none at ε = 0.
         confidence: at which is asked.
         seed: of the simulations.
     """
-    asked, numbers = question(auditor, law, confidence), entropy(seed, law, n)
-    rate, mean_bound, simulated = None, None, 0
-    bounds = bounds if law.epsilon > 0 else 0
-    try:
-        rate = _exact_rate(auditor, law, n, asked)
-        if rate is None:
-            rate, simulated = _simulated_rate(auditor, law, n, asked, simulations, numbers), simulations
-        if bounds:
-            batch = law.sample(np.random.default_rng((*numbers, 1)), n, bounds)
-            mean_bound = float(np.mean([auditor.epsilon(batch.audit(number), asked) for number in range(bounds)]))
-    except UnsupportedProcess:
-        bounds = 0
-    return Trial(
-        auditor=auditor.name,
-        guarantee=auditor.guarantee,
-        law=type(law).__name__,
-        n=n,
-        epsilon=law.epsilon,
-        delta=asked.delta,
-        inside=auditor.null in law.holds,
-        rate=rate,
-        simulations=simulated,
-        mean_bound=mean_bound,
-        bounds=bounds,
-        entropy=numbers,
-    )
+    numbers = entropy(seed, law, n)
+    rivals = [Rival(auditor=one, law=law, n=n, question=question(one, law, confidence)) for one in auditors]
+    for rival in rivals:
+        rival.try_exactly(simulations, numbers)
+    _simulate([rival for rival in rivals if rival.left], law, n, simulations, numbers)
+    return [rival.trial(bounds if law.epsilon > 0 else 0, numbers) for rival in rivals]
 
 
 def milliseconds(auditor: Auditor, law: Law, n: int, *, audits: int, confidence: float, seed: int) -> float:
@@ -185,59 +177,97 @@ def largest_disagreement(
     return worst
 
 
-def _simulated_rate(
-    auditor: Auditor, law: Law, n: int, asked: Question, simulations: int, numbers: tuple[int, ...]
-) -> float:
+@dataclass(slots=True, kw_only=True)
+class Rival:
+    """One auditor while audits are being simulated.
+
+    Args:
+        auditor: it.
+        law: of the scores.
+        n: runs in either world, canaries, or looks.
+        question: what it is asked.
+    """
+
+    auditor: Auditor
+    law: Law
+    n: int
+    question: Question
+    rate: float | None = None
+    simulations: int = 0
+    claims: int = 0
+    left: int = 0
+    refuses: bool = False
+
+    @property
+    def inside(self) -> bool:
+        """Whether the law is one that the guarantee is about."""
+        return self.auditor.null in self.law.holds
+
+    def try_exactly(self, simulations: int, numbers: tuple[int, ...]) -> None:
+        """Find the rate where it needs no scores, else say how many audits are to be simulated."""
+        simulations = audits_for(simulations, inside=self.inside)
+        auditor, law = self.auditor, self.law
+        try:
+            self.rate = exact_rate(auditor, law, self.n, self.question)
+            if self.rate is None:
+                self.left = self.simulations = simulations
+            if self.left and isinstance(law, TwoWorlds) and isinstance(auditor, OurAuditor) and reads_counts(auditor):
+                rng, rates = np.random.default_rng(numbers), law.error_rates(self.n)
+                missed, alarms = (rng.binomial(self.n, rate, simulations) for rate in rates)
+                found = refuted_by_counts(auditor, missed, alarms, (self.n, self.n), self.question)
+                self.rate, self.left = float(np.mean(found)), 0
+        except UnsupportedProcess:
+            self.refuse()
+
+    def meet(self, batch: Batch) -> None:
+        """Count what it refutes among the audits of a batch that are left to it."""
+        try:
+            found = refuted(self.auditor, batch.first(self.left), self.question)
+        except UnsupportedProcess:
+            self.refuse()
+            return
+        self.claims += int(np.count_nonzero(found))
+        self.left -= len(found)
+        self.rate = self.claims / self.simulations if not self.left else None
+
+    def refuse(self) -> None:
+        """Note that the auditor does not answer what is asked."""
+        self.rate, self.simulations, self.left, self.refuses = None, 0, 0, True
+
+    def trial(self, bounds: int, numbers: tuple[int, ...]) -> Trial:
+        """Return what was found, and the mean of so many bounds."""
+        mean_bound, spread = None, None
+        if bounds and not self.refuses:
+            batch = self.law.sample(np.random.default_rng((*numbers, 1)), self.n, bounds)
+            try:
+                found = [self.auditor.epsilon(batch.audit(number), self.question) for number in range(bounds)]
+                mean_bound = float(np.mean(found))
+                spread = float(np.std(found, ddof=1)) if bounds > 1 and np.isfinite(mean_bound) else None
+            except UnsupportedProcess:
+                self.refuse()
+        return Trial(
+            auditor=self.auditor.name,
+            guarantee=self.auditor.guarantee,
+            law=type(self.law).__name__,
+            n=self.n,
+            epsilon=self.law.epsilon,
+            delta=self.question.delta,
+            inside=self.inside,
+            rate=self.rate,
+            simulations=self.simulations,
+            mean_bound=mean_bound,
+            bounds=bounds if mean_bound is not None else 0,
+            entropy=numbers,
+            spread=spread,
+        )
+
+
+def _simulate(rivals: Sequence[Rival], law: Law, n: int, simulations: int, numbers: tuple[int, ...]) -> None:
     at_once = max(1, min(simulations, NUMBERS_AT_ONCE // (2 * n)))
-    rng, claims, left = np.random.default_rng(numbers), 0, simulations
-    while left:
+    rng, left = np.random.default_rng(numbers), simulations
+    while any(rival.left for rival in rivals):
         batch = law.sample(rng, n, min(at_once, left))
-        claims += int(np.count_nonzero(refuted(auditor, batch, asked)))
+        for rival in rivals:
+            if rival.left:
+                rival.meet(batch)
         left -= len(batch)
-    return claims / simulations
-
-
-def _exact_rate(auditor: Auditor, law: Law, n: int, asked: Question) -> float | None:
-    if n > MOST_EXACT or not isinstance(auditor, OurAuditor):
-        return None
-    if isinstance(law, TwoWorlds) and reads_counts(auditor):
-        return _sum_over_errors(auditor, law, n, asked)
-    if isinstance(law, ManyCanaries) and reads_guesses(auditor):
-        right = law.right(n)
-        return None if right is None else _sum_over_right_guesses(auditor, law, n, right, asked)
-    return None
-
-
-def _sum_over_errors(auditor: OurAuditor, law: TwoWorlds, n: int, asked: Question) -> float:
-    windows = [_window(n, rate) for rate in law.error_rates(n)]
-    (missed, chance_missed), (alarms, chance_alarms) = windows
-    found = refuted_by_counts(auditor, missed[:, None], alarms[None, :], (n, n), asked)
-    return float(chance_missed @ np.where(found, 1.0, 0.0) @ chance_alarms) + LEFT_OUT
-
-
-def _window(trials: int, rate: float) -> tuple[np.ndarray, Array]:
-    """Return the counts of a binomial but for tails of a quarter of `LEFT_OUT`, and their probabilities."""
-    low, high = stats.binom.ppf(LEFT_OUT / 4, trials, rate), stats.binom.isf(LEFT_OUT / 4, trials, rate)
-    counts = np.arange(int(low), int(high) + 1)
-    return counts, stats.binom.pmf(counts, trials, rate)
-
-
-def _sum_over_right_guesses(auditor: OurAuditor, law: ManyCanaries, n: int, right: Array, asked: Question) -> float:
-    """Ask about one audit for every number of right guesses that is not out of the question."""
-    likely = np.flatnonzero(right > LEFT_OUT / len(right))
-    found = [auditor.rejects(_with_right_guesses(law, n, int(count)), asked) for count in likely]
-    return float(right[likely][found].sum()) + LEFT_OUT
-
-
-def _with_right_guesses(law: ManyCanaries, n: int, right: int) -> LabelledScores:
-    """Return an audit in which so many guesses are right."""
-    sample = law.sample(np.random.default_rng(0), n, 1)
-    values = np.arange(float(n))[None, :]
-    guesses = sample.guessing_rule.guess(values[0])
-    membership = guesses > 0
-    made = np.flatnonzero(guesses)
-    membership[made[right:]] ^= True
-    batch = Batch(
-        values=values, membership=membership[None, :], design=sample.design, guessing_rule=sample.guessing_rule
-    )
-    return batch.audit(0)

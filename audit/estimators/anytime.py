@@ -75,9 +75,9 @@ def rejects(*, outcomes: ArrayLike, epsilon: float, delta: float, confidence: fl
         return np.zeros(np.shape(outcomes)[:-1], dtype=bool)
     counted = _checked(outcomes, None)
     streams = counted.reshape(-1, counted.shape[-1])
-    best = np.array([np.max(log_wealth(*_counts(stream), epsilon, delta)) for stream in streams])
-    refuted: NDArray[np.bool_] = best.reshape(counted.shape[:-1]) >= e_processes.log_required(confidence)
-    return refuted
+    required = e_processes.log_required(confidence) + np.log(len(STAKES))
+    refuted = [e_processes.reaches(_log_products(*_counts(stream), epsilon, delta), required) for stream in streams]
+    return np.array(refuted, dtype=bool).reshape(counted.shape[:-1])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,12 +171,18 @@ def _counts(outcomes: NDArray[np.int8]) -> tuple[Array, Array, Array]:
 
 def log_wealth(right: Array, wrong: Array, looks: Array, epsilon: float, delta: float) -> Array:
     """Return the log of the average of (1)'s products over the stakes, rounded down."""
+    products = _log_products(right, wrong, looks, epsilon, delta)
+    wealth: Array = np.logaddexp.reduce(products, axis=0) - np.log(len(STAKES))
+    return wealth
+
+
+def _log_products(right: Array, wrong: Array, looks: Array, epsilon: float, delta: float) -> Array:
+    """Return the logs of (1)'s products, stakes along the first axis, rounded down."""
     odds = (1 - delta) / (np.exp(epsilon) + delta)
     stakes = STAKES.reshape(-1, *[1] * np.ndim(right))
     with np.errstate(divide="ignore"):
         lost = np.where(wrong > 0, np.log1p(-stakes), 0.0)  # a stake of 1 is lost for good
-    logs = (
+    logs: Array = (
         right * np.log1p(stakes * odds) + np.maximum(wrong, 1.0) * lost - looks * (np.log1p(delta * stakes) + ROUND_OFF)
     )
-    wealth: Array = np.logaddexp.reduce(logs, axis=0) - np.log(len(STAKES))
-    return wealth
+    return logs

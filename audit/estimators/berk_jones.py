@@ -24,7 +24,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from audit.core.binomial import ROUND_OFF_PER_RUN, Array, upper_limit
-from audit.core.thresholds import at_most, checked_scores, errors_at_thresholds, refuted_by_limits
+from audit.core.thresholds import (
+    at_most,
+    checked_scores,
+    checked_sets,
+    errors_at_thresholds,
+    refuted_by_limits,
+    refuting_alarms,
+    some_threshold_within,
+)
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores
 from mechanisms.core.process import Process
@@ -60,14 +68,16 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
 
 
 def rejects(
-    *, included: ArrayLike, excluded: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: float, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+    """Tell, set by set, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
 
-    `epsilon` >= 0 is an array, the rest as there.
+    The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number; the rest is as there.
     """
-    found = lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
-    return at_most(epsilon, found)
+    check_level("berk_jones", delta=delta, confidence=confidence)
+    inside, outside = checked_sets("berk_jones", included, excluded)
+    tables = [limits(kind.shape[-1], (1 - confidence) / 2) for kind in (inside, outside)]
+    return some_threshold_within(inside, outside, refuting_alarms(*tables, epsilon=epsilon, delta=delta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +101,7 @@ class BerkJones(Estimator):
         self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        return rejects(
-            included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
-        )
+        return at_most(epsilon, self.epsilon(data, process=process, delta=delta, confidence=confidence))
 
 
 @lru_cache(maxsize=16)

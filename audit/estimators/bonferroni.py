@@ -14,9 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core.binomial import Array, Counts, upper_limit
-from audit.core.thresholds import at_most, checked_scores, refuted_by_limits
+from audit.core.thresholds import (
+    at_most,
+    checked_scores,
+    checked_sets,
+    refuted_by_limits,
+    refuting_alarms,
+    some_threshold_within,
+)
 from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores
+from audit.scores import Design, IndependentRuns, LabelledScores, Values
 from mechanisms.core.process import Process
 
 
@@ -52,14 +59,22 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
 
 
 def rejects(
-    *, included: ArrayLike, excluded: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
+    *, included: ArrayLike, excluded: ArrayLike, epsilon: float, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+    """Tell, set by set, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
 
-    `epsilon` >= 0 is an array, the rest as there.
+    The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number; the rest is as there.
     """
-    found = lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
-    return at_most(epsilon, found)
+    check_level("bonferroni", delta=delta, confidence=confidence)
+    inside, outside = checked_sets("bonferroni", included, excluded)
+    runs_in, runs_out = inside.shape[-1], outside.shape[-1]
+    level = (1 - confidence) / (runs_in + runs_out) / 2
+
+    def allowed(one: int, other: int) -> Counts:
+        return refuting_alarms(_table(one, level), _table(other, level), epsilon=epsilon, delta=delta)
+
+    by_in = some_threshold_within(inside, outside, allowed(runs_in - 1, runs_out))
+    return by_in | _some_out_score_within(inside, outside, allowed(runs_out - 1, runs_in))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +98,23 @@ class Bonferroni(Estimator):
         self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        return rejects(
-            included=data.included, excluded=data.excluded, epsilon=epsilon, delta=delta, confidence=confidence
-        )
+        return at_most(epsilon, self.epsilon(data, process=process, delta=delta, confidence=confidence))
+
+
+def _some_out_score_within(included: Values, excluded: Values, allowed: Counts) -> NDArray[np.bool_]:
+    """Tell, set by set, whether some out-score misses fewer than the false positives of other runs allow there.
+
+    `allowed` has shape (n_out,). Of equal scores the last in falling order knows how many others are false positives.
+    """
+    inside, falling = np.sort(included, axis=-1), -np.sort(-excluded, axis=-1)
+    above_all = np.full((*inside.shape[:-1], 1), np.inf)
+    rising = np.concatenate([inside, above_all], axis=-1)
+    last = np.concatenate([falling[..., :-1] > falling[..., 1:], above_all > 0], axis=-1)
+    asked = np.flatnonzero(allowed)
+    within: NDArray[np.bool_] = np.any(
+        last[..., asked] & (falling[..., asked] <= rising[..., allowed[asked] - 1]), axis=-1
+    )
+    return within
 
 
 def _limits(errors: Counts, runs: int, left_out: NDArray[np.bool_], level: float) -> Array:

@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.thresholds import at_most, checked_scores
+from audit.core.binomial import Counts
+from audit.core.thresholds import at_most, checked_scores, checked_sets
 from audit.estimators import calibrated
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
@@ -45,7 +46,7 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     inside, outside = checked_scores("held_out", included, excluded)
     if min(len(inside), len(outside)) < 2:
         return 0.0
-    missed, alarms = _errors_held_out(inside, outside, delta, confidence)
+    missed, alarms = map(int, _errors_held_out(inside, outside, delta, confidence))
     judged_in, judged_out = len(inside) // 2, len(outside) // 2
     return calibrated.lower_bound_from_counts(
         true_positives=judged_in - missed,
@@ -60,20 +61,21 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
 def rejects(
     *, included: ArrayLike, excluded: ArrayLike, epsilon: float, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
+    """Tell, set by set, whether (ε, δ) is refuted: the test that `lower_bound_from_scores` inverts.
 
-    ε >= 0 is one number, whose critical value for so many runs is found once (seconds for 1,000 a side) and kept; the
-    rest is as there.
+    The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number, whose critical value
+    for so many runs is found once (seconds for 1,000 a side) and kept; the rest is as there.
     """
-    inside, outside = checked_scores("held_out", included, excluded)
-    if min(len(inside), len(outside)) < 2:
-        return np.array(False)
+    check_level("held_out", delta=delta, confidence=confidence)
+    inside, outside = checked_sets("held_out", included, excluded)
+    if min(inside.shape[-1], outside.shape[-1]) < 2:
+        return np.zeros(inside.shape[:-1], dtype=bool)
     missed, alarms = _errors_held_out(inside, outside, delta, confidence)
     return calibrated.rejects(
         false_negatives=missed,
-        included=len(inside) // 2,
+        included=inside.shape[-1] // 2,
         false_positives=alarms,
-        excluded=len(outside) // 2,
+        excluded=outside.shape[-1] // 2,
         epsilon=epsilon,
         delta=delta,
         confidence=confidence,
@@ -105,16 +107,25 @@ class HeldOut(Estimator):
         return at_most(epsilon, found)
 
 
-def _errors_held_out(inside: Values, outside: Values, delta: float, confidence: float) -> tuple[int, int]:
+def _errors_held_out(inside: Values, outside: Values, delta: float, confidence: float) -> tuple[Counts, Counts]:
     """Return how many of the second half are missed, and how many are false alarms, at the first half's threshold."""
-    threshold = _best_threshold(inside[::2], outside[::2], delta, confidence)
-    return int(np.count_nonzero(inside[1::2] < threshold)), int(np.count_nonzero(outside[1::2] >= threshold))
+    threshold = _best_threshold(inside[..., ::2], outside[..., ::2], delta, confidence)[..., None]
+    missed = np.count_nonzero(inside[..., 1::2] < threshold, axis=-1)
+    return np.asarray(missed), np.asarray(np.count_nonzero(outside[..., 1::2] >= threshold, axis=-1))
 
 
-def _best_threshold(inside: Values, outside: Values, delta: float, confidence: float) -> float:
-    """Return the score at which these runs suggest the largest loss."""
-    candidates = np.concatenate([inside, outside])
-    missed = np.searchsorted(np.sort(inside), candidates, side="left")
-    alarms = len(outside) - np.searchsorted(np.sort(outside), candidates, side="left")
-    order = calibrated.ordering(len(inside), len(outside), delta, confidence)
-    return float(candidates[np.argmax(order.suggested(missed, alarms))])
+def _best_threshold(inside: Values, outside: Values, delta: float, confidence: float) -> Values:
+    """Return the score at which these runs suggest the largest loss, of several such the first, in before out."""
+    candidates, runs_in = np.concatenate([inside, outside], axis=-1), inside.shape[-1]
+    order = calibrated.ordering(runs_in, outside.shape[-1], delta, confidence)
+    places = np.argsort(candidates, axis=-1)
+    rising = np.take_along_axis(candidates, places, axis=-1)
+    position = np.broadcast_to(np.arange(candidates.shape[-1]), candidates.shape)
+    new = np.concatenate([position[..., :1] == 0, rising[..., 1:] > rising[..., :-1]], axis=-1)
+    below = np.maximum.accumulate(np.where(new, position, 0), axis=-1)  # how many scores are smaller
+    below_in = np.cumsum(places < runs_in, axis=-1) - (places < runs_in)
+    missed = np.take_along_axis(below_in, below, axis=-1)
+    suggested = order.suggested(missed, outside.shape[-1] - (below - missed))
+    best = suggested == np.max(suggested, axis=-1, keepdims=True)
+    first = np.min(np.where(best, places, candidates.shape[-1]), axis=-1, keepdims=True)
+    return np.take_along_axis(candidates, first, axis=-1)[..., 0]

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.counts import Array
-from audit.core.held_out import HeldOutEvent
-from audit.core.rankings import Ranking, log_ratio_in_cells
+from audit.core.cells import Cells
+from audit.core.held_out import LEAST_GAP, Counts, Halves, HeldOutEvent, threshold_shows
 
 
 def lower_bound_from_outputs(first: ArrayLike, second: ArrayLike, *, delta: float, confidence: float) -> float:
@@ -35,7 +34,10 @@ def lower_bound_from_outputs(first: ArrayLike, second: ArrayLike, *, delta: floa
 def rejects(
     *, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts."""
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts.
+
+    Outputs of several sets of runs have shape (sets, n, k), and ε is then one number.
+    """
     return Histogram().refutes(first, second, epsilon, delta=delta, confidence=confidence)
 
 
@@ -47,6 +49,20 @@ class Histogram(HeldOutEvent):
     'frequentist'
     """
 
-    def learn(self, first: Array, second: Array) -> Ranking:
-        """Return the log-ratio of the two worlds' shares of each cell."""
-        return log_ratio_in_cells(first, second)
+    def errors(self, halves: Halves, *, delta: float, level: float) -> tuple[Counts, Counts]:
+        """Return how many outputs held out lie in the wrong cells, in either world; the best of them are taken.
+
+        Cells whose ratios differ by no more than rounding stand and fall together. Where all do, none is taken.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float
+            cells = Cells.of(halves)
+        ranks = np.where(np.isfinite(cells.log_ratio), cells.log_ratio, np.nan)
+        gaps = np.diff(ranks, axis=-1)
+        apart = gaps > LEAST_GAP * np.nanmax(np.abs(ranks), axis=-1, keepdims=True)
+        missed, alarms = np.cumsum(cells.first, axis=-1), np.cumsum(cells.second[..., ::-1], axis=-1)[..., ::-1]
+        trials = halves.first.shape[-2], halves.second.shape[-2]
+        shown = threshold_shows(missed[..., :-1], alarms[..., 1:], trials, delta, level)
+        best = np.argmax(np.where(apart, shown, -np.inf), axis=-1)[..., None]
+        taken = (np.arange(ranks.shape[-1]) > best) & np.any(apart, axis=-1, keepdims=True)
+        errors = np.where(taken, 0, cells.first_held), np.where(taken, cells.second_held, 0)
+        return np.sum(errors[0], axis=-1), np.sum(errors[1], axis=-1)

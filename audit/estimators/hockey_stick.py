@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core.counts import Array
-from audit.core.held_out import HeldOutEvent
+from audit.core.held_out import RankedEvent
 from audit.core.rankings import Ranking, odds_of_worlds
 
 
@@ -36,12 +36,15 @@ def lower_bound_from_outputs(first: ArrayLike, second: ArrayLike, *, delta: floa
 def rejects(
     *, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts."""
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts.
+
+    Outputs of several sets of runs have shape (sets, n, k), and ε is then one number.
+    """
     return HockeyStick().refutes(first, second, epsilon, delta=delta, confidence=confidence)
 
 
 @dataclass(frozen=True, slots=True)
-class HockeyStick(HeldOutEvent):
+class HockeyStick(RankedEvent):
     """The bound of `lower_bound_from_outputs`, of scores or of outputs.
 
     >>> HockeyStick().guarantee

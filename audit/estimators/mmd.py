@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core.counts import Array
-from audit.core.held_out import HeldOutEvent
+from audit.core.held_out import RankedEvent
 from audit.core.rankings import Ranking
 
 CENTRES, FEWER = 64, 2  # of each world, at most; one in so many tells the width. Time grows with them, power hardly
@@ -41,12 +41,15 @@ def lower_bound_from_outputs(first: ArrayLike, second: ArrayLike, *, delta: floa
 def rejects(
     *, first: ArrayLike, second: ArrayLike, epsilon: ArrayLike, delta: float, confidence: float
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts."""
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts.
+
+    Outputs of several sets of runs have shape (sets, n, k), and ε is then one number.
+    """
     return MMD().refutes(first, second, epsilon, delta=delta, confidence=confidence)
 
 
 @dataclass(frozen=True, slots=True)
-class MMD(HeldOutEvent):
+class MMD(RankedEvent):
     """The bound of `lower_bound_from_outputs`, of scores or of outputs.
 
     >>> MMD().guarantee
@@ -58,6 +61,9 @@ class MMD(HeldOutEvent):
 
         On the line it is read off a table: straight between the centres and level beyond them.
         """
+        if first.ndim == 3:
+            witnesses = [self.learn(*worlds) for worlds in zip(first, second, strict=True)]
+            return lambda outputs: np.array([one(those) for one, those in zip(witnesses, outputs, strict=True)])
         centres = np.concatenate([first[:CENTRES], second[:CENTRES]])
         ones = len(first[:CENTRES])
         weights = np.where(np.arange(len(centres)) < ones, 1.0 / ones, -1.0 / (len(centres) - ones))

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core.cells import Cells
 from audit.core.counts import Array
-from audit.core.held_out import Halves, OutputsEstimator
-from audit.core.rankings import log_ratio_in_cells
+from audit.core.held_out import Counts, Halves, OutputsEstimator
 from audit.evidence import check_level
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -61,7 +61,8 @@ def lower_bound_from_outputs(
     >>> 0.8 < lower_bound_from_outputs(first, second, delta=0.0, confidence=0.95) < 1
     True
     """
-    return _epsilon(divergence_lower_bound(first, second, delta=delta, confidence=confidence, order=order), order)
+    found = divergence_lower_bound(first, second, delta=delta, confidence=confidence, order=order)
+    return _epsilon(found, order)
 
 
 def divergence_lower_bound(
@@ -87,13 +88,7 @@ def divergence_lower_bound(
     >>> 0.6 < divergence_lower_bound(first, second, confidence=0.95) < 1
     True
     """
-    check_level("renyi", delta=delta, confidence=confidence)
-    if validate.finite("renyi", "order", order) <= 1:
-        raise InvalidParameter(f"renyi: order must be above 1, got {order}.")
-    halves = Halves.of("renyi", first, second)
-    if min(len(halves.first_held), len(halves.second_held)) < 2:
-        raise InvalidParameter("renyi: outputs must be at least 4 of either world: variances need 2 held out.")
-    return _divergence(halves, order, delta, (1 - confidence) / 2)
+    return float(_divergence(Halves.of("renyi", first, second), order, delta, confidence))
 
 
 def rejects(
@@ -105,8 +100,11 @@ def rejects(
     confidence: float,
     order: float = 2.0,
 ) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts."""
-    shown = divergence_lower_bound(first, second, delta=delta, confidence=confidence, order=order)
+    """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_outputs` inverts.
+
+    Outputs of several sets of runs have shape (sets, n, k), and ε is then one number.
+    """
+    shown = _divergence(Halves.of("renyi", first, second, sets=True), order, delta, confidence)
     refuted: NDArray[np.bool_] = _of_randomized_response(np.asarray(epsilon, dtype=np.float64), order) < shown
     return refuted
 
@@ -130,36 +128,63 @@ class Renyi(OutputsEstimator):
         return rejects(first=first, second=second, epsilon=epsilon, delta=delta, confidence=confidence)
 
 
-def _divergence(halves: Halves, order: float, delta: float, level: float) -> float:
-    """Return the bound on the held-out half, in the direction and with the cut of w that show most on the other."""
+def _divergence(halves: Halves, order: float, delta: float, confidence: float) -> Array:
+    """Return the bound for each set of runs: on the half held out, by the w that shows most on the other half.
+
+    There are two directions, and in each as many w as `TOPS`.
+    """
+    check_level("renyi", delta=delta, confidence=confidence)
+    if validate.finite("renyi", "order", order) <= 1:
+        raise InvalidParameter(f"renyi: order must be above 1, got {order}.")
+    if min(halves.first_held.shape[-2], halves.second_held.shape[-2]) < 2:
+        raise InvalidParameter("renyi: outputs must be at least 4 of either world: variances need 2 held out.")
+    level = (1 - confidence) / 2
     with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float, which share a cell
-        log_ratio = log_ratio_in_cells(halves.first, halves.second)
-        known = log_ratio(halves.first), log_ratio(halves.second)
-        held = log_ratio(halves.first_held), log_ratio(halves.second_held)
-    choices = [
-        (sign, float(top)) for sign, world in ((1, known[0]), (-1, known[1])) for top in np.quantile(sign * world, TOPS)
-    ]
-    shown = [_shown(*known, sign, top, order, delta, level) for sign, top in choices]
-    return max(0.0, _shown(*held, *choices[int(np.argmax(shown))], order, delta, level))
+        cells = Cells.of(halves)
+    ratio = np.where(np.isfinite(cells.log_ratio), cells.log_ratio, 0.0)  # cells that are not there hold nothing
+    shown, found = [], []
+    for sign, (likelier, rarer) in ((1, (cells.first, cells.second)), (-1, (cells.second, cells.first))):
+        held_in, held_out = (cells.first_held, cells.second_held)[::sign]
+        for top in _tops(cells.log_ratio, likelier, sign):
+            weights = np.exp(np.minimum(sign * ratio - top[..., None], 0.0))
+            shown.append(_shown(weights, likelier, rarer, order, delta, level))
+            found.append(_shown(weights, held_in, held_out, order, delta, level))
+    best = np.argmax(np.array(shown), axis=0)[None]
+    bound: Array = np.maximum(np.take_along_axis(np.array(found), best, axis=0)[0], 0.0)
+    return bound
 
 
-def _shown(first: Array, second: Array, sign: int, top: float, order: float, delta: float, level: float) -> float:
-    """Return what w = min(1, e^(± log-ratio − top)) shows of D_α, −inf if nothing."""
-    worlds = (first, second) if sign > 0 else (second, first)
-    likelier, rarer = (np.exp(np.minimum(sign * world - top, 0.0)) for world in worlds)
-    hits = (1 - _mean_at_most(1 - likelier ** (order - 1), level) - delta) / (1 - delta)
-    alarms = _mean_at_most(rarer**order, level) / (1 - delta)
-    if hits <= 0:
-        return -math.inf
-    shown = order / (order - 1) * math.log(hits) - math.log(alarms)
-    return shown - ROUND_OFF * order / (order - 1) / min(hits, alarms)
+def _tops(log_ratio: Array, counts: Counts, sign: int) -> list[Array]:
+    """Return the quantiles `TOPS` of ± log-ratio among so many outputs in each cell, interpolated."""
+    rising = slice(None, None, sign)
+    values, reached = sign * log_ratio[..., rising], np.cumsum(counts[..., rising], axis=-1)
+    places = np.array(TOPS) * (reached[..., -1:] - 1)
+    low, high = (
+        np.take_along_axis(values, np.sum(reached[..., None, :] <= end(places)[..., None], axis=-1), axis=-1)
+        for end in (np.floor, np.ceil)
+    )
+    tops = low + (high - low) * (places - np.floor(places))
+    return list(np.moveaxis(tops, -1, 0))
 
 
-def _mean_at_most(values: Array, level: float) -> float:
+def _shown(weights: Array, likelier: Counts, rarer: Counts, order: float, delta: float, level: float) -> Array:
+    """Return what w shows of D_α by its values in the cells and the outputs in them, −inf if nothing."""
+    hits = (1 - _mean_at_most(1 - weights ** (order - 1), likelier, level) - delta) / (1 - delta)
+    alarms = _mean_at_most(weights**order, rarer, level) / (1 - delta)
+    some = np.maximum(hits, np.finfo(float).tiny)
+    shown = order / (order - 1) * np.log(some) - np.log(alarms)
+    shown = shown - ROUND_OFF * order / (order - 1) / np.minimum(some, alarms)
+    return np.where(hits > 0, shown, -np.inf)
+
+
+def _mean_at_most(values: Array, counts: Counts, level: float) -> Array:
     """Return the empirical Bernstein bound of the mean of independent values in [0, 1], at most 1   [MP09, Thm 4]."""
-    n, logarithm = len(values), math.log(2 / level)
-    slack = math.sqrt(2 * float(np.var(values, ddof=1)) * logarithm / n) + 7 * logarithm / (3 * (n - 1))
-    return min(1.0, float(np.mean(values)) + slack)
+    n, logarithm = np.sum(counts, axis=-1), math.log(2 / level)
+    mean = np.sum(counts * values, axis=-1) / n
+    variance = np.sum(counts * np.square(values - mean[..., None]), axis=-1) / (n - 1)
+    slack = np.sqrt(2 * variance * logarithm / n) + 7 * logarithm / (3 * (n - 1))
+    bound: Array = np.minimum(1.0, mean + slack)
+    return bound
 
 
 def _of_randomized_response(epsilon: Array, order: float) -> Array:

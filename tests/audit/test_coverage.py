@@ -11,16 +11,18 @@ from scipy import stats
 
 from audit import __main__ as cli
 from audit import coverage as benches
-from audit.core import bench_page
+from audit.core import bench_page, exact_rates
+from audit.core import trials as trial_module
 from audit.core.auditors import BoundAuditor, our_auditors
-from audit.core.law import laws
+from audit.core.coverage_rows import remarks
+from audit.core.law import Batch, laws
 from audit.core.peers import peer_auditors
-from audit.core.routes import refuted
-from audit.core.trials import Trial, asked_instead, largest_disagreement, milliseconds, question, trial
+from audit.core.routes import _right_guesses, refuted
+from audit.core.trials import Trial, asked_instead, largest_disagreement, milliseconds, question, trial, trials
 from audit.coverage import Coverage, bench, gathered
 from audit.laws.one_run import IsolatedGaussians, LevelDrawnOnce, ManyCanaries
 from audit.laws.two_worlds import ConstantRatio, TwoWorlds
-from audit.scores import IndependentRuns, OneRun, Stream
+from audit.scores import GuessExtremes, IndependentRuns, OneRun, Stream
 from mechanisms import InvalidParameter
 from mechanisms.core import command_line
 
@@ -189,6 +191,56 @@ def test_what_an_estimator_refutes_says_what_its_bound_is_about():
         assert auditor.estimator.about == ("the claimed family" if family else "any computation"), name
 
 
+def test_right_guesses_among_equal_scores_are_those_of_the_rule():
+    rng = np.random.default_rng(9)
+    for included, excluded in ((3, 5), (0, 4), (6, 0), (7, 13)):
+        batch = Batch(
+            values=rng.integers(0, 6, (30, 20)) * 1.0,
+            membership=rng.random((30, 20)) < 0.5,
+            design=OneRun(canaries=20),
+            guessing_rule=GuessExtremes(included=included, excluded=excluded),
+        )
+        assert _right_guesses(batch).tolist() == [batch.audit(number).correct for number in range(30)]
+
+
+def test_auditors_tried_together_fare_as_each_alone(monkeypatch):
+    monkeypatch.setattr(trial_module, "MOST_OUTSIDE", 7)
+    law, names = ConstantRatio(epsilon=1.0), ("dkw", "clopper_pearson", "gaussian_pair", "maximal")
+    asked = ASKED | {"simulations": 60, "confidence": 0.3}
+    together = trials([AUDITORS[name] for name in names], law, 20, **asked)
+    assert together == [trial(AUDITORS[name], law, 20, **asked) for name in names]
+    assert [one.simulations for one in together] == [60, 0, 7, 60]  # few where it decides nothing
+    assert 0 < together[0].rate < together[3].rate < 0.9
+
+
+def test_counts_that_are_too_many_to_sum_over_are_drawn(monkeypatch):
+    law, auditor = ConstantRatio(epsilon=1.0), AUDITORS["clopper_pearson"]
+    summed = trial(auditor, law, 100, **ASKED)
+    monkeypatch.setattr(exact_rates, "MOST_EXACT", 99)
+    drawn = trial(auditor, law, 100, **ASKED | {"simulations": 20_000})
+    assert drawn.simulations == 20_000 and abs(drawn.rate - summed.rate) <= four_errors(summed.rate, 20_000)
+
+
+def test_power_is_measured_where_rules_of_all_thresholds_are_compared(tmp_path, monkeypatch):
+    asked = {"sizes": (20,), "simulations": 2, "folder": tmp_path, "power": 3}
+    found = bench([AUDITORS["dkw"], AUDITORS["gdp"]], **asked)
+    powers = [one for one in found.trials if one.epsilon == 2.0]
+    assert [(one.auditor, one.law, one.n, one.bounds) for one in powers] == [("dkw", "ConstantRatio", 1000, 3)]
+    assert powers[0].simulations == 20 and 1.2 < powers[0].mean_bound < 2 and 0 < powers[0].spread < 0.3
+    assert any(line.startswith("dkw shows 1.") for line in remarks(found))
+    assert set(gathered(tmp_path).trials) == set(found.trials)
+    monkeypatch.setattr(benches, "trials", lambda *_, **__: pytest.fail("was done already"))
+    again = bench([AUDITORS["dkw"]], **asked | {"folder": tmp_path / "new"}, known=found.trials)
+    assert set(again.trials) < set(found.trials)
+
+
+def test_the_table_tells_what_was_not_tried(tmp_path):
+    one = bench([AUDITORS["jeffreys"], AUDITORS["dkw"]], sizes=(20,), simulations=2, folder=tmp_path)
+    other = bench([AUDITORS["dkw"]], sizes=(21,), simulations=3, folder=tmp_path)
+    lines = remarks(other.over(one))
+    assert lines[:2] == ["not tried at n = 21: jeffreys", "fewer than 3 audits for each law: dkw at 20"]
+
+
 def test_the_bench_finds_an_auditor_that_claims_too_much(tmp_path):
     found = bench([CREDULOUS], sizes=(20,), simulations=5, folder=tmp_path)
     assert {one.law for one in found.failing} == {kind.__name__ for kind in TWO_WORLDS}
@@ -210,7 +262,7 @@ def test_only_guarantees_can_fail_and_only_under_their_laws(guarantee, fails):
 def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     asked = {"sizes": (20,), "folder": tmp_path}
     first = bench([AUDITORS["jeffreys"]], simulations=5, **asked)
-    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    monkeypatch.setattr(benches, "trials", lambda *_, **__: pytest.fail("was done already"))
     assert bench([AUDITORS["jeffreys"]], simulations=3, **asked) == first
     (tmp_path / "jeffreys.Atom.20.json").write_text("{}")
     with pytest.raises(InvalidParameter, match=r"coverage, jeffreys\.Atom\.20\.json: schema must be"):
@@ -222,7 +274,7 @@ def test_the_command_goes_on_from_what_it_wrote_and_keeps_the_rest(tmp_path, mon
     assert command_line.run(cli.app, [*asked.split(), "jeffreys"]) == 0
     shutil.rmtree(tmp_path / "cells")
     assert command_line.run(cli.app, [*asked.split(), "katz_log"]) == 0
-    monkeypatch.setattr(benches, "trial", lambda *_, **__: pytest.fail("was done already"))
+    monkeypatch.setattr(benches, "trials", lambda *_, **__: pytest.fail("was done already"))
     assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "4"]) == 0
     found = Coverage.load(tmp_path / "coverage.json")
     assert {one.auditor for one in found.trials} == set(found.milliseconds) == {"jeffreys", "katz_log"}

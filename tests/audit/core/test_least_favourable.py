@@ -20,7 +20,9 @@ def test_passing_agrees_with_all_ways_one_by_one(end):
     rights, ups = end
     ways = [way for way in product([True, False], repeat=rights + ups) if sum(way) == rights]
     share = np.mean([passes(way) for way in ways])
-    assert passing(REGION, 4)[end] == pytest.approx(share, rel=1e-12)
+    assert passing(REGION, rows=(0, 6), columns=(0, 5)).values[end] == pytest.approx(share, rel=1e-12)
+    alone = passing(REGION, rows=(rights, rights + 1), columns=(ups, ups + 1))
+    assert alone.values == pytest.approx(share, rel=1e-12)
 
 
 def passing_share(law, epsilon, delta, *, n_in=5, n_out=4, draws=2000, seed=1):
@@ -73,6 +75,16 @@ def test_the_probability_rises_with_epsilon_and_with_delta(delta):
     points = [law.p_value(epsilon) for epsilon in np.linspace(0, 6, 13)]
     assert np.all(np.diff(points) >= -1e-12) and points[0] > 0 and points[-1] <= 1 + 1e-9
     assert law.p_value(1.0) <= LeastFavourable.of(region, 60, delta=delta + 0.01, rest=1e-6).p_value(1.0)
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 0.0), (0.7, 0.05), (4.0, 1e-3)])
+def test_tables_for_one_epsilon_hold_all_that_it_asks_for(epsilon, delta):
+    region = np.maximum(np.arange(401) - 280, 0)
+    asked = {"delta": delta, "rest": 1e-6}
+    alone = LeastFavourable.of(region, 300, **asked, only=epsilon)
+    assert sum(table.values.size for table in alone.firsts) < 0.9 * len(alone.firsts) * 401 * 301
+    found = alone.p_value(epsilon)
+    assert found == pytest.approx(LeastFavourable.of(region, 300, **asked).p_value(epsilon), rel=1e-12)
 
 
 def test_blocks_of_many_sure_answers_only_raise_the_probability():

@@ -78,3 +78,15 @@ def test_p_values_fall_with_the_contrast_and_the_noise():
     by_contrast = [law.p_value(contrast, 1.0) for contrast in np.linspace(0, 5, 20)]
     by_noise = [law.p_value(1.0, 1 / noise) for noise in np.geomspace(0.1, 100, 20)]
     assert by_contrast == sorted(by_contrast, reverse=True) and by_noise == sorted(by_noise, reverse=True)
+
+
+@pytest.mark.parametrize("steps", [1, 100])
+def test_a_critical_contrast_refutes_and_hardly_any_less_does(steps):
+    rng = np.random.default_rng(7)
+    for _ in range(6):
+        runs = rng.integers(2, 60, 2)
+        law = GapLaw(included=int(runs[0]), excluded=int(runs[1]), probability=float(rng.random()), steps=steps)
+        noise, level = float(rng.uniform(0.5, 3)), float(10 ** rng.uniform(-3, -0.5))
+        found = law.critical(noise, level=level)
+        assert law.p_value(found, 1 / noise) <= level
+        assert found == 0 or law.p_value(found * (1 - 1e-9), 1 / noise) > level

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from audit.core.rankings import log_ratio_in_cells, odds_of_worlds
+from audit.core.cells import Cells
+from audit.core.held_out import Halves, best_cuts
+from audit.core.rankings import odds_of_worlds
 from audit.estimators import histogram, hockey_stick, mmd, renyi
 from audit.scores import IndependentRuns, LabelledScores, Scores, Threshold
 from mechanisms import Exponential, Gaussian, InvalidParameter, KeyedSource, Laplace, RandomizedResponse
@@ -265,7 +267,7 @@ def test_a_rank_is_a_function_of_the_output_alone_to_the_last_bit():
     rng = np.random.default_rng(8)
     first, second = rng.normal(1, size=(50, 2)), rng.normal(size=(50, 2))
     points = rng.normal(size=(20, 2))
-    for learn in (odds_of_worlds, log_ratio_in_cells, mmd.MMD().learn):
+    for learn in (odds_of_worlds, mmd.MMD().learn):
         ranks = learn(first, second)(points)
         assert np.array_equal(np.concatenate([learn(first, second)(points[:7]), ranks[7:]]), ranks)
 
@@ -277,7 +279,64 @@ def test_odds_of_worlds_find_the_direction_in_which_they_differ():
     assert ranks[0] > ranks[1] > ranks[2]
 
 
+def test_the_best_cut_lies_midway_between_ranks_that_are_not_alike():
+    first, second = (
+        np.array([[3.0, 3.0, 2.0, 5.0], [1.0, 1.0, 1.0, 1.0]]),
+        np.array([[1.0, 1.0 + 1e-15, 2.0], [1.0] * 3]),
+    )
+    assert best_cuts(first, second, 0.0, 0.3).tolist() == [2.5, np.inf]
+    assert best_cuts(first[0], np.array([1.0, 1.0 + 1e-15]), 0.0, 0.3) == pytest.approx(1.5)
+
+
+def cells_of(first, second, first_held=(0.0, 0.0), second_held=(0.0, 0.0)):
+    parts = (np.asarray(part, dtype=float)[:, None] for part in (first, second, first_held, second_held))
+    return Cells.of(Halves(**dict(zip(("first", "second", "first_held", "second_held"), parts, strict=True))))
+
+
 def test_cells_of_few_values_are_the_values():
-    first, second = np.repeat([0.0, 1.0, 2.0], [80, 15, 5])[:, None], np.repeat([0.0, 1.0, 2.0], [5, 15, 80])[:, None]
-    ranks = log_ratio_in_cells(first, second)(np.array([[0.0], [1.0], [2.0]]))
-    assert ranks == pytest.approx(np.log([80.5 / 5.5, 1.0, 5.5 / 80.5]))
+    first, second = np.repeat([0.0, 1.0, 2.0], [80, 15, 5]), np.repeat([0.0, 1.0, 2.0], [5, 15, 80])
+    found = cells_of(first, second, [-9.0, 0.5, 1.0], [1.5, 2.0, 9.0])
+    assert found.log_ratio[:3] == pytest.approx(np.log([5.5 / 80.5, 1.0, 80.5 / 5.5])) and found.log_ratio[3] == np.inf
+    assert found.first.tolist() == [5, 15, 80, 0] and found.second.tolist() == [80, 15, 5, 0]
+    assert found.first_held.tolist() == [0, 1, 2, 0] and found.second_held.tolist() == [2, 1, 0, 0]
+
+
+def test_cells_of_many_values_lie_between_quantiles_of_both_worlds_together():
+    rng = np.random.default_rng(1)
+    first, second, held = rng.normal(1, size=700), rng.normal(size=650), rng.normal(size=99)
+    found = cells_of(first, second, held, held)
+    pooled = np.concatenate([first, second])
+    edges = np.quantile(pooled, np.linspace(0, 1, 24, endpoint=False), method="inverted_cdf")
+    places = [np.maximum(np.searchsorted(edges, world, side="right") - 1, 0) for world in (first, second, held)]
+    ones, others, held_out = (np.bincount(place, minlength=24) for place in places)
+    log_ratio = np.log((ones + 0.5) / 700 * 650 / (others + 0.5))
+    order = np.argsort(log_ratio, kind="stable")
+    assert found.log_ratio[:24] == pytest.approx(log_ratio[order], abs=1e-12) and np.all(found.log_ratio[24:] == np.inf)
+    assert np.bincount(found.first[:24]).tolist() == np.bincount(ones).tolist()
+    assert sorted(zip(found.first, found.second, found.first_held, strict=True))[-24:] == sorted(
+        zip(ones, others, held_out, strict=True)
+    )
+
+
+@every_tester
+@pytest.mark.parametrize("columns", [1, 2])
+def test_many_sets_are_refuted_as_each_by_itself(tester, columns):
+    rng, level = np.random.default_rng(9), {"delta": 1e-3, "confidence": 0.9}
+    first, second = rng.normal(3.0, size=(12, 90, columns)), rng.normal(size=(12, 80, columns))
+    first[::2, :40], second[::2, :20] = np.round(first[::2, :40]), 0.0
+    bounds = [tester.lower_bound_from_outputs(*worlds, **level) for worlds in zip(first, second, strict=True)]
+    assert np.max(bounds) > 0
+    for epsilon in (0.0, float(np.median(bounds)), float(np.max(bounds)) - 1e-9):
+        found = tester.rejects(first=first, second=second, epsilon=epsilon, **level)
+        each = [tester.rejects(first=x, second=y, epsilon=epsilon, **level) for x, y in zip(first, second, strict=True)]
+        assert found.tolist() == [bool(one) for one in each]
+        assert not found[np.array(bounds) < epsilon - 1e-9].any() and found[np.array(bounds) > epsilon + 1e-9].all()
+
+
+@every_tester
+def test_sets_that_do_not_match_are_refused(tester):
+    asked = {"epsilon": 1.0, "delta": 0.0, "confidence": 0.95}
+    with pytest.raises(InvalidParameter, match="must be of as many sets of runs"):
+        tester.rejects(first=np.zeros((2, 9, 1)), second=np.zeros((3, 9, 1)), **asked)
+    with pytest.raises(InvalidParameter, match="confidence must lie strictly between"):
+        tester.rejects(first=np.zeros(9), second=np.zeros(9), **asked | {"confidence": 1.0})

@@ -94,11 +94,50 @@ def test_many_draws_of_every_law_keep_the_level(rule, runs, epsilon, delta):
     assert max(found.values()) <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "maximal"])
+def test_many_sets_are_refuted_as_each_by_itself(rule):
+    """Against the bounds, of continuous scores and of tied ones, at ε among the bounds and at each of them."""
+    module = RULES.get(rule, maximal)
+    rng, level = np.random.default_rng(3), {"delta": 0.0, "confidence": 0.7}
+    rejected = []
+    for round_to in (9, 0):
+        inside = np.round(rng.normal(2.0, 1.0, (8, 14)), round_to)
+        outside = np.round(rng.normal(0.0, 1.0, (8, 11)), round_to)
+        bounds = np.array(
+            [
+                module.lower_bound_from_scores(included=x, excluded=y, **level)
+                for x, y in zip(inside, outside, strict=True)
+            ]
+        )
+        for epsilon in (0.0, np.median(bounds), bounds[0]):
+            found = module.rejects(included=inside, excluded=outside, epsilon=float(epsilon), **level)
+            assert found.tolist() == ((epsilon <= bounds) & (bounds > 0)).tolist()
+            rejected.append(found.mean())
+    assert 0.2 < np.mean(rejected) < 0.8
+
+
+@pytest.mark.parametrize("rule", [*RULES, "maximal"])
 def test_scores_that_cannot_be_compared_are_refused(rule):
+    module = RULES.get(rule, maximal)
+    asked = {"delta": 0.0, "confidence": 0.95}
     for inside, outside in [([], [1.0]), ([1.0], []), ([np.nan], [1.0])]:
         with pytest.raises(InvalidParameter, match=f"(?s){rule}: scores must be"):
-            bound(rule, inside, outside)
+            module.lower_bound_from_scores(included=inside, excluded=outside, **asked)
+        with pytest.raises(InvalidParameter, match=f"(?s){rule}: scores must be"):
+            module.rejects(included=inside, excluded=outside, epsilon=1.0, **asked)
+    with pytest.raises(InvalidParameter, match=r"got shapes \(2, 1\) and \(1,\)"):
+        module.rejects(included=[[1.0], [2.0]], excluded=[1.0], epsilon=1.0, **asked)
+
+
+def test_the_threshold_that_is_held_out_is_the_first_that_suggests_most():
+    rng = np.random.default_rng(6)
+    inside, outside = np.round(rng.normal(1.0, 1.0, (20, 12))), np.round(rng.normal(0.0, 1.0, (20, 9)))
+    found = held_out._best_threshold(inside, outside, 0.0, 0.95)
+    order = calibrated.ordering(12, 9, 0.0, 0.95)
+    for x, y, threshold in zip(inside, outside, found, strict=True):
+        cuts = [*x, *y]
+        shown = [float(order.suggested(np.sum(x < cut), np.sum(y >= cut))) for cut in cuts]
+        assert threshold == cuts[int(np.argmax(shown))]
 
 
 @pytest.mark.parametrize("rule", RULES)
