@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.conduct import Conduct
@@ -84,7 +85,8 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
 
     clip = FlatClipper(max_grad_norm=1.0)
     clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen)
-    with torch.random.fork_rng([like.device] if like.is_cuda else []), contextlib.suppress(Exception):
+    devices = [like.device] if like.is_cuda else []
+    with torch.random.fork_rng(devices), contextlib.suppress(Exception), whole_floats():
         clipped_sum(like.new_zeros(1, *like.shape[1:]), targets.new_zeros(1, *targets.shape[1:]))
     if watched.kind is not None:
         raise InvalidParameter(f"train: loss must compute in float32 or float64, got {watched.kind}.\n{WHOLE}")
