@@ -94,8 +94,8 @@ class Augmentation:
         copies: Tensor = vmap(vmap(self.make, in_dims=(None, 0)))(features, uniforms)
         return copies
 
-    def check(self, features: Tensor) -> None:
-        """Refuse a `make` that cannot run on one record of zeros, before any record is touched.
+    def check(self, features: Tensor) -> Tensor:
+        """Return the features (1, …) of a copy of one record of zeros, by which `make` can run; no record is touched.
 
         Args:
             features: (n, …), of which the shape (…) and the type are taken, and no value.
@@ -117,3 +117,4 @@ class Augmentation:
                 f"Augmentation: make must return a copy with the {features.dim() - 1} dimensions of a record, got "
                 f"{copies.dim() - 2 if isinstance(copies, Tensor) else type(copies).__name__}."
             )
+        return copies[:, 0]

@@ -19,6 +19,7 @@ from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
 from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, told_apart
 from dpsgd.core.course import Course, Parts, set_out
+from dpsgd.core.digits import check_loss, seen_by_model
 from dpsgd.core.noising import Noising, check_noise, compile_noise, noising
 from dpsgd.core.operator_log import OperatorLog
 from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
@@ -156,9 +157,9 @@ def begun(
     Raises:
         InvalidParameter: as `steps`.
     """
-    parameters = list(_checked(model, dataset, config, conduct).values())
+    parameters, like = _checked(model, dataset, config, conduct)
     clipping = run_clipping(config, model)
-    examples = _examples(model, dataset, config, conduct, clipping)
+    examples = _examples(model, dataset, like, config, conduct, clipping)
     population = _population(examples, config, conduct, clip=clipping.clip, model=model)
     made = made_optimizer(conduct.optimizer, parameters, config)
 
@@ -166,9 +167,8 @@ def begun(
         examples.sum_of_zeros()
         clipping.forget()
 
-    if conduct.compiled:  # on what is made up, so that a run that cannot be ends before there is a file of it
-        with whole_floats():
-            pass_of_zeros()
+    if conduct.compiled:  # on what is made up: a run that cannot be ends before there is a file of it
+        whole_floats()(pass_of_zeros)()
         compile_noise(config, like=flatten(parameters))
     course = set_out(
         conduct.checkpoint,
@@ -244,35 +244,39 @@ def _descend(
     course.end()
 
 
-def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters of a model that the run fits."""
+def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> tuple[list[nn.Parameter], Tensor]:
+    """Return the trainable parameters of a model that the run fits, and features like those that it is given."""
     for name, value, kind in (("model", model, nn.Module), ("dataset", dataset, Dataset), ("config", config, DPSGD)):
         if not isinstance(value, kind):
             raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {type(value).__name__}.")
     parameters = trainable(model)
     check_flat(parameters)
     check_compiled(config, conduct)
-    check_private(model, like=dataset.features, alone=_alone(config, conduct))
+    alone = _alone(config, conduct)
+    like = seen_by_model(dataset, conduct, alone=alone)
+    check_private(model, like=like, alone=alone)
+    check_loss(model, conduct.loss, like, dataset.targets, alone=alone)
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
         conduct.prescribed.check_run(config)
     if conduct.present is not None:
         check_independent(config.sampling)
-    return parameters
+    return list(parameters.values()), like
 
 
-def _examples(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, clipping: RunClipping) -> Examples:
+def _examples(
+    model: nn.Module, dataset: Dataset, like: Tensor, config: DPSGD, conduct: Conduct, clipping: RunClipping
+) -> Examples:
     """Return the clipped sums of the dataset's rows."""
-    dimensions = dataset.features.dim() - 1
     fetched = conduct.augmentation is None  # and nobody else's: copies are made by the user's code, which may keep them
     clipped_sum = gradient_sum_by(
         clipping.clip,
         model,
-        example_dimensions=dimensions,
+        example_dimensions=like.dim() - 1,
         loss=conduct.loss,
         overwrite=fetched,
         compiled=conduct.compiled,
-        formed=_alone(config, conduct) and not known_apart(model, dataset.features),
+        formed=_alone(config, conduct) and not known_apart(model, like),
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 

@@ -69,7 +69,9 @@ class BookKeeping:
     def __post_init__(self) -> None:
         self._flat = FlatSums([module for module in self.chain if trains(module)])
         self._space = Workspace(inputs=self.overwrite)
-        self._of_images = any(NEEDED.get(type(module)) == IMAGE for module in self.chain)
+        kinds = {type(module) for module in self.chain}
+        # Torch's GroupNorm goes wrong backwards on some of them that lie so, and may read beyond its memory.
+        self._of_images = any(NEEDED.get(kind) == IMAGE for kind in kinds) and nn.GroupNorm not in kinds
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""

@@ -117,16 +117,19 @@ def kernel(size: int) -> Kernel:
         InvalidParameter: as `CompiledBoxMuller`.
     """
     half = size // 2
-    first, second = torch.from_numpy(np.zeros((2, half), dtype=np.float32))  # whatever torch's defaults are
+    made_up = np.random.default_rng(0)
+    sums = made_up.standard_normal((2, half), dtype=np.float32)  # not 0: what is added to that is rounded once anyway
+    first, second = torch.from_numpy(sums.copy())  # whatever torch's defaults are
     scale = torch.tensor(0.75, dtype=torch.float32, device="cpu")
-    words = torch.from_numpy(np.random.default_rng(0).integers(-(2**31), 2**31, size, dtype=np.int32))  # made up
+    words = torch.from_numpy(made_up.integers(-(2**31), 2**31, size, dtype=np.int32))
     compiled = _compiled(first, second, words, scale)
     with torch.no_grad():
         compiled([first, second, words, scale])
         radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:half]).numpy())) * scale
         radius[_distance(words[:half]) < RARE] = 0.0
         cosines, sines = cosines_and_sines(words[half:])
-    if not torch.equal(first, radius * cosines) or not torch.equal(second, radius * sines):
+        wanted = [sum_ + radius * turn for sum_, turn in zip(torch.from_numpy(sums), (cosines, sines), strict=True)]
+    if not torch.equal(first, wanted[0]) or not torch.equal(second, wanted[1]):
         raise refused("the compiler must round every sum and product of noise as IEEE 754 says")
     return compiled
 

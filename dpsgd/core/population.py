@@ -111,11 +111,9 @@ def population_of(config: DPSGD, examples: Examples, *, largest_physical_batch: 
         largest_physical_batch: most rows, copies counted, that are in memory at once; None for no bound.
 
     Raises:
-        InvalidParameter: if the dataset does not fit the unit, the augmentation its features, or a unit the bound.
+        InvalidParameter: if the dataset does not fit the unit, or a unit the bound.
     """
     check_owners(config, examples.dataset)
-    if examples.augmentation is not None:
-        examples.augmentation.check(examples.dataset.features)
     unit_rows = (config.examples_per_user or 1) * examples.copies
     largest = checked_physical_batch(largest_physical_batch, unit_rows=unit_rows)
     rows = None if largest is None else largest // examples.copies

@@ -19,6 +19,7 @@ from torch.autograd.graph import Node
 from torch.func import vmap
 
 from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_apart
+from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.layers import covers
 from dpsgd.core.parameters import trainable
@@ -119,6 +120,8 @@ class Recorded:
                 raise _NotCoveredError  # inputs are written over after their use
             self._copies = True  # what follows a layer writes into its output
             return self._record(features, targets)
+        if not all(has_digits(rows.dtype) for _, *both in tape for rows in both):
+            raise _NotCoveredError  # norms rest on the digits of what gradients are products of
         _check_uses(tape, losses, list(trainable(self.model).values()))
         return tape, losses
 

@@ -232,6 +232,24 @@ def test_a_compiler_that_rounds_otherwise_is_refused(monkeypatch, untraced):
         _noise(64)
 
 
+def test_a_compiler_that_rounds_noise_and_its_sum_once_is_refused(monkeypatch, untraced):
+    def contracts(graph, inputs):
+        def compiled(given):
+            first, second, words, scale = given
+            half = len(first)
+            logs = torch.from_numpy(np.sqrt(core.minus_two_logs(words[:half]).numpy()))
+            radius = (logs * scale).masked_fill(core._distance(words[:half]) < core.RARE, 0.0).double()
+            for total, turns in zip((first, second), core.cosines_and_sines(words[half:]), strict=True):
+                total.copy_(total.double() + radius * turns)
+            return [core._distance(words[:half]).amin()]
+
+        return compiled
+
+    monkeypatch.setattr(core, "inductor", contracts)
+    with pytest.raises(InvalidParameter, match=r"^compiled: the compiler must round every sum and product of noise"):
+        _noise(64)
+
+
 def test_what_is_compiled_is_compiled_once_and_for_made_up_words(monkeypatch, untraced):
     seen = []
     monkeypatch.setattr(core, "inductor", lambda graph, inputs: seen.append(inputs) or _traced)
@@ -242,7 +260,8 @@ def test_what_is_compiled_is_compiled_once_and_for_made_up_words(monkeypatch, un
         _of(noise, step)
         _of(_noise(62, key=str(step)), step)
     [(first, second, words, _)] = seen
-    assert not first.any() and not second.any()
+    made_up = np.random.default_rng(0).standard_normal((2, 32), dtype=np.float32)
+    assert np.array_equal(torch.stack([first, second]).numpy(), made_up)
     assert not set(words.tolist()) & set(
         KeyedSource("compiled noise").words("noise float32", 0, 256).view("<i4").tolist()
     )

@@ -1,0 +1,92 @@
+"""Code of the user's beside the model, the making of copies and the loss: whether it computes in fewer digits.
+
+What a model computes in bfloat16 or float16 is looked for in `dpsgd.core.probing`, which says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from dpsgd.core.arithmetic import whole_floats
+from dpsgd.core.chains import has_digits
+from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.conduct import Conduct
+from dpsgd.datasets import Dataset
+from dpsgd.gradients import gradient_sum_by
+from dpsgd.losses import Loss
+from mechanisms import InvalidParameter
+
+WHOLE = (
+    "What an example adds may depend on its batch in such digits. Cast what is public beforehand, or let every record "
+    "run alone: largest_physical_batch=1 (of copies their number), or noise=RoundedGaussian()."
+)
+
+
+class FewDigits(TorchFunctionMode):
+    """A context that looks for the first result of fewer digits than float32 has, of torch's functions on the way.
+
+    >>> with FewDigits() as watched:
+    ...     _ = torch.ones(2).bfloat16().float()
+    >>> watched.kind
+    torch.bfloat16
+    """
+
+    kind: torch.dtype | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        kind = given.dtype if isinstance(given, Tensor) else torch.float32
+        kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else kind
+        if self.kind is None and not has_digits(kind):
+            self.kind = kind
+        return given
+
+
+def seen_by_model(dataset: Dataset, conduct: Conduct, *, alone: bool) -> Tensor:
+    """Return features (n, …) like those that the model is given, of which shape and dtype alone mean something.
+
+    Raises:
+        InvalidParameter: if copies cannot be made, or in few digits where units do not run alone.
+    """
+    if conduct.augmentation is None:
+        return dataset.features
+    with FewDigits() as watched:
+        copy = conduct.augmentation.check(dataset.features)
+    if not alone and watched.kind is not None:
+        raise InvalidParameter(f"Augmentation: make must compute in float32 or float64, got {watched.kind}.\n{WHOLE}")
+    return copy
+
+
+def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, alone: bool) -> None:
+    """Refuse a loss that computes in few digits on a record of zeros; one that cannot run on it says so in the run.
+
+    Args:
+        model: is run.
+        loss: in question.
+        like: features that it is given, (n, …), of which shape and dtype alone are looked at.
+        targets: (n, …), likewise.
+        alone: whether every unit is to run alone, with a loss of any digits.
+
+    Raises:
+        InvalidParameter: if it does.
+    """
+    if alone:
+        return
+    watched = FewDigits()
+
+    def seen(outputs: Tensor, answers: Tensor) -> Tensor:
+        with watched:
+            return loss(outputs, answers)
+
+    clip = FlatClipper(max_grad_norm=1.0)
+    clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen)
+    devices = [like.device] if like.is_cuda else []
+    with torch.random.fork_rng(devices), contextlib.suppress(Exception), whole_floats():
+        clipped_sum(like.new_zeros(1, *like.shape[1:]), targets.new_zeros(1, *targets.shape[1:]))
+    if watched.kind is not None:
+        raise InvalidParameter(f"train: loss must compute in float32 or float64, got {watched.kind}.\n{WHOLE}")
