@@ -11,6 +11,7 @@ from dpsgd.core.bookkeeping import BookKeeping
 from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.compiled import Compiled
+from dpsgd.core.layouts import check_layout
 from dpsgd.core.once import refused
 from dpsgd.core.recorded import Recorded, recordable
 from dpsgd.core.rowwise import Rowwise
@@ -89,6 +90,7 @@ def gradient_sum_by(
     what is clipped is what is summed. Norms by book-keeping rest on the digits of what gradients are products of.
     """
     check_no_autocast("gradient_sum")
+    check_layout("gradient_sum", model)
     chain = rowwise_chain(model, example_dimensions=example_dimensions)
     if compiled:
         if chain is None:

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from dpsgd.core.chains import NEEDED, Chain, dimensions_after, trains
+from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.contributions import Contributions
 from dpsgd.core.layers import stays_product
+from dpsgd.core.layouts import laid_for
 from dpsgd.core.units import contributions_of_units, entries_of_unit
 from dpsgd.core.workspace import Workspace
 from dpsgd.losses import Loss, per_example
@@ -32,10 +33,6 @@ FORMED_ENTRIES = 2**24
 CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
 """Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
 convolutions and products would have too little to do at a time."""
-IMAGE = 3
-"""Dimensions of an image. On the CPU batches of them lie channels last in memory on their way through a chain: poolings
-then take a fraction of the time (both ways 2.9 ms for 18, of 256 examples in the MNIST network of the benchmarks), and
-products for convolutions fewer copies. It follows from the layers alone."""
 
 Tape = list[tuple[nn.Module, Tensor, Tensor]]
 """(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
@@ -64,14 +61,10 @@ class BookKeeping:
     _flat: FlatSums = field(init=False)
     _entries: dict[int, int] = field(init=False, default_factory=dict)
     _space: Workspace = field(init=False)
-    _of_images: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._flat = FlatSums([module for module in self.chain if trains(module)])
         self._space = Workspace(inputs=self.overwrite)
-        kinds = {type(module) for module in self.chain}
-        # Torch's GroupNorm goes wrong backwards on some of them that lie so, and may read beyond its memory.
-        self._of_images = any(NEEDED.get(kind) == IMAGE for kind in kinds) and nn.GroupNorm not in kinds
 
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
@@ -96,10 +89,9 @@ class BookKeeping:
     def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Places, Tensor]:
         tape: Places = []
         rows, targets = row_by_row(features, targets, shares)
-        if self._of_images and rows.dim() == IMAGE + 1 and rows.device.type == "cpu":
-            rows = rows.to(memory_format=torch.channels_last)
         for module in self.chain:
-            before, rows = rows, module(rows)
+            before = laid_for(module, rows)
+            rows = module(before)
             if module in self._flat.layers:
                 tape.append((module, before.detach(), get_gradient_edge(rows)))
         return tape, per_example(self.loss, rows, targets)

@@ -16,6 +16,9 @@ reaches the gradient of another. What that leaves open is found here, before the
   digits it was made of, is a function of the unit and the weights, and float32 is what is clipped and summed. What is
   seen are results on the CPU, and that autocast for CUDA is on.
 
+- **Layout.** Convolutions and GroupNorm must not be given what lies channels last in memory (`dpsgd.core.layouts`): on
+  the CPU torch goes wrong on some.
+
 Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
 all, vmap or not, is left to say so itself.
 """
@@ -37,6 +40,7 @@ from torch.overrides import TorchFunctionMode
 from dpsgd import gradients
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.layouts import AWRY, SENSITIVE, STRAIGHTEN, lies_awry
 from dpsgd.findings import Finding, finding_at
 
 APART = "Let row i of its output depend on row i of its input alone."
@@ -77,11 +81,11 @@ def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) 
         warnings.simplefilter("ignore")
         probed = copy.deepcopy(model).cpu().train()
         before = _state(probed)
-        with _Precision(probed) as precision:
+        with _Watch(probed) as watch:
             passes = _passes(probed, pair)
         if not passes:
             return ()
-        found = (not alone and precision.found) or _stored(probed, before)
+        found = watch.awry or (not alone and watch.few) or _stored(probed, before)
         for kept, other in enumerate(others):
             found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
         return found or _failure(probed, pair, alone=alone)
@@ -155,22 +159,29 @@ def _passes(model: nn.Module, batch: Tensor) -> Passes:
     return passes
 
 
-class _Precision(TorchFunctionMode):
-    """Finds the module in which the first result of less than 32 bits comes up."""
+class _Watch(TorchFunctionMode):
+    """Finds the modules in which the first result of less than 32 bits comes up, and the first rows laid awry."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.found = model, tuple[Finding, ...]()
+        self.model = model
+        self.few, self.awry = tuple[Finding, ...](), tuple[Finding, ...]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
         kind = given.dtype if isinstance(given, Tensor) else torch.float32
         kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else kind
-        if not self.found and not has_digits(kind):
-            frames = reversed([frame for frame, _ in traceback.walk_stack(None)])
-            reason = f"computes in {kind}, in whose digits what an example adds may depend on its batch"
-            self.found = (finding_at(*_innermost(self.model, frames), reason, WHOLE),)
+        if not self.few and not has_digits(kind):
+            self.few = self._found(
+                f"computes in {kind}, in whose digits what an example adds may depend on its batch", WHOLE
+            )
+        if not self.awry and func in SENSITIVE and any(map(lies_awry, (*args, *(kwargs or {}).values()))):
+            self.awry = self._found(f"takes in rows or weights that {AWRY}", STRAIGHTEN)
         return given
+
+    def _found(self, reason: str, instead: str) -> tuple[Finding, ...]:
+        frames = reversed([frame for frame, _ in traceback.walk_stack(None)])
+        return (finding_at(*_innermost(self.model, frames), reason, instead),)
 
 
 def _mixing(model: nn.Module, passes: Passes, others: Passes, *, kept: int) -> tuple[Finding, ...]:

@@ -22,6 +22,7 @@ from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_a
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.layers import covers
+from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import trainable
 from dpsgd.core.units import contributions_of_units, entries_of_unit
 from dpsgd.core.vectorised import Vectorised
@@ -66,6 +67,7 @@ class Recorded:
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
         total, sums = self._flat.zeros()
+        features = in_order(features)
         rows = 1 if shares is None else shares.shape[1]
         before = len(self.clip.seen or ())
         try:

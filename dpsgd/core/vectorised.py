@@ -14,6 +14,7 @@ from torch.func import functional_call, grad, vmap
 
 from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.contributions import Contributions, Formed
+from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import by_layer, trainable
 from dpsgd.losses import Loss, per_example
 
@@ -33,7 +34,7 @@ class Vectorised:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
         parameters = {name: parameter.detach() for name, parameter in trainable(self.model).items()}
         dimension = sum(parameter.numel() for parameter in parameters.values())
-        batch = [features, targets] if shares is None else [features, targets, shares]
+        batch = [in_order(features), targets, *([] if shares is None else [shares])]
         loss = self._loss_of_one() if shares is None else _of_unit(self._loss_of_one())
         size = max(1, CHUNK_ENTRIES // (dimension if shares is None else dimension * shares.shape[1]))
         gradients = vmap(grad(loss), in_dims=(None, *[0] * len(batch)), randomness="different")

@@ -308,16 +308,3 @@ def test_a_parameter_that_no_example_uses_has_no_gradient():
     )
     assert sums.shape == (1 + 4 + 18,)
     assert not sums[:4].any() and sums[4:].all()
-
-
-def test_a_group_norm_of_images_one_pixel_wide_moves_nobody():
-    """Laid channels last, torch's own backward pass went wrong on some: without one record a sum moved by 48 bounds."""
-    moves = []
-    for seed in range(3, 300, 5):
-        torch.manual_seed(seed)
-        convolution = nn.Conv2d(1, 3, (5, 3), stride=(1, 3), padding=(2, 2), bias=False)
-        model = nn.Sequential(convolution, nn.GroupNorm(1, 3), nn.Flatten(), nn.Linear(15, 2))
-        clipped = gradient_sum(model, example_dimensions=3, loss=lambda o, _: (o * o).sum(1), max_grad_norm=1.0)
-        rows = torch.randn(33, 1, 5, 1)
-        moves.append((clipped(rows, torch.zeros(33)) - clipped(rows[1:], torch.zeros(32))).norm())
-    assert max(moves) <= 1 + 1e-5
