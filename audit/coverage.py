@@ -263,10 +263,10 @@ def _file(folder: Path, auditor: Auditor, kind: type[Law], size: int) -> Path:
 
 def _time(folder: Path, auditor: Auditor, kind: type[Law], sizes: Sequence[int], confidence: float, seed: int) -> float:
     size = min(max(sizes), LARGEST_TIMED)
-    asked = {"n": size, "audits": AUDITS, "confidence": confidence, "seed": seed}
+    asked: dict[str, Any] = {"n": size, "audits": AUDITS, "confidence": confidence, "seed": seed}
 
     def taken() -> float:
-        return milliseconds(auditor, kind(epsilon=max(kind.epsilons)), **asked)  # type: ignore[arg-type]
+        return milliseconds(auditor, kind(epsilon=max(kind.epsilons)), **asked)
 
     return float(kept(folder / f"{auditor.name}.time.json", asked, taken))
 
@@ -281,9 +281,9 @@ def _disagreement(
     seed: int,
 ) -> float:
     losing = [kind for kind in kinds if max(kind.epsilons) > 0]
-    asked = {"n": size, "cases": cases, "confidence": confidence, "seed": seed}
+    asked: dict[str, Any] = {"n": size, "cases": cases, "confidence": confidence, "seed": seed}
 
     def found() -> float:
-        return largest_disagreement(auditor, losing, **asked)  # type: ignore[arg-type]
+        return largest_disagreement(auditor, losing, **asked)
 
     return float(kept(folder / f"{auditor.name}.inversion.json", asked, found))

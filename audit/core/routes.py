@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from audit.core.auditors import Auditor, OurAuditor, Question, Refuted
 from audit.core.described import SampledGaussianRun
 from audit.core.law import Array, Batch
-from audit.scores import GuessExtremes
+from audit.scores import GuessExtremes, Threshold
 from mechanisms.core.process import Adjacency
 
 
@@ -75,7 +75,7 @@ def _ask(auditor: OurAuditor, question: Question, **data: Any) -> Refuted:
 
 
 def _by_counts(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
-    guesses = batch.values >= batch.guessing_rule.value  # type: ignore[attr-defined]
+    guesses = batch.values >= cast(Threshold, batch.guessing_rule).value
     included = int(np.count_nonzero(batch.membership[0]))
     runs = included, batch.membership.shape[1] - included
     missed = np.count_nonzero(~guesses & batch.membership, axis=1)
@@ -126,7 +126,7 @@ def _by_outputs(auditor: OurAuditor, batch: Batch, question: Question) -> Refute
 
 
 def _by_outcomes(auditor: OurAuditor, batch: Batch, question: Question) -> Refuted:
-    guesses = np.where(batch.values >= batch.guessing_rule.value, 1, -1)  # type: ignore[attr-defined]
+    guesses = np.where(batch.values >= cast(Threshold, batch.guessing_rule).value, 1, -1)
     return _ask(auditor, question, outcomes=np.where(batch.membership, guesses, -guesses))
 
 
