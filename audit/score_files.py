@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from audit.core.plan import check_neighbours, check_rule
 from audit.evidence import LowerBound, estimators
+from audit.report import decides
 from audit.scores import (
     Design,
     Guesses,
@@ -269,5 +270,4 @@ def deciders(bound: LowerBound) -> tuple[LowerBound, LowerBound | None]:
     """Return what may show a violation, and what may refute the description: of one bound, by its guarantee."""
     if bound.guarantee == "frequentist":
         return bound, None
-    nothing = replace(bound, epsilon=0.0)
-    return nothing, bound if bound.guarantee == "parametric" else None
+    return replace(bound, epsilon=0.0), bound if decides(bound) else None
