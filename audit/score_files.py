@@ -22,8 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from audit.core.binomial import probability_at_most
 from audit.core.plan import check_neighbours, check_rule
 from audit.evidence import LowerBound, estimators
 from audit.report import decides
@@ -172,7 +172,7 @@ def _check_coins(design: Design, membership: NDArray[np.bool_]) -> None:
     """Refuse a run whose canaries were not put in by fair coins, where their number tells."""
     count = int(np.count_nonzero(membership))
     fewer = min(count, len(membership) - count)
-    if isinstance(design, OneRun) and 2 * special.bdtr(fewer, len(membership), 0.5) < UNFAIR:
+    if isinstance(design, OneRun) and 2 * float(probability_at_most(fewer, len(membership), np.array(0.5))) < UNFAIR:
         raise InvalidParameter(
             f"scores: membership must come from a fair coin for every canary of one run, got {count} in of "
             f"{len(membership)}.\nOf canaries most of which are out, to guess all out is right without any loss: toss "

@@ -49,6 +49,17 @@ def upper_limit(successes: ArrayLike, trials: ArrayLike, level: float) -> Array:
     return np.where(k >= n, 1.0, np.minimum(limit, 1.0))
 
 
+def probability_at_most(successes: ArrayLike, trials: int, rates: Array) -> Array:
+    """Return P[Bin(trials, rate) <= successes] to some ulps; scipy's bdtr errs by 4e-8 of it at ten million trials.
+
+    >>> probability_at_most([0, 2], 2, np.array([0.5, 0.5]))
+    array([0.25, 1.  ])
+    """
+    k = np.asarray(successes, dtype=np.float64)
+    tail: Array = np.where(k >= trials, 1.0, special.betaincc(k + 1, np.maximum(trials - k, 0.5), rates))
+    return tail
+
+
 def rounded_up(probability: Array, runs: int) -> Array:
     """Return probabilities of products of binomials of together `runs` trials, raised by what floats may have lost."""
     raised: Array = probability * (1 + ROUND_OFF_PER_RUN * (100 + runs)) + 2 * OUTSIDE
