@@ -148,6 +148,8 @@ def scores(
     found = verdict(bounds, *deciders(bound))
     told = MEANINGS[found] if decides(bound) else f"What is {bound.guarantee}, about {bound.about}, decides nothing."
     print(f"claim: ε in {command_line.outward(bounds, DIGITS)} ({bounds.method})")
+    if decides(bound) and bound.guarantee == "parametric":
+        told += f" That is, if scores are what {bound.method} takes them for, which no file says."
     print(f"verdict: {found}. {told}")
     if found in ("violated", "description refuted"):
         raise typer.Exit(3)

@@ -201,7 +201,7 @@ CLAIMED = "--noise-multiplier 5 --sample-rate .5 --steps 10"
             0,
             "none. What is approximate, about any computation, decides nothing",
         ),
-        (f"--estimator accountant_inversion {CLAIMED}", 3, "verdict: description refuted."),
+        (f"--estimator accountant_inversion {CLAIMED}", 3, "if scores are what accountant_inversion takes them for"),
         (f"--estimator gaussian_pair {CLAIMED}", 0, "none. What is parametric, about any computation, decides nothing"),
         ("--guesses 9 --threshold 1", 2, "--threshold and --guesses must not both be given"),
         ("--guesses 9 --steps 3", 2, "--noise-multiplier, --sample-rate and --steps must be given together"),
