@@ -23,7 +23,7 @@ from audit.core.plan import WHERE_IT_APPLIES
 from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, showing, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.core.sweep_command import sweep
-from audit.report import DECIDING, AuditReport, verdict
+from audit.report import AuditReport, decides, verdict
 from audit.zoo.__main__ import zoo
 from mechanisms import InvalidParameter
 from mechanisms.core import command_line
@@ -146,8 +146,10 @@ def scores(
     if bounds is None:
         return
     found = verdict(bounds, *deciders(bound))
-    told = MEANINGS[found] if bound.guarantee in DECIDING else f"What is {bound.guarantee} decides nothing."
+    told = MEANINGS[found] if decides(bound) else f"What is {bound.guarantee}, about {bound.about}, decides nothing."
     print(f"claim: ε in {command_line.outward(bounds, DIGITS)} ({bounds.method})")
+    if decides(bound) and bound.guarantee == "parametric":
+        told += f" That is, if scores are what {bound.method} takes them for, which no file says."
     print(f"verdict: {found}. {told}")
     if found in ("violated", "description refuted"):
         raise typer.Exit(3)

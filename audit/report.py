@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Verdict = Literal["consistent", "violated", "description refuted", "none"]
 VERDICTS = ("consistent", "violated", "description refuted", "none")
-DECIDING = ("frequentist", "parametric")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +75,7 @@ class AuditReport:
         accountants: what every accountant says of the same process.
         evidence: of the primary estimator, named before the run; only it can show a violation, and only if it is
             about any computation. If it is about the claimed family, it can refute the description.
-        refutation: of the refuter, named before the run, or None; it can refute the description.
+        refutation: of the refuter, named before the run, or None; it can refute the description, see `decides`.
         exploratory: further bounds; they decide nothing.
         verdict: "violated" if frequentist evidence about any computation, "description refuted" if other such evidence
             or the refutation lies above the claim's upper end, or candidates are guessed more often than the claim
@@ -223,9 +222,9 @@ class AuditReport:
 def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None, risk: Risk | None = None) -> Verdict:
     """Return what the two deciding bounds say about the claim's upper end, and guesses about its curve.
 
-    Frequentist evidence about any computation violates the claim. Evidence about the claimed family, and parametric
-    evidence, refute the description: the claimed curve fails, its ε at this δ need not. Credible and approximate
-    evidence decides nothing. Guesses of candidates that are right more often than the curve allows refute it.
+    Frequentist evidence about any computation violates the claim. Evidence about the claimed family refutes the
+    description: the claimed curve fails, its ε at this δ need not. Other evidence decides nothing, see `decides`.
+    Guesses of candidates that are right more often than the curve allows refute it.
 
     >>> from audit.scores import OneRun
     >>> from mechanisms import Adjacency
@@ -234,9 +233,18 @@ def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None, 
     >>> verdict(Bounds(lower=3.9, upper=4.0), shown, None)
     'consistent'
     """
-    deciding = [bound for bound in (evidence, refutation) if bound is not None and bound.guarantee in DECIDING]
+    deciding = [bound for bound in (evidence, refutation) if bound is not None and decides(bound)]
     if evidence.guarantee == "frequentist" and evidence.about == "any computation" and evidence.epsilon > claim.upper:
         return "violated"
     if any(bound.epsilon > claim.upper for bound in deciding) or (risk and risk.verdict == "description refuted"):
         return "description refuted"
     return "consistent" if any(bound.epsilon > 0 for bound in deciding) else "none"
+
+
+def decides(bound: LowerBound) -> bool:
+    """Tell whether a bound may decide at all: credible and approximate ones never do.
+
+    Nor does a parametric one about any computation: what it assumes of the scores, that they be normal, no claim says,
+    so an honest run may break it. One about the claimed family assumes what is claimed.
+    """
+    return bound.guarantee == "frequentist" or (bound.guarantee == "parametric" and bound.about == "the claimed family")

@@ -4,6 +4,10 @@
     .csv    a line "scores,membership", then one line a canary
 
 Membership is true or false, or 1 or 0. Nothing in a file is ever run: pickled arrays are refused.
+
+The order of a file may tell what no score does: equal scores are guessed by position, and halves are held out by it, so
+a file sorted by membership or by score would show what is not there. Lines are put in an order of ours first, which
+depends on their number alone.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.core.binomial import probability_at_most
 from audit.core.plan import check_neighbours, check_rule
 from audit.evidence import LowerBound, estimators
+from audit.report import decides
 from audit.scores import (
     Design,
     Guesses,
@@ -58,6 +64,7 @@ DAMAGED = (
 )
 """What reading an archive raises that is damaged, encrypted, larger than memory, or none."""
 THREAT_MODEL = "not known: the scores are somebody else's"
+UNFAIR = 1e-9  # probability below which no fair coins are believed
 
 
 class Unguessed(GuessingRule):
@@ -129,7 +136,8 @@ def lower_bound_from_file(
         confidence: in (0, 1), one-sided.
 
     Raises:
-        InvalidParameter: if a file, name or number breaks its rule.
+        InvalidParameter: if a file, name or number breaks its rule, or so many canaries of one run were in, or so few,
+            as fair coins would never put there: then a guess is better than it should be without any loss.
         UnsupportedProcess: if the estimator is for another kind of claim.
     """
     kinds = estimators()
@@ -138,7 +146,10 @@ def lower_bound_from_file(
     neighbours = Adjacency.parse(adjacency)
     check_neighbours("estimator", chosen, claim, neighbours)
     values, membership = read_scores(path)
+    order = np.random.default_rng(len(values)).permutation(len(values))
+    values, membership = values[order], membership[order]
     check_rule(made(len(values)), guessing_rule)
+    _check_coins(made(len(values)), membership)
     data = LabelledScores(
         scores=Scores(values=values, design=made(len(values)), guessing_rule=guessing_rule or Unguessed()),
         membership=membership,
@@ -155,6 +166,18 @@ def lower_bound_from_file(
             "--sample-rate and --steps."
         ) from None
     return replace(bound, adjacency=neighbours)
+
+
+def _check_coins(design: Design, membership: NDArray[np.bool_]) -> None:
+    """Refuse a run whose canaries were not put in by fair coins, where their number tells."""
+    count = int(np.count_nonzero(membership))
+    fewer = min(count, len(membership) - count)
+    if isinstance(design, OneRun) and 2 * float(probability_at_most(fewer, len(membership), np.array(0.5))) < UNFAIR:
+        raise InvalidParameter(
+            f"scores: membership must come from a fair coin for every canary of one run, got {count} in of "
+            f"{len(membership)}.\nOf canaries most of which are out, to guess all out is right without any loss: toss "
+            "fair coins, or draw as many that were in as were out, each by its own coin."
+        )
 
 
 def read_scores(path: Path) -> tuple[Values, NDArray[np.bool_]]:
@@ -269,5 +292,4 @@ def deciders(bound: LowerBound) -> tuple[LowerBound, LowerBound | None]:
     """Return what may show a violation, and what may refute the description: of one bound, by its guarantee."""
     if bound.guarantee == "frequentist":
         return bound, None
-    nothing = replace(bound, epsilon=0.0)
-    return nothing, bound if bound.guarantee == "parametric" else None
+    return replace(bound, epsilon=0.0), bound if decides(bound) else None

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from audit.core.binomial import probability_at_most
 from audit.core.counts import Counts
 from audit.noise_families import Array, TradeoffCurve
 
@@ -94,8 +95,8 @@ def _cells(
     The rates there are at least (a, b) of the left's a and the right's b, where both z are largest. θ lies between
     those of the two points; at one of them z0 cos θ + z1 sin θ is largest, unless both z are positive.
     """
-    z0 = special.ndtri(special.bdtr(alarms, excluded, left[0]))
-    z1 = special.ndtri(special.bdtr(missed, included, right[1]))
+    z0 = special.ndtri(probability_at_most(alarms, excluded, left[0]))
+    z1 = special.ndtri(probability_at_most(missed, included, right[1]))
     angles = [_weights(*point, shift, included, excluded) for point in (left, right)]
     with np.errstate(invalid="ignore"):
         sums = [np.cos(theta) * z0 + np.sin(theta) * z1 for theta in angles]

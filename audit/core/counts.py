@@ -8,16 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from audit.evidence import Estimator
-from audit.scores import Design, IndependentRuns, LabelledScores
+from audit.scores import Design, GuessExtremes, IndependentRuns, LabelledScores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
-RELATIVE_ERROR = 1e-12  # by which limits are raised: far above the error of scipy's inverse, which is some ulps
+RELATIVE_ERROR = 1e-12  # of ε and what it is computed from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,17 @@ class Counts:
 
     @classmethod
     def of(cls, owner: str, data: LabelledScores) -> Counts:
-        """Return the counts of the guesses, a run that is not guessed counting as called out."""
+        """Return the counts of the guesses, a run that is not guessed counting as called out.
+
+        Raises:
+            InvalidParameter: if runs were called in by rank: they chose the threshold, and errors are no binomials.
+        """
+        rule = data.scores.guessing_rule
+        if isinstance(rule, GuessExtremes):
+            raise InvalidParameter(
+                f"{owner}: guessing rule must judge each run by itself, got {rule!r}.\n"
+                "That ranks it among the others: use Threshold(value=...), fixed before the runs."
+            )
         called_in = data.scores.guesses == 1
         return cls(
             owner=owner,
@@ -113,20 +122,6 @@ class CountsEstimator(Estimator):
         """Tell, elementwise, whether (ε, δ) is refuted."""
         counts = Counts.of(self.name, data)
         return self.refutes(counts, epsilon, process=process, delta=delta, confidence=confidence)
-
-
-def upper_limit(successes: ArrayLike, trials: int, level: float) -> Array:
-    """Return u with P[Bin(trials, u) <= successes] = level, rounded up; 1 where all trials are successes.
-
-    [CP34] C. J. Clopper, E. S. Pearson. The Use of Confidence or Fiducial Limits Illustrated in the Case of the
-    Binomial. Biometrika 26 (1934).
-
-    >>> round(float(upper_limit(0, 100, 0.05)), 4)  # 1 − .05^(1/100)
-    0.0295
-    """
-    k = np.asarray(successes, dtype=np.float64)
-    limit = special.betainccinv(k + 1, np.maximum(trials - k, 0.5), level)
-    return np.where(k >= trials, 1.0, np.minimum(limit * (1 + RELATIVE_ERROR), 1.0))
 
 
 def rectangle_bound(missed: ArrayLike, alarms: ArrayLike, *, delta: float) -> Array:

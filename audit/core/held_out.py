@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.core.counts import Array, rectangle_bound, rectangle_refutes, upper_limit
+from audit.core.binomial import upper_limit
+from audit.core.counts import Array, rectangle_bound, rectangle_refutes
 from audit.core.rankings import Ranking
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores

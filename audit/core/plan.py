@@ -251,6 +251,11 @@ def _refuter(
         )
         return _named("refuter", REFUTER, design, "parametric") if applies and isinstance(design, OneRun) else None
     found = _named("refuter", name, design, "parametric")
+    if found.about == "any computation":
+        raise InvalidParameter(
+            f"audit: refuter must be about the claimed family, got {name!r}: it assumes of scores what no claim says.\n"
+            "An honest run may break that: samples, say, make the scores of DP-SGD no normals. Name it as exploratory."
+        )
     if not attack.measures_noise:
         raise InvalidParameter(
             f"audit: refuter must be None with attack {attack.name!r}, whose scores are no sums of the noise, "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from audit.candidates import Risk
 from audit.evidence import LowerBound
-from audit.report import AuditReport
+from audit.report import AuditReport, decides
 from audit.scores import Design, IndependentRuns, OneRun, Stream
 from mechanisms.core.command_line import at_least, at_most, outward
 
@@ -109,8 +109,8 @@ def guessed(risk: Risk) -> str:
 def cheapest(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
     """Return (role, bound) of all that shows what the verdict says, cheapest first; nothing where it shows nothing.
 
-    Fewer runs are cheaper, then fewer coins, then what stands first in the report. Credible and approximate bounds show
-    nothing; exploratory ones stand here as ways to see it again, not as reasons for the verdict.
+    Fewer runs are cheaper, then fewer coins, then what stands first in the report. Bounds that could not
+    decide show nothing; exploratory ones stand here as ways to see it again, not as reasons for the verdict.
     """
     if report.verdict not in ("violated", "description refuted"):
         return ()
@@ -118,7 +118,7 @@ def cheapest(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
         (role, bound)
         for role, bound in roles(report)
         if bound.epsilon > report.claim.upper
-        and bound.guarantee in ("frequentist", "parametric")
+        and decides(bound)
         and (report.verdict != "violated" or bound.about == "any computation")
     ]
     return tuple(sorted(found, key=lambda one: _cost(one[1].design)))

@@ -28,10 +28,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core.binomial import Array, Counts, near_mean, rounded_up
+from audit.core.counts import Counts as ErrorCounts
+from audit.core.counts import CountsEstimator
 from audit.core.ordering import LEAST, Ordering
 from audit.core.thresholds import at_most
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores
+from audit.evidence import Guarantee, check_level
+from audit.scores import LabelledScores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
@@ -131,34 +133,31 @@ def size_bound(region: Counts, excluded: int, missed: Array, alarms: Array) -> A
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated(Estimator):
-    """The bound of `lower_bound_from_counts`, the guesses being the test.
+class Calibrated(CountsEstimator):
+    """The bound of `lower_bound_from_counts`, the guesses being the test; the process plays no part.
 
     >>> Calibrated().name
     'calibrated'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
     guarantee: ClassVar[Guarantee] = "frequentist"
 
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part. A run that the rule does not guess counts as called out."""
-        called_in = data.scores.guesses == 1
+    def bound(self, counts: ErrorCounts, *, process: Process, delta: float, confidence: float) -> float:
+        """Return the bound that these counts give."""
         return lower_bound_from_counts(
-            true_positives=int(np.count_nonzero(called_in & data.membership)),
-            false_negatives=int(np.count_nonzero(~called_in & data.membership)),
-            false_positives=int(np.count_nonzero(called_in & ~data.membership)),
-            true_negatives=int(np.count_nonzero(~called_in & ~data.membership)),
+            true_positives=counts.true_positives,
+            false_negatives=counts.false_negatives,
+            false_positives=counts.false_positives,
+            true_negatives=counts.true_negatives,
             delta=delta,
             confidence=confidence,
         )
 
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
+    def refutes(
+        self, counts: ErrorCounts, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted: whether it is at most the bound, as p-values rise with ε."""
-        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
-        return at_most(epsilon, found)
+        return at_most(epsilon, self.bound(counts, process=process, delta=delta, confidence=confidence))
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that no error at all would give."""

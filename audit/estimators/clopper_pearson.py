@@ -19,7 +19,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.counts import Counts, CountsEstimator, rectangle_bound, rectangle_refutes, upper_limit
+from audit.core.binomial import upper_limit
+from audit.core.counts import Counts, CountsEstimator, rectangle_bound, rectangle_refutes
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
 from mechanisms.core.process import Process

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.core.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator, upper_limit
+from audit.core.binomial import upper_limit
+from audit.core.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator
 from audit.core.described import check_gaussian
 from audit.evidence import About, Guarantee, Null, check_level
 from audit.scores import LabelledScores

@@ -97,6 +97,7 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"primary": "accountant_inversion"}, "primary must be a frequentist estimator for OneRun"),
         ({"primary": "clopper_pearson"}, "primary must be a frequentist estimator for OneRun"),
         ({"refuter": "one_run"}, "refuter must be a parametric estimator for OneRun"),
+        ({"refuter": "gaussian_pair"}, "refuter must be about the claimed family, got 'gaussian_pair'"),
         ({"primary": "one_rum"}, "primary must be one of 'accountant_inversion', .*'one_run'"),
         ({"attack": "lira"}, r"attack 'lira' must be given itself, as it takes references: attack=Likelihood"),
         ({"attack": "lozz"}, "attack must be one of .*'gradient'.*, got 'lozz'"),

@@ -8,8 +8,12 @@ import pytest
 from matplotlib.markers import CARETRIGHT
 
 from audit import AuditReport, FailedEstimator
-from audit.core.rows import ceiling_note, facts, meaning, rows, shown
-from mechanisms import InvalidParameter, __version__
+from audit.core.claims import claimed_bounds
+from audit.core.rows import ceiling_note, cheapest, facts, meaning, rows, shown
+from audit.estimators.gaussian_pair import GaussianPair
+from audit.report import verdict
+from audit.scores import LabelledScores, OneRun, Scores, Threshold
+from mechanisms import Adjacency, Gaussian, InvalidParameter, Poisson, Sampled, __version__
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,31 @@ def test_evidence_about_the_claimed_family_shows_no_violation(report):
     refuting = dataclasses.replace(told.refutation, epsilon=9.0)
     told = dataclasses.replace(told, evidence=report.evidence, refutation=refuting)
     assert meaning(told).endswith("another way of sampling.")
+
+
+def test_a_bound_that_assumes_of_scores_what_no_claim_says_decides_nothing(report):
+    """One step on Poisson samples: its in-scores are no normals, and would accuse a quarter of honest runs."""
+    run, sigma, refuted = Sampled(Gaussian(noise_multiplier=0.5), Poisson(probability=0.5)), 0.5, 0
+    claim = claimed_bounds(run, delta=1e-5, adjacency=Adjacency.ADD_REMOVE)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        membership = np.arange(1000) % 2 == 0
+        values = membership * rng.binomial(1, 0.5, 1000) + sigma * rng.normal(size=1000)
+        scores = Scores(values=values, design=OneRun(canaries=1000), guessing_rule=Threshold(value=0.5))
+        bound = GaussianPair().lower_bound(
+            LabelledScores(scores=scores, membership=membership),
+            process=run,
+            delta=1e-5,
+            confidence=0.99,
+            threat_model="",
+        )
+        refuted += bound.epsilon > claim.upper
+        assert verdict(claim, dataclasses.replace(bound, epsilon=0.0), bound) == "none"
+    assert refuted >= 3  # of 20, at an error of 1 %
+    above = dataclasses.replace(bound, epsilon=2 * report.claim.upper, adjacency=report.claim.adjacency)
+    accused = dataclasses.replace(report.refutation, epsilon=1.5 * report.claim.upper)
+    told = dataclasses.replace(report, refutation=accused, exploratory=(above, accused), verdict="description refuted")
+    assert [bound.method for _, bound in cheapest(told)] == ["accountant_inversion"] * 2
 
 
 def test_table_page_and_json_say_what_evidence_is_about(report, tmp_path):

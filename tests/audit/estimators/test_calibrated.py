@@ -6,7 +6,7 @@ from scipy import stats
 
 from audit.estimators import clopper_pearson
 from audit.estimators.calibrated import Calibrated, lower_bound_from_counts, ordering, rejects, size_bound
-from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, Scores
+from audit.scores import GuessingRule, IndependentRuns, LabelledScores, Scores
 from mechanisms import InvalidParameter
 
 NAMES = ("true_positives", "false_negatives", "false_positives", "true_negatives")
@@ -148,9 +148,11 @@ def test_impossible_counts_are_refused(counts, message):
 
 
 def test_a_run_without_a_guess_counts_as_called_out():
-    scores = Scores(
-        values=np.arange(40.0), design=IndependentRuns(runs=40), guessing_rule=GuessExtremes(included=10, excluded=0)
-    )
+    class SureOrSilent(GuessingRule):
+        def guess(self, values):
+            return np.where(values >= 30.0, 1, 0).astype(np.int8)
+
+    scores = Scores(values=np.arange(40.0), design=IndependentRuns(runs=40), guessing_rule=SureOrSilent())
     data = LabelledScores(scores=scores, membership=np.arange(40) >= 20)
     found = Calibrated().epsilon(data, process=None, delta=0.0, confidence=0.95)
     assert found == bound((10, 10, 0, 20))

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from audit.estimators.clopper_pearson import ClopperPearson, lower_bound_from_counts, rejects
-from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, Scores
+from audit.scores import GuessingRule, IndependentRuns, LabelledScores, Scores
 from mechanisms import InvalidParameter
 
 # (TP, FN, FP, TN), δ, α, ε: Jagielski et al. 2020 for the first; the others agree with Microsoft's privacy-estimates.
@@ -82,9 +82,11 @@ def test_impossible_counts_are_refused(counts, message):
 
 
 def test_a_run_without_a_guess_counts_as_called_out():
-    scores = Scores(
-        values=np.arange(40.0), design=IndependentRuns(runs=40), guessing_rule=GuessExtremes(included=10, excluded=0)
-    )
+    class SureOrSilent(GuessingRule):
+        def guess(self, values):
+            return np.where(values >= 30.0, 1, 0).astype(np.int8)
+
+    scores = Scores(values=np.arange(40.0), design=IndependentRuns(runs=40), guessing_rule=SureOrSilent())
     data = LabelledScores(scores=scores, membership=np.arange(40) >= 20)
     found = ClopperPearson().epsilon(data, process=None, delta=0.0, confidence=0.95)
     assert found == bound((10, 10, 0, 20))
