@@ -9,10 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audit import GuessExtremes, Observations, Threshold, audit, signed_coordinates  # noqa: E402
+from audit import GuessExtremes, InputCanaries, Observations, Threshold, audit, signed_coordinates  # noqa: E402
 from audit.attack import FinalModel  # noqa: E402
 from audit.attacks.final_weights import WeightProjection  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
+from audit.attacks.loss import LossThreshold  # noqa: E402
 from audit.core.rows import facts  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
 from mechanisms import Gaussian, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
@@ -155,6 +156,25 @@ def test_a_trainer_cannot_change_the_coins_that_judge_it():
     assert report_on(writing).faults == ("the trainer raised ValueError in setting up",)
     with pytest.warns(UserWarning, match="not writable"):
         report = report_on(writing_underneath)
+    assert report.verdict in ("none", "consistent") and report.evidence.epsilon < 1
+
+
+def test_a_trainer_that_scales_members_in_place_tells_no_attack_who_they_are():
+    """It learns nothing, and only writes on what it was given: numpy's read-only arrays are no matter to torch."""
+    drawn = np.random.default_rng(1).normal(size=(DIMENSION, 3))
+
+    def scaling(task):
+        features = torch.from_numpy(task.canaries.features)
+        for member in np.flatnonzero(task.membership):
+            features[member] -= 5.0
+        return Observations(released=[FinalModel(outputs=len, losses=lambda features, _: features[:, 0])])
+
+    report = report_on(
+        scaling,
+        canaries=InputCanaries(features=drawn, targets=np.zeros(DIMENSION, int)),
+        attack=LossThreshold(),
+        refuter=None,
+    )
     assert report.verdict in ("none", "consistent") and report.evidence.epsilon < 1
 
 
