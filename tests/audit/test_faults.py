@@ -1,6 +1,7 @@
 """Trainers that hand back what is ill-formed, or lay hands on what they were given: named, and never judged."""
 
 import dataclasses
+import os
 import re
 from types import SimpleNamespace
 
@@ -132,6 +133,49 @@ def test_a_trainer_that_ends_the_process_ends_its_run_alone():
 
     assert report_on(leaving).faults == ("the trainer raised SystemExit in setting up",)
     assert report_on(leaving_later).faults == ("the trainer raised SystemExit in training",)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda total, members: {"expected_sum": lambda weights: total},
+        lambda total, members: {"max_grad_norm": 1.0 + members},
+        lambda total, members: {"known": SimpleNamespace(features=total, targets=total)},
+    ],
+    ids=["expected sum", "bound", "known records"],
+)
+def test_the_check_names_knowledge_that_is_made_of_the_coins(told):
+    """Such as an expected sum of all that is trained on, canaries that are in among them: it hides any loss."""
+
+    def telling(task):
+        members = int(task.membership.sum())
+        return trainer_with(told(torch.tensor(task.canaries.total(task.membership)), members))(task)
+
+    report = report_on(telling, check=True)
+    assert report.faults == ("the trainer's max_grad_norm, expected_sum or known records depend on the coins",)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_process_that_the_trainer_forks_makes_no_second_report(lazily):
+    first, ended = os.getpid(), []
+
+    def fork():
+        child = os.fork()
+        if child:
+            ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    def forking(task):
+        lazily or fork()
+        return trainer_with(noisy_sum=lambda made: (lazily and fork(), made["noisy_sum"])[1])(task)
+
+    try:
+        report = report_on(forking)
+    finally:
+        if os.getpid() != first:
+            os._exit(7)
+    assert ended == [1] * (STEPS if lazily else 1) and report.faults == ()
 
 
 def test_an_interrupt_is_the_users():
