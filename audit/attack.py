@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class TrainerTask:
     """What the harness asks of a trainer.
 
     Args:
-        canaries: the records to add.
+        canaries: the records to add; copied, for a trainer that wrote on the attack's by its coins would tell them.
         membership: bool (m,): which of them are in; copied and made read-only. Only trainer and harness ever hold it.
         streams: private randomness of samples and noise, of this run alone: whatever is drawn from it is fresh.
         adjacency: what a canary that is out leaves behind: nothing (add_remove), a contribution of zero (zero_out) or
@@ -88,6 +89,7 @@ class TrainerTask:
         membership = np.array(self.membership, dtype=np.bool_)  # or a trainer could change the coins that judge it
         membership.flags.writeable = False
         object.__setattr__(self, "membership", membership)
+        object.__setattr__(self, "canaries", copy.deepcopy(self.canaries))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

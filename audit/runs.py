@@ -108,14 +108,8 @@ class Setup:
             adjacency=self.adjacency,
         )
         self.stopwatch.runs += 1
-        try:
-            with self.stopwatch.training():
-                found = self.trainer(task)
-        except DPError:  # it refuses what it was asked for, in words that hold no data
-            raise
-        except (Exception, SystemExit) as error:
-            with blamed("setting up"):
-                raise error
+        with blamed("setting up", passing=(DPError,)), self.stopwatch.training():  # ours refuse, in words without data
+            found = self.trainer(task)
         if not isinstance(found, Observations):
             raise TrainerFault(f"the trainer handed back {type(found).__name__}, no Observations")
         return found

@@ -228,8 +228,8 @@ def _found(jobs: Sequence[Job], folder: Path) -> Iterator[Done]:
         if not path.exists():
             continue
         try:
-            yield number, result_of(job, path.read_text(encoding="utf-8"))
-        except (InvalidParameter, UnicodeDecodeError) as error:
+            yield number, result_of(job, path.read_text(encoding="utf-8", errors="replace"))
+        except InvalidParameter as error:
             raise InvalidParameter(
                 f"sweep: folder must hold results of these jobs, but {path.name} is none: {Failure.of(error).reason}\n"
                 "Results are written whole, so something else has changed it. Remove it to run the job again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,17 +18,28 @@ class TrainerRefusal(InvalidParameter):
 
 
 @contextmanager
-def blamed(doing: str) -> Iterator[None]:
+def blamed(doing: str, *, passing: tuple[type[DPError], ...] = ()) -> Iterator[None]:
     """Blame on the trainer whatever is raised inside; of the error only its type is told, for its text may hold data.
+
+    A process that the trainer has made by forking ends here: two that went on would both report.
+
+    Args:
+        doing: what the trainer is at, in words.
+        passing: errors that go on as they are, besides those of this module.
 
     >>> with blamed("training"):
     ...     raise ValueError("record 17 is 3.5")
     Traceback (most recent call last):
     audit.core.faults.TrainerFault: the trainer raised ValueError in training
     """
+    process = os.getpid()
+    unblamed: tuple[type[DPError], ...] = (TrainerFault, TrainerRefusal, *passing)
     try:
         yield
-    except (TrainerFault, TrainerRefusal):
+    except unblamed:
         raise
     except (Exception, SystemExit) as error:  # a loop that ends the process ends its own run alone
         raise TrainerFault(f"the trainer raised {type(error).__name__} in {doing}") from None
+    finally:
+        if os.getpid() != process:
+            os._exit(1)

@@ -18,7 +18,10 @@ from mechanisms.core.errors import InvalidParameter
 
 SCHEMA = "dp-calipers/replay/1"
 KINDS = {
-    "elsewhere": "two runs on the same data under the same randomness differ: some of it comes from elsewhere",
+    "elsewhere": (
+        "two runs on the same data under the same randomness differ: some randomness comes from elsewhere, or numbers "
+        "are added in an order that changes, as threads may do"
+    ),
     "error": "one of two neighbours ends in an error that the other does not",
     "form": "types, keys, words or shapes of what is released depend on a record",
     "draws": "what is drawn depends on a record",
@@ -30,7 +33,8 @@ KINDS = {
 }
 PROVES = (
     "A finding is a counterexample: under these very streams two neighbours differ as the description says they never "
-    "do, whatever the noise. Without one nothing is proved: other records or streams, and too little noise, go unseen."
+    "do, whatever the noise; but if two runs on the same data differ, neighbours are not compared to the last digit. "
+    "Without one nothing is proved: other records or streams, and too little noise, go unseen."
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from audit.core.serialise import digest
 from audit.report import AuditReport
 from mechanisms import DPError, InvalidParameter
 from mechanisms import __version__ as library
@@ -153,7 +154,7 @@ def _place(run: Any) -> str:
 def result_text(job: Job, report: AuditReport) -> str:
     """Return the content of a job's result file: the job, its report and what tells whether it was changed."""
     document = json.loads(report.to_json())
-    return json_text({"schema": RESULT, "job": job.described, "digest": _digest(document), "report": document})
+    return json_text({"schema": RESULT, "job": job.described, "digest": digest(document), "report": document})
 
 
 def result_of(job: Job, text: str) -> AuditReport:
@@ -166,7 +167,7 @@ def result_of(job: Job, text: str) -> AuditReport:
     if found.get("job") != json.loads(json.dumps(job.described)):
         raise InvalidParameter(f"sweep: a result must be of the job whose name it has, {job.name}, and is of another.")
     report = found.get("report")
-    if found.get("digest") != _digest(report):
+    if found.get("digest") != digest(report):
         raise InvalidParameter("sweep: a result must have the digest of its report, and has another: it was changed.")
     return AuditReport.from_json(json.dumps(report))
 
@@ -205,10 +206,6 @@ def _name(described: dict[str, Any]) -> str:
     """Return the hash of a description, the same before it is written as JSON and after it is read."""
     text = json.dumps(json.loads(json.dumps(described, allow_nan=False)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]
-
-
-def _digest(report: Any) -> str:
-    return hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
 
 
 def json_text(document: dict[str, Any]) -> str:

@@ -26,6 +26,10 @@ NOT_AS_PRIVATE = (
 
 FAULTY = "Nothing was learnt: the trainer did not do what every trainer must."
 
+ONE_STEP = (
+    "Claim and evidence are about one step, for a record that takes part in it: the ε of the whole run is another."
+)
+
 RULE = (
     "The verdict follows from the primary evidence and the refuter, both named before the run. Only a primary about "
     "any computation can show a violation. A bound for the family is the least ε that the described process, with "
@@ -134,7 +138,8 @@ def warnings(report: AuditReport) -> tuple[str, ...]:
     stamp = "reproducible: not private. Noise and coins were made with a key that others may know."
     notes = (
         *(f"No verdict, for {fault}." for fault in report.faults),
-        ceiling_note(report),
+        ONE_STEP if isinstance(report.evidence.design, Stream) else "",
+        ceiling_note(report) if not report.faults else "",
         stamp if report.reproducible else "",
     )
     return tuple(note for note in notes if note)
@@ -157,7 +162,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         *((("accountants that refuse", refusing),) if refusing else ()),
         *(("exploratory that failed", f"{one.method}: {one.reason}") for one in report.failed),
         ("sharing of the error", report.multiplicity),
-        ("right guesses", f"{report.correct} of {report.guesses}, their number fixed before the run"),
+        *((("right guesses", _guesses(report)),) if report.guesses else ()),
         *(
             (
                 (
@@ -175,6 +180,10 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _guesses(report: AuditReport) -> str:
+    return f"{report.correct} of {report.guesses}, their number fixed before the run"
+
+
 def meaning(report: AuditReport) -> str:
     """Return what the verdict says, by the strongest bound that it rests on."""
     if report.faults:
@@ -187,6 +196,8 @@ def meaning(report: AuditReport) -> str:
 
 def shown(report: AuditReport) -> str:
     """Return what the primary evidence says, as a sentence."""
+    if report.faults:
+        return "Nothing was shown of it."
     least = at_least(report.evidence.epsilon, DIGITS)
     if report.evidence.about == "any computation":
         return f"Shown by the primary evidence: ε is at least {least}."

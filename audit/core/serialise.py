@@ -1,4 +1,7 @@
-"""Reports as JSON and back: `{"schema": "dp-calipers/report/1", "library": version, "report": {…}}`.
+"""Reports as JSON and back: `{"schema": "dp-calipers/report/1", "library": version, "digest": …, "report": {…}}`.
+
+The digest is the SHA-256 of the report: an edit by hand, or a damaged file, is noticed. It has no key, and so proves
+nothing against those who write another one; documents of an earlier day have none.
 
 A value of a class of ours is `{"type": class name, field: value, …}`, a process the document that
 `mechanisms.to_json` writes. Floats come back bit for bit; infinities are strings. No time, path or machine is in it:
@@ -8,6 +11,7 @@ what the audit cost is left out.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import typing
@@ -53,7 +57,8 @@ KINDS = {
 
 def to_json(report: AuditReport) -> str:
     """Return `report` as indented JSON text that ends with a line break."""
-    document = {"schema": SCHEMA, "library": library, "report": _encode(report)}
+    encoded = _encode(report)
+    document = {"schema": SCHEMA, "library": library, "digest": digest(encoded), "report": encoded}
     return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
 
 
@@ -62,7 +67,7 @@ def from_json(text: str) -> AuditReport:
 
     Raises:
         InvalidParameter: if the text is no JSON, or a schema, type or field is not known, or of another kind: it is
-            named.
+            named; or if the report was changed since.
     """
     found = read_document("AuditReport", text, schema=SCHEMA)
     try:
@@ -71,7 +76,16 @@ def from_json(text: str) -> AuditReport:
         raise InvalidParameter("AuditReport: the document must not be nested that deep.") from None
     if not isinstance(report, AuditReport):
         raise InvalidParameter(f"AuditReport: the document must hold a report, got {type(report).__name__}.")
+    if "digest" in found and found["digest"] != digest(found["report"]):
+        raise InvalidParameter(
+            "AuditReport: the document must have the digest of its report, and has another: it was changed."
+        )
     return report
+
+
+def digest(report: Any) -> str:
+    """Return the hash of a report that is JSON already."""
+    return hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
 
 
 def _encode(value: Any) -> Any:

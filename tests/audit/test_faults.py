@@ -1,6 +1,7 @@
 """Trainers that hand back what is ill-formed, or lay hands on what they were given: named, and never judged."""
 
 import dataclasses
+import os
 import re
 from types import SimpleNamespace
 
@@ -9,10 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audit import GuessExtremes, Observations, Threshold, audit, signed_coordinates  # noqa: E402
+from audit import GuessExtremes, InputCanaries, Observations, Threshold, audit, signed_coordinates  # noqa: E402
 from audit.attack import FinalModel  # noqa: E402
 from audit.attacks.final_weights import WeightProjection  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
+from audit.attacks.loss import LossThreshold  # noqa: E402
 from audit.core.rows import facts  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
 from mechanisms import Gaussian, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
@@ -133,6 +135,49 @@ def test_a_trainer_that_ends_the_process_ends_its_run_alone():
     assert report_on(leaving_later).faults == ("the trainer raised SystemExit in training",)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda total, members: {"expected_sum": lambda weights: total},
+        lambda total, members: {"max_grad_norm": 1.0 + members},
+        lambda total, members: {"known": SimpleNamespace(features=total, targets=total)},
+    ],
+    ids=["expected sum", "bound", "known records"],
+)
+def test_the_check_names_knowledge_that_is_made_of_the_coins(told):
+    """Such as an expected sum of all that is trained on, canaries that are in among them: it hides any loss."""
+
+    def telling(task):
+        members = int(task.membership.sum())
+        return trainer_with(told(torch.tensor(task.canaries.total(task.membership)), members))(task)
+
+    report = report_on(telling, check=True)
+    assert report.faults == ("the trainer's max_grad_norm, expected_sum or known records depend on the coins",)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_process_that_the_trainer_forks_makes_no_second_report(lazily):
+    first, ended = os.getpid(), []
+
+    def fork():
+        child = os.fork()
+        if child:
+            ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    def forking(task):
+        lazily or fork()
+        return trainer_with(noisy_sum=lambda made: (lazily and fork(), made["noisy_sum"])[1])(task)
+
+    try:
+        report = report_on(forking)
+    finally:
+        if os.getpid() != first:
+            os._exit(7)
+    assert ended == [1] * (STEPS if lazily else 1) and report.faults == ()
+
+
 def test_an_interrupt_is_the_users():
     def interrupted(task):
         raise KeyboardInterrupt
@@ -155,6 +200,25 @@ def test_a_trainer_cannot_change_the_coins_that_judge_it():
     assert report_on(writing).faults == ("the trainer raised ValueError in setting up",)
     with pytest.warns(UserWarning, match="not writable"):
         report = report_on(writing_underneath)
+    assert report.verdict in ("none", "consistent") and report.evidence.epsilon < 1
+
+
+def test_a_trainer_that_scales_members_in_place_tells_no_attack_who_they_are():
+    """It learns nothing, and only writes on what it was given: numpy's read-only arrays are no matter to torch."""
+    drawn = np.random.default_rng(1).normal(size=(DIMENSION, 3))
+
+    def scaling(task):
+        features = torch.from_numpy(task.canaries.features)
+        for member in np.flatnonzero(task.membership):
+            features[member] -= 5.0
+        return Observations(released=[FinalModel(outputs=len, losses=lambda features, _: features[:, 0])])
+
+    report = report_on(
+        scaling,
+        canaries=InputCanaries(features=drawn, targets=np.zeros(DIMENSION, int)),
+        attack=LossThreshold(),
+        refuter=None,
+    )
     assert report.verdict in ("none", "consistent") and report.evidence.epsilon < 1
 
 

@@ -96,6 +96,26 @@ def test_unknown_schemas_types_and_fields_are_refused_by_name(report, spoil, mes
         AuditReport.from_json(json.dumps(spoil(json.loads(report.to_json()))))
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda d: d["evidence"].update(epsilon=d["evidence"]["epsilon"] / 2),
+        lambda d: d["evidence"]["design"].update(canaries=17),
+        lambda d: d["claim"].update(upper=400.0),
+        lambda d: d["process"].update(times=1),
+        lambda d: d.update(correct=d["guesses"]),
+    ],
+    ids=["evidence", "design", "claim", "process", "guesses"],
+)
+def test_a_report_that_was_edited_by_hand_is_refused_though_its_verdict_would_follow(report, edit):
+    document = json.loads(report.to_json())
+    edit(document["report"])
+    with pytest.raises(InvalidParameter, match="the digest of its report, and has another: it was changed"):
+        AuditReport.from_json(json.dumps(document))
+    del document["digest"]
+    AuditReport.from_json(json.dumps(document))
+
+
 def test_text_that_is_no_json_is_refused():
     with pytest.raises(InvalidParameter, match="JSON must be well formed"):
         AuditReport.from_json("{")

@@ -13,6 +13,7 @@ from audit import AuditReport, IndependentRuns
 from audit.core.page import page
 from audit.core.rows import cheapest, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
+from audit.scores import Stream
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 VOID = {"meta", "img", "br", "link"}
@@ -154,6 +155,20 @@ def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(
     assert "accountant_inversion" not in [bound.method for _, bound in cheapest(loud)]
     refuted = dataclasses.replace(loud, evidence=report.evidence, verdict="description refuted")
     assert "accountant_inversion" in [bound.method for _, bound in cheapest(refuted)]
+
+
+def test_a_page_about_a_trainer_at_fault_says_nothing_was_shown_and_no_guess_was_made(report, undrawn):
+    faulty = dataclasses.replace(report, verdict="none", faults=("the trainer raised",), guesses=0, correct=0)
+    text = page(faulty, seconds=None)
+    assert "Nothing was shown of it." in text and "Shown by the primary" not in text and "right guesses" not in text
+    assert "right guesses" in page(report, seconds=None)
+
+
+def test_a_page_about_a_stream_says_that_it_is_about_one_step(report, undrawn):
+    streamed = dataclasses.replace(report.evidence, design=Stream(looks=7))
+    text = page(dataclasses.replace(report, evidence=streamed), seconds=None)
+    assert "about one step, for a record that takes part in it" in text
+    assert "about one step" not in page(report, seconds=None)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, google-chrome or chromium-browser on PATH")
