@@ -30,7 +30,7 @@ from audit.canaries import GradientCanaries, InputCanaries
 from audit.core.expected_sums import ROWS_AT_ONCE, clipped_sum_of, parameterwise_sum
 from audit.core.faults import TrainerRefusal
 from audit.core.opacus_loops import Fetched, pieces, without_hooks, write_over
-from audit.core.regularity import check_poisson
+from audit.core.regularity import Regularity
 from audit.trainers import final_model, with_records
 from dpsgd import Dataset, Release
 from dpsgd.core.clippers import FlatClipper
@@ -91,7 +91,7 @@ def opacus_trainer(
         max_grad_norm: C, as it is claimed; an optimiser of another is refused. With clipping="per_layer" it is the root
             of the sum of squares.
         poisson_sampling: as in `make_private`. True: a loader that draws no Poisson samples is refused, and a run whose
-            records took part too regularly for them is at fault. False: what is claimed must say what is drawn.
+            steps took records too regularly for them is at fault. False: what is claimed must say what is drawn.
 
     Raises:
         InvalidParameter: if C is not above 0.
@@ -125,7 +125,9 @@ class Watch:
     model: nn.Module | None = None
     bare: nn.Module | None = None
     rate: float = 0.0
-    fetched: list[int] = field(default_factory=list)
+    regularity: Regularity | None = None
+    steps: int = 0
+    clipped: int = 0
     written: bool = False
     _expected: Callable[[Tensor], Tensor] | None = field(default=None)
 
@@ -144,7 +146,8 @@ class Watch:
         self.rate = self._rate(loader)
         optimizer.original_optimizer.register_step_pre_hook(lambda *_: self._release())
         self.dataset.order.clear()  # to make a loader takes a record, for its shape
-        self.dataset.counts[:] = 0
+        if self.poisson_sampling:
+            self.regularity = Regularity(records=len(self.dataset), probability=self.rate)
         if self.canaries is not None:
             clip = optimizer.clip_and_accumulate
 
@@ -183,16 +186,18 @@ class Watch:
                 f"{type(loader).__name__}, which has no sample_rate.\nGive poisson_sampling=False where the loop does, "
                 "and claim what it draws, such as Repeat(Allocated(Repeat(Gaussian(...), steps), Shuffled()), epochs)."
             )
+        if not 0 < float(rate) <= 1:
+            raise TrainerRefusal(f"opacus_trainer: loader.sample_rate must lie in (0, 1], got {rate}.")
         return float(rate)
 
     def end(self, loss: Loss) -> None:
         """Release the final model, if there is one.
 
         Raises:
-            TrainerFault: if records took part too regularly for the samples that they were to be drawn by.
+            TrainerFault: if steps took records too regularly for the samples that they were to be drawn by.
         """
-        if self.poisson_sampling and self.dataset.counts.any() and self.fetched:
-            check_poisson(self.dataset.counts, np.diff(self.fetched, prepend=0), probability=self.rate)
+        if self.regularity is not None:
+            self.regularity.check()
         if self.model is not None and self.bare is not None and self.observe is not None:
             self.bare.load_state_dict(self.model.state_dict())
             self.observe(final_model(self.bare, loss))
@@ -236,16 +241,18 @@ class Watch:
         with torch.no_grad():
             weights = torch.cat([parameter.reshape(-1) for parameter in parameters])
             noisy_sum = torch.cat([parameter.grad.reshape(-1) for parameter in parameters]) * divisor
-        step = len(self.fetched)
-        self.fetched.append(int(self.dataset.counts.sum()))
+        if self.regularity is not None:
+            self.regularity.add(self.dataset.order)
+        self.dataset.order.clear()
+        step, self.steps, self.clipped = self.steps, self.steps + 1, 0
         self.observe(Release(step=step, weights_before=weights, noisy_sum=noisy_sum, max_grad_norm=self.max_grad_norm))
 
     def _write_over(self) -> None:
         """Give the canaries among the examples about to be clipped their gradients."""
         assert self.canaries is not None
         self.written = True
-        order = np.array(self.dataset.order, dtype=np.int64)
-        self.dataset.order.clear()
+        order = np.array(self.dataset.order[self.clipped :], dtype=np.int64)
+        self.clipped = len(self.dataset.order)
         waiting = [list(pieces(parameter)) for parameter in self.optimizer.params]
         if len(order) != sum(map(len, waiting[0])):
             raise TrainerRefusal(

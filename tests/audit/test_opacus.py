@@ -1,8 +1,6 @@
 """Loops with Opacus, and with a stand-in of what of Opacus is used, so that most holds without it."""
 
 import contextlib
-import itertools
-import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +15,6 @@ from audit.attack import FinalModel  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
 from audit.core.expected_sums import parameterwise_sum  # noqa: E402
 from audit.core.faults import TrainerFault  # noqa: E402
-from audit.core.regularity import most_chance  # noqa: E402
 from audit.directions import directions_across_layers  # noqa: E402
 from audit.opacus import opacus_trainer  # noqa: E402
 from dpsgd import Dataset  # noqa: E402
@@ -258,27 +255,10 @@ def test_a_loop_that_shuffles_under_a_claim_of_poisson_samples_is_called_out():
     with pytest.raises(InvalidParameter, match=r"loader must draw Poisson samples, .* got DataLoader, which has no"):
         watched(lambda dataset, watch: shuffling(dataset, watch, plain))
     lying = SimpleNamespace(sample_rate=RATE)
-    with pytest.raises(TrainerFault, match="took part in steps too regularly for Poisson samples, as in a shuffle"):
+    with pytest.raises(TrainerFault, match="records came again too rarely for Poisson samples, as in a shuffle"):
         watched(lambda dataset, watch: shuffling(dataset, watch, lying))
     assert len(watched(stand_in_loop())) == STEPS + 1
     assert len(watched(lambda dataset, watch: shuffling(dataset, watch, plain), poisson_sampling=False)) == STEPS + 1
-
-
-@pytest.mark.parametrize(("records_", "trials", "probability"), [(3, 4, 0.5), (2, 8, 0.25), (4, 2, 0.5)])
-def test_the_chance_of_regular_parts_is_bounded_by_brute_force(records_, trials, probability):
-    masses = [math.comb(trials, k) * probability**k * (1 - probability) ** (trials - k) for k in range(trials + 1)]
-    cases = list(itertools.product(range(trials + 1), repeat=records_))
-    spread = {case: sum((k - trials * probability) ** 2 for k in case) for case in cases}
-    for seen in cases:
-        exact = sum(math.prod(masses[k] for k in case) for case in cases if spread[case] <= spread[seen])
-        assert most_chance(seen, trials=trials, probability=probability) >= exact * (1 - 1e-12)
-
-
-def test_few_records_that_took_turns_are_told_from_poisson_samples():
-    turns = most_chance([20] * 60, trials=80, probability=0.25)
-    assert 60 * math.log(math.comb(80, 20) * 0.25**20 * 0.75**60) <= math.log(turns) < math.log(1e-50)
-    assert most_chance([1], trials=0, probability=0.25) == most_chance([], trials=3, probability=0.25) == 1
-    assert most_chance([16, 24] * 30, trials=80, probability=0.25) > 0.5  # as far apart as Poisson samples are
 
 
 def loop_of_opacus(mode, noise, opacus):
