@@ -110,8 +110,8 @@ class Regularity:
             return np.zeros_like(self._sizes)
         if self._kernels is None:
             rates = np.array([*(SPREADS / (size * (1 - self.probability))), RATES[-1]])
-            most = [most_like(size, self.probability, rate, records=self.records) for rate in rates]
-            self._kernels = rates, np.array(most), size
+            likely = [most_like(size, self.probability, rate, records=self.records) for rate in rates]
+            self._kernels = rates, np.array(likely), size
             return np.zeros_like(self._sizes)
         rates, most, first = self._kernels
         return -rates * (size - first) ** 2 - most
