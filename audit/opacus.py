@@ -41,7 +41,7 @@ from audit.core.opacus_watching import Watch
 from audit.trainers import with_records
 from dpsgd import Dataset
 from dpsgd.losses import Loss
-from mechanisms import Adjacency
+from mechanisms import Adjacency, InvalidParameter
 from mechanisms.core import validate
 
 Train = Callable[[Any, Watch], object]
@@ -67,7 +67,7 @@ class OpacusTrainer:
             with torch.random.fork_rng(devices=()):
                 torch.manual_seed(_seed(task))
                 self.train(watch.dataset, watch)
-            watch.end(self.loss)
+            watch.end()
 
         return Observations(
             released=run,
@@ -94,8 +94,13 @@ def opacus_trainer(
             steps took records too regularly for them is at fault. False: what is claimed must say what is drawn.
 
     Raises:
-        InvalidParameter: if C is not above 0.
+        InvalidParameter: if C is not above 0, or the records are no Dataset.
     """
+    if not isinstance(records, Dataset):
+        raise InvalidParameter(
+            f"opacus_trainer: records must be a dpsgd.Dataset, got {type(records).__name__}.\n"
+            "Make one of tensors: Dataset(features=..., targets=...)."
+        )
     bound = validate.positive("opacus_trainer", "max_grad_norm", max_grad_norm)
     return OpacusTrainer(train, records, loss, bound, poisson_sampling)
 
@@ -123,6 +128,7 @@ def _watch_of(trainer: OpacusTrainer, task: TrainerTask) -> Watch:
         membership=task.membership,
         max_grad_norm=trainer.max_grad_norm,
         poisson_sampling=trainer.poisson_sampling,
+        loss=trainer.loss,
     )
 
 

@@ -58,6 +58,7 @@ class Watch:
         membership: of the canaries.
         max_grad_norm: C.
         poisson_sampling: whether samples must be Poisson ones.
+        loss: one for each example.
         observe: where releases go.
     """
 
@@ -67,6 +68,7 @@ class Watch:
     membership: NDArray[np.bool_]
     max_grad_norm: float
     poisson_sampling: bool
+    loss: Loss
     observe: Observe | None = None
     optimizer: Any = None
     model: nn.Module | None = None
@@ -82,7 +84,8 @@ class Watch:
         """Watch what `make_private` returned.
 
         Raises:
-            TrainerRefusal: if it is not what Opacus makes, or has another bound or parameters, or comes a second time.
+            TrainerRefusal: if it is not what Opacus makes, or has another bound or parameters, or comes a second time;
+                or if the loss is not one for each example.
         """
         if self.optimizer is not None:
             raise TrainerRefusal("opacus_trainer: watch must be called once in a run, and was called again.")
@@ -90,6 +93,7 @@ class Watch:
         self._check(bare, optimizer)
         self.optimizer, self.model = optimizer, bare
         self.bare = without_hooks(self.model)
+        self._check_loss(self.bare)
         self.rate = self._rate(loader)
         optimizer.original_optimizer.register_step_pre_hook(lambda *_: self._release())
         self.dataset.order.clear()  # to make a loader takes a record, for its shape
@@ -164,7 +168,7 @@ class Watch:
             raise TrainerRefusal(f"opacus_trainer: loader.sample_rate must lie in (0, 1], got {rate}.")
         return float(rate)
 
-    def end(self, loss: Loss) -> None:
+    def end(self) -> None:
         """Release the final model, if there is one.
 
         Raises:
@@ -174,7 +178,7 @@ class Watch:
             self.regularity.check()
         if self.model is not None and self.bare is not None and self.observe is not None:
             self.bare.load_state_dict(self.model.state_dict())
-            self.observe(final_model(self.bare, loss))
+            self.observe(final_model(self.bare, self.loss))
 
     def _check(self, model: nn.Module, optimizer: Any) -> None:
         missing = [name for name in NEEDED if not hasattr(optimizer, name)]
@@ -195,6 +199,17 @@ class Watch:
             raise TrainerRefusal(
                 f"opacus_trainer: canaries must have the dimension of the model, {dimension} trainable parameters, "
                 f"got {self.canaries.dimension}."
+            )
+
+    def _check_loss(self, model: nn.Module) -> None:
+        some = slice(0, 2)
+        records, device = self.dataset.records, next(model.parameters()).device
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            losses = self.loss(model(records.features[some].to(device)), records.targets[some].to(device))
+        if losses.shape != records.targets[some].shape[:1]:
+            raise TrainerRefusal(
+                f"opacus_trainer: loss must be one for each example, and for {len(records.targets[some])} it has the "
+                f"shape {tuple(losses.shape)}.\nGive it reduction='none'; the loop keeps its own."
             )
 
     def _check_unmoved(self) -> None:

@@ -216,6 +216,11 @@ def test_input_canaries_are_in_the_dataset_where_their_coins_say_so():
         (stand_in_loop(kind=Quantile), {}, "clipping must be 'flat' or 'per_layer', got 'adaptive'"),
         (stand_in_loop(kind=Elsewhere), {}, r"optimizer must hold model.parameters\(\) in their order"),
         (twice, {}, "watch must be called once in a run"),
+        (
+            stand_in_loop(),
+            {"loss": lambda *both: first_output(*both).mean()},
+            "loss must be one for each example, and for 2",
+        ),
         (stand_in_loop(width=4), {}, "canaries must have the dimension of the model, 4 trainable parameters, got 3"),
     ],
 )
@@ -223,6 +228,13 @@ def test_what_is_no_loop_with_opacus_is_refused_by_name(loop, change, message):
     canaries = signed_coordinates(canaries=3, dimension=3, rng=np.random.default_rng(0))
     with pytest.raises(InvalidParameter, match=message):
         released(trainer_of(loop, **change), task(canaries, [True] * 3, Adjacency.ZERO_OUT))
+
+
+def test_records_that_are_no_dataset_are_refused():
+    with pytest.raises(InvalidParameter, match=r"records must be a dpsgd\.Dataset, got TensorDataset"):
+        opacus_trainer(
+            stand_in_loop(), torch.utils.data.TensorDataset(torch.ones(3)), loss=first_output, max_grad_norm=BOUND
+        )
 
 
 def test_gradient_canaries_of_other_neighbours_are_refused():
