@@ -31,7 +31,7 @@ from mechanisms.core.files import check_writable, write_atomically
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 log = Console(stderr=True, highlight=False)
-REPORTS = ("report.html", "bracket.png", "report.json")
+REPORTS, PICTURES = ("report.json", "report.md"), ("report.html", "bracket.png")
 CONFIG, COST = "config.json", "cost.json"
 FOLDERS = ("config", "data_dir", "out")
 
@@ -80,12 +80,23 @@ def run(
     if report.cost is not None:
         write_atomically(out / COST, report.cost.to_json().encode())
     show(report, Console(highlight=False))
-    log.print(f"took {seconds:.0f} s of processor time, wrote {', '.join((*REPORTS, CONFIG))} in {out}")
+    drawn = [name for name in PICTURES if saved(report, out / name, seconds=seconds)]
+    log.print(f"took {seconds:.0f} s of processor time, wrote {', '.join((*REPORTS, *drawn, CONFIG))} in {out}")
     if report.faults:
         print(f"error: audit: no verdict, for {report.faults[0]}.", file=sys.stderr)
         raise typer.Exit(1)
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
+
+
+def saved(report: AuditReport, path: Path, *, seconds: float) -> bool:
+    """Write what is drawn, and tell whether that was possible: the report is there without it."""
+    try:
+        report.save(path, seconds=seconds)
+    except Exception as error:
+        log.print(f"warning: {path.name} could not be made ({type(error).__name__})")
+        return False
+    return True
 
 
 def chosen(context: typer.Context, config: Path | None) -> RunConfig:

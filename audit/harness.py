@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from audit.core.claims import accountant_answers, claimed_bounds
 from audit.core.described import gaussian_steps
 from audit.core.faults import TrainerFault
 from audit.core.jaws import Course, jaws_path, looked_at
-from audit.core.picturing import pictured
+from audit.core.picturing import pictured, whatever_succeeds
 from audit.core.plan import WHERE_IT_APPLIES, Plan, check_rule, chosen_attack, described_noise, planned, told_apart
 from audit.evidence import LowerBound, check_level
 from audit.pictures import Pictures
@@ -210,8 +209,9 @@ def _report(
         correct=data.correct,
         noise_ratio=_noise_ratio(setup, data),
         reproducible=setup.randomness.reproducible,
-        pictures=replace(
-            _pictures(setup, data, claimed), jaws=jaws_path(setup, plan, before, claimed=claimed, evidence=evidence)
+        pictures=whatever_succeeds(
+            scores=lambda: _pictures(setup, data, claimed),
+            jaws=lambda: Pictures(jaws=jaws_path(setup, plan, before, claimed=claimed, evidence=evidence)),
         ),
         failed=failed,
         cost=setup.stopwatch.cost,

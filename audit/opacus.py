@@ -12,39 +12,39 @@ noisy sum. Input canaries are records of `dataset`. A gradient canary is a recor
 per-example gradient is written over, before Opacus clips it, with ten times the bound in the canary's direction, or
 with zeros: coins are those of zero_out neighbours, and clipping, sum, noise and samples are Opacus's own. Nothing of
 Opacus is imported: the loop brings it.
+
+| of Opacus                              | here                                                                        |
+|----------------------------------------|-----------------------------------------------------------------------------|
+| hooks, functorch, ew; wrap_model=False | audited                                                                     |
+| grad_sample_mode="ghost"               | audited; gradient canaries by their norms, see `audit.core.opacus_watching` |
+| BatchMemoryManager                     | audited: a step is what its small batches add up to                         |
+| clipping="per_layer"                   | audited; `directions_across_layers` reach all of C                          |
+| poisson_sampling=False                 | audited where said so; the claim must say what is drawn                     |
+| several batches a step                 | audited without Poisson samples; with them Opacus raises                    |
+| clipping="adaptive"                    | refused: no claim describes what it releases besides                        |
+| rand_on_empty=True                     | gradient canaries are refused once a sample is empty                        |
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from audit.attack import Observations, Observe, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
-from audit.core.expected_sums import ROWS_AT_ONCE, clipped_sum_of, parameterwise_sum
 from audit.core.faults import TrainerRefusal
-from audit.core.opacus_loops import Fetched, pieces, without_hooks, write_over
-from audit.core.regularity import check_poisson
-from audit.trainers import final_model, with_records
-from dpsgd import Dataset, Release
-from dpsgd.core.clippers import FlatClipper
-from dpsgd.core.parameters import trainable
-from dpsgd.core.population import records_of
+from audit.core.opacus_loops import Fetched
+from audit.core.opacus_watching import Watch
+from audit.trainers import with_records
+from dpsgd import Dataset
 from dpsgd.losses import Loss
-from mechanisms import Adjacency
+from mechanisms import Adjacency, InvalidParameter
 from mechanisms.core import validate
 
-NEEDED = ("original_optimizer", "clip_and_accumulate", "expected_batch_size", "params")
-ROUND_OFF = 1e-6  # of the bounds of layers, whose squares Opacus adds up in float32
-OVER = 10.0  # times the bound: what does not clip adds ten contributions, what does adds one
-
-Train = Callable[[Any, "Watch"], object]
+Train = Callable[[Any, Watch], object]
 """(dataset of torch, watch) -> anything: builds model, optimiser and loader, has them watched, and trains."""
 
 
@@ -67,7 +67,7 @@ class OpacusTrainer:
             with torch.random.fork_rng(devices=()):
                 torch.manual_seed(_seed(task))
                 self.train(watch.dataset, watch)
-            watch.end(self.loss)
+            watch.end()
 
         return Observations(
             released=run,
@@ -91,175 +91,18 @@ def opacus_trainer(
         max_grad_norm: C, as it is claimed; an optimiser of another is refused. With clipping="per_layer" it is the root
             of the sum of squares.
         poisson_sampling: as in `make_private`. True: a loader that draws no Poisson samples is refused, and a run whose
-            records took part too regularly for them is at fault. False: what is claimed must say what is drawn.
+            steps took records too regularly for them is at fault. False: what is claimed must say what is drawn.
 
     Raises:
-        InvalidParameter: if C is not above 0.
+        InvalidParameter: if C is not above 0, or the records are no Dataset.
     """
+    if not isinstance(records, Dataset):
+        raise InvalidParameter(
+            f"opacus_trainer: records must be a dpsgd.Dataset, got {type(records).__name__}.\n"
+            "Make one of tensors: Dataset(features=..., targets=...)."
+        )
     bound = validate.positive("opacus_trainer", "max_grad_norm", max_grad_norm)
     return OpacusTrainer(train, records, loss, bound, poisson_sampling)
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Watch:
-    """What a loop calls once with its model, optimiser and loader.
-
-    Args:
-        dataset: what the loop trains on.
-        known: number of records that are no canaries, which come first.
-        canaries: whose gradients are written over; None where canaries are records.
-        membership: of the canaries.
-        max_grad_norm: C.
-        poisson_sampling: whether samples must be Poisson ones.
-        observe: where releases go.
-    """
-
-    dataset: Fetched
-    known: int
-    canaries: GradientCanaries | None
-    membership: np.ndarray[Any, np.dtype[np.bool_]]
-    max_grad_norm: float
-    poisson_sampling: bool
-    observe: Observe | None = None
-    optimizer: Any = None
-    model: nn.Module | None = None
-    bare: nn.Module | None = None
-    rate: float = 0.0
-    fetched: list[int] = field(default_factory=list)
-    written: bool = False
-    _expected: Callable[[Tensor], Tensor] | None = field(default=None)
-
-    def __call__(self, model: nn.Module, optimizer: Any, loader: Any) -> None:
-        """Watch what `make_private` returned.
-
-        Raises:
-            TrainerRefusal: if it is not what Opacus makes, or has another bound or parameters, or comes a second time.
-        """
-        if self.optimizer is not None:
-            raise TrainerRefusal("opacus_trainer: watch must be called once in a run, and was called again.")
-        bare = getattr(model, "_module", model)
-        self._check(bare, optimizer)
-        self.optimizer, self.model = optimizer, bare
-        self.bare = without_hooks(self.model)
-        self.rate = self._rate(loader)
-        optimizer.original_optimizer.register_step_pre_hook(lambda *_: self._release())
-        self.dataset.order.clear()  # to make a loader takes a record, for its shape
-        self.dataset.counts[:] = 0
-        if self.canaries is not None:
-            clip = optimizer.clip_and_accumulate
-
-            def write_over_and_clip() -> None:
-                self._write_over()
-                clip()
-
-            optimizer.clip_and_accumulate = write_over_and_clip
-
-    def expected_sum(self, weights: Tensor, trainer: OpacusTrainer) -> Tensor:
-        """Return what the known records add to a step on average, at these weights."""
-        if self._expected is None:
-            assert self.bare is not None
-            bounds = getattr(self.optimizer, "max_grad_norms", None)
-            if bounds is not None:
-                summed = parameterwise_sum(self.bare, trainer.records, loss=trainer.loss, bounds=bounds)
-            else:
-                summed = clipped_sum_of(
-                    self.bare,
-                    trainer.records,
-                    loss=trainer.loss,
-                    clipper=lambda _: FlatClipper(max_grad_norm=trainer.max_grad_norm),
-                    population=lambda examples: records_of(examples, ROWS_AT_ONCE),
-                )
-            self._expected = lambda flat: summed(flat).mul_(self.rate)
-        return self._expected(weights)
-
-    def _rate(self, loader: Any) -> float:
-        """Return how often a record takes part in a step, on average."""
-        if not self.poisson_sampling:
-            return 1 / len(loader)
-        rate = getattr(loader, "sample_rate", None)
-        if rate is None:
-            raise TrainerRefusal(
-                f"opacus_trainer: loader must draw Poisson samples, as make_private has one do, got "
-                f"{type(loader).__name__}, which has no sample_rate.\nGive poisson_sampling=False where the loop does, "
-                "and claim what it draws, such as Repeat(Allocated(Repeat(Gaussian(...), steps), Shuffled()), epochs)."
-            )
-        return float(rate)
-
-    def end(self, loss: Loss) -> None:
-        """Release the final model, if there is one.
-
-        Raises:
-            TrainerFault: if records took part too regularly for the samples that they were to be drawn by.
-        """
-        if self.poisson_sampling and self.dataset.counts.any() and self.fetched:
-            check_poisson(self.dataset.counts, np.diff(self.fetched, prepend=0), probability=self.rate)
-        if self.model is not None and self.bare is not None and self.observe is not None:
-            self.bare.load_state_dict(self.model.state_dict())
-            self.observe(final_model(self.bare, loss))
-
-    def _check(self, model: nn.Module, optimizer: Any) -> None:
-        missing = [name for name in NEEDED if not hasattr(optimizer, name)]
-        if missing:
-            raise TrainerRefusal(
-                f"opacus_trainer: optimizer must be what make_private returned, got {type(optimizer).__name__}, "
-                f"which has no {missing[0]}."
-            )
-        self._check_bound(optimizer)
-        if list(map(id, optimizer.params)) != list(map(id, trainable(model).values())):
-            raise TrainerRefusal("opacus_trainer: optimizer must hold model.parameters() in their order, got others.")
-        dimension = sum(parameter.numel() for parameter in optimizer.params)
-        if self.canaries is not None and self.canaries.dimension != dimension:
-            raise TrainerRefusal(
-                f"opacus_trainer: canaries must have the dimension of the model, {dimension} trainable parameters, "
-                f"got {self.canaries.dimension}."
-            )
-
-    def _check_bound(self, optimizer: Any) -> None:
-        if not math.isclose(optimizer.max_grad_norm, self.max_grad_norm, rel_tol=ROUND_OFF):
-            used, claimed = optimizer.max_grad_norm, self.max_grad_norm
-            raise TrainerRefusal(
-                f"opacus_trainer: max_grad_norm must be the optimizer's in every step, {used}, got {claimed}."
-            )
-
-    def _release(self) -> None:
-        """Hand over weights and noisy sum, as the optimiser is about to step."""
-        assert self.observe is not None
-        self._check_bound(self.optimizer)
-        if self.canaries is not None and not self.written:
-            what = "canaries must be InputCanaries where no per-example gradients can be written over (ghost clipping)"
-            raise TrainerRefusal(f"opacus_trainer: {what}.")
-        self.written = False
-        optimizer, parameters = self.optimizer, self.optimizer.params
-        divisor = 1.0
-        if optimizer.loss_reduction == "mean":
-            divisor = optimizer.expected_batch_size * optimizer.accumulated_iterations
-        with torch.no_grad():
-            weights = torch.cat([parameter.reshape(-1) for parameter in parameters])
-            noisy_sum = torch.cat([parameter.grad.reshape(-1) for parameter in parameters]) * divisor
-        step = len(self.fetched)
-        self.fetched.append(int(self.dataset.counts.sum()))
-        self.observe(Release(step=step, weights_before=weights, noisy_sum=noisy_sum, max_grad_norm=self.max_grad_norm))
-
-    def _write_over(self) -> None:
-        """Give the canaries among the examples about to be clipped their gradients."""
-        assert self.canaries is not None
-        self.written = True
-        order = np.array(self.dataset.order, dtype=np.int64)
-        self.dataset.order.clear()
-        waiting = [list(pieces(parameter)) for parameter in self.optimizer.params]
-        if len(order) != sum(map(len, waiting[0])):
-            raise TrainerRefusal(
-                "opacus_trainer: every record fetched must have one gradient until the optimizer steps, and there are "
-                "more or fewer.\nFetch them in this process, with num_workers=0, and use each batch once."
-            )
-        places = np.flatnonzero(order >= self.known)
-        drawn = order[places] - self.known
-        rows = self.canaries.rows(drawn) * (OVER * self.max_grad_norm * self.membership[drawn])[:, None]
-        start = 0
-        for parameter, samples in zip(self.optimizer.params, waiting, strict=True):
-            block = torch.from_numpy(rows[:, start : start + parameter.numel()])
-            write_over(samples, places, block.reshape(-1, *parameter.shape))
-            start += parameter.numel()
 
 
 def _watch_of(trainer: OpacusTrainer, task: TrainerTask) -> Watch:
@@ -285,6 +128,7 @@ def _watch_of(trainer: OpacusTrainer, task: TrainerTask) -> Watch:
         membership=task.membership,
         max_grad_norm=trainer.max_grad_norm,
         poisson_sampling=trainer.poisson_sampling,
+        loss=trainer.loss,
     )
 
 

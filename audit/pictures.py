@@ -7,7 +7,7 @@ each threshold holds for one threshold fixed beforehand: estimators give evidenc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -177,6 +177,7 @@ class Pictures:
         jaws: over steps or looks.
         wealth: of an e-process.
         risk: of candidates.
+        missing: what could not be made, and why, in words without data.
     """
 
     histogram: ScoreHistogram | None = None
@@ -184,6 +185,7 @@ class Pictures:
     jaws: JawsPath | None = None
     wealth: WealthPath | None = None
     risk: RiskCurve | None = None
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         kinds = {
@@ -193,12 +195,13 @@ class Pictures:
             "wealth": WealthPath,
             "risk": RiskCurve,
         }
-        for field in fields(self):
-            found, kind = getattr(self, field.name), kinds[field.name]
+        for name, kind in kinds.items():
+            found = getattr(self, name)
             if found is not None and not isinstance(found, kind):
-                raise InvalidParameter(
-                    f"Pictures: {field.name} must be {kind.__name__} or None, got {type(found).__name__}."
-                )
+                raise InvalidParameter(f"Pictures: {name} must be {kind.__name__} or None, got {type(found).__name__}.")
+        for one in validate.sequence("Pictures", "missing", self.missing):
+            if not isinstance(one, str):
+                raise InvalidParameter(f"Pictures: missing must hold texts, got {type(one).__name__}.")
 
 
 def _clean(owner: Any, name: str, check: Callable[[str, str, object], object], length: int | None = None) -> None:

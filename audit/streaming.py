@@ -37,7 +37,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
 
 from accountant import Claim, epsilon_bounds
 from audit.attack import ExpectedSum, Release
@@ -45,22 +44,21 @@ from audit.canaries import SignedCoordinates
 from audit.core.claims import accountant_answers
 from audit.core.faults import TrainerFault
 from audit.core.paths import ThinnedPath, stream_pictures
+from audit.core.tosses import TossedCanaries, Tosses
 from audit.estimators.anytime_gdp import GDPConfidenceSequence
 from audit.evidence import LowerBound
 from audit.pictures import Pictures
 from audit.report import AuditReport, Verdict, verdict
-from audit.scores import Coins, Stream
+from audit.scores import Stream
 from dpsgd import DPSGD
 from dpsgd.callbacks import STOP, Answer
 from dpsgd.clipping import check_flat_clipping
 from dpsgd.independent_laws import IndependentGaussian
-from dpsgd.prescribed import Prescribed, PrescribedGradients, check_independent
+from dpsgd.prescribed import Prescribed, check_independent
 from mechanisms import Adjacency, Gaussian, InvalidParameter, Source
 from mechanisms.core import validate
 from mechanisms.core.command_line import at_least, at_most
-from mechanisms.core.randomness import coins
 
-COINS = "coins of a streaming audit"
 DIGITS = 3
 THREAT_MODEL = (
     "white box: sees the noisy gradient sum of every step, knows every record, which canaries are drawn and all "
@@ -113,9 +111,9 @@ class StreamingAudit:
     expected_sum: ExpectedSum | None = None
     stop_on_violation: bool = False
     claim: Claim = field(init=False)
+    _tosses: Tosses = field(init=False, repr=False)
     prescribed: Prescribed = field(init=False, repr=False)
     _sequence: GDPConfidenceSequence = field(init=False, repr=False)
-    _told: tuple[Coins, Coins] | None = field(default=None, init=False, repr=False)
     _path: ThinnedPath = field(default_factory=ThinnedPath, init=False, repr=False)
     _steps: int = field(default=0, init=False, repr=False)
     _due: int | None = field(default=None, init=False, repr=False)
@@ -135,7 +133,8 @@ class StreamingAudit:
         noise = validate.positive("StreamingAudit", "config.noise_multiplier", self.config.noise_multiplier)
         self._sequence = GDPConfidenceSequence(delta=self.delta, confidence=self.confidence)
         self.claim = epsilon_bounds(Gaussian(noise_multiplier=noise), delta=self.delta, adjacency="add_remove")
-        self.prescribed = _Tossed(self)
+        self._tosses = Tosses(canaries=self.canaries, randomness=self.randomness)
+        self.prescribed = TossedCanaries(self._tosses, max_grad_norm=self.config.max_grad_norm)
 
     def __call__(self, release: Release) -> Literal[Answer.STOP] | None:
         """Take in the looks of one step, and answer `STOP` if asked to and there is reason.
@@ -145,7 +144,7 @@ class StreamingAudit:
                 the step after the last; or if a run goes on and the coins have a key that was given.
             TrainerFault: if the noisy sum has another shape, or numbers that are not finite.
         """
-        if self._told is None:
+        if self._tosses.untold is None:
             raise InvalidParameter(
                 "StreamingAudit: every release must be of a sum with its canaries in it, and this one is not.\n"
                 "Give the run both: train(..., prescribed=watch.prescribed, callbacks=[watch])."
@@ -161,7 +160,7 @@ class StreamingAudit:
                 "was given.\nUnder the key of the earlier part its coins would be tossed again, which are told already."
             )
         self._due = release.step + 1
-        (drawn, tossed), self._told = self._told, None
+        (drawn, tossed), self._tosses.untold = self._tosses.untold, None
         scores = self._scores(release)
         for index in np.flatnonzero(drawn):
             self._sequence.update(float(scores[index]), bool(tossed[index]))
@@ -256,55 +255,3 @@ class StreamingAudit:
         """What the progress bar shows, the bound rounded down and the claim up."""
         bound, claim = at_least(self.epsilon, DIGITS) if self.epsilon else "0", at_most(self.claim.upper, DIGITS)
         return f"audit of one step: epsilon >= {bound} of {claim} claimed, {self.looks} looks"
-
-    def _toss(self, drawn: Tensor) -> Tensor:
-        """Return which of the canaries drawn are in, by fresh coins, and keep both for the release to come."""
-        if self._told is not None:
-            raise InvalidParameter(
-                "StreamingAudit: every release must be shown to the audit before the next sum, and one was not.\n"
-                "Give the run both: train(..., prescribed=watch.prescribed, callbacks=[watch])."
-            )
-        count = len(self.canaries)
-        tossed = coins(self.randomness, COINS, self.randomness.reserve(COINS, count), count, probability=0.5)
-        self._told = drawn.cpu().numpy().copy(), tossed
-        return drawn & torch.from_numpy(tossed).to(drawn.device)
-
-
-class _Tossed(Prescribed):
-    """The canaries as records of a run, each in for one step at a time."""
-
-    __slots__ = ("_audit", "_records")
-    repeatable = False
-
-    def __init__(self, audit: StreamingAudit, records: PrescribedGradients | None = None) -> None:
-        self._audit, self._records = audit, records
-
-    def __len__(self) -> int:
-        return len(self._audit.canaries)
-
-    def check_dimension(self, dimension: int) -> None:
-        """Refuse a model of another number of parameters."""
-        if dimension != self._audit.canaries.dimension:
-            raise InvalidParameter(
-                f"StreamingAudit: canaries must be of dimension {dimension}, the number of trainable parameters, "
-                f"got {self._audit.canaries.dimension}."
-            )
-
-    def placed(self, *, max_grad_norm: float, like: Tensor) -> _Tossed:
-        """Return the same, clipped by the run's own norm; the size is that of the claim.
-
-        Raises:
-            InvalidParameter: if several ranks share the sums: each would toss coins of its own.
-        """
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            raise InvalidParameter("StreamingAudit: the run must have one rank, and has more.")
-        canaries = self._audit.canaries
-        records = canaries.prescribed(np.ones(len(canaries), np.bool_), max_grad_norm=self._audit.config.max_grad_norm)
-        placed = records.placed(max_grad_norm=max_grad_norm, like=like)
-        assert isinstance(placed, PrescribedGradients)
-        return _Tossed(self._audit, placed)
-
-    def add_to(self, total: Tensor, drawn: Tensor) -> Tensor:
-        """Return the total plus the canaries that are drawn and in."""
-        assert self._records is not None
-        return self._records.add_to(total, self._audit._toss(drawn))

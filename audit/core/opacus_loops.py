@@ -1,4 +1,4 @@
-"""Parts of a loop with Opacus: records that are counted as they are fetched, and gradients that wait to be clipped."""
+"""Parts of a loop with Opacus: records that are noted as they are fetched, and gradients that wait to be clipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dpsgd import Dataset
 
 
 class Fetched(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Records of which it is known in which order they were fetched.
+    """Records of which it is known in which order they were fetched since the last step.
 
     Args:
         records: what it holds.
@@ -23,14 +23,12 @@ class Fetched(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, records: Dataset) -> None:
         self.records = records
         self.order: list[int] = []
-        self.counts = np.zeros(len(records), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         self.order.append(index)
-        self.counts[index] += 1
         return self.records.features[index], self.records.targets[index]
 
 

@@ -6,13 +6,14 @@ import base64
 from html import escape
 from string import Template
 
-from audit.core.plots import png
+from audit.core.plots import Scheme, png
 from audit.core.rows import DIGITS, HEADINGS, RULE, Row, facts, meaning, rows, shown, summary, warnings
 from audit.plots import Drawing, drawings
 from audit.report import AuditReport
 from mechanisms import __version__
 from mechanisms.core.command_line import at_most
 
+SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
 TONES = {"consistent": "calm", "violated": "bad", "description refuted": "bad", "none": "neutral"}
 # Not <picture>: a browser that shows its dark source prints that too.
 STYLE = """
@@ -116,9 +117,13 @@ def _pairs(pairs: tuple[tuple[str, str], ...]) -> str:
 
 
 def _figure(draw: Drawing, caption: str) -> str:
-    return FIGURE.substitute(
-        light=_inline(png(draw("light"))), dark=_inline(png(draw("dark"))), caption=escape(caption)
-    )
+    """Return the picture, or, where it cannot be drawn, that it is missing: the numbers stand without it."""
+    try:
+        light, dark = (_inline(png(draw(scheme))) for scheme in SCHEMES)
+    except Exception as error:
+        told = f"A picture could not be drawn ({type(error).__name__}): {caption}"
+        return f'<p class="warning">{escape(told)}</p>'
+    return FIGURE.substitute(light=light, dark=dark, caption=escape(caption))
 
 
 def _inline(picture: bytes) -> str:

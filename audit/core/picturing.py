@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import special
 from accountant import available
 from audit.core.described import SampledGaussianRun
 from audit.pictures import Pictures, RocCurve, ScoreHistogram
+from audit.report import FailedEstimator
 from audit.scores import LabelledScores
 from mechanisms import Adjacency, NumericalFailure, Process, UnsupportedProcess
 
@@ -21,6 +23,24 @@ BINS = 30
 POINTS = 120  # of a ROC curve
 ALPHAS = tuple(np.unique(np.concatenate([[0.0], np.geomspace(1e-4, 0.1, 24), np.linspace(0.1, 1.0, 24)])).tolist())
 UNIT = "clip norms"
+
+
+def whatever_succeeds(**makers: Callable[[], Pictures]) -> Pictures:
+    """Return what all make together; one that raises is named as missing, and loses neither the others nor the report.
+
+    >>> whatever_succeeds(jaws=lambda: 1 / 0).missing
+    ('jaws: ZeroDivisionError',)
+    """
+    found = Pictures()
+    for name, make in makers.items():
+        try:
+            made = make()
+        except Exception as error:
+            found = replace(found, missing=(*found.missing, f"{name}: {FailedEstimator.of(name, error).reason}"))
+            continue
+        seen = {one.name: getattr(made, one.name) for one in fields(made) if one.name != "missing"}
+        found = replace(found, **{name: picture for name, picture in seen.items() if picture is not None})
+    return found
 
 
 def pictured(

@@ -1,70 +1,177 @@
-"""Whether records took part in steps as Poisson samples have them do, or too regularly: in turn, or in fixed batches.
+"""Whether records took part in steps as Poisson samples have them do, or too regularly: in turn, or in equal batches.
 
-Under Poisson sampling how often a record takes part is Bin(T, q), independently of all others, and the size of a batch
-Bin(n, q), independently of all other batches. Numbers that scatter less come of shuffles and of batches of one size.
-For independent K_i of mean μ let Z = Σ X_i, X_i = (K_i − μ)². By Chernoff's argument, for every λ >= 0,
+Poisson samples take every record of a pool by a coin of its own, tossed anew in every step. So whatever went before,
+whichever part of the records is the pool in all steps, whether empty samples are left out, and whenever the loop stops:
 
-    P[Z <= z]  <=  e^{λz} Π E e^{−λX_i},
+* *Turns.* Given its size s, a sample is any s records of the pool alike. Of r that were seen it holds H, which is
+  hypergeometric, and least, in the stochastic order, in the largest pool: all n records. So
 
-of which the least over a grid of λ is taken: each of them holds.
+      Π_t  e^{−λ H_t} / E e^{−λ H(n, r_t, s_t)}
+
+  is a non-negative supermartingale for every λ > 0. What counts as seen is forgotten once it and the next sample
+  together would be more than n: where records take turns, H is 0 throughout.
+* *Sizes.* The size of a sample is S_m ~ Bin(m, q), m the size of the pool, or that given S_m >= 1 where empty ones are
+  left out. With c the first size above 0, the same holds of
+
+      Π_t  e^{−λ (s_t − c)²} / sup_m E e^{−λ (S_m − c)²}.
+
+By Ville's inequality [V39] either, and its average over several λ, ever reaches 1/α with chance α at most.
+
+[V39] J. Ville. Étude critique de la notion de collectif. Gauthier-Villars, 1939.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from scipy import special
 
 from audit.core.faults import TrainerFault
 
-CHANCE = 1e-9
-RATES = np.arange(-8.0, 13.0)  # log2 of λ times the variance
-ROUND_OFF = 1e-13  # more than sums err by, relatively, and the logarithm of a mass for each trial
+CHANCE = 1e-9  # of calling Poisson samples too regular, by turns or by sizes
+RATES = np.array([0.5, 2.0, 50.0])  # λ for turns; by the last a record that comes again ends all doubt
+SPREADS = np.array([0.5, 4.0])  # λ for sizes, times their variance; the last of `RATES` besides
+LEFT_OUT = 60.0  # −log of what a kernel adds, at most, where it is not summed
+TINY = 1e-300  # more than is lost where numbers are too small for floats
+ROUND_OFF = 1e-13  # more than the logarithm of a mass errs by, relative to the factorials in it
+
+Logs = NDArray[np.float64]
 
 
-def check_poisson(participations: ArrayLike, batch_sizes: ArrayLike, *, probability: float) -> None:
-    """Refuse numbers that scatter too little for Poisson samples, which happens to such with chance 1e-9 at most.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Regularity:
+    """Bets that a loop's samples are more regular than Poisson ones, in memory that does not grow with its steps.
 
     Args:
-        participations: of every record in the run, (n,).
-        batch_sizes: of every step, (T,).
-        probability: q.
+        records: n, of which the loop may leave some out.
+        probability: q, of every record of the pool in every sample, in (0, 1].
 
-    Raises:
-        TrainerFault: if they do.
-
-    >>> check_poisson([1] * 300, [75] * 4, probability=0.25)
+    >>> turns = Regularity(records=300, probability=0.25)
+    >>> for start in range(0, 300, 75):
+    ...     turns.add(range(start, start + 75))
+    >>> turns.check()
     Traceback (most recent call last):
         ...
-    audit.core.faults.TrainerFault: the trainer's records took part in steps too regularly for Poisson samples, ...
+    audit.core.faults.TrainerFault: the trainer's records came again too rarely for Poisson samples, as in a shuffle
     """
-    counts, sizes = np.asarray(participations), np.asarray(batch_sizes)
-    chance = min(
-        most_chance(counts, trials=len(sizes), probability=probability),
-        most_chance(sizes, trials=len(counts), probability=probability),
-    )
-    if 2 * chance <= CHANCE:
-        raise TrainerFault(
-            "the trainer's records took part in steps too regularly for Poisson samples, as in a shuffle"
-        )
+
+    records: int
+    probability: float
+    _seen: NDArray[np.bool_] = field(init=False, repr=False)
+    _turns: Logs = field(init=False, repr=False)
+    _sizes: Logs = field(init=False, repr=False)
+    _kernels: tuple[Logs, Logs, int] | None = field(default=None, init=False, repr=False)
+    _most: tuple[float, float] = field(default=(0.0, 0.0), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._seen = np.zeros(self.records, dtype=np.bool_)
+        self._turns, self._sizes = np.zeros(len(RATES)), np.zeros(len(SPREADS) + 1)
+
+    def add(self, drawn: Sequence[int]) -> None:
+        """Take in a step's records; where one comes twice they are no sample, as of a loop that also tests on them."""
+        places = np.unique(np.asarray(drawn, dtype=np.int64))
+        if len(places) < len(drawn):
+            return
+        self._turns += self._turn(places)
+        self._sizes += self._size(len(places))
+        self._most = max(self._most[0], _average(self._turns)), max(self._most[1], _average(self._sizes))
+
+    def check(self) -> None:
+        """Refuse what happens to Poisson samples with chance 1e-9 at most.
+
+        Raises:
+            TrainerFault: if it happened.
+        """
+        for log_wealth, what in zip(
+            self._most,
+            (
+                "records came again too rarely for Poisson samples, as in a shuffle",
+                "batches are too equal in size for Poisson samples",
+            ),
+            strict=True,
+        ):
+            if log_wealth >= math.log(2 / CHANCE):
+                raise TrainerFault(f"the trainer's {what}")
+
+    def _turn(self, places: NDArray[np.int64]) -> Logs:
+        if int(self._seen.sum()) + len(places) > self.records:
+            self._seen[:] = False
+        again, seen = int(self._seen[places].sum()), int(self._seen.sum())
+        self._seen[places] = True
+        return -RATES * again - log_means_of_repeats(self.records, seen, len(places))
+
+    def _size(self, size: int) -> Logs:
+        if self.probability == 1 or (self._kernels is None and size == 0):
+            return np.zeros_like(self._sizes)
+        if self._kernels is None:
+            rates = np.array([*(SPREADS / (size * (1 - self.probability))), RATES[-1]])
+            likely = [most_like(size, self.probability, rate, records=self.records) for rate in rates]
+            self._kernels = rates, np.array(likely), size
+            return np.zeros_like(self._sizes)
+        rates, most, first = self._kernels
+        return -rates * (size - first) ** 2 - most
 
 
-def most_chance(counts: ArrayLike, *, trials: int, probability: float) -> float:
-    """Return a bound on the chance that independent K_i ~ Bin(trials, probability) scatter as little as these or less.
+def log_means_of_repeats(records: int, seen: int, size: int) -> Logs:
+    """Return log E e^{−λH} for every λ of `RATES`, H how many of `size` of the records drawn alike are among the seen.
 
-    >>> most_chance([2, 2, 2, 2], trials=4, probability=0.5)  # exactly (6/16)^4 = 0.01977...
-    0.01977...
+    >>> round(float(np.exp(log_means_of_repeats(4, 2, 1))[-1]), 6)  # 1/2, and e^-50/2
+    0.5
     """
-    seen, numbers = np.asarray(counts, dtype=np.float64), np.arange(trials + 1)
-    if not 0 < probability < 1 or trials < 1:
-        return 1.0
-    logs = (special.gammaln(trials + 1) - special.gammaln(numbers + 1) - special.gammaln(trials - numbers + 1)) + (
-        special.xlogy(numbers, probability) + special.xlog1py(trials - numbers, -probability)
-    )
-    squares, found = np.square(numbers - trials * probability), float(np.square(seen - trials * probability).sum())
-    rates = np.exp2(RATES) / (trials * probability * (1 - probability))
-    means = [special.logsumexp(logs - rate * squares) + ROUND_OFF * trials for rate in rates]
-    bounds = [rate * found * (1 + ROUND_OFF) + len(seen) * mean for rate, mean in zip(rates, means, strict=True)]
-    return math.exp(min(0.0, *bounds))
+    again = np.arange(min(seen, size) + 1)
+    logs = _log_choose(seen, again) + _log_choose(records - seen, size - again) - _log_choose(records, np.array(size))
+    means = np.log(np.exp(-np.outer(RATES, again)) @ np.exp(logs) + TINY)
+    found: Logs = np.minimum(means + ROUND_OFF * (1 + special.gammaln(records + 1)), 0.0)
+    return found
+
+
+@lru_cache(maxsize=256)
+def most_like(size: int, probability: float, rate: float, *, records: int) -> float:
+    """Return the logarithm of sup_m E e^{−rate (S_m − size)²}, over pools of 1 to n, and with or without S_m = 0.
+
+    Binomials in m are totally positive, so that either mean, in m, rises to its largest and falls [K68, ch. 5, §3].
+
+    [K68] S. Karlin. Total Positivity. Stanford University Press, 1968.
+
+    >>> round(math.exp(most_like(2, 0.5, 50.0, records=9)), 3)  # of 2 among 3, given one: 3/7
+    0.429
+    """
+    reach = math.ceil(math.sqrt(LEFT_OUT / rate))
+    numbers = np.arange(max(0, size - reach), size + reach + 1)
+
+    def log_mean(pool: int, least: int) -> float:
+        some = numbers[(numbers >= least) & (numbers <= pool)]
+        logs = _log_choose(pool, some) + special.xlogy(some, probability) + special.xlog1py(pool - some, -probability)
+        found = float(special.logsumexp(logs - rate * (some - size) ** 2)) if len(some) else -math.inf
+        return found - math.log1p(-((1 - probability) ** pool)) if least else found
+
+    pools = [_top(partial(log_mean, least=least), last=records) for least in (0, 1)]
+    found = max(log_mean(pool, least) for least, pool in enumerate(pools))
+    return min(0.0, float(np.logaddexp(found, -LEFT_OUT) + ROUND_OFF * (1 + special.gammaln(max(pools) + 1))))
+
+
+def _top(values: Callable[[int], float], *, last: int) -> int:
+    """Return where, from 1 to `last`, numbers that rise and then fall are largest, by thirds."""
+    low, high = 1, last
+    while high - low > 2:
+        third = (high - low) // 3
+        left, right = low + third, high - third
+        if values(left) <= values(right):
+            low = left
+        else:
+            high = right
+    return max(range(low, high + 1), key=values)
+
+
+def _average(logs: Logs) -> float:
+    return float(np.logaddexp.reduce(logs)) - math.log(len(logs))
+
+
+def _log_choose(whole: int, parts: NDArray[np.int64]) -> Logs:
+    found: Logs = special.gammaln(whole + 1) - special.gammaln(parts + 1) - special.gammaln(whole - parts + 1)
+    return found

@@ -161,6 +161,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         ("δ and neighbours", f"{report.claim.delta:g}, {report.claim.adjacency}"),
         *((("accountants that refuse", refusing),) if refusing else ()),
         *(("exploratory that failed", f"{one.method}: {one.reason}") for one in report.failed),
+        *(("picture that failed", one) for one in (report.pictures.missing if report.pictures else ())),
         ("sharing of the error", report.multiplicity),
         *((("right guesses", _guesses(report)),) if report.guesses else ()),
         *(

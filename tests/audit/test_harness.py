@@ -261,3 +261,16 @@ def test_a_run_that_keeps_epsilon_but_not_the_claimed_curve_is_no_violation():
         "one_run_recursion": "consistent",
         "one_run_fdp": "description refuted",
     }
+
+
+@pytest.mark.parametrize("broken", ["audit.harness.pictured", "audit.harness.jaws_path"])
+def test_a_picture_that_fails_after_the_run_loses_no_report(broken, simulated, auditing, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("record 17")
+
+    monkeypatch.setattr(broken, fail)
+    report = auditing(simulated())
+    (missing,) = report.pictures.missing
+    assert missing == f"{'scores' if 'pictured' in broken else 'jaws'}: ValueError"
+    assert report.verdict == "consistent" and ("picture that failed", missing) in facts(report)
+    assert AuditReport.from_json(report.to_json()) == report

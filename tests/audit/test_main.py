@@ -85,7 +85,24 @@ def test_the_verdict_sets_the_exit_code_after_everything_is_written(
     report = judged(honest_report, verdict)
     assert run_with(report, monkeypatch, tmp_path) == code
     written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
-    assert written == {"report.html", "bracket.png", "report.json", "config.json", "cost.json"}
+    assert written == {"report.html", "bracket.png", "report.json", "report.md", "config.json", "cost.json"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "left"), [("audit.core.page.page", "report.html"), ("audit.plots.png", "bracket.png")]
+)
+def test_a_picture_that_fails_loses_neither_report_nor_verdict(
+    broken, left, honest_report, judged, monkeypatch, tmp_path, capsys
+):
+    def fail(*_, **__):
+        raise ValueError("record 17")
+
+    monkeypatch.setattr(broken, fail)
+    assert run_with(judged(honest_report, "violated"), monkeypatch, tmp_path) == 3
+    written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
+    assert {"report.json", "report.md"} < written and left not in written
+    told = capsys.readouterr().err
+    assert f"warning: {left} could not be made (ValueError)" in told and "record 17" not in told
 
 
 def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_report, monkeypatch, tmp_path, capsys):

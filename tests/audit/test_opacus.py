@@ -1,8 +1,6 @@
 """Loops with Opacus, and with a stand-in of what of Opacus is used, so that most holds without it."""
 
 import contextlib
-import itertools
-import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +15,6 @@ from audit.attack import FinalModel  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
 from audit.core.expected_sums import parameterwise_sum  # noqa: E402
 from audit.core.faults import TrainerFault  # noqa: E402
-from audit.core.regularity import most_chance  # noqa: E402
 from audit.directions import directions_across_layers  # noqa: E402
 from audit.opacus import opacus_trainer  # noqa: E402
 from dpsgd import Dataset  # noqa: E402
@@ -65,12 +62,40 @@ class Ghostly(StandIn):
         self.original_optimizer.step()
 
 
+class Spectre(StandIn):
+    """Ghost clipping of that layer: norms of examples, and the sum that their weights leave."""
+
+    def __init__(self, model, noise, clips):
+        super().__init__(model, noise, clips)
+        self.model = model
+        model.get_clipping_coef = self.weights
+
+    def weights(self):
+        norms = self.params[0]._norm_sample
+        return (BOUND / norms).clamp(max=1.0) if self.clips else torch.ones_like(norms)
+
+    def clip_and_accumulate(self):
+        samples = self.params[0].grad_sample
+        self.params[0]._norm_sample = samples.reshape(len(samples), -1).norm(dim=1)
+        self.params[0].grad = torch.einsum("i,i...", self.model.get_clipping_coef(), samples)
+        self.accumulate()
+
+    def accumulate(self):
+        self.params[0].summed_grad = self.params[0].grad.clone()
+
+
 class Adaptive(StandIn):
     """Moves its bound as it goes."""
 
     def step(self):
         self.max_grad_norm = 1.5 * BOUND
         super().step()
+
+
+class Quantile(StandIn):
+    """Says that its bound moves."""
+
+    target_unclipped_quantile = 0.5
 
 
 class Elsewhere(StandIn):
@@ -133,10 +158,11 @@ def test_releases_are_the_noisy_sums_and_then_the_model():
     assert float((mean - expected).norm()) < 0.35 * float(expected.norm())
 
 
-def test_a_canary_adds_its_direction_at_the_bound_and_moves_nothing_else():
+@pytest.mark.parametrize("kind", [StandIn, Spectre])
+def test_a_canary_adds_its_direction_at_the_bound_and_moves_nothing_else(kind):
     canaries = signed_coordinates(canaries=2, dimension=3, rng=np.random.default_rng(0))
     (_, within), (_, without) = (
-        released(trainer_of(stand_in_loop()), task(canaries, [included, True], Adjacency.ZERO_OUT))
+        released(trainer_of(stand_in_loop(kind=kind)), task(canaries, [included, True], Adjacency.ZERO_OUT))
         for included in (True, False)
     )
     added = torch.stack([a.noisy_sum - b.noisy_sum for a, b in zip(within[:-1], without[:-1], strict=True)])
@@ -148,14 +174,23 @@ def test_a_canary_adds_its_direction_at_the_bound_and_moves_nothing_else():
     assert float(added[~taken].abs().max()) < 1e-4
 
 
-def test_a_loop_that_does_not_clip_shows_ten_contributions():
+@pytest.mark.parametrize("kind", [StandIn, Spectre])
+def test_a_loop_that_does_not_clip_shows_ten_contributions(kind):
     canaries = signed_coordinates(canaries=1, dimension=3, rng=np.random.default_rng(0))
     (_, within), (_, without) = (
-        released(trainer_of(stand_in_loop(clips=False)), task(canaries, [included], Adjacency.ZERO_OUT))
+        released(trainer_of(stand_in_loop(clips=False, kind=kind)), task(canaries, [included], Adjacency.ZERO_OUT))
         for included in (True, False)
     )
     added = [float((a.noisy_sum - b.noisy_sum).norm()) for a, b in zip(within[:-1], without[:-1], strict=True)]
     assert max(added) == pytest.approx(10 * BOUND, rel=1e-4)
+
+
+def test_sums_by_ghost_clipping_are_those_of_gradients_that_are_written_over():
+    canaries = signed_coordinates(canaries=2, dimension=3, rng=np.random.default_rng(0))
+    given = task(canaries, [True, True], Adjacency.ZERO_OUT)
+    (_, hooked), (_, haunted) = (released(trainer_of(stand_in_loop(kind=kind)), given) for kind in (StandIn, Spectre))
+    for one, other in zip(hooked[:-1], haunted[:-1], strict=True):
+        torch.testing.assert_close(one.noisy_sum, other.noisy_sum, rtol=1e-5, atol=1e-5)
 
 
 def test_input_canaries_are_in_the_dataset_where_their_coins_say_so():
@@ -173,13 +208,19 @@ def test_input_canaries_are_in_the_dataset_where_their_coins_say_so():
 @pytest.mark.parametrize(
     ("loop", "change", "message"),
     [
-        (stand_in_loop(), {"max_grad_norm": 2.0}, "max_grad_norm must be the optimizer's in every step, 0.5, got 2.0"),
+        (stand_in_loop(), {"max_grad_norm": 2.0}, "max_grad_norm must be the optimizer's, 0.5, got 2.0"),
         (stand_in_loop(shown=torch.optim.SGD), {}, "must be what make_private returned, .* has no original_optimizer"),
         (stand_in_loop(drop=True), {}, "every record fetched must have one gradient"),
-        (stand_in_loop(kind=Ghostly), {}, "where no per-example gradients can be written over"),
-        (stand_in_loop(kind=Adaptive), {}, r"the optimizer's in every step, 0.75, got 0.5"),
+        (stand_in_loop(kind=Ghostly), {}, "where neither gradients nor norms of examples can be written over"),
+        (stand_in_loop(kind=Adaptive), {}, "max_grad_norm must stay 0.5 in every step, and it moved"),
+        (stand_in_loop(kind=Quantile), {}, "clipping must be 'flat' or 'per_layer', got 'adaptive'"),
         (stand_in_loop(kind=Elsewhere), {}, r"optimizer must hold model.parameters\(\) in their order"),
         (twice, {}, "watch must be called once in a run"),
+        (
+            stand_in_loop(),
+            {"loss": lambda *both: first_output(*both).mean()},
+            "loss must be one for each example, and for 2",
+        ),
         (stand_in_loop(width=4), {}, "canaries must have the dimension of the model, 4 trainable parameters, got 3"),
     ],
 )
@@ -187,6 +228,13 @@ def test_what_is_no_loop_with_opacus_is_refused_by_name(loop, change, message):
     canaries = signed_coordinates(canaries=3, dimension=3, rng=np.random.default_rng(0))
     with pytest.raises(InvalidParameter, match=message):
         released(trainer_of(loop, **change), task(canaries, [True] * 3, Adjacency.ZERO_OUT))
+
+
+def test_records_that_are_no_dataset_are_refused():
+    with pytest.raises(InvalidParameter, match=r"records must be a dpsgd\.Dataset, got TensorDataset"):
+        opacus_trainer(
+            stand_in_loop(), torch.utils.data.TensorDataset(torch.ones(3)), loss=first_output, max_grad_norm=BOUND
+        )
 
 
 def test_gradient_canaries_of_other_neighbours_are_refused():
@@ -258,27 +306,10 @@ def test_a_loop_that_shuffles_under_a_claim_of_poisson_samples_is_called_out():
     with pytest.raises(InvalidParameter, match=r"loader must draw Poisson samples, .* got DataLoader, which has no"):
         watched(lambda dataset, watch: shuffling(dataset, watch, plain))
     lying = SimpleNamespace(sample_rate=RATE)
-    with pytest.raises(TrainerFault, match="took part in steps too regularly for Poisson samples, as in a shuffle"):
+    with pytest.raises(TrainerFault, match="records came again too rarely for Poisson samples, as in a shuffle"):
         watched(lambda dataset, watch: shuffling(dataset, watch, lying))
     assert len(watched(stand_in_loop())) == STEPS + 1
     assert len(watched(lambda dataset, watch: shuffling(dataset, watch, plain), poisson_sampling=False)) == STEPS + 1
-
-
-@pytest.mark.parametrize(("records_", "trials", "probability"), [(3, 4, 0.5), (2, 8, 0.25), (4, 2, 0.5)])
-def test_the_chance_of_regular_parts_is_bounded_by_brute_force(records_, trials, probability):
-    masses = [math.comb(trials, k) * probability**k * (1 - probability) ** (trials - k) for k in range(trials + 1)]
-    cases = list(itertools.product(range(trials + 1), repeat=records_))
-    spread = {case: sum((k - trials * probability) ** 2 for k in case) for case in cases}
-    for seen in cases:
-        exact = sum(math.prod(masses[k] for k in case) for case in cases if spread[case] <= spread[seen])
-        assert most_chance(seen, trials=trials, probability=probability) >= exact * (1 - 1e-12)
-
-
-def test_few_records_that_took_turns_are_told_from_poisson_samples():
-    turns = most_chance([20] * 60, trials=80, probability=0.25)
-    assert 60 * math.log(math.comb(80, 20) * 0.25**20 * 0.75**60) <= math.log(turns) < math.log(1e-50)
-    assert most_chance([1], trials=0, probability=0.25) == most_chance([], trials=3, probability=0.25) == 1
-    assert most_chance([16, 24] * 30, trials=80, probability=0.25) > 0.5  # as far apart as Poisson samples are
 
 
 def loop_of_opacus(mode, noise, opacus):
@@ -287,7 +318,9 @@ def loop_of_opacus(mode, noise, opacus):
             torch.nn.Linear(40, 32, bias=False), torch.nn.ReLU(), torch.nn.Linear(32, 10, bias=False)
         )
         bound, more = (BOUND, {}) if mode != "layers" else ([BOUND / 2**0.5] * 2, {"clipping": "per_layer"})
-        model, optimizer, loader = opacus.PrivacyEngine().make_private(
+        if "ghost" in mode:
+            more = {"grad_sample_mode": "ghost", "criterion": torch.nn.CrossEntropyLoss()}
+        model, optimizer, *criterion, loader = opacus.PrivacyEngine().make_private(
             module=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
             data_loader=torch.utils.data.DataLoader(dataset, batch_size=len(dataset) // 4),
@@ -295,24 +328,25 @@ def loop_of_opacus(mode, noise, opacus):
             max_grad_norm=bound,
             **more,
         )
+        loss = criterion[0] if criterion else torch.nn.functional.cross_entropy
         watch(model, optimizer, loader)
         for _ in range(4):
             batches = contextlib.nullcontext(loader)
-            if mode == "small batches":
+            if "small batches" in mode:
                 from opacus.utils.batch_memory_manager import BatchMemoryManager
 
                 batches = BatchMemoryManager(data_loader=loader, max_physical_batch_size=64, optimizer=optimizer)
             with batches as taken:
                 for features, targets in taken:
                     optimizer.zero_grad()
-                    torch.nn.functional.cross_entropy(model(features), targets).backward()
+                    loss(model(features), targets).backward()
                     optimizer.step()
 
     return train
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("mode", ["small batches", "layers"])
+@pytest.mark.parametrize("mode", ["small batches", "layers", "ghost", "ghost in small batches"])
 @pytest.mark.parametrize(("noise", "verdict"), [(2.0, "consistent"), (1.0, "description refuted")])
 def test_other_loops_of_opacus_are_judged_as_rightly(mode, noise, verdict):
     opacus = pytest.importorskip("opacus", reason="opacus is not installed (extra `peers`)")

@@ -102,7 +102,7 @@ def test_without_noise_scores_are_the_coins_of_the_canaries_drawn():
 def test_every_step_has_coins_of_its_own():
     watched, everyone, tossed = watch(), torch.ones(16, dtype=torch.bool), set()
     for step in range(8):
-        tossed.add(tuple(watched._toss(everyone).tolist()))
+        tossed.add(tuple(watched._tosses.toss(everyone).tolist()))
         watched(SimpleNamespace(step=step, weights_before=torch.zeros(40), noisy_sum=torch.zeros(40)))
     assert len(tossed) == 8
 
@@ -294,7 +294,7 @@ def test_before_the_first_look_nothing_is_said():
 @pytest.mark.parametrize("noisy", [torch.full((40,), float("nan")), torch.zeros(39), torch.zeros(40, 1)])
 def test_a_noisy_sum_that_is_none_is_a_fault(noisy):
     watched = watch()
-    watched._toss(torch.ones(16, dtype=torch.bool))
+    watched._tosses.toss(torch.ones(16, dtype=torch.bool))
     with pytest.raises(TrainerFault, match=r"not finite, or not of shape \(40,\)"):
         watched(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=noisy))
 
@@ -303,9 +303,9 @@ def test_a_run_that_has_but_half_of_the_audit_is_refused():
     watched = watch()
     with pytest.raises(InvalidParameter, match="every release must be of a sum with its canaries"):
         watched(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=torch.zeros(40)))
-    watched._toss(torch.ones(16, dtype=torch.bool))
+    watched._tosses.toss(torch.ones(16, dtype=torch.bool))
     with pytest.raises(InvalidParameter, match="every release must be shown to the audit"):
-        watched._toss(torch.ones(16, dtype=torch.bool))
+        watched._tosses.toss(torch.ones(16, dtype=torch.bool))
     with pytest.raises(InvalidParameter, match="canaries must be of dimension 12"):
         watched.prescribed.check_dimension(12)
 

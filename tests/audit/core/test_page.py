@@ -218,3 +218,14 @@ def test_the_page_shows_every_picture_that_the_report_carries_with_its_words(rep
     assert read.texts["figcaption"].count(".") >= 6 and "it is no evidence" in read.texts["figcaption"]
     assert AuditReport.from_json(told.to_json()) == told
     assert len(Read(page(report, seconds=None)).references) == 2
+
+
+def test_a_picture_that_cannot_be_drawn_is_named_in_its_place(report, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("record 17")
+
+    monkeypatch.setattr("audit.core.plots.roc", fail)
+    monkeypatch.setattr("audit.core.page.png", lambda _: b"")
+    shown = page(dataclasses.replace(report, pictures=PICTURES), seconds=None)
+    assert shown.count("A picture could not be drawn (ValueError): ") == 2 and "record 17" not in shown
+    assert shown.count("<figure>") == 4
