@@ -13,12 +13,12 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.hooks import BACKWARD, hooks_of, hooks_of_all
-from dpsgd.core.probing import found_by_experiment
+from dpsgd.core.probing import OWN_BACKWARD, found_by_experiment
 from dpsgd.findings import Finding, finding_at
 from dpsgd.replacements import with_replacements
 from mechanisms import InvalidParameter
 
-UNHOOKED = "Remove them, and change gradients inside of a torch.autograd.Function with generate_vmap_rule = True."
+UNHOOKED = f"Remove them. {OWN_BACKWARD}"
 
 
 def check_private(model: nn.Module, *, like: Tensor | None = None, alone: bool = False) -> None:
