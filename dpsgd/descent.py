@@ -101,8 +101,7 @@ def steps(
             for the gradient; None for the steps above.
         schedule: number of the step -> factor of the learning rate, a public function; None for 1.
         checkpoint: where the run is kept, and goes on from if it is found there; only steps still to come are shown.
-        operator_log: file for exact counts of every step, private: see `dpsgd.core.operator_log`. It changes nothing
-            else.
+        operator_log: file of each step's exact counts, private: see `dpsgd.core.operator_log`. Nothing else changes.
         compiled: whether clipped sums and noise are compiled, by `torch.compile` and a compiler of C++: up to a minute
             before the first step for shorter steps of small models, of linear layers and functions of single entries on
             the CPU, one row a unit, one factor an example; see `dpsgd.core.compiled` and `dpsgd.core.compiled_noise`.
@@ -168,7 +167,8 @@ def begun(
         clipping.forget()
 
     if conduct.compiled:  # on what is made up: a run that cannot be ends before there is a file of it
-        whole_floats()(pass_of_zeros)()
+        with whole_floats():
+            pass_of_zeros()
         compile_noise(config, like=flatten(parameters))
     course = set_out(
         conduct.checkpoint,

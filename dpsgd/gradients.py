@@ -55,8 +55,11 @@ def gradient_sum(
     Raises:
         InvalidParameter: if the sum is to be compiled and cannot, some of it at the first call.
 
-    Guarantees: one example more or less moves the sum by at most max_grad_norm, up to the rounding of the sum. An
-    example whose gradient is not finite counts as zero and changes nothing else; an empty batch gives zeros.
+    Guarantees: one example more or less moves the sum by at most max_grad_norm, up to rounding: that of the sum, and
+    that of the others' gradients, which products of batches of another size may round otherwise. Where those cancel,
+    as behind a norm of one or two numbers, that may be a larger share of what clipping leaves of them than the last
+    digits of float32: examples that are given one by one have none of it. An example whose gradient is not finite
+    counts as zero and changes nothing else; an empty batch gives zeros.
 
     >>> import torch
     >>> line = nn.Linear(1, 1, bias=False)

@@ -12,10 +12,13 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from dpsgd.core.chains import has_digits, rowwise_chain
-from dpsgd.core.probing import found_by_experiment
+from dpsgd.core.hooks import BACKWARD, hooks_of, hooks_of_all
+from dpsgd.core.probing import OWN_BACKWARD, found_by_experiment
 from dpsgd.findings import Finding, finding_at
 from dpsgd.replacements import with_replacements
 from mechanisms import InvalidParameter
+
+UNHOOKED = f"Remove them. {OWN_BACKWARD}"
 
 
 def check_private(model: nn.Module, *, like: Tensor | None = None, alone: bool = False) -> None:
@@ -91,6 +94,8 @@ def _obstacles(module: nn.Module) -> list[tuple[str, str]]:
             found.append(("rescales the rows it looks up, without noise", "Use max_norm=None."))
         if module.sparse:
             found.append(("has sparse gradients, which noise does not go with", "Use sparse=False."))
+    if hooks_of(module, BACKWARD) or hooks_of_all(BACKWARD):
+        found.append(("has hooks on its backward pass, which would see the gradients of many examples", UNHOOKED))
     if isinstance(module, _SpectralNorm):
         found.append(("moves in every forward pass, and so with the number of batches", "Use weight_norm."))
     if _lazy(module):

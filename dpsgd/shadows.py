@@ -21,6 +21,7 @@ from dpsgd.core.chains import Chain
 from dpsgd.core.clippers import Clipper
 from dpsgd.core.noising import noising
 from dpsgd.core.parameters import flatten, trainable
+from dpsgd.core.rowwise import Rowwise
 from dpsgd.core.run_clipping import run_clipping
 from dpsgd.core.runs import begin_run
 from dpsgd.core.shadow_checks import check_config, checked_chain, checked_membership
@@ -162,7 +163,7 @@ def train_together(
     torch.Size([2, 8])
     """
     check_no_autocast("train_together")
-    chain = checked_chain(model, dataset.features)
+    chain, apart = checked_chain(model, dataset.features), Rowwise(loss=loss)
     members = checked_membership(membership, len(dataset))
     check_config(config, dataset, members)
     weights = _initial_weights(model, initialisation_seeds, models=len(members))
@@ -173,7 +174,7 @@ def train_together(
         own = nn.Parameter(weights[group])  # a view: the steps move the rows of `weights`
         draws = [_drawn(randomness, config, run, rows) for run, rows in zip(runs[group], members[group], strict=True)]
         _descend(
-            chain, own, records, draws, _move(own, config, randomness, runs[group], clip), config.steps, loss, clip
+            chain, own, records, draws, _move(own, config, randomness, runs[group], clip), config.steps, apart, clip
         )
     return Shadows(
         architecture=copy.deepcopy(model), weights=weights, config=config, reproducible=randomness.reproducible

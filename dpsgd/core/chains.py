@@ -7,6 +7,7 @@ from itertools import chain as joined
 import torch
 from torch import nn
 
+from dpsgd.core.hooks import hooks_of, hooks_of_all
 from dpsgd.core.layers import covers
 from dpsgd.core.parameters import trainable
 
@@ -44,7 +45,7 @@ def rowwise_chain(model: nn.Module, *, example_dimensions: int) -> Chain | None:
         if following is None:
             return None
         dimensions = following
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    hooked = hooks_of_all() or any(map(hooks_of, model.modules()))
     owned = [id(p) for layer in chain for p in layer.parameters() if p.requires_grad]
     once = owned == [*map(id, trainable(model).values())]
     whole = all(has_digits(tensor.dtype) for tensor in joined(model.parameters(), model.buffers()))
@@ -66,7 +67,7 @@ def trains(module: nn.Module) -> bool:
 
 
 def _unnested(module: nn.Module) -> Chain:
-    if type(module) is not nn.Sequential:
+    if type(module) is not nn.Sequential or "forward" in vars(module):
         return (module,)
     return tuple(leaf for child in module for leaf in _unnested(child))
 

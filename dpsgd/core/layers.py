@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from dpsgd.core.contributions import Contributions, Formed, Looked, Sequence, Single
 from dpsgd.core.convolutions import of_convolution
+from dpsgd.core.hooks import hooks_of
 from dpsgd.core.workspace import Workspace
 
 Rule = Callable[[Any, Tensor, Tensor, Workspace], Contributions]
@@ -24,7 +25,7 @@ def covers(layer: nn.Module) -> bool:
     (True, False)
     """
     own = list(layer.parameters())
-    changed = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+    changed = hooks_of(layer) or "forward" in vars(layer)
     # These scale a row's gradient by its count in the batch, or change the row looked up.
     unusual = type(layer) is nn.Embedding and (layer.scale_grad_by_freq or layer.sparse or layer.max_norm is not None)
     return type(layer) in RULES and all(p.requires_grad for p in own) and not changed and not unusual

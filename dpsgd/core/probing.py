@@ -50,6 +50,9 @@ WHOLE = (
     "Compute in float32 or float64: cast the model once it is trained, and what frozen layers give beforehand. Or let "
     "every record run alone: largest_physical_batch=1, or noise=RoundedGaussian()."
 )
+OWN_BACKWARD = "Change gradients inside of a torch.autograd.Function with generate_vmap_rule = True."
+SEPARATE = 1e-4
+"""Of sums, up to which what a record adds may seem to depend on another's: rounding."""
 CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
 
 DEEPEST = 4  # of lists in lists
@@ -76,7 +79,7 @@ def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) 
     >>> print(*found_by_experiment(nn.Sequential(nn.Linear(2, 2), Centred()), torch.empty(0, 2)))
     Centred at model.1: it mixes the examples of a batch. Let row i of its output depend on row i of its input alone.
     """
-    pair, *others = _made_up(like)
+    pair, *others, _ = batches = _made_up(like)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         probed = copy.deepcopy(model).cpu().train()
@@ -85,20 +88,21 @@ def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) 
             passes = _passes(probed, pair)
         if not passes:
             return ()
-        found = watch.awry or (not alone and watch.few) or _stored(probed, before)
+        found = watch.awry or watch.hooked or (not alone and watch.few) or _stored(probed, before)
         for kept, other in enumerate(others):
             found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
-        return found or _failure(probed, pair, alone=alone)
+        return found or _failure(probed, batches, alone=alone)
 
 
-def _made_up(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a batch of two examples, one with another second example, and one with another first."""
+def _made_up(like: Tensor) -> tuple[Tensor, ...]:
+    """Return a batch of two examples, one with another second example, one with another first, and one with both."""
     shape = like.shape[1:]
     if like.dtype.is_floating_point:
         first, second, third = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
     else:
         first, second, third = (torch.full(shape, value, dtype=like.dtype) for value in (1, 1, 0))
-    return torch.stack([first, second]), torch.stack([first, third]), torch.stack([third, second])
+    rows = (first, second), (first, third), (third, second), (third, third)
+    return tuple(map(torch.stack, rows))
 
 
 def _state(model: nn.Module) -> State:
@@ -149,8 +153,8 @@ def _passes(model: nn.Module, batch: Tensor) -> Passes:
     ]
     torch.manual_seed(0)  # the same masks in every batch
     try:
-        with torch.no_grad():
-            model(batch)
+        with torch.enable_grad():  # as in training
+            model(batch.clone())
     except Exception:  # whatever it is, the run itself will meet it
         return []
     finally:
@@ -160,12 +164,12 @@ def _passes(model: nn.Module, batch: Tensor) -> Passes:
 
 
 class _Watch(TorchFunctionMode):
-    """Finds the modules in which the first result of less than 32 bits comes up, and the first rows laid awry."""
+    """Finds the modules where the first result of less than 32 bits, rows laid awry or a hook on a tensor come up."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.few, self.awry = tuple[Finding, ...](), tuple[Finding, ...]()
+        self.few, self.awry, self.hooked = tuple[Finding, ...](), tuple[Finding, ...](), tuple[Finding, ...]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
@@ -175,6 +179,8 @@ class _Watch(TorchFunctionMode):
             self.few = self._found(
                 f"computes in {kind}, in whose digits what an example adds may depend on its batch", WHOLE
             )
+        if not self.hooked and func is Tensor.register_hook:
+            self.hooked = self._found("registers a hook on a tensor, which would not be run", OWN_BACKWARD)
         if not self.awry and func in SENSITIVE and any(map(lies_awry, (*args, *(kwargs or {}).values()))):
             self.awry = self._found(f"takes in rows or weights that {AWRY}", STRAIGHTEN)
         return given
@@ -214,14 +220,20 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a, b, rtol=1e-4, equal_nan=True)
 
 
-def _failure(model: nn.Module, pair: Tensor, *, alone: bool) -> tuple[Finding, ...]:
-    """Return the module in which gradients of single examples fail, if they do."""
+def _failure(model: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> tuple[Finding, ...]:
+    """Return the module in which gradients of single examples fail, or the model if its gradients mix examples."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return ()
     clip = FlatClipper(max_grad_norm=1.0)
-    clipped_sum = gradients.gradient_sum_by(clip, model, example_dimensions=pair.dim() - 1, loss=_total, formed=alone)
+    dimensions = batches[0].dim() - 1
+    clipped_sum = gradients.gradient_sum_by(clip, model, example_dimensions=dimensions, loss=_total, formed=alone)
+
+    def sum_of(batch: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return clipped_sum(batch.clone(), torch.zeros(2))
+
     try:
-        clipped_sum(pair, torch.zeros(2))
+        sums = [sum_of(batch) for batch in batches]
     except _NoRowsError:
         return ()
     except Exception as error:
@@ -229,7 +241,8 @@ def _failure(model: nn.Module, pair: Tensor, *, alone: bool) -> tuple[Finding, .
         said = " ".join(str(error).split(". ")[0].split())[:200].rstrip(".")
         instead = "Use LSTM, or write it with Linear layers." if isinstance(module, CELLS) else RUNS
         return (finding_at(place, module, f"cannot run one example at a time ({said})", instead),)
-    return ()
+    mixed = (sums[0] - sums[1] - sums[2] + sums[3]).norm() > SEPARATE * max(each.norm() for each in sums)
+    return (finding_at("", model, "mixes the gradients of a batch on its way back", OWN_BACKWARD),) * bool(mixed)
 
 
 class _NoRowsError(Exception):
@@ -239,7 +252,8 @@ class _NoRowsError(Exception):
 def _total(outputs: Any, _: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor) or not outputs.dtype.is_floating_point or outputs.shape[:1] == ():
         raise _NoRowsError
-    return outputs.flatten(start_dim=1).sum(1) if outputs.dim() > 1 else outputs
+    curved = outputs + outputs.square()  # so that gradients by the outputs differ
+    return curved.flatten(start_dim=1).sum(1) if outputs.dim() > 1 else curved
 
 
 def _where(model: nn.Module, error: BaseException) -> tuple[str, nn.Module]:

@@ -71,7 +71,8 @@ class Recorded:
         rows = 1 if shares is None else shares.shape[1]
         before = len(self.clip.seen or ())
         try:
-            entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
+            # A copy, as the model may write into what it is given, and is given this one again.
+            entries = self._entries(*row_by_row(features[:1].clone(), targets[:1], shares), rows=rows)
             for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
                 recorded = self._record(*row_by_row(some, wanted, shared))
                 layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space)

@@ -8,15 +8,26 @@ record's share.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from dpsgd.losses import Loss, per_example
 
 EXAMPLES = 3
+MANY = (61, 67, 71, 73, 79, 83, 89, 97)
+"""Examples of a batch by one of whose sizes, all prime, none of an example's own dimensions can be divided."""
+VALUES = frozenset(
+    {"item", "tolist", "numpy", "equal", "allclose", "__array__", "__bool__", "__contains__", "__float__", "__index__"}
+    | {"__int__"}
+)
+"""Functions of torch by which Python learns what a tensor holds."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -27,9 +38,10 @@ class Rowwise:
     whole batches from then on; if not, or if it cannot run on them, `torch.func.vmap` shows it one example at a time,
     which takes longer and leaves it nothing to mix.
 
-    Guarantees: what is decided follows from the loss and from shapes, never from what records hold. An experiment is no
-    proof: a loss that keeps the few made-up examples apart and mixes those of larger batches passes for one that does
-    not mix.
+    Guarantees: what is decided follows from the loss and from shapes, never from what records hold. A number that is
+    made of a whole batch (the 64 largest losses' least, a count of positives, a mean) is found also where it changes
+    none of the made-up losses. What remains is a loss that keeps the batch's dimension throughout and mixes examples
+    in some batches, but not in those that are made up.
 
     >>> rowwise = Rowwise(loss=lambda outputs, targets: outputs[:, 0] - outputs.mean())
     >>> rowwise(torch.tensor([[1.0], [5.0]]), torch.zeros(2))
@@ -70,16 +82,64 @@ def keeps_apart(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
             together = loss(rows, answers)
             alone = torch.cat([loss(rows[i : i + 1], answers[i : i + 1]) for i in range(EXAMPLES)])
             reached = [torch.autograd.grad(one, rows, retain_graph=True)[0] for one in together]
+            gathers = _gathers(loss, outputs, targets)
     except Exception:  # it cannot run on what was made up, or on one example: then nothing is known of it
         return False
     others = [g[torch.arange(EXAMPLES) != i] for i, g in enumerate(reached)]
-    return together.shape == (EXAMPLES,) and torch.allclose(together, alone) and not any(g.any() for g in others)
+    same: bool = together.shape == (EXAMPLES,) and torch.allclose(together, alone)
+    return same and not any(g.any() for g in others) and not gathers
 
 
-def _made_up(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _gathers(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
+    """Return whether a loss makes something of a whole batch that has the batch's dimension no more."""
+    sides = {*outputs.shape[1:], *targets.shape[1:]} - {0}
+    size = next(size for size in MANY if all(side % size for side in sides))
+    batch = _made_up(outputs, targets, size=size)
+    watched = Gathering(batch, size=size)
+    with watched:
+        loss(*batch)
+    return watched.found
+
+
+class Gathering(TorchFunctionMode):
+    """A context that notes whether something is made of a whole batch, of what torch's functions do on the way.
+
+    Args:
+        batch: tensors of the batch.
+        size: of the batch, which divides none of their other dimensions: what is made of them has one that it divides,
+            or is made of all examples, or of some that are chosen.
+
+    >>> rows = torch.ones(61, 2)
+    >>> with Gathering((rows,), size=61) as apart:
+    ...     _ = rows.flatten() * 2.0
+    >>> with Gathering((rows,), size=61) as gathered:
+    ...     _ = rows / rows.sum(0)
+    >>> apart.found, gathered.found
+    (False, True)
+    """
+
+    def __init__(self, batch: Iterable[Tensor], *, size: int) -> None:
+        super().__init__()
+        self.found, self._size = False, size
+        self._held = {id(tensor): tensor for tensor in batch}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        if any(map(self._of_batch, tree_leaves((args, kwargs)))):
+            made = [each for each in tree_leaves(given) if isinstance(each, Tensor)]
+            self._held.update((id(tensor), tensor) for tensor in made)
+            gathered = any(all(side % self._size or not side for side in tensor.shape) for tensor in made)
+            self.found = self.found or gathered or getattr(func, "__name__", "") in VALUES
+        return given
+
+    def _of_batch(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and (id(value) in self._held or value.grad_fn is not None)
+
+
+def _made_up(outputs: Tensor, targets: Tensor, *, size: int = EXAMPLES) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(EXAMPLES, *outputs.shape[1:], generator=generator, dtype=outputs.dtype)
-    shape = EXAMPLES, *targets.shape[1:]
+    rows = torch.randn(size, *outputs.shape[1:], generator=generator, dtype=outputs.dtype)
+    shape = size, *targets.shape[1:]
     if targets.dtype.is_floating_point:
         return rows.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype)
     most = min(2, outputs.shape[1]) if outputs.dim() > 1 else 2

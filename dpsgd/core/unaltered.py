@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from dpsgd.core.hooks import BACKWARD, FORWARD, hooks_of, hooks_of_all
 from mechanisms import InvalidParameter
 
 
@@ -23,11 +24,11 @@ def standing(model: nn.Module) -> tuple[Any, ...]:
     False
     """
     modules = [
-        (id(module), len(module._forward_hooks), len(module._forward_pre_hooks), "forward" in vars(module))
+        (id(module), hooks_of(module, FORWARD), hooks_of(module, BACKWARD), "forward" in vars(module))
         for module in model.modules()
     ]
     parameters = [(id(each), each.requires_grad, each.data_ptr()) for each in model.parameters()]
-    return (*modules, *parameters)
+    return (hooks_of_all(), *modules, *parameters)
 
 
 def check_unaltered(model: nn.Module, before: tuple[Any, ...]) -> None:

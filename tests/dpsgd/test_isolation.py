@@ -40,6 +40,23 @@ def test_layers_that_keep_examples_apart_pass(layer):
     check_private(nn.Sequential(layer))
 
 
+@pytest.mark.parametrize("hook", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_hooks_on_the_backward_pass_are_named_with_what_to_use(hook):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    getattr(model[1], hook)(lambda *_: None)
+    with pytest.raises(InvalidParameter, match=r"Tanh at model\.1: it has hooks on its backward pass.*Remove them"):
+        check_private(model, like=torch.empty(0, 3))
+
+
+def test_hooks_on_every_backward_pass_are_named_too():
+    handle = nn.modules.module.register_module_full_backward_hook(lambda *_: None)
+    try:
+        with pytest.raises(InvalidParameter, match="got Linear at model: it has hooks on its backward pass"):
+            check_private(nn.Linear(3, 3))
+    finally:
+        handle.remove()
+
+
 def test_all_findings_come_in_order_and_the_first_is_what_is_raised():
     model = nn.Sequential(
         nn.Embedding(4, 3, max_norm=1.0, sparse=True), nn.Linear(3, 3), nn.Sequential(nn.BatchNorm1d(3))

@@ -135,6 +135,21 @@ def test_a_record_outside_a_models_part_changes_nothing_in_it(config, kind):
     assert moved.tolist() == MEMBERSHIP[:, 2].tolist() and {*moved.tolist()} == {True, False}
 
 
+def test_a_loss_that_mixes_examples_carries_nothing_from_one_models_records_to_another_model(config):
+    def by_the_number_of_one_class(outputs, targets):
+        return CROSS_ENTROPY(outputs, targets) / torch.clamp((targets == 2).sum(), min=1)
+
+    data, other = _data(), _data()
+    other.targets[:5] = 2
+    membership = np.arange(9) < np.array([[5], [9]])
+    membership[1, :5] = False
+    first, second = (
+        _together(config, data=each, membership=membership, loss=by_the_number_of_one_class) for each in (data, other)
+    )
+    torch.testing.assert_close(first.weights[1], second.weights[1])
+    assert not torch.allclose(first.weights[0], second.weights[0])
+
+
 def test_an_excluded_record_may_be_anything(config):
     data = _data()
     data.features[2], data.targets[2] = float("nan"), 99  # the loss would refuse this target

@@ -177,6 +177,60 @@ def test_a_model_that_cannot_run_on_what_is_made_up_is_left_to_say_so_itself():
     assert validate_model(from_one, like=torch.empty(0, 3, dtype=torch.int64)) == ()
 
 
+class Scaled(torch.autograd.Function):
+    """Divides gradients by the norm of all of them, over a whole batch as its rule for vmap is of its own."""
+
+    @staticmethod
+    def forward(rows):
+        return rows.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient / gradient.norm()
+
+    @staticmethod
+    def vmap(info, in_dims, rows):
+        return Scaled.apply(rows), in_dims[0]
+
+
+class ScaledApart(Scaled):
+    generate_vmap_rule = True
+    vmap = torch.autograd.Function.vmap
+
+
+class Applied(nn.Module):
+    """A function between layers, whose gradients come by book-keeping."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, rows):
+        return self.function.apply(rows)
+
+
+def test_gradients_that_mix_where_outputs_do_not_are_found():
+    model = nn.Sequential(nn.Linear(3, 3), Applied(Scaled), nn.Linear(3, 2))
+    [finding] = validate_model(model, like=LIKE)
+    assert finding.reason == "mixes the gradients of a batch on its way back"
+    assert "generate_vmap_rule = True" in str(finding)
+    apart = nn.Sequential(nn.Linear(3, 3), Applied(ScaledApart), nn.Linear(3, 2))
+    assert not validate_model(apart, like=LIKE)
+
+
+def test_hooks_on_tensors_are_named_as_none_would_be_run():
+    def hooked(own, rows):
+        rows.register_hook(lambda gradient: gradient / gradient.norm())
+        return rows * 2.0
+
+    [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), Own(hooked)), like=LIKE)
+    assert (finding.place, finding.reason) == ("1", "registers a hook on a tensor, which would not be run")
+
+
 def test_words_that_mix_are_found():
     words = nn.Sequential(nn.Embedding(9, 3), Own(lambda own, rows: rows - rows.mean(0)))
     [finding] = validate_model(words, like=torch.empty(0, 5, dtype=torch.int64))

@@ -229,6 +229,52 @@ def test_chains_that_might_mix_rows_are_not_run_as_batches(model, dimensions):
     assert rowwise_chain(model, example_dimensions=dimensions) is None
 
 
+def _scaled_by_the_batch(module, before, after):
+    return (before[0] / before[0].norm(),)
+
+
+def _patched():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    model.forward = lambda rows: model[2](model[1](model[0](rows)) - 1.0)
+    return model
+
+
+@pytest.mark.parametrize("hook", ["register_full_backward_hook", "register_forward_hook", "register_forward_pre_hook"])
+def test_chains_with_hooks_are_not_run_as_batches(hook):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    getattr(model[1], hook)(lambda *_: None)
+    assert rowwise_chain(model, example_dimensions=1) is None
+
+
+def test_chains_are_not_run_as_batches_where_torch_runs_hooks_for_every_module():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, taken, given: given - given.mean(0) if isinstance(module, nn.Tanh) else None
+    )
+    try:
+        clipped_sum = gradient_sum(model, example_dimensions=1, loss=_loss, max_grad_norm=0.3)
+        targets = torch.arange(6) % 3
+        alone = sum(clipped_sum(ROWS[i : i + 1], targets[i : i + 1]) for i in range(6))
+        torch.testing.assert_close(clipped_sum(ROWS, targets), alone)
+    finally:
+        handle.remove()
+
+
+def test_a_chain_whose_forward_pass_is_written_over_is_run_as_it_says():
+    model, targets = _patched(), torch.arange(6) % 3
+    found = gradient_sum(model, example_dimensions=1, loss=_loss, max_grad_norm=1e9)(ROWS, targets)
+    expected = torch.autograd.grad(_loss(model(ROWS), targets).sum(), list(model.parameters()))
+    torch.testing.assert_close(found, torch.cat([each.flatten() for each in expected]))
+
+
+def test_a_model_that_writes_into_its_features_has_every_example_as_it_was():
+    model = Model(lambda m, rows: m.b(torch.tanh(m.a(rows.mul_(2.0)))), a=nn.Linear(4, 4), b=nn.Linear(4, 3))
+    plain = Model(lambda m, rows: m.b(torch.tanh(m.a(rows * 2.0))), a=model.a, b=model.b)
+    targets = torch.arange(6) % 3
+    sums = [gradient_sum(each, example_dimensions=1, loss=_loss, max_grad_norm=0.3) for each in (model, plain)]
+    torch.testing.assert_close(sums[0](ROWS.clone(), targets), sums[1](ROWS, targets))
+
+
 def test_an_error_in_the_model_leaves_its_layers_as_they_were():
     def broken(model, rows):
         raise ZeroDivisionError

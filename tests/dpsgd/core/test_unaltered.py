@@ -23,6 +23,7 @@ CHANGES = {
     "a hook that mixes": lambda model: model[0].register_forward_hook(
         lambda module, taken, given: given - given.mean(0)
     ),
+    "a hook on the way back": lambda model: model[1].register_full_backward_hook(lambda *_: None),
     "a hook before": lambda model: model[0].register_forward_pre_hook(lambda module, taken: None),
     "a forward of its own": lambda model: setattr(model[0], "forward", lambda rows: rows),
     "a layer more": lambda model: model.append(nn.BatchNorm1d(3)),
@@ -41,6 +42,17 @@ def test_a_model_that_is_changed_between_two_steps_is_refused(change):
     change(model)
     with pytest.raises(InvalidParameter, match="the model must keep its modules, hooks and parameters"):
         next(releases)
+
+
+def test_hooks_for_every_module_that_come_between_two_steps_are_refused():
+    releases = _run(mlp(5, (4,), 3))
+    next(releases)
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        with pytest.raises(InvalidParameter, match="the model must keep its modules, hooks and parameters"):
+            next(releases)
+    finally:
+        handle.remove()
 
 
 def test_what_parameters_hold_and_the_mode_are_the_callers():
