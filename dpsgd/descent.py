@@ -20,8 +20,8 @@ from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.digits import check_loss, seen_by_model
+from dpsgd.core.failures import check_attempt
 from dpsgd.core.noising import Noising, check_noise, compile_noise, noising
-from dpsgd.core.operator_log import OperatorLog
 from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
@@ -167,8 +167,7 @@ def begun(
         examples.sum_of_zeros()
         clipping.forget()
 
-    if conduct.compiled:  # on what is made up: a run that cannot be ends before there is a file of it
-        whole_floats()(pass_of_zeros)()
+    if conduct.compiled:
         compile_noise(config, like=flatten(parameters))
     course = set_out(
         conduct.checkpoint,
@@ -178,7 +177,10 @@ def begun(
         conduct=told_apart(conduct, made, steps=config.steps),
     )
     examples.source = course.source
-    _log_counts(clipping, conduct, course)
+    with whole_floats():  # before a record is touched, or a file is made
+        check_attempt(pass_of_zeros, device=like.device)
+    if conduct.operator_log is not None:
+        clipping.log_to(Path(conduct.operator_log), course.ranks)
 
     def releases() -> Generator[Release, bool | None]:
         weights = flatten(parameters)
@@ -197,14 +199,6 @@ def begun(
         yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
-
-
-def _log_counts(clipping: RunClipping, conduct: Conduct, course: Course) -> None:
-    if conduct.operator_log is None:
-        return
-    if course.ranks.count > 1:
-        raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
-    clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
 
 
 def _descend(
