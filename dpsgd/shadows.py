@@ -20,7 +20,7 @@ from dpsgd.core.batches import Rows, drawn_rows
 from dpsgd.core.chains import Chain
 from dpsgd.core.clippers import Clipper
 from dpsgd.core.failures import check_attempt, told_without_records
-from dpsgd.core.noising import noising
+from dpsgd.core.noising import check_range, noising
 from dpsgd.core.parameters import flatten, trainable
 from dpsgd.core.run_clipping import run_clipping
 from dpsgd.core.runs import begin_run
@@ -166,6 +166,8 @@ def train_together(
     chain = checked_chain(model, dataset.features)
     members = checked_membership(membership, len(dataset))
     check_config(config, dataset, members)
+    if isinstance(config, DPSGD):
+        check_range(config, like=next(model.parameters()))
     weights = _initial_weights(model, initialisation_seeds, models=len(members))
     runs = [begin_run(randomness) for _ in members]
     records, batch = Records(dataset), _batch_size(config)

@@ -20,10 +20,10 @@ from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.card_of import card_of, circumstances_of
-from dpsgd.core.conduct import Conduct
+from dpsgd.core.conduct import Conduct, check_kinds
 from dpsgd.core.course import Course, Parts
 from dpsgd.core.parameters import trainable
-from dpsgd.core.reporting import Reporting
+from dpsgd.core.reporting import Reporting, checked_reports
 from dpsgd.core.schemes import check_neighbours
 from dpsgd.core.updates import MakeOptimizer, Schedule
 from dpsgd.datasets import Dataset
@@ -34,6 +34,9 @@ from dpsgd.meter import Meter
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
+
+MOST_SEEDS = 2**64
+"""Of torch's generators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,6 +192,8 @@ def train(
     >>> train(mlp(2, (), 2), data, config, loss=loss, randomness=SystemSource(), initialisation_seed=0).process.times
     3
     """
+    check_kinds(model, dataset, config)
+    callbacks, logs = checked_reports(callbacks=callbacks, logs=logs, meter=meter, progress=progress, average=average)
     if budget is not None:
         config, meter = _within(budget, config, meter)
     conduct = Conduct(
@@ -270,13 +275,15 @@ def initialised(model: nn.Module, seed: int | None) -> nn.Module:
     """Return a copy of `model`, with weights drawn anew by each module's own `reset_parameters` if there is a seed.
 
     Raises:
-        InvalidParameter: if a layer has none, or the seed is no whole number >= 0.
+        InvalidParameter: if a layer has none, or the seed is no whole number in [0, 2^64).
     """
     fresh = copy.deepcopy(model)
     if seed is None:
         return fresh
+    if validate.count("train", "initialisation_seed", seed) >= MOST_SEEDS:
+        raise InvalidParameter(f"train: initialisation_seed must be below 2^64, got {seed}.")
     with torch.random.fork_rng():
-        torch.manual_seed(validate.count("train", "initialisation_seed", seed))
+        torch.manual_seed(seed)
         for name, module in fresh.named_modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):

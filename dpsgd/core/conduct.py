@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dpsgd.augmentation import Augmentation
@@ -16,6 +16,7 @@ from dpsgd.config import DPSGD
 from dpsgd.core.once import refused
 from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.core.whole import WHOLE
+from dpsgd.datasets import Dataset
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
@@ -72,8 +73,21 @@ class Conduct:
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):
                 raise InvalidParameter(f"train: {name} must be a function of {takes}, got {_kind(value)}.")
+        if self.operator_log is not None and not isinstance(self.operator_log, (str, PathLike)):
+            raise InvalidParameter(f"train: operator_log must be a path, got {_kind(self.operator_log)}.")
         if not isinstance(self.compiled, bool):
             raise InvalidParameter(f"train: compiled must be True or False, got {_kind(self.compiled)}.")
+
+
+def check_kinds(model: object, dataset: object, config: object) -> None:
+    """Refuse a run of other things than a model, a dataset and a configuration.
+
+    Raises:
+        InvalidParameter: naming the first that is another thing.
+    """
+    for name, value, kind in (("model", model, nn.Module), ("dataset", dataset, Dataset), ("config", config, DPSGD)):
+        if not isinstance(value, kind):
+            raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {_kind(value)}.")
 
 
 KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": Prescribed}
