@@ -174,7 +174,9 @@ def begun(
         conduct.randomness,
         config=config,
         model=model,
+        dataset=dataset,
         conduct=told_apart(conduct, made, steps=config.steps),
+        fresh=conduct.fresh,
     )
     examples.source = course.source
     with whole_floats():  # before a record is touched, or a file is made

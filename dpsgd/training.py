@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -51,6 +51,7 @@ class TrainResult:
             run stopped before its first step.
         config: what ran, of the steps planned: those that the budget allows.
         circumstances: how the run was carried out, for its card.
+        versions: of what it ran with, by name.
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class TrainResult:
     averaged_model: nn.Module | None = None
     config: DPSGD
     circumstances: Circumstances
+    versions: Mapping[str, str]
 
     @property
     def process(self) -> Process:
@@ -114,6 +116,7 @@ class TrainResult:
             self.circumstances,
             executed=self.executed,
             reproducible=self.reproducible,
+            versions=self.versions,
             delta=delta,
             adjacency=adjacency,
             public_data=public_data,
@@ -207,6 +210,8 @@ def train(
         checkpoint=checkpoint,
         operator_log=operator_log,
         compiled=compiled,
+        average=average,
+        fresh=initialisation_seed is not None,
     )
     running = None if average is None else RunningAverage(average=average, steps=config.steps)
     trained = initialised(model, initialisation_seed).train()
@@ -237,9 +242,8 @@ def train(
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
         config=config,
-        circumstances=circumstances_of(
-            conduct, course, parameters, fresh=initialisation_seed is not None, budget=budget, average=average
-        ),
+        circumstances=circumstances_of(conduct, course, parameters, budget=budget),
+        versions=course.history.versions,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dpsgd.augmentation import Augmentation
+from dpsgd.averaging import Average
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.once import refused
@@ -24,7 +25,7 @@ from mechanisms import InvalidParameter, Source
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conduct:
-    """The keywords of `dpsgd.steps`, which tells what they are.
+    """The keywords of `dpsgd.steps`, which tells what they are, and what `dpsgd.train` has besides.
 
     Args:
         loss: as there, and so the rest.
@@ -38,6 +39,8 @@ class Conduct:
         checkpoint: as there.
         operator_log: as there.
         compiled: as there.
+        average: that `dpsgd.train` keeps of the weights, or None.
+        fresh: whether it drew the weights afresh that the run begins at.
 
     Raises:
         InvalidParameter: if one is of another kind.
@@ -54,6 +57,8 @@ class Conduct:
     checkpoint: Checkpoint | None = None
     operator_log: str | PathLike[str] | None = None
     compiled: bool = False
+    average: Average | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
@@ -126,7 +131,7 @@ MOST_FACTORS = 2**16
 
 
 def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> dict[str, str]:
-    """Return what tells this conduct of a run from another, by which steps that are taken again would differ.
+    """Return what tells this conduct of a run from another, by which steps that are taken again, or an average, differ.
 
     Under the same noise other weights would show the difference of two sums bare.
 
@@ -141,7 +146,7 @@ def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> 
     >>> from mechanisms import KeyedSource
     >>> plain = Conduct(loss=lambda outputs, targets: outputs[:, 0], randomness=KeyedSource(0))
     >>> told_apart(plain, None, steps=9)
-    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none', 'compiled': 'no'}
+    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none', 'compiled': 'no', 'average': 'none'}
     """
     copies = conduct.augmentation
     return {
@@ -149,6 +154,7 @@ def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> 
         "schedule": "none" if conduct.schedule is None else _schedule(conduct.schedule, steps),
         "augmentation": "none" if copies is None else f"{copies.copies} copies of {copies.draws} draws",
         "compiled": "sums and noise" if conduct.compiled else "no",
+        "average": "none" if conduct.average is None else repr(conduct.average),
     }
 
 
