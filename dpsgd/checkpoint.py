@@ -39,10 +39,11 @@ class Checkpoint:
     physical batches, and on CUDA always, the steps taken again differ by rounding; with every = 1 that is one step at
     most.
 
-    A file that is damaged, of another configuration, model, optimizer, schedule, number of copies, key or version, or
-    of sums that were compiled where these are not, or the other way round, is refused, by name. That records, loss,
-    `make` of copies and prescribed gradients are the same is not checked: the file holds nothing of them. Under the
-    same noise the sums of other records, or of another loss, show their difference bare to whoever has seen both.
+    A file that is damaged, of another configuration, model, optimizer, schedule, average, number of copies, key or
+    version, or of sums that were compiled where these are not, or the other way round, is refused, by name. So is one
+    of other records where the key is secret, by a digest under that key. That loss, `make` of copies and prescribed
+    gradients are the same is not checked: the file holds nothing of them. Under the same noise the sums of another loss
+    show their difference bare to whoever has seen both.
 
     Raises:
         InvalidParameter: if a value breaks its rule.

@@ -17,11 +17,11 @@ from dpsgd.config import DPSGD
 from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
 from dpsgd.core.clippers import Clipper
-from dpsgd.core.conduct import Conduct, check_compiled, told_apart
+from dpsgd.core.conduct import Conduct, check_compiled, check_kinds, told_apart
 from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.digits import check_loss, seen_by_model
-from dpsgd.core.noising import Noising, check_noise, compile_noise, noising
-from dpsgd.core.operator_log import OperatorLog
+from dpsgd.core.failures import check_attempt
+from dpsgd.core.noising import Noising, check_noise, check_range, compile_noise, noising
 from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
@@ -166,19 +166,22 @@ def begun(
         examples.sum_of_zeros()
         clipping.forget()
 
-    if conduct.compiled:  # on what is made up: a run that cannot be ends before there is a file of it
-        with whole_floats():
-            pass_of_zeros()
+    if conduct.compiled:
         compile_noise(config, like=flatten(parameters))
     course = set_out(
         conduct.checkpoint,
         conduct.randomness,
         config=config,
         model=model,
+        dataset=dataset,
         conduct=told_apart(conduct, made, steps=config.steps),
+        fresh=conduct.fresh,
     )
     examples.source = course.source
-    _log_counts(clipping, conduct, course)
+    with whole_floats():  # before a record is touched, or a file is made
+        check_attempt(pass_of_zeros, device=like.device)
+    if conduct.operator_log is not None:
+        clipping.log_to(Path(conduct.operator_log), course.ranks)
 
     def releases() -> Generator[Release, bool | None]:
         weights = flatten(parameters)
@@ -197,14 +200,6 @@ def begun(
         yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
-
-
-def _log_counts(clipping: RunClipping, conduct: Conduct, course: Course) -> None:
-    if conduct.operator_log is None:
-        return
-    if course.ranks.count > 1:
-        raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
-    clipping.log_to(OperatorLog(path=Path(conduct.operator_log)))
 
 
 def _descend(
@@ -246,9 +241,7 @@ def _descend(
 
 def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct) -> tuple[list[nn.Parameter], Tensor]:
     """Return the trainable parameters of a model that the run fits, and features like those that it is given."""
-    for name, value, kind in (("model", model, nn.Module), ("dataset", dataset, Dataset), ("config", config, DPSGD)):
-        if not isinstance(value, kind):
-            raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {type(value).__name__}.")
+    check_kinds(model, dataset, config)
     parameters = trainable(model)
     check_flat(parameters)
     check_compiled(config, conduct)
@@ -256,6 +249,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     like = seen_by_model(dataset, conduct, alone=alone)
     check_private(model, like=like, alone=alone)
     check_loss(model, conduct.loss, like, dataset.targets, alone=alone)
+    check_range(config, like=next(iter(parameters.values())))
     check_noise(config, dimension=sum(p.numel() for p in parameters.values()), prescribed=conduct.prescribed)
     if conduct.prescribed is not None:
         conduct.prescribed.check_run(config)

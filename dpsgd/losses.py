@@ -25,9 +25,11 @@ def per_example(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     losses = loss(outputs, targets)
     if isinstance(losses, Tensor) and losses.shape == outputs.shape[:1]:
         return losses
-    shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+    given = type(losses).__name__  # and no sizes: that of the batch may be private
+    if isinstance(losses, Tensor):
+        given = "another length" if losses.dim() == 1 else f"{losses.dim()} dimensions"
     raise InvalidParameter(
-        f"train: loss must return one value per example, shape ({len(outputs)},), got {shape}.\n"
+        f"train: loss must return one value per example, shape (n,), got {given}.\n"
         'Losses of torch average over the batch unless told otherwise: CrossEntropyLoss(reduction="none"); '
         'where an example has several outputs: lambda o, t: mse_loss(o, t, reduction="none").mean(1).'
     )

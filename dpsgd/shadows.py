@@ -19,13 +19,14 @@ from dpsgd.config import DPSGD
 from dpsgd.core.batches import Rows, drawn_rows
 from dpsgd.core.chains import Chain
 from dpsgd.core.clippers import Clipper
-from dpsgd.core.noising import noising
+from dpsgd.core.failures import check_attempt, told_without_records
+from dpsgd.core.noising import check_range, noising
 from dpsgd.core.parameters import flatten, trainable
 from dpsgd.core.rowwise import Rowwise
 from dpsgd.core.run_clipping import run_clipping
 from dpsgd.core.runs import begin_run
 from dpsgd.core.shadow_checks import check_config, checked_chain, checked_membership
-from dpsgd.core.stacked import Records, entries_for_row, gradient_sums, stacked_outputs
+from dpsgd.core.stacked import Batches, Records, entries_for_row, gradient_sums, stacked_outputs
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import check_no_autocast
 from dpsgd.losses import Loss, per_example
@@ -166,6 +167,8 @@ def train_together(
     chain, apart = checked_chain(model, dataset.features), Rowwise(loss=loss)
     members = checked_membership(membership, len(dataset))
     check_config(config, dataset, members)
+    if isinstance(config, DPSGD):
+        check_range(config, like=next(model.parameters()))
     weights = _initial_weights(model, initialisation_seeds, models=len(members))
     runs = [begin_run(randomness) for _ in members]
     records, batch = Records(dataset), _batch_size(config)
@@ -192,9 +195,18 @@ def _descend(
     clip: Clipper | None,
 ) -> None:
     """Take all steps of models whose weights (models, d) are moved in place."""
+
+    def sums(batches: Batches) -> Tensor:
+        return gradient_sums(chain, weights.detach(), batches, loss=loss, clip=clip)
+
+    def on_zeros() -> None:
+        sums(records.zeros(len(draws)))
+
+    check_attempt(on_zeros)
     for step in range(steps):
-        batches = records.drawn([draw(step) for draw in draws])
-        move(gradient_sums(chain, weights.detach(), batches, loss=loss, clip=clip), step)
+        with told_without_records(on_zeros):
+            found = sums(records.drawn([draw(step) for draw in draws]))
+        move(found, step)
 
 
 def _drawn(source: Source, config: DPSGD | NonPrivate, run: int, members: Rows) -> Callable[[int], Rows]:

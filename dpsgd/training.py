@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -20,10 +20,10 @@ from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.card_of import card_of, circumstances_of
-from dpsgd.core.conduct import Conduct
+from dpsgd.core.conduct import Conduct, check_kinds
 from dpsgd.core.course import Course, Parts
 from dpsgd.core.parameters import trainable
-from dpsgd.core.reporting import Reporting
+from dpsgd.core.reporting import Reporting, checked_reports
 from dpsgd.core.schemes import check_neighbours
 from dpsgd.core.updates import MakeOptimizer, Schedule
 from dpsgd.datasets import Dataset
@@ -34,6 +34,9 @@ from dpsgd.meter import Meter
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Process, Source
 from mechanisms.core import validate
+
+MOST_SEEDS = 2**64
+"""Of torch's generators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +51,7 @@ class TrainResult:
             run stopped before its first step.
         config: what ran, of the steps planned: those that the budget allows.
         circumstances: how the run was carried out, for its card.
+        versions: of what it ran with, by name.
     """
 
     model: nn.Module
@@ -56,6 +60,7 @@ class TrainResult:
     averaged_model: nn.Module | None = None
     config: DPSGD
     circumstances: Circumstances
+    versions: Mapping[str, str]
 
     @property
     def process(self) -> Process:
@@ -111,6 +116,7 @@ class TrainResult:
             self.circumstances,
             executed=self.executed,
             reproducible=self.reproducible,
+            versions=self.versions,
             delta=delta,
             adjacency=adjacency,
             public_data=public_data,
@@ -189,6 +195,8 @@ def train(
     >>> train(mlp(2, (), 2), data, config, loss=loss, randomness=SystemSource(), initialisation_seed=0).process.times
     3
     """
+    check_kinds(model, dataset, config)
+    callbacks, logs = checked_reports(callbacks=callbacks, logs=logs, meter=meter, progress=progress, average=average)
     if budget is not None:
         config, meter = _within(budget, config, meter)
     conduct = Conduct(
@@ -202,6 +210,8 @@ def train(
         checkpoint=checkpoint,
         operator_log=operator_log,
         compiled=compiled,
+        average=average,
+        fresh=initialisation_seed is not None,
     )
     running = None if average is None else RunningAverage(average=average, steps=config.steps)
     trained = initialised(model, initialisation_seed).train()
@@ -232,9 +242,8 @@ def train(
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
         config=config,
-        circumstances=circumstances_of(
-            conduct, course, parameters, fresh=initialisation_seed is not None, budget=budget, average=average
-        ),
+        circumstances=circumstances_of(conduct, course, parameters, budget=budget),
+        versions=course.history.versions,
     )
 
 
@@ -270,13 +279,15 @@ def initialised(model: nn.Module, seed: int | None) -> nn.Module:
     """Return a copy of `model`, with weights drawn anew by each module's own `reset_parameters` if there is a seed.
 
     Raises:
-        InvalidParameter: if a layer has none, or the seed is no whole number >= 0.
+        InvalidParameter: if a layer has none, or the seed is no whole number in [0, 2^64).
     """
     fresh = copy.deepcopy(model)
     if seed is None:
         return fresh
+    if validate.count("train", "initialisation_seed", seed) >= MOST_SEEDS:
+        raise InvalidParameter(f"train: initialisation_seed must be below 2^64, got {seed}.")
     with torch.random.fork_rng():
-        torch.manual_seed(validate.count("train", "initialisation_seed", seed))
+        torch.manual_seed(seed)
         for name, module in fresh.named_modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):

@@ -1,23 +1,17 @@
-"""From a run to its privacy card: the price of what ran, and the versions of what it ran with."""
+"""From a run to its privacy card: the price of what ran, and what it ran with."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy
-import scipy
-import torch
 from torch import nn
 
-from dpsgd.averaging import Average
 from dpsgd.budget import Budget
 from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.config import DPSGD
 from dpsgd.core.conduct import Conduct
 from dpsgd.core.course import Course
 from dpsgd.core.schemes import check_neighbours
-from mechanisms import __version__
 
 
 def card_of(
@@ -26,6 +20,7 @@ def card_of(
     *,
     executed: int,
     reproducible: bool,
+    versions: Mapping[str, str],
     delta: float,
     adjacency: str,
     public_data: str | None,
@@ -38,6 +33,7 @@ def card_of(
         circumstances: of the run.
         executed: number of steps taken.
         reproducible: whether others may know the key.
+        versions: of what it ran with.
         delta: in [0, 1].
         adjacency: which datasets are neighbours.
         public_data: as in `PrivacyCard`.
@@ -57,7 +53,7 @@ def card_of(
         executed=executed,
         reproducible=reproducible,
         circumstances=circumstances,
-        versions=versions(),
+        versions=versions,
         public_data=public_data,
         not_accounted=not_accounted,
     )
@@ -68,9 +64,7 @@ def circumstances_of(
     course: Course,
     parameters: Sequence[nn.Parameter],
     *,
-    fresh: bool,
     budget: Budget | None,
-    average: Average | None,
 ) -> Circumstances:
     """Return the circumstances of a run, as its card tells them.
 
@@ -78,35 +72,18 @@ def circumstances_of(
         conduct: of the run.
         course: of the run.
         parameters: what was trained.
-        fresh: as in `Circumstances`, and so the rest.
-        budget: as there.
-        average: the average kept, if any.
+        budget: as in `Circumstances`.
     """
     return Circumstances(
         dimension=sum(parameter.numel() for parameter in parameters),
         dtype=str(parameters[0].dtype).removeprefix("torch."),
-        fresh=fresh,
+        fresh=course.history.fresh,
         checkpointed=conduct.checkpoint is not None,
-        ranks=course.ranks.count,
+        ranks=course.history.ranks,
         budget=budget,
         optimizer=course.conduct["optimizer"],
         copies=None if conduct.augmentation is None else conduct.augmentation.copies,
         schedule=conduct.schedule is not None,
-        average="" if average is None else repr(average),
+        average="" if conduct.average is None else repr(conduct.average),
         compiled=conduct.compiled,
     )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what privacy rests on here.
-
-    >>> sorted(versions())
-    ['dp-calipers', 'numpy', 'python', 'scipy', 'torch']
-    """
-    return {
-        "dp-calipers": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": numpy.__version__,
-        "scipy": scipy.__version__,
-    }

@@ -45,7 +45,7 @@ def _headline(card: PrivacyCard) -> str:
 
 
 def _rows(card: PrivacyCard) -> Iterator[tuple[str, str]]:
-    config, claim = card.config, card.claim
+    claim = card.claim
     rate = at_most(100 * float(true_positive_rate(claim, false_positive_rate=FALSE_ALARMS).upper), 3)
     yield (
         "In words",
@@ -56,15 +56,10 @@ def _rows(card: PrivacyCard) -> Iterator[tuple[str, str]]:
     yield "Unit", _unit(card)
     yield (
         "Covers",
-        "this one run: the noisy sums of all its steps and the weights after each, whoever sees them, and all that is "
-        "made of them without the records",
+        f"this one run: the noisy sums{' and counts' * _adaptive(card)} of all its steps and the weights after each, "
+        "whoever sees them, and all that is made of them without the records",
     )
-    yield (
-        "Mechanism",
-        f"DP-SGD: noise {config.noise!r} of multiplier {config.noise_multiplier!r} on sums of gradients, clipped to "
-        f"norm {config.max_grad_norm!r} by {config.clipping!r}, then divided by the public "
-        f"{config.expected_batch_size!r}{_copies(card)}",
-    )
+    yield "Mechanism", _mechanism(card)
     yield "Sampling", _sampling(card)
     yield "After the noise", _after(card)
     yield "Steps", _steps(card)
@@ -91,13 +86,28 @@ def _sampling(card: PrivacyCard) -> str:
     spread = "" if epoch is None else f", {epoch} steps an epoch"
     if isinstance(sampling, Cyclic):
         return f"{sampling!r}{spread}: fixed batches, whose turns may be known"
-    return f"{sampling!r}{spread}: drawn just as accounted for; who takes part when stays secret"
+    secret = (
+        "whoever knows the key knows who takes part when" if card.reproducible else "who takes part when stays secret"
+    )
+    return f"{sampling!r}{spread}: drawn just as accounted for; {secret}"
 
 
-def _copies(card: PrivacyCard) -> str:
-    copies = card.circumstances.copies
+def _adaptive(card: PrivacyCard) -> bool:
+    return isinstance(card.config.clipping, AdaptiveQuantile)
+
+
+def _mechanism(card: PrivacyCard) -> str:
+    config, copies, clipping = card.config, card.circumstances.copies, card.config.clipping
+    bound, noise = f"norm {config.max_grad_norm!r}", f"of multiplier {config.noise_multiplier!r}"
+    if isinstance(clipping, AdaptiveQuantile):
+        of_sum = at_least(clipping.sum_noise_multiplier(config.noise_multiplier))
+        bound = f"a norm that begins at {config.max_grad_norm!r} and moves by noisy counts"
+        noise = f"of multiplier {of_sum} beside that on counts, both together {config.noise_multiplier!r},"
+    rows = "" if copies is None else f"; a record counts by the mean of {copies} random copies"
+    rows += "" if config.unit == "record" else "; a user's records give one gradient, that of their mean loss"
     return (
-        "" if copies is None else f"; the gradient of a record is the mean of {copies} random copies' and clipped once"
+        f"DP-SGD: noise {config.noise!r} {noise} on sums of gradients, each {config.unit}'s clipped once to {bound} by "
+        f"{clipping!r}, then divided by the public {config.expected_batch_size!r}{rows}"
     )
 
 
@@ -140,7 +150,9 @@ def _errors(ledger: tuple[ErrorLine, ...]) -> str:
 def _resolution(card: PrivacyCard) -> str:
     """Return what of the noise is not as accountants price it."""
     law, here = card.config.noise, card.circumstances
-    count = "; that on the count is exact" if isinstance(card.config.clipping, AdaptiveQuantile) else ""
+    count = "; that on the count is exact" * _adaptive(card)
+    if not card.config.noise_multiplier:
+        return "there is none"
     if isinstance(law, (RoundedGaussian, LatticeGaussian)):
         return "exact, on sums in whole numbers: floats leave nothing open"
     if not isinstance(law, IndependentGaussian):

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dpsgd.augmentation import Augmentation
+from dpsgd.averaging import Average
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.once import refused
 from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.core.whole import WHOLE
+from dpsgd.datasets import Dataset
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
@@ -23,7 +25,7 @@ from mechanisms import InvalidParameter, Source
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conduct:
-    """The keywords of `dpsgd.steps`, which tells what they are.
+    """The keywords of `dpsgd.steps`, which tells what they are, and what `dpsgd.train` has besides.
 
     Args:
         loss: as there, and so the rest.
@@ -37,6 +39,8 @@ class Conduct:
         checkpoint: as there.
         operator_log: as there.
         compiled: as there.
+        average: that `dpsgd.train` keeps of the weights, or None.
+        fresh: whether it drew the weights afresh that the run begins at.
 
     Raises:
         InvalidParameter: if one is of another kind.
@@ -53,6 +57,8 @@ class Conduct:
     checkpoint: Checkpoint | None = None
     operator_log: str | PathLike[str] | None = None
     compiled: bool = False
+    average: Average | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
@@ -72,8 +78,21 @@ class Conduct:
             value = getattr(self, name)
             if not callable(value) and (value is not None or name == "loss"):
                 raise InvalidParameter(f"train: {name} must be a function of {takes}, got {_kind(value)}.")
+        if self.operator_log is not None and not isinstance(self.operator_log, (str, PathLike)):
+            raise InvalidParameter(f"train: operator_log must be a path, got {_kind(self.operator_log)}.")
         if not isinstance(self.compiled, bool):
             raise InvalidParameter(f"train: compiled must be True or False, got {_kind(self.compiled)}.")
+
+
+def check_kinds(model: object, dataset: object, config: object) -> None:
+    """Refuse a run of other things than a model, a dataset and a configuration.
+
+    Raises:
+        InvalidParameter: naming the first that is another thing.
+    """
+    for name, value, kind in (("model", model, nn.Module), ("dataset", dataset, Dataset), ("config", config, DPSGD)):
+        if not isinstance(value, kind):
+            raise InvalidParameter(f"train: {name} must be a {kind.__name__}, got {_kind(value)}.")
 
 
 KINDS = {"checkpoint": Checkpoint, "augmentation": Augmentation, "prescribed": Prescribed}
@@ -112,7 +131,7 @@ MOST_FACTORS = 2**16
 
 
 def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> dict[str, str]:
-    """Return what tells this conduct of a run from another, by which steps that are taken again would differ.
+    """Return what tells this conduct of a run from another, by which steps that are taken again, or an average, differ.
 
     Under the same noise other weights would show the difference of two sums bare.
 
@@ -127,7 +146,7 @@ def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> 
     >>> from mechanisms import KeyedSource
     >>> plain = Conduct(loss=lambda outputs, targets: outputs[:, 0], randomness=KeyedSource(0))
     >>> told_apart(plain, None, steps=9)
-    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none', 'compiled': 'no'}
+    {'optimizer': 'plain steps', 'schedule': 'none', 'augmentation': 'none', 'compiled': 'no', 'average': 'none'}
     """
     copies = conduct.augmentation
     return {
@@ -135,6 +154,7 @@ def told_apart(conduct: Conduct, optimizer: Optimizer | None, *, steps: int) -> 
         "schedule": "none" if conduct.schedule is None else _schedule(conduct.schedule, steps),
         "augmentation": "none" if copies is None else f"{copies.copies} copies of {copies.draws} draws",
         "compiled": "sums and noise" if conduct.compiled else "no",
+        "average": "none" if conduct.average is None else repr(conduct.average),
     }
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
+from dpsgd.core.history import History
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.runs import RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved, Stateful
 from dpsgd.core.structure import first_difference, structure
+from dpsgd.datasets import Dataset
 from mechanisms import InvalidParameter, Source, SystemSource, __version__
 from mechanisms.core.randomness import SecretSource
 
@@ -88,6 +91,7 @@ class Course:
         ranks: the processes that take part.
         kept: its file, if it has one.
         conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`.
+        history: with what it is carried out, from its beginning.
     """
 
     source: Source
@@ -96,6 +100,7 @@ class Course:
     ranks: Ranks
     kept: Kept | None
     conduct: Mapping[str, str]
+    history: History
 
     def begin(self, parts: Parts) -> None:
         """Bring the parts to where the run stands: before the next step, on every rank."""
@@ -125,7 +130,9 @@ def set_out(
     *,
     config: DPSGD,
     model: nn.Module,
+    dataset: Dataset,
     conduct: Mapping[str, str],
+    fresh: bool = False,
 ) -> Course:
     """Return the course of a run: one that goes on if the checkpoint's file is there, else one that begins.
 
@@ -135,15 +142,19 @@ def set_out(
             other ranks: then its place is taken by a key that is drawn, or was drawn when the run began, just so.
         config: of the run.
         model: of the run.
+        dataset: of the run.
         conduct: what tells this conduct of the run from another, see `dpsgd.core.conduct`.
+        fresh: whether the model's weights were drawn afresh, for a run that begins.
 
     Raises:
         InvalidParameter: if the file is damaged or of another run, or something differs between ranks.
     """
     ranks = Ranks.present(device=next(parameter.device for parameter in model.parameters()))
+    history = History.of_this_process(fresh=fresh, ranks=ranks.count)
+    common: dict[str, Any] = {"ranks": ranks, "conduct": conduct}
     if checkpoint is None and ranks.count == 1:
-        run = begin_run(randomness)
-        return Course(source=randomness, run=run, ahead=range(config.steps), ranks=ranks, kept=None, conduct=conduct)
+        run, ahead = begin_run(randomness), range(config.steps)
+        return Course(source=randomness, run=run, ahead=ahead, kept=None, history=history, **common)
     saved = _found(checkpoint, ranks)
     fixed = structure(model)
     if saved is not None:
@@ -157,13 +168,34 @@ def set_out(
         run, last = _new(source, config, fixed, conduct)
     else:
         run, last = _same(source, saved), saved
+    told = not last.complete and (ranks.count > 1 or not source.reproducible)
+    records = dataset.digest(source) if told else ""
     same = repr((config, fixed, conduct, last.fingerprint, run))
     ranks.check_same(same, what="model, configuration, optimizer, schedule, key and number of runs")
+    ranks.check_same(records, what="the records, in their order,")
+    _check_records(last, records)
+    if not last.complete:
+        history = history if last.history is None else last.history.taken_up(ranks=ranks.count)
+        last = dataclasses.replace(last, history=history, records="" if source.reproducible else records)
     kept = None
     if checkpoint is not None:
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
     ahead = range(last.steps_taken, last.steps_taken if last.complete else config.steps)
-    return Course(source=source, run=run, ahead=ahead, ranks=ranks, kept=kept, conduct=conduct)
+    return Course(source=source, run=run, ahead=ahead, kept=kept, history=last.history or history, **common)
+
+
+def _check_records(saved: Saved, records: str) -> None:
+    """Refuse other records than those that a run with a secret key was begun with.
+
+    Raises:
+        InvalidParameter: if they are others; of which ones they are it says nothing.
+    """
+    if saved.records and saved.records != records:
+        raise InvalidParameter(
+            "Checkpoint: the records must be those that the run was begun with, in their order, and are others.\n"
+            "Steps taken again on them would show the difference of both bare, under the same noise. Other records are "
+            "another run: give it a path of its own; what both show adds up."
+        )
 
 
 def _new(source: Source, config: DPSGD, fixed: Mapping[str, str], conduct: Mapping[str, str]) -> tuple[int, Saved]:
@@ -228,7 +260,8 @@ def _check_conduct(saved: Saved, conduct: Mapping[str, str]) -> None:
         if conduct.get(name) != was:
             raise InvalidParameter(
                 f"Checkpoint: {name} must be {was}, as when the run was begun, got {conduct.get(name)}.\n"
-                "Steps taken again after the one that was kept would be shown at other weights under the same noise."
+                "What was kept would go on as something else, and steps taken again after it be shown at other weights "
+                "under the same noise."
             )
 
 

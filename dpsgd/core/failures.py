@@ -1,14 +1,19 @@
 """Errors that a model or a loss meets on records, told without what they say: they quote what records hold.
 
 A class number that is none, a word beyond the table, the size of a batch: texts of torch name them, and so show exactly
-what noise should hide. What fails on every record is not about any of them: it fails on zeros of their shape as well,
-and is told in full. That a run ended is itself seen, without noise; no engine can go on without knowing what was added.
+what noise should hide. Its warnings do as well, one line for every size that a batch has: on records they are dropped.
+What fails on every record is not about any of them: it fails on zeros of their shape as well. That is seen before the
+first step, whatever records there are, and told in full, warnings too. That a run ended later is itself seen, without
+noise; no engine can go on without knowing what was added.
 """
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
+
+import torch
 
 from mechanisms import InvalidParameter
 from mechanisms.core.errors import DPError
@@ -16,7 +21,7 @@ from mechanisms.core.errors import DPError
 
 @contextlib.contextmanager
 def told_without_records(attempt: Callable[[], object]) -> Iterator[None]:
-    """Return a context in which errors on records are replaced by ones that say nothing of them.
+    """Return a context in which errors on records are replaced by ones that say nothing of them, and nothing is warned.
 
     Args:
         attempt: does the same to a record of zeros.
@@ -30,22 +35,39 @@ def told_without_records(attempt: Callable[[], object]) -> Iterator[None]:
     mechanisms.core.errors.InvalidParameter: train: model and loss must take every record, but ended with IndexError...
     """
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except DPError:
         raise
     except Exception as error:
         kind = type(error).__name__
     else:
         return
-    try:
-        attempt()
-    except Exception as error:
-        raise InvalidParameter(
-            f"train: model and loss must take records of the dataset's shape, but on zeros of it: {str(error).strip()}"
-        ) from None
+    check_attempt(attempt)
     raise InvalidParameter(
         f"train: model and loss must take every record, but ended with {kind} on some, though not on zeros of their "
         "shape.\nWhat was said is left out, as it may quote records, and that the run ended is seen without noise. See "
         "that no value is out of range, such as a class number, before a run; if it was memory, give a "
         "largest_physical_batch."
     ) from None
+
+
+def check_attempt(attempt: Callable[[], object], *, device: torch.device | None = None) -> None:
+    """Refuse a model or a loss that cannot do on a record of zeros what it is to do on records.
+
+    Args:
+        attempt: does it; torch's generators are afterwards as they were.
+        device: of the model.
+
+    Raises:
+        InvalidParameter: saying what went wrong.
+    """
+    try:
+        with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+            attempt()
+    except DPError:
+        raise
+    except Exception as error:
+        raise InvalidParameter(
+            f"train: model and loss must take records of the dataset's shape, but on zeros of it: {str(error).strip()}"
+        ) from None

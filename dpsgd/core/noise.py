@@ -50,14 +50,10 @@ class Noise:
     resolution: NoiseResolution = field(init=False, repr=False)
     """How far the noise is from normal noise."""
     _normals: BoxMuller = field(init=False, repr=False)
-    _scales: tuple[float, float] = field(init=False, repr=False)
     _checked: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.resolution = RESOLUTIONS[str(self.like.dtype).removeprefix("torch.")]
-        limits = np.finfo(self.resolution.dtype)
-        least, most = float(limits.smallest_normal) / float(limits.epsneg), LARGEST_SHARE * float(limits.max)
-        self._scales = least, most
         if self.compiled and serves(self.like):
             self._normals = CompiledBoxMuller(self.source, dimension=len(self.like))
         else:
@@ -79,7 +75,7 @@ class Noise:
         if not 0 <= step < self.steps:
             raise InvalidParameter(f"Noise: step must lie in [0, {self.steps}), got {step}.")
         if scale != self._checked:
-            self._checked = self._fitting(scale)
+            self._checked = fitting_scale(scale, self.resolution)
         if not scale:
             return
         position = self.run + step * self._normals.width
@@ -99,15 +95,22 @@ class Noise:
             )
         return start
 
-    def _fitting(self, scale: float) -> float:
-        scale = validate.non_negative("Noise", "scale", scale)
-        least, most = self._scales
-        if scale and not least <= scale <= most:
-            raise InvalidParameter(
-                f"Noise: scale must be 0 or lie in [{least:.2g}, {most:.2g}] for {self.like.dtype}, got {scale}.\n"
-                "It is noise_multiplier · max_grad_norm: measure gradients in another unit."
-            )
-        return scale
+
+def fitting_scale(scale: float, resolution: NoiseResolution) -> float:
+    """Return a scale with which noise in floats is as `resolution` says: 0, or neither too small nor too large.
+
+    Raises:
+        InvalidParameter: if it is another.
+    """
+    scale = validate.non_negative("Noise", "scale", scale)
+    limits = np.finfo(resolution.dtype)
+    least, most = float(limits.smallest_normal) / float(limits.epsneg), LARGEST_SHARE * float(limits.max)
+    if scale and not least <= scale <= most:
+        raise InvalidParameter(
+            f"Noise: scale must be 0 or lie in [{least:.2g}, {most:.2g}] for {resolution.dtype}, got {scale}.\n"
+            "It is noise_multiplier · max_grad_norm: measure gradients in another unit."
+        )
+    return scale
 
 
 def _values(total: Tensor) -> Array:

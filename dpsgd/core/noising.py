@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
+from dpsgd.clipping import LOG_RANGE, AdaptiveQuantile
 from dpsgd.config import DPSGD
 from dpsgd.core.compiled_noise import kernels, serves
 from dpsgd.core.correlated import correlated
-from dpsgd.core.noise import Noise
+from dpsgd.core.noise import Noise, fitting_scale
 from dpsgd.core.whole import released
 from dpsgd.correlated_laws import CorrelatedLaw
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from dpsgd.prescribed import Prescribed
+from dpsgd.resolution import RESOLUTIONS
 from mechanisms import InvalidParameter, Source
+
+MOST_SUMMED = 2.0**40
+"""Records of a step."""
 
 
 class Noising(Protocol):
@@ -60,6 +67,30 @@ def compile_noise(config: DPSGD, *, like: Tensor) -> None:
     """
     if isinstance(config.noise, IndependentGaussian) and serves(like):
         kernels(len(like))
+
+
+def check_range(config: DPSGD, *, like: Tensor) -> None:
+    """Refuse a bound, or noise, that could leave the floats in a step: what does not, and what does, is private.
+
+    Args:
+        config: what is to run.
+        like: any tensor of the dtype of the sums.
+
+    Raises:
+        InvalidParameter: if a sum could overflow, or noise be too small or too large for floats.
+    """
+    resolution = RESOLUTIONS[str(like.dtype).removeprefix("torch.")]
+    multiplier, reach = config.noise_multiplier, 1.0
+    if isinstance(config.clipping, AdaptiveQuantile):
+        multiplier, reach = config.clipping.sum_noise_multiplier(multiplier), math.exp(LOG_RANGE)
+    most = float(np.finfo(resolution.dtype).max) / MOST_SUMMED
+    if config.max_grad_norm * reach > most:
+        raise InvalidParameter(
+            f"train: max_grad_norm must be at most {most / reach:.2g} for {resolution.dtype} and {config.clipping!r}, "
+            f"got {config.max_grad_norm}: sums could overflow.\nMeasure gradients in another unit."
+        )
+    for bound in {config.max_grad_norm / reach, config.max_grad_norm * reach}:
+        fitting_scale(multiplier * bound, resolution)
 
 
 def check_noise(config: DPSGD, *, dimension: int, prescribed: Prescribed | None) -> None:

@@ -1,6 +1,7 @@
 """The processes of one run: each sums the clipped gradients of its share of a batch, and the noise is added once.
 
-Every rank holds the whole dataset and draws the same rows from the same key. Rank r of k takes every k-th of them from
+Every rank holds the whole dataset, which a digest under the key tells, as in another order a record could be drawn by
+two of them, and draws the same rows from the same key. Rank r of k takes every k-th of them from
 the r-th on; the sums are added over the ranks, each rank adds the one noise of the step, and all go on with the result
 of the first, bit for bit, so that machines that round differently cannot drift apart.
 

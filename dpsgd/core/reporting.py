@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from dpsgd.averaging import Average
+from dpsgd.callbacks import Callback
 from dpsgd.config import DPSGD
 from dpsgd.core.progress import ProgressBar
 from dpsgd.core.updates import Schedule, rate_factor
 from dpsgd.descent import Release
 from dpsgd.logs import Log, Row
 from dpsgd.meter import Meter, is_due
+from mechanisms import InvalidParameter
+from mechanisms.core import validate
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -87,3 +91,40 @@ class Reporting:
             return None
         last = executed == self.steps
         return self.meter.epsilon(self.config, executed) if last else self.meter.quick_epsilon(self.config, executed)
+
+
+def checked_reports(
+    *, callbacks: object, logs: object, meter: object, progress: object, average: object
+) -> tuple[tuple[Callback, ...], tuple[Log, ...]]:
+    """Return callbacks and logs, once nothing of what is to be told of a run is refused; before it begins.
+
+    Args:
+        callbacks: as in `train`, and so the rest.
+        logs: as there.
+        meter: as there.
+        progress: as there.
+        average: as there.
+
+    Raises:
+        InvalidParameter: naming the first that is of another kind.
+    """
+    called = tuple(map(_callback, validate.sequence("train", "callbacks", callbacks, "Write callbacks=[...].")))
+    written = tuple(map(_log, validate.sequence("train", "logs", logs, "Write logs=[CsvLog(path=...)].")))
+    for name, value, kind in (("meter", meter, Meter), ("average", average, Average)):
+        if value is not None and not isinstance(value, kind):
+            raise InvalidParameter(f"train: {name} must be of {kind.__name__}, got {type(value).__name__}.")
+    if not isinstance(progress, bool):
+        raise InvalidParameter(f"train: progress must be True or False, got {type(progress).__name__}.")
+    return called, written
+
+
+def _callback(one: object) -> Callback:
+    if callable(one):
+        return one
+    raise InvalidParameter(f"train: callbacks must be functions of a Release, got {type(one).__name__}.")
+
+
+def _log(one: object) -> Log:
+    if isinstance(one, Log):
+        return one
+    raise InvalidParameter(f"train: logs must be of Log, such as CsvLog, got {type(one).__name__}.")

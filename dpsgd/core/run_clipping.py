@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -30,9 +31,15 @@ class RunClipping:
     noise_multiplier: float
     _log: OperatorLog | None = None
 
-    def log_to(self, log: OperatorLog) -> None:
-        """Write what every step has seen to the operator's log as well."""
-        self._log, self.clip.seen = log, []
+    def log_to(self, path: Path, ranks: Ranks) -> None:
+        """Write what every step has seen to an operator's log at `path` as well.
+
+        Raises:
+            InvalidParameter: if there are several ranks, or a file.
+        """
+        if ranks.count > 1:
+            raise InvalidParameter("train: operator_log must be None with several ranks, each of which sees a share.")
+        self._log, self.clip.seen = OperatorLog(path=path), []
 
     @property
     def bound(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -16,6 +17,7 @@ from safetensors.torch import save as tensors_to
 from torch import Tensor
 
 from dpsgd.config import DPSGD
+from dpsgd.core.history import History
 from mechanisms import InvalidParameter, __version__
 from mechanisms.core import validate
 
@@ -32,7 +34,7 @@ FIELDS = {
     "parts",
     "scalars",
 }
-LATER = {"stopped", "conduct"}
+LATER = {"stopped", "conduct", "history", "records"}
 """Fields that files of the first versions lack."""
 BLANK = "0" * 64
 State = Mapping[str, Tensor | int | float]
@@ -62,10 +64,13 @@ class Saved:
         states: of every part of the run, weights among them, by its name, which holds no "/".
         conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`; of files of the first versions nothing.
         stopped: whether what the run showed ended it, before all its steps were taken.
+        history: with what it has been carried out so far; of files of the first versions None.
+        records: digest of the records under a secret key, see `Dataset.digest`; "" where the key is known, and once no
+            step is to come.
         library: the version that wrote it.
 
-    Guarantees: what is in here depends on the records through the noisy sums of the steps taken alone: it may be shown
-    to whom the model may be shown.
+    Guarantees: what is in here depends on the records through the noisy sums of the steps taken alone, but for a digest
+    that shows nothing to who lacks the key: it may be shown to whom the model may be shown.
     """
 
     config: DPSGD
@@ -77,6 +82,8 @@ class Saved:
     states: Mapping[str, State]
     conduct: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
+    history: History | None = None
+    records: str = ""
     library: str = __version__
 
     @property
@@ -100,6 +107,8 @@ class Saved:
             "parts": list(self.states),
             "conduct": dict(self.conduct),
             "stopped": self.stopped,
+            "history": None if self.history is None else dataclasses.asdict(self.history),
+            "records": "" if self.complete else self.records,
             "scalars": {key: _written(value) for key, value in entries.items() if not isinstance(value, Tensor)},
         }
         text = json.dumps(document, allow_nan=False)
@@ -152,6 +161,8 @@ class Saved:
             states=_by_part(document["parts"], {**tensors, **scalars}),
             conduct=dict(document.get("conduct", {})),
             stopped=_truth(document.get("stopped", False)),
+            history=None if document.get("history") is None else History(**document["history"]),
+            records=str(document.get("records", "")),
             library=document["library"],
         )
 

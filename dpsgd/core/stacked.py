@@ -107,6 +107,16 @@ class Records:
             taken=None if len(taken) == len(flat) else torch.from_numpy(taken).to(places.device),
         )
 
+    def zeros(self, models: int) -> Batches:
+        """Return batches of one record of zeros for each model, of the shapes and types of the dataset alone."""
+        features = self._features.new_zeros(models, 1, self._features.shape[1])
+        return Batches(
+            features=features,
+            squares=self._squares.new_zeros(models, 1),
+            targets=self._targets.new_zeros(models, *self._targets.shape[1:]),
+            taken=None,
+        )
+
 
 def stacked_outputs(chain: Chain, weights: Tensor, features: Tensor) -> Tensor:
     """Return the outputs (models, rows, …) of chains with `weights` (models, d) on features (models, rows, k).

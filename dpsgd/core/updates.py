@@ -26,6 +26,7 @@ MakeOptimizer = Callable[[list[nn.Parameter], DPSGD], Optimizer]
 """(the trainable parameters, the configuration) -> an optimiser of all of them at `config.learning_rate`."""
 Schedule = Callable[[int], float]
 """Number of a step, from 0 -> factor of the learning rate in it, >= 0: a public function, the same at every call."""
+WRITE = "Write optimizer=lambda parameters, config: torch.optim.Adam(parameters, lr=config.learning_rate)."
 OTHER_STATE = "It is of a run with another optimizer: give the one that the run began with."
 
 
@@ -188,11 +189,15 @@ def made_optimizer(make: MakeOptimizer | None, parameters: list[nn.Parameter], c
     """
     if make is None:
         return None
-    optimizer: object = make(parameters, config)
+    try:
+        optimizer: object = make(parameters, config)
+    except (TypeError, ValueError) as error:
+        raise InvalidParameter(
+            f"train: optimizer must take (parameters, config), but ended with {type(error).__name__}: {error}.\n{WRITE}"
+        ) from error
     if not isinstance(optimizer, Optimizer):
         raise InvalidParameter(
-            f"train: optimizer must return a torch.optim.Optimizer, got {type(optimizer).__name__}.\n"
-            "Write optimizer=lambda parameters, config: torch.optim.Adam(parameters, lr=config.learning_rate)."
+            f"train: optimizer must return a torch.optim.Optimizer, got {type(optimizer).__name__}.\n{WRITE}"
         )
     kind = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")

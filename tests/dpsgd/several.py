@@ -41,10 +41,22 @@ def masked():
     return nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3))
 
 
-def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, ask=lambda step: False, **options):
+def run(
+    name,
+    config=CONFIG,
+    *,
+    model=None,
+    randomness=None,
+    stop=None,
+    seed=0,
+    ask=lambda step: False,
+    data=None,
+    ranks=None,
+    **options,
+):
     """Train, and keep weights and releases in a file of the rank's."""
     generator = torch.Generator().manual_seed(3)
-    data = Dataset(
+    data = data or Dataset(
         features=3 * torch.randn(RECORDS, 5, generator=generator),
         targets=torch.randint(3, (RECORDS,), generator=generator),
     )
@@ -69,6 +81,7 @@ def run(name, config=CONFIG, *, model=None, randomness=None, stop=None, seed=0, 
             **options,
         )
         assert trained.process == config.process()
+        assert ranks is None or trained.circumstances.ranks == ranks
         weights = flatten(trained.model.parameters())
         save_file({"weights": weights, "shown": torch.stack(shown)}, f"{name} {rank}")
 
@@ -102,6 +115,9 @@ def together(rank):
     run("masks not begun", model=masked(), stop=0, checkpoint=Checkpoint(path="begun.safetensors"))
     run("stopped", checkpoint=Checkpoint(path="stopped.safetensors"), ask=lambda step: rank == 1 and step == 5)
     refused("keys", "key and number of runs must be the same", randomness=KeyedSource(rank))
+    order = torch.arange(RECORDS).roll(rank)  # in which a record could be drawn by both
+    mine = Dataset(features=torch.eye(RECORDS)[order, :5], targets=order % 3)
+    refused("orders", "the records, in their order, must be the same on every rank", data=mine)
     other = EVERY_SCHEME["BallsInBins" if rank else "Poisson"]
     rates = Cosine(steps=12, warm_up=rank)
     refused("schedules", "optimizer, schedule, key and number of runs must be the same", schedule=rates)
@@ -142,7 +158,7 @@ def main():
     alone()
     children = [forked(lambda rank=rank: ranked(rank)) for rank in range(2)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-    run("given up together", checkpoint=Checkpoint(path="together.safetensors", every=2))
+    run("given up together", checkpoint=Checkpoint(path="together.safetensors", every=2), ranks=2)
     for path, every in (("left.safetensors", 3), ("begun.safetensors", 100)):
         kept = Checkpoint(path=path, every=every)
         refused(path, "there must be 2 ranks, as when the run was begun, got 1", model=masked(), checkpoint=kept)

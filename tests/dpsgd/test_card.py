@@ -105,7 +105,8 @@ def test_the_card_tells_of_copies_optimizer_schedule_and_average_and_what_is_ass
     copies = Augmentation(make=lambda x, u: x + u[0], copies=3, draws=1)
     options = {"augmentation": copies, "schedule": Cosine(steps=20), "average": TailAverage(steps=5)}
     card = _train(EVERY, optimizer=DPAdam, **options).card(delta=1e-5)
-    assert "; the gradient of a record is the mean of 3 random copies' and clipped once |" in card.markdown
+    assert "each record's clipped once to norm 1.0 by Flat(), " in card.markdown
+    assert "; a record counts by the mean of 3 random copies |" in card.markdown
     [after] = [line for line in card.markdown.splitlines() if line.startswith("| After the noise |")]
     assert "dpsgd.optimizers.DPAdam(betas=(0.9, 0.999), " in after and f"lr={EVERY.learning_rate}" in after
     assert "a schedule of learning rates, TailAverage(steps=5) of the weights: made of noisy sums" in after
@@ -116,6 +117,22 @@ def test_the_card_tells_of_copies_optimizer_schedule_and_average_and_what_is_ass
     plain = _train(EVERY, initialisation_seed=0).card(delta=1e-5).markdown
     assert "| After the noise | plain steps: made of" in plain and "copies" not in plain
     assert "weights that were given" not in plain and "chosen without the records, or see below" in plain
+
+
+def test_the_card_of_an_adaptive_bound_tells_of_counts_and_of_the_noise_that_the_sum_has():
+    clipping = AdaptiveQuantile(quantile=0.5, learning_rate=0.2, count_noise_multiplier=5.0)
+    text = _train(dataclasses.replace(EVERY, noise_multiplier=3.0, clipping=clipping)).card(delta=1e-5).markdown
+    assert "of multiplier 3.750000 beside that on counts, both together 3.0, on sums" in text
+    assert "clipped once to a norm that begins at 1.0 and moves by noisy counts by Adaptive" in text
+    assert "the noisy sums and counts of all its steps" in text
+
+
+def test_the_card_of_users_clips_users_and_of_no_noise_has_none():
+    config = dataclasses.replace(EVERY, unit="user", examples_per_user=2, noise_multiplier=0.0)
+    data = Dataset(features=_data().features, targets=_data().targets, owners=torch.arange(8) // 2)
+    text = _train(config, data, randomness=KeyedSource(0)).card(delta=1e-5).markdown
+    assert "each user's clipped once to norm 1.0" in text and "a user's records give one gradient" in text
+    assert "| Noise in floats | there is none |" in text and "whoever knows the key knows who takes part" in text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from dpsgd import STOP, Augmentation, Cosine, Dataset, ExponentialAverage, PrescribedGradients, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
+from dpsgd.core import history
 from dpsgd.core.parameters import flatten
 from dpsgd.core.runs import RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved
@@ -61,10 +62,9 @@ def _train(path=None, config=CONFIG, *, model=None, every=1, stop=None, shown=No
         config,
         loss=CROSS_ENTROPY,
         randomness=randomness or KeyedSource("tests of checkpoints"),
-        initialisation_seed=0,
         checkpoint=checkpoint,
         callbacks=[seen],
-        **options,
+        **{"initialisation_seed": 0, **options},
     )
 
 
@@ -328,6 +328,68 @@ def test_fixed_values_are_part_of_the_model(tmp_path):
         half_frozen(2.0)
 
 
+def _others():
+    features = DATA.features.clone()
+    features[3, 1] += 1.0
+    owners = torch.arange(7)
+    yield Dataset(features=features, targets=DATA.targets)
+    yield Dataset(features=DATA.features, targets=DATA.targets.flip(0))
+    yield Dataset(features=DATA.features.flip(0), targets=DATA.targets.flip(0))
+    yield Dataset(features=DATA.features[:6], targets=DATA.targets[:6])
+    yield Dataset(features=DATA.features, targets=DATA.targets.int())
+    yield Dataset(features=DATA.features, targets=DATA.targets, owners=owners)
+
+
+def test_a_digest_tells_records_apart_and_not_where_they_lie():
+    source = SecretSource(SecretSource.new_key())
+    found = [data.digest(source) for data in (DATA, *_others())]
+    assert len(set(found)) == len(found)
+    apart = Dataset(features=DATA.features.T.contiguous().T, targets=DATA.targets.repeat(2)[:7])
+    assert apart.digest(source) == found[0] != apart.digest(SystemSource())
+
+
+@pytest.mark.parametrize("other", list(_others())[:4])
+def test_a_secret_run_goes_on_with_the_records_that_it_was_begun_with_and_no_others(other, tmp_path, monkeypatch):
+    _stopped(tmp_path / "run", randomness=SystemSource())
+    with monkeypatch.context() as changed:
+        changed.setattr(sys.modules[__name__], "DATA", other)
+        with pytest.raises(InvalidParameter, match="records must be those that the run was begun with, in their order"):
+            _train(tmp_path / "run", randomness=SystemSource())
+    _train(tmp_path / "run", randomness=SystemSource())
+    assert not Saved.from_bytes((tmp_path / "run").read_bytes(), name="run").records
+
+
+def test_the_file_of_a_known_key_holds_no_digest_of_the_records(tmp_path):
+    _stopped(tmp_path / "run")
+    assert not Saved.from_bytes((tmp_path / "run").read_bytes(), name="run").records
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_card_says_how_a_run_began_whoever_ends_it(fresh, tmp_path, monkeypatch):
+    path, seed = tmp_path / "run", 0 if fresh else None
+    _stopped(path, initialisation_seed=seed)
+    monkeypatch.setattr(history, "versions", lambda: {"torch": "99.0"})
+    result = _train(path, initialisation_seed=None if fresh else 0)
+    assert result.circumstances.fresh is fresh
+    assert result.versions["torch"] == f"{torch.__version__}, then 99.0"
+    monkeypatch.setattr(history, "versions", lambda: {"torch": "100.0"})  # which takes no step
+    assert _train(path, initialisation_seed=seed).versions == result.versions
+
+
+def test_files_without_a_history_go_on_as_of_a_model_that_was_given(tmp_path):
+    _stopped(tmp_path / "run")
+    kept = Saved.from_bytes((tmp_path / "run").read_bytes(), name="run")
+    (tmp_path / "run").write_bytes(dataclasses.replace(kept, history=None).to_bytes())
+    assert not _train(tmp_path / "run", initialisation_seed=None).circumstances.fresh
+
+
+def test_an_average_goes_on_as_what_it_began_as(tmp_path):
+    _stopped(tmp_path / "run", average=ExponentialAverage(decay=0.5))
+    for other in (None, ExponentialAverage(decay=0.25)):
+        with pytest.raises(InvalidParameter, match=r"average must be ExponentialAverage\(decay=0.5\), as when the run"):
+            _train(tmp_path / "run", average=other)
+
+
 def _with_key(path, content, mode=0o600):
     key = path.with_name("run.key")
     key.unlink()
@@ -376,7 +438,9 @@ def test_a_run_of_other_parts_is_refused(tmp_path):
         KeyedSource("tests of checkpoints"),
         config=CONFIG,
         model=MODELS["book-keeping"](),
-        conduct={"optimizer": "plain steps", "schedule": "none", "augmentation": "none", "compiled": "no"},
+        dataset=DATA,
+        conduct=dict.fromkeys(("schedule", "augmentation", "average"), "none")
+        | {"optimizer": "plain steps", "compiled": "no"},
     )
     with pytest.raises(
         InvalidParameter,

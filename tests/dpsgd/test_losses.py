@@ -16,8 +16,8 @@ MODELS = {
 @pytest.mark.parametrize(
     ("loss", "got"),
     [
-        (nn.CrossEntropyLoss(), r"got \(\)"),
-        (lambda outputs, targets: outputs, r"got \(., 2\)"),
+        (nn.CrossEntropyLoss(), "got 0 dimensions"),
+        (lambda outputs, targets: outputs, "got 2 dimensions"),
         (lambda outputs, targets: 1.0, "got float"),
     ],
 )

@@ -1,19 +1,22 @@
 """What a run says when model or loss end with an error: what is public in full, of the records nothing."""
 
+import functools
 import re
 import traceback
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from dpsgd import Augmentation, Dataset, mlp, train
+from dpsgd import Augmentation, Dataset, mlp, steps, train, train_together
 from dpsgd.core.failures import told_without_records
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 CONFIG = config_of(Poisson(probability=1.0))
+EMPTY = config_of(Poisson(probability=0.0))
 SECRET = 7713  # a class that there is not, a word beyond the table
 COPIES = Augmentation(make=lambda x, u: x + 0.1 * u, copies=2, draws=5)
 
@@ -65,6 +68,41 @@ def test_a_word_beyond_the_table_ends_a_run_without_its_number():
 def test_what_fails_on_every_record_is_told_in_full_and_for_one_of_zeros(make):
     with pytest.raises(InvalidParameter, match=r"but on zeros of it: mat1 and mat2 shapes cannot be \w+ \(1x6 and 5x4"):
         _run(make(), torch.randn(17, 6), torch.zeros(17, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("records", [0, 17])
+def test_what_fails_on_every_record_ends_a_run_before_any_is_drawn(records):
+    data = Dataset(features=torch.randn(records, 6), targets=torch.zeros(records, dtype=torch.int64))
+    for model, loss, said in [
+        (mlp(5, (4,), 3), CROSS_ENTROPY, "but on zeros of it"),
+        (mlp(6, (4,), 3), nn.CrossEntropyLoss(), "one value per example"),
+    ]:
+        with pytest.raises(InvalidParameter, match=said):
+            next(iter(steps(model, data, EMPTY, loss=loss, randomness=KeyedSource(0))), None)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_warnings_on_records_which_name_the_size_of_a_batch_are_dropped(make):
+    def warning(outputs, targets):
+        warnings.warn(f"{len(outputs)} rows of {tuple(outputs.shape)}", stacklevel=1)
+        return outputs[:, 0]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _run(make(), torch.randn(17, 5), torch.zeros(17), warning)
+    assert caught and not any("17" in str(one.message) for one in caught)
+
+
+def test_models_trained_together_say_nothing_of_records_either():
+    features, targets = torch.randn(17, 5), torch.arange(17) % 3
+    everyone = torch.ones(2, 17, dtype=torch.bool)
+    together = functools.partial(train_together, mlp(5, (4,), 3), config=CONFIG, membership=everyone)
+    with pytest.raises(InvalidParameter, match="one value per example"):
+        together(Dataset(features=features, targets=targets), loss=nn.CrossEntropyLoss(), randomness=KeyedSource(0))
+    targets[11] = SECRET
+    with pytest.raises(InvalidParameter, match="model and loss must take every record, but ended with") as caught:
+        together(Dataset(features=features, targets=targets), loss=CROSS_ENTROPY, randomness=KeyedSource(0))
+    assert str(SECRET) not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_loss_that_quotes_its_targets_is_not_quoted():

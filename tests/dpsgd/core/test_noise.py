@@ -234,7 +234,7 @@ def test_a_forked_process_is_refused_also_where_a_step_follows_the_last_one():
         ({"step": STEPS}, r"Noise: step must lie in \[0, 400\), got 400"),
         ({"scale": -1.0}, "Noise: scale must be"),
         ({"scale": math.nan}, "Noise: scale must be"),
-        ({"scale": 1e-40}, r"Noise: scale must be 0 or lie in \[2e-31, 2.1e\+37\] for torch.float32, got 1e-40"),
+        ({"scale": 1e-40}, r"Noise: scale must be 0 or lie in \[2e-31, 2.1e\+37\] for float32, got 1e-40"),
         ({"scale": 1e38}, "Noise: scale must be 0 or lie in"),
         ({"total": torch.zeros(DIMENSION + 1)}, r"Noise: total must hold the coordinates .* got shape \(52,\)"),
         ({"total": torch.zeros(1, DIMENSION)}, r"Noise: total must hold the coordinates .* got shape \(1, 51\)"),

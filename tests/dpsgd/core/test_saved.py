@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpsgd.core import saved
+from dpsgd.core.history import History
 from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter
 from tests.dpsgd.schemes import EVERY_SCHEME
@@ -29,6 +30,7 @@ EXAMPLE = Saved(
     },
     conduct={"optimizer": "plain steps"},
     stopped=True,
+    history=History(fresh=True, ranks=2, versions={"torch": "1.0, then 2.0"}),
     library="0.0",
 )
 
@@ -147,5 +149,5 @@ def test_more_steps_than_there_are_are_refused():
 
 
 def test_files_of_the_first_kind_load_for_ever():
-    first = dataclasses.replace(EXAMPLE, conduct={}, stopped=False)  # which said nothing of either
+    first = dataclasses.replace(EXAMPLE, conduct={}, stopped=False, history=None)  # which said nothing of these
     _assert_equal(Saved.from_bytes(GOLDEN.read_bytes(), name=str(GOLDEN)), first)
