@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.func import vmap
 
 from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_apart
@@ -24,7 +24,7 @@ from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.layers import covers
 from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import trainable
-from dpsgd.core.units import contributions_of_units, entries_of_unit
+from dpsgd.core.units import entries_of_unit
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
 from dpsgd.losses import Loss, per_example
@@ -71,7 +71,7 @@ class Recorded:
         rows = 1 if shares is None else shares.shape[1]
         before = len(self.clip.seen or ())
         try:
-            entries = self._entries(*row_by_row(features[:1], targets[:1], shares), rows=rows)
+            entries = self._entries(features[:1], targets[:1], None if shares is None else shares[:1], rows=rows)
             for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
                 recorded = self._record(*row_by_row(some, wanted, shared))
                 layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space)
@@ -82,24 +82,22 @@ class Recorded:
             return Vectorised(model=self.model, loss=self.loss, clip=self.clip)(features, targets, shares)
         return total
 
-    def _entries(self, features: Tensor, targets: Tensor, *, rows: int) -> int:
-        """Return how many gradient entries are formed for one unit, as the rows of the first that comes tell."""
+    def _entries(self, features: Tensor, targets: Tensor, shares: Tensor | None, *, rows: int) -> int:
+        """Return how many gradient entries are formed for one unit, as the first that comes tells."""
         if not self._covers:
             raise _NotCoveredError
         if rows not in self._formed and len(features):
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
             with torch.random.fork_rng([features.device] if features.is_cuda else []):
-                tape, _ = self._record(features, targets)
-            held = (
-                (layer, contributions_of_units(layer, a, torch.zeros_like(b), self._space, rows=rows))
-                for layer, a, b in tape
-            )
+                recorded = self._record(*row_by_row(features, targets, shares))
+                layers, parts, _ = taken_apart(*recorded, shares, space=self._space)
+            held = zip(layers, parts, strict=True)
             self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
         return self._formed.get(rows, 0)
 
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
-        tape: list[tuple[nn.Module, Tensor, Tensor]] = []
+        tape: _Outputs = []
         versions: list[tuple[int, int]] = []
         anchors = features.new_zeros(len(features))
         apply: Callable[..., Tensor] = _Run.apply
@@ -124,8 +122,11 @@ class Recorded:
             return self._record(features, targets)
         if not all(has_digits(rows.dtype) for _, *both in tape for rows in both):
             raise _NotCoveredError  # norms rest on the digits of what gradients are products of
-        _check_uses(tape, losses, list(trainable(self.model).values()))
-        return tape, losses
+        return _used(tape, losses, list(trainable(self.model).values())), losses
+
+
+_Outputs = list[tuple[nn.Module, Tensor, Tensor]]
+"""A tape with all outputs."""
 
 
 class _NotCoveredError(Exception):
@@ -180,8 +181,12 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
 
 
-def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> None:
-    """Raise unless the losses depend on every parameter through its layer's recorded outputs alone."""
+def _used(tape: _Outputs, losses: Tensor, parameters: list[nn.Parameter]) -> Tape:
+    """Return the tape, which keeps no output that leads to the losses.
+
+    Raises:
+        _NotCoveredError: unless the losses depend on every parameter through its layer's recorded outputs alone.
+    """
     uses: Counter[int] = Counter()
     seen: set[Node] = set()
     ahead = [losses.grad_fn]
@@ -197,6 +202,7 @@ def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> N
     twice = len({id(layer) for layer, _, _ in tape}) < len(tape)
     if twice or any(uses[id(parameter)] != recorded[id(parameter)] for parameter in parameters):
         raise _NotCoveredError
+    return [(layer, a, get_gradient_edge(b) if b.grad_fn in seen else b) for layer, a, b in tape]
 
 
 def _within(layer: nn.Module, inputs: Tensor) -> bool:
