@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch as functorch
 from torch.autograd.graph import Node, get_gradient_edge
 from torch.func import vmap
 
@@ -100,15 +101,16 @@ class Recorded:
         tape: _Outputs = []
         versions: list[tuple[int, int]] = []
         anchors = features.new_zeros(len(features))
-        apply: Callable[..., Tensor] = _Run.apply
+
+        def note(layer: nn.Module, a: Tensor, b: Tensor) -> None:
+            tape.append((layer, a.detach(), b))
+            versions.append((a._version, b._version))
 
         def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
             def run(layer: nn.Module, *inputs: Any, **others: Any) -> Tensor:
                 if len(inputs) != 1 or others:
                     raise _NotCoveredError
-                taken = inputs[0], anchor, layer, lambda a, b: tape.append((layer, a, b))
-                outputs = apply(*taken)
-                versions.append((tape[-1][1]._version, tape[-1][2]._version))
+                outputs = _run_below(layer, inputs[0], anchor, note)
                 return outputs.clone() if self._copies else outputs
 
             with _run_by(run, _layers(self.model)):
@@ -133,36 +135,33 @@ class _NotCoveredError(Exception):
     """The forward pass does what book-keeping would get wrong."""
 
 
-class _Run(torch.autograd.Function):
-    """Runs a layer on all examples below `vmap`, and notes its inputs and outputs there."""
+def _run_below(
+    layer: nn.Module, inputs: Tensor, anchor: Tensor, note: Callable[[nn.Module, Tensor, Tensor], None]
+) -> Tensor:
+    """Return what a layer gives to all examples, run below the `vmap` that the anchor is of.
 
-    @staticmethod
-    def forward(inputs: Tensor, anchor: Tensor, layer: nn.Module, note: Callable[[Tensor, Tensor], None]) -> Tensor:
-        raise _NotCoveredError  # only a `vmap` of the model's own, around the layer, leads here
+    A `torch.autograd.Function` with a rule for `vmap` comes down to these calls, after .15 ms of Python a layer.
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        raise _NotCoveredError
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        inputs: Tensor,
-        anchor: Tensor,
-        layer: nn.Module,
-        note: Callable[[Tensor, Tensor], None],
-    ) -> tuple[Tensor, int]:
-        """Return the outputs with the examples first; inputs are the same for all where they are, say, positions."""
-        if in_dims[1] is None:
-            raise _NotCoveredError  # a `vmap` of the model's own
-        batch = info.batch_size
-        a = inputs.expand(batch, *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
-        within = _within(layer, a)
-        a = a.squeeze(1) if within else a
+    Args:
+        layer: whose parameters are recorded.
+        inputs: of one example, or the same for all, as positions are.
+        anchor: of one example.
+        note: takes layer, inputs and outputs (n, …).
+    """
+    level, top = functorch.maybe_get_level(anchor), functorch.peek_interpreter_stack()
+    if top is None or (top.key(), top.level()) != (functorch.TransformType.Vmap, level):
+        raise _NotCoveredError  # a transform of the model's own, around the layer
+    (a, place), (anchors, _) = (functorch._unwrap_batched(each, level) for each in (inputs, anchor))
+    a = a.expand(len(anchors), *a.shape) if place is None else a.movedim(place, 0)
+    within = _within(layer, a)
+    a = a.squeeze(1) if within else a
+    above = functorch.pop_dynamic_layer_stack()
+    try:
         b = type(layer).forward(layer, a)
-        note(a.detach(), b)
-        return b.unsqueeze(1) if within else b, 0
+    finally:
+        functorch.push_dynamic_layer_stack(above)
+    note(layer, a, b)
+    return functorch._add_batch_dim(b.unsqueeze(1) if within else b, 0, level)
 
 
 @contextlib.contextmanager
