@@ -34,10 +34,9 @@ CACHED_ENTRIES, FEW_EXAMPLES = 2**20, 32
 """Parts hold about that many entries, which with all that is computed for them stay in a cache; with fewer examples
 convolutions and products would have too little to do at a time."""
 
-Tape = list[tuple[nn.Module, Tensor, Tensor]]
-"""(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters."""
-Places = list[tuple[nn.Module, Tensor, GradientEdge]]
-"""The same with the outputs' places in the graph, which do not keep them in memory, and must all lead to the losses."""
+Tape = list[tuple[nn.Module, Tensor, Tensor | GradientEdge]]
+"""(layer, its inputs (n, …), its outputs (n, …)) for every layer with trainable parameters. Of outputs that lead to the
+losses the place in the graph is enough, which does not keep them in memory."""
 
 Sums = dict[nn.Module, list[Tensor]]
 """For every layer one tensor for each of its parameters, of its shape."""
@@ -86,8 +85,8 @@ class BookKeeping:
         return total
 
     @torch.enable_grad()
-    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Places, Tensor]:
-        tape: Places = []
+    def _record(self, features: Tensor, targets: Tensor, shares: Tensor | None) -> tuple[Tape, Tensor]:
+        tape: Tape = []
         rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before = laid_for(module, rows)
@@ -98,7 +97,7 @@ class BookKeeping:
 
 
 def taken_apart(
-    tape: Tape | Places, losses: Tensor, shares: Tensor | None, *, space: Workspace
+    tape: Tape, losses: Tensor, shares: Tensor | None, *, space: Workspace
 ) -> tuple[list[nn.Module], list[Contributions], list[Tensor]]:
     """Return the layers of a tape, their contributions, and for each the tensor that clipping factors multiply.
 
@@ -111,8 +110,7 @@ def taken_apart(
     outputs: list[Any] = [output for _, _, output in tape]
     rows = 1 if shares is None else shares.shape[1]
     ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
-    of_unused = all(isinstance(output, Tensor) for output in outputs)
-    gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=of_unused)
+    gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=True)
     layers = [layer for layer, _, _ in tape]
     with torch.no_grad():
         parts = [

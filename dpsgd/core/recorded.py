@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
+from torch._C import _functorch as functorch
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.func import vmap
 
 from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_apart
@@ -24,7 +25,7 @@ from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.layers import covers
 from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import trainable
-from dpsgd.core.units import contributions_of_units, entries_of_unit
+from dpsgd.core.units import entries_of_unit
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
 from dpsgd.losses import Loss, per_example
@@ -72,7 +73,8 @@ class Recorded:
         before = len(self.clip.seen or ())
         try:
             # A copy, as the model may write into what it is given, and is given this one again.
-            entries = self._entries(*row_by_row(features[:1].clone(), targets[:1], shares), rows=rows)
+            shared = None if shares is None else shares[:1]
+            entries = self._entries(features[:1].clone(), targets[:1], shared, rows=rows)
             for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
                 recorded = self._record(*row_by_row(some, wanted, shared))
                 layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space)
@@ -83,35 +85,34 @@ class Recorded:
             return Vectorised(model=self.model, loss=self.loss, clip=self.clip)(features, targets, shares)
         return total
 
-    def _entries(self, features: Tensor, targets: Tensor, *, rows: int) -> int:
-        """Return how many gradient entries are formed for one unit, as the rows of the first that comes tell."""
+    def _entries(self, features: Tensor, targets: Tensor, shares: Tensor | None, *, rows: int) -> int:
+        """Return how many gradient entries are formed for one unit, as the first that comes tells."""
         if not self._covers:
             raise _NotCoveredError
         if rows not in self._formed and len(features):
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
             with torch.random.fork_rng([features.device] if features.is_cuda else []):
-                tape, _ = self._record(features, targets)
-            held = (
-                (layer, contributions_of_units(layer, a, torch.zeros_like(b), self._space, rows=rows))
-                for layer, a, b in tape
-            )
+                recorded = self._record(*row_by_row(features, targets, shares))
+                layers, parts, _ = taken_apart(*recorded, shares, space=self._space)
+            held = zip(layers, parts, strict=True)
             self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
         return self._formed.get(rows, 0)
 
     @torch.enable_grad()
     def _record(self, features: Tensor, targets: Tensor) -> tuple[Tape, Tensor]:
-        tape: list[tuple[nn.Module, Tensor, Tensor]] = []
+        tape: _Outputs = []
         versions: list[tuple[int, int]] = []
         anchors = features.new_zeros(len(features))
-        apply: Callable[..., Tensor] = _Run.apply
+
+        def note(layer: nn.Module, a: Tensor, b: Tensor) -> None:
+            tape.append((layer, a.detach(), b))
+            versions.append((a._version, b._version))
 
         def loss_of_one(features: Tensor, target: Tensor, anchor: Tensor) -> Tensor:
             def run(layer: nn.Module, *inputs: Any, **others: Any) -> Tensor:
                 if len(inputs) != 1 or others:
                     raise _NotCoveredError
-                taken = inputs[0], anchor, layer, lambda a, b: tape.append((layer, a, b))
-                outputs = apply(*taken)
-                versions.append((tape[-1][1]._version, tape[-1][2]._version))
+                outputs = _run_below(layer, inputs[0], anchor, note)
                 return outputs.clone() if self._copies else outputs
 
             with _run_by(run, _layers(self.model)):
@@ -125,44 +126,44 @@ class Recorded:
             return self._record(features, targets)
         if not all(has_digits(rows.dtype) for _, *both in tape for rows in both):
             raise _NotCoveredError  # norms rest on the digits of what gradients are products of
-        _check_uses(tape, losses, list(trainable(self.model).values()))
-        return tape, losses
+        return _used(tape, losses, list(trainable(self.model).values())), losses
+
+
+_Outputs = list[tuple[nn.Module, Tensor, Tensor]]
+"""A tape with all outputs."""
 
 
 class _NotCoveredError(Exception):
     """The forward pass does what book-keeping would get wrong."""
 
 
-class _Run(torch.autograd.Function):
-    """Runs a layer on all examples below `vmap`, and notes its inputs and outputs there."""
+def _run_below(
+    layer: nn.Module, inputs: Tensor, anchor: Tensor, note: Callable[[nn.Module, Tensor, Tensor], None]
+) -> Tensor:
+    """Return what a layer gives to all examples, run below the `vmap` that the anchor is of.
 
-    @staticmethod
-    def forward(inputs: Tensor, anchor: Tensor, layer: nn.Module, note: Callable[[Tensor, Tensor], None]) -> Tensor:
-        raise _NotCoveredError  # only a `vmap` of the model's own, around the layer, leads here
+    A `torch.autograd.Function` with a rule for `vmap` comes down to these calls, after .15 ms of Python a layer.
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        raise _NotCoveredError
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        inputs: Tensor,
-        anchor: Tensor,
-        layer: nn.Module,
-        note: Callable[[Tensor, Tensor], None],
-    ) -> tuple[Tensor, int]:
-        """Return the outputs with the examples first; inputs are the same for all where they are, say, positions."""
-        if in_dims[1] is None:
-            raise _NotCoveredError  # a `vmap` of the model's own
-        batch = info.batch_size
-        a = inputs.expand(batch, *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
-        within = _within(layer, a)
-        a = a.squeeze(1) if within else a
+    Args:
+        layer: whose parameters are recorded.
+        inputs: of one example, or the same for all, as positions are.
+        anchor: of one example.
+        note: takes layer, inputs and outputs (n, …).
+    """
+    level, top = functorch.maybe_get_level(anchor), functorch.peek_interpreter_stack()
+    if top is None or (top.key(), top.level()) != (functorch.TransformType.Vmap, level):
+        raise _NotCoveredError  # a transform of the model's own, around the layer
+    (a, place), (anchors, _) = (functorch._unwrap_batched(each, level) for each in (inputs, anchor))
+    a = a.expand(len(anchors), *a.shape) if place is None else a.movedim(place, 0)
+    within = _within(layer, a)
+    a = a.squeeze(1) if within else a
+    above = functorch.pop_dynamic_layer_stack()
+    try:
         b = type(layer).forward(layer, a)
-        note(a.detach(), b)
-        return b.unsqueeze(1) if within else b, 0
+    finally:
+        functorch.push_dynamic_layer_stack(above)
+    note(layer, a, b)
+    return functorch._add_batch_dim(b.unsqueeze(1) if within else b, 0, level)
 
 
 @contextlib.contextmanager
@@ -181,8 +182,12 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if any(p.requires_grad for p in module.parameters(recurse=False))]
 
 
-def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> None:
-    """Raise unless the losses depend on every parameter through its layer's recorded outputs alone."""
+def _used(tape: _Outputs, losses: Tensor, parameters: list[nn.Parameter]) -> Tape:
+    """Return the tape, which keeps no output that leads to the losses.
+
+    Raises:
+        _NotCoveredError: unless the losses depend on every parameter through its layer's recorded outputs alone.
+    """
     uses: Counter[int] = Counter()
     seen: set[Node] = set()
     ahead = [losses.grad_fn]
@@ -198,6 +203,7 @@ def _check_uses(tape: Tape, losses: Tensor, parameters: list[nn.Parameter]) -> N
     twice = len({id(layer) for layer, _, _ in tape}) < len(tape)
     if twice or any(uses[id(parameter)] != recorded[id(parameter)] for parameter in parameters):
         raise _NotCoveredError
+    return [(layer, a, get_gradient_edge(b) if b.grad_fn in seen else b) for layer, a, b in tape]
 
 
 def _within(layer: nn.Module, inputs: Tensor) -> bool:

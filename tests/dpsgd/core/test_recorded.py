@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.functional import embedding, linear
 
 from dpsgd import gradient_sum
@@ -157,6 +158,10 @@ def _own_vmap(model, rows):
     return torch.func.vmap(model.a)(rows)
 
 
+def _own_grad(model, rows):
+    return rows + torch.func.grad(lambda row: torch.tanh(model.a(row)).sum())(rows)
+
+
 LEFT = {
     "a layer run twice": Model(lambda m, rows: m.a(torch.tanh(m.a(rows))), a=nn.Linear(4, 4)),
     "weights used outside": Model(lambda m, rows: linear(m.a(rows), m.a.weight.T), a=nn.Linear(4, 4)),
@@ -172,6 +177,7 @@ LEFT = {
     ),
     "a batch of one example's parts": Model(lambda m, rows: m.a(rows.view(2, 1, 2)).view(1, -1), a=nn.Conv1d(1, 2, 1)),
     "a vmap of its own": Model(_own_vmap, a=nn.Linear(4, 4)),
+    "a gradient of its own": Model(_own_grad, a=nn.Linear(4, 4)),
     "a layer called by name": Model(lambda m, rows: m.a(input=rows), a=nn.Linear(4, 4)),
 }
 
@@ -273,6 +279,13 @@ def test_a_model_that_writes_into_its_features_has_every_example_as_it_was():
     targets = torch.arange(6) % 3
     sums = [gradient_sum(each, example_dimensions=1, loss=_loss, max_grad_norm=0.3) for each in (model, plain)]
     torch.testing.assert_close(sums[0](ROWS.clone(), targets), sums[1](ROWS, targets))
+
+
+def test_outputs_that_lead_to_the_losses_are_not_held_until_the_backward_pass():
+    model = Model(lambda m, rows: (m.a(rows), m.b(rows))[1], a=nn.Linear(4, 4), b=nn.Linear(4, 3))
+    recorded = Recorded(model=model, loss=_loss, clip=FlatClipper(max_grad_norm=1.0))
+    tape, _ = recorded._record(ROWS, torch.arange(6) % 3)
+    assert {layer: type(b) for layer, _, b in tape} == {model.a: torch.Tensor, model.b: GradientEdge}
 
 
 def test_an_error_in_the_model_leaves_its_layers_as_they_were():
