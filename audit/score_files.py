@@ -269,5 +269,5 @@ def deciders(bound: LowerBound) -> tuple[LowerBound, LowerBound | None]:
     """Return what may show a violation, and what may refute the description: of one bound, by its guarantee."""
     if bound.guarantee == "frequentist":
         return bound, None
-    nothing = replace(bound, epsilon=0.0)
+    nothing = replace(bound, epsilon=0.0, description_refuted=False)
     return nothing, bound if bound.guarantee == "parametric" else None
