@@ -24,7 +24,7 @@ bracket alone: where fixed batches claim ε in [2.86, 12.48], half their noise g
 is compared by itself too, and where it is refuted `refutes_description` says so, whatever is known of ε.
 
 What is assumed is the law above: q and T as described, white noise of one σ, canaries of norm exactly C, each alone on
-its coordinate. Where it fails (each is a test; lines that name the gap are of Poisson samples):
+its coordinate. Where it fails (each is a test; what the gap refutes on Poisson samples is not seen on others):
 
 | what ran                                          | what is shown                                                    |
 |---------------------------------------------------|------------------------------------------------------------------|
@@ -41,6 +41,7 @@ its coordinate. Where it fails (each is a test; lines that name the gap are of P
 | canaries far below C                              | less: squares are ignored, and the gap sees their own scale      |
 | canaries just below C                             | the ε of records at C, more than these canaries lose             |
 | other samples than described                      | not seen by the squares: σ is right, ε is that of the described  |
+| records that a shuffle leaves over                | less: they take part less often than is described                |
 
 [And55] see `audit.core.noise_bounds`.
 """
