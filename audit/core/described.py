@@ -103,7 +103,8 @@ class GaussianRun:
         if found is None or not found[1]:
             raise UnsupportedProcess(
                 "audit: the process must be Gaussian steps of one noise multiplier on records that are drawn, got "
-                f"{process!r}.\nOnly then does noise of one size stand in every release."
+                f"{process!r}.\nOnly then does noise of one size, drawn anew, stand in every release: what cancels "
+                "over the steps would have to be whitened first."
             )
         total = sum(times * number for number, times in taken if number is not None)
         return cls(process=process, noise_multiplier=found[0], steps=found[1], participations=float(total))

@@ -1,5 +1,6 @@
 """Whole reports on trainers whose samples are not Poisson's: half the noise is refuted, all of it is hardly ever."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import stats
 torch = pytest.importorskip("torch")
 
 from audit import GuessExtremes, Observations, audit  # noqa: E402
+from audit.core.claims import claimed_bounds  # noqa: E402
 from audit.core.simulated_trainers import coordinates  # noqa: E402
 from audit.core.toy_training import Plan, dp_sgd, gaussian  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
@@ -30,6 +32,7 @@ CANARIES, KNOWN, NOISE = 100, 20, 1.0
 UNITS = CANARIES + KNOWN
 BATCH = UNITS // 2
 REFUTER_ERROR = 0.01
+CLAIMED = functools.lru_cache(claimed_bounds)
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,7 @@ def verdicts_alone(monkeypatch):
     monkeypatch.setattr("audit.harness.accountant_answers", lambda *_, **__: ())
     monkeypatch.setattr("audit.harness.pictured", lambda *_, **__: Pictures())
     monkeypatch.setattr("audit.harness.looked_at", lambda *_: ())
+    monkeypatch.setattr("audit.harness.claimed_bounds", CLAIMED)
 
 
 def numbers(n, place, *, epoch=False):
@@ -127,8 +131,12 @@ def reported(name, *, seed, noise=1.0):
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in SCHEMES])
-def test_honest_reports_refute_no_more_often_than_announced_and_half_the_noise_is_refuted(name):
-    """Of 1,000 honest reports and 50 others; the primary's 4 % are spent on another question."""
+def test_honest_reports_refute_no_more_often_than_announced_and_half_the_noise_is_refuted(name, monkeypatch):
+    """Of 1,000 honest reports and 50 others; the primary's 4 % are spent on another question.
+
+    Left out is the refuter's ε, which takes up to a second and lies above the claim only where the noise is refuted.
+    """
+    monkeypatch.setattr("audit.estimators.accountant_inversion.AccountantInversion.epsilon", lambda *_, **__: 0.0)
     honest = [reported(name, seed=seed) for seed in range(1_000)]
     broken = [reported(name, seed=seed, noise=0.5) for seed in range(50)]
     accused = [report.verdict for report in honest if report.verdict in ("violated", "description refuted")]

@@ -18,11 +18,13 @@ from mechanisms import (
     FixedSize,
     Gaussian,
     InvalidParameter,
+    MatrixMechanism,
     NumericalFailure,
     Poisson,
     Repeat,
     Sampled,
     Shuffled,
+    Tree,
     TruncatedPoisson,
     UnsupportedProcess,
     WithReplacement,
@@ -297,6 +299,8 @@ POISSON = Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.5))
         Compose((POISSON, Gaussian(noise_multiplier=2.0))),
         Sampled(Compose((Gaussian(noise_multiplier=1.0), Gaussian(noise_multiplier=1.0))), Poisson(probability=0.5)),
         Repeat(Gaussian(noise_multiplier=1.0), 0),
+        MatrixMechanism(noise_multiplier=1.0, coefficients=(1.0, 0.5), steps=6, participations=2, separation=3),
+        Tree(noise_multiplier=1.0, steps=6, participations=2, separation=3),
     ],
 )
 def test_other_descriptions_are_refused_by_name(process):
