@@ -48,6 +48,8 @@ class LowerBound:
         design: how the canaries came to be in or out.
         about: "any computation" if it bounds the run's own ε, whatever ran; "the claimed family" if it is the least ε
             that a process as described, with some amount of noise, could honestly claim for the run.
+        description_refuted: whether the described process itself is refuted, whatever is known of its ε: where that
+            lies in a wide bracket, no ε of the family need lie above it. Only what is about the claimed family can.
 
     Raises:
         InvalidParameter: if ε is negative or NaN, or another value breaks its rule.
@@ -62,6 +64,7 @@ class LowerBound:
     threat_model: str
     design: Design
     about: About = "any computation"
+    description_refuted: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", validate.real("LowerBound", "epsilon", self.epsilon))
@@ -71,6 +74,13 @@ class LowerBound:
         object.__setattr__(self, "adjacency", Adjacency.parse(self.adjacency))
         validate.choice("LowerBound", "guarantee", self.guarantee, GUARANTEES)
         validate.choice("LowerBound", "about", self.about, ABOUT)
+        if not isinstance(self.description_refuted, (bool, np.bool_)):
+            raise InvalidParameter(
+                f"LowerBound: description_refuted must be a bool, got {type(self.description_refuted).__name__}."
+            )
+        object.__setattr__(self, "description_refuted", bool(self.description_refuted))
+        if self.description_refuted and self.about != "the claimed family":
+            raise InvalidParameter(f"LowerBound: description_refuted must be False about {self.about}, got True.")
 
 
 class Estimator(ABC):
@@ -122,6 +132,16 @@ class Estimator(ABC):
         """Return the largest ε that these numbers of canaries and guesses could show, infinite where none is known."""
         return math.inf
 
+    def refutes_description(self, data: LabelledScores, *, process: Process, confidence: float) -> bool:
+        """Tell whether the described process itself is refuted, whatever its ε; by ε alone, where nothing is told.
+
+        Args:
+            data: as in `epsilon`, and so the rest; the two err together, with probability 1 − confidence at most.
+            process: as there.
+            confidence: as there.
+        """
+        return False
+
     def lower_bound(
         self, data: LabelledScores, *, process: Process, delta: float, confidence: float, threat_model: str
     ) -> LowerBound:
@@ -147,6 +167,7 @@ class Estimator(ABC):
             threat_model=threat_model,
             design=data.scores.design,
             about=self.about,
+            description_refuted=self.refutes_description(data, process=process, confidence=confidence),
         )
 
 

@@ -78,8 +78,8 @@ class AuditReport:
         refutation: of the refuter, named before the run, or None; it can refute the description, see `decides`.
         exploratory: further bounds; they decide nothing.
         verdict: "violated" if frequentist evidence about any computation, "description refuted" if other such evidence
-            or the refutation lies above the claim's upper end, or candidates are guessed more often than the claim
-            allows; "none" if nothing was learnt; else "consistent".
+            or the refutation lies above the claim's upper end or refutes by itself, or candidates are guessed more
+            often than the claim allows; "none" if nothing was learnt; else "consistent".
         multiplicity: how primary and refuter share the error, in words.
         ceiling: the largest ε that the primary could have shown with every guess right.
         guesses: number of guesses of the primary, fixed before the run.
@@ -223,8 +223,9 @@ def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None, 
     """Return what the two deciding bounds say about the claim's upper end, and guesses about its curve.
 
     Frequentist evidence about any computation violates the claim. Evidence about the claimed family refutes the
-    description: the claimed curve fails, its ε at this δ need not. Other evidence decides nothing, see `decides`.
-    Guesses of candidates that are right more often than the curve allows refute it.
+    description: the claimed curve fails, its ε at this δ need not. So does what refutes the described process by
+    itself, without an ε above the claim's. Other evidence decides nothing, see `decides`. Guesses of candidates that
+    are right more often than the curve allows refute it.
 
     >>> from audit.scores import OneRun
     >>> from mechanisms import Adjacency
@@ -236,7 +237,9 @@ def verdict(claim: Bounds, evidence: LowerBound, refutation: LowerBound | None, 
     deciding = [bound for bound in (evidence, refutation) if bound is not None and decides(bound)]
     if evidence.guarantee == "frequentist" and evidence.about == "any computation" and evidence.epsilon > claim.upper:
         return "violated"
-    if any(bound.epsilon > claim.upper for bound in deciding) or (risk and risk.verdict == "description refuted"):
+    if any(bound.epsilon > claim.upper or bound.description_refuted for bound in deciding) or (
+        risk and risk.verdict == "description refuted"
+    ):
         return "description refuted"
     return "consistent" if any(bound.epsilon > 0 for bound in deciding) else "none"
 

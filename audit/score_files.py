@@ -292,4 +292,5 @@ def deciders(bound: LowerBound) -> tuple[LowerBound, LowerBound | None]:
     """Return what may show a violation, and what may refute the description: of one bound, by its guarantee."""
     if bound.guarantee == "frequentist":
         return bound, None
-    return replace(bound, epsilon=0.0), bound if decides(bound) else None
+    nothing = replace(bound, epsilon=0.0, description_refuted=False)
+    return nothing, bound if decides(bound) else None

@@ -1,10 +1,29 @@
-"""What an auditor reads from the description of a run: its Gaussian steps on Poisson samples, or their mere number."""
+"""What an auditor reads from the description of a run: its Gaussian steps, and how their records are sampled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mechanisms import Allocated, Gaussian, PerUser, Poisson, Process, Repeat, Sampled, UnsupportedProcess, leaves
+import numpy as np
+from scipy import special
+
+from mechanisms import (
+    Allocated,
+    BallsInBins,
+    Compose,
+    FixedSize,
+    Gaussian,
+    PerUser,
+    Poisson,
+    Process,
+    Repeat,
+    Sampled,
+    Shuffled,
+    TruncatedPoisson,
+    UnsupportedProcess,
+    WithReplacement,
+    leaves,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +66,106 @@ class SampledGaussianRun:
         """Return the description for an accountant."""
         step = Sampled(Gaussian(noise_multiplier=self.noise_multiplier), Poisson(probability=self.probability))
         return Repeat(step, self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianRun:
+    """`steps` releases of a sum over drawn records plus normal noise of one σ, however the records are drawn.
+
+    Args:
+        process: the description.
+        noise_multiplier: σ, standard deviation of the noise ÷ largest norm of a record's contribution.
+        steps: T.
+        participations: how many times a record takes part in all steps on average; of records that a scheme passes over
+            when they do not share out evenly, or a cut that depends on their undeclared number, it knows nothing.
+    """
+
+    process: Process
+    noise_multiplier: float
+    steps: int
+    participations: float
+
+    @classmethod
+    def of(cls, process: Process) -> GaussianRun:
+        """Return the run that `process` describes.
+
+        Raises:
+            UnsupportedProcess: if it is anything but Gaussian steps of one σ on records that are drawn.
+
+        >>> step = Sampled(Gaussian(noise_multiplier=2.0), FixedSize(batch_size=5, records=20))
+        >>> run = GaussianRun.of(Repeat(step, 8))
+        >>> run.noise_multiplier, run.steps, run.participations
+        (2.0, 8, 2.0)
+        """
+        parts = leaves(process.part if isinstance(process, PerUser) else process)
+        taken = [(_participations(leaf), times) for leaf, times in parts]
+        found = None if any(number is None for number, _ in taken) else gaussian_steps(process)
+        if found is None or not found[1]:
+            raise UnsupportedProcess(
+                "audit: the process must be Gaussian steps of one noise multiplier on records that are drawn, got "
+                f"{process!r}.\nOnly then does noise of one size, drawn anew, stand in every release: what cancels "
+                "over the steps would have to be whitened first."
+            )
+        total = sum(times * number for number, times in taken if number is not None)
+        return cls(process=process, noise_multiplier=found[0], steps=found[1], participations=float(total))
+
+    def with_noise(self, noise_multiplier: float) -> Process:
+        """Return the description with this noise in its place."""
+        return _with_noise(self.process, noise_multiplier)
+
+
+def gaussian_run(process: Process) -> GaussianRun | None:
+    """Return the run described, None where it is none of one noise on records that are drawn."""
+    try:
+        return GaussianRun.of(process)
+    except UnsupportedProcess:
+        return None
+
+
+def described_poisson(process: Process) -> SampledGaussianRun | None:
+    """Return the run described where it is one of equal Gaussian steps on Poisson samples, else None."""
+    try:
+        return SampledGaussianRun.of(process)
+    except UnsupportedProcess:
+        return None
+
+
+def _participations(leaf: Process) -> float | None:
+    """Return how many times a record takes part in a leaf on average, None where that is not known."""
+    match leaf:
+        case Gaussian():
+            return 1.0
+        case Sampled(part=Gaussian(), sampling=Poisson(probability=probability)):
+            return probability
+        case Sampled(part=Gaussian(), sampling=FixedSize() | WithReplacement() as drawn):
+            return drawn.batch_size / drawn.records
+        case Sampled(part=Gaussian(), sampling=TruncatedPoisson() as cut):
+            if cut.records is None:
+                return cut.probability
+            return truncated_participation(cut.probability, cut.largest_batch, cut.records)
+        case Allocated(part=Repeat(part=Gaussian()), sampling=Shuffled() | BallsInBins()):
+            return 1.0
+    return None
+
+
+def truncated_participation(probability: float, largest: int, units: int) -> float:
+    """Return E[min(Bin(n, q), largest)] / n, how often each of n units takes part in a Poisson sample that is cut."""
+    least = np.arange(1, min(largest, units) + 1)
+    return float(special.betainc(least, units - least + 1, probability).sum()) / units
+
+
+def _with_noise(process: Process, noise_multiplier: float) -> Process:
+    match process:
+        case Gaussian():
+            return Gaussian(noise_multiplier=noise_multiplier)
+        case Compose():
+            return Compose(tuple(_with_noise(part, noise_multiplier) for part in process.parts))
+        case Allocated():
+            repeated = Repeat(_with_noise(process.part.part, noise_multiplier), process.part.times)
+            return Allocated(repeated, process.sampling)
+        case Repeat() | Sampled() | PerUser():
+            return replace(process, part=_with_noise(process.part, noise_multiplier))
+    raise UnsupportedProcess(f"audit: the process must be made of Gaussian steps, got {process!r}.")
 
 
 def released_steps(process: Process) -> int | None:

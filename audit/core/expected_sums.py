@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor, nn
 
 from audit.attack import ExpectedSum
+from audit.core.described import truncated_participation
 from audit.core.example_gradients import ENTRIES, per_example_gradients
 from dpsgd import DPSGD, Dataset
 from dpsgd.clipping import AdaptiveQuantile
@@ -173,8 +173,7 @@ def mean_participation(config: DPSGD, units: int) -> float:
         case Shuffled():
             return config.expected_batch_size / units
         case TruncatedPoisson(probability=probability, largest_batch=largest):
-            least = np.arange(1, min(largest, units) + 1)
-            return float(special.betainc(least, units - least + 1, probability).sum()) / units
+            return truncated_participation(probability, largest, units)
     raise InvalidParameter(
         f"audit: sampling must be drawn, got {config.sampling!r}: who takes part in which of its steps is public, so "
         "that no one sum is what known records add to a step on average."

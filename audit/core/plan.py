@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audit.attack import Attack, attacks
-from audit.core.described import SampledGaussianRun
+from audit.core.described import GaussianRun, SampledGaussianRun, described_poisson, gaussian_run
+from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
 from audit.report import FailedEstimator
 from audit.scores import (
@@ -22,7 +23,7 @@ from audit.scores import (
     Scores,
     Threshold,
 )
-from mechanisms import Adjacency, Gaussian, InvalidParameter, Process, UnsupportedProcess, leaves
+from mechanisms import Adjacency, Gaussian, InvalidParameter, Process, leaves
 from mechanisms.core import validate
 
 WHERE_IT_APPLIES = "where it applies"
@@ -229,10 +230,7 @@ def chosen_attack(attack: str | Attack) -> Attack:
 
 def described_noise(claim: Process) -> SampledGaussianRun | None:
     """Return the claimed run where it is one of Gaussian steps on Poisson samples, else None."""
-    try:
-        return SampledGaussianRun.of(claim)
-    except UnsupportedProcess:
-        return None
+    return described_poisson(claim)
 
 
 def _refuter(
@@ -240,16 +238,16 @@ def _refuter(
 ) -> Estimator | None:
     """Return the refuter, which holds for scores that are sums of the described noise and nothing else.
 
-    It inverts the accountant for one record more or less; a Gaussian step on Poisson samples loses the same where a
-    contribution is set to zero.
+    Where a canary that is out leaves nothing behind, that is so however records are drawn; which estimator it is
+    depends on no more than claim, design, attack and neighbours.
     """
     if name is None:
         return None
     if name == WHERE_IT_APPLIES:
-        applies = (
-            attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and described_noise(claim) is not None
-        )
-        return _named("refuter", REFUTER, design, "parametric") if applies and isinstance(design, OneRun) else None
+        applies = attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and gaussian_run(claim) is not None
+        if not applies or not isinstance(design, OneRun):
+            return None
+        return _for_neighbours(_named("refuter", REFUTER, design, "parametric"), adjacency)
     found = _named("refuter", name, design, "parametric")
     if found.about == "any computation":
         raise InvalidParameter(
@@ -263,8 +261,15 @@ def _refuter(
         )
     if adjacency is Adjacency.REPLACE_ONE:
         raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
-    SampledGaussianRun.of(claim)
-    return found
+    GaussianRun.of(claim)
+    return _for_neighbours(found, adjacency)
+
+
+def _for_neighbours(estimator: Estimator, adjacency: Adjacency) -> Estimator:
+    """Return the estimator, told of the neighbours where it asks for them."""
+    if isinstance(estimator, AccountantInversion):
+        return replace(estimator, adjacency=adjacency)
+    return estimator
 
 
 def _check_claim(estimator: Estimator, design: Design, claim: Process, *, delta: float, confidence: float) -> None:

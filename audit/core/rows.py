@@ -37,6 +37,8 @@ RULE = (
     "decide nothing."
 )
 
+REFUTES = "refutes the process described, whose ε is not known closely enough to lie below"
+
 HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
 
 
@@ -95,7 +97,7 @@ def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple
         ("primary evidence", f"{_told(report.evidence)}, {report.evidence.guarantee}, about {report.evidence.about}"),
         ("ratio of evidence to claim", _ratio(report.evidence, report)),
         *((("guesses of candidates", guessed(report.risk)),) if report.risk is not None else ()),
-        ("refuter", "none was named" if refutation is None else f"{_told(refutation)}, {refutation.guarantee}"),
+        ("refuter", "none was named" if refutation is None else _refuting(refutation, report)),
         ("exploratory, decides nothing", (exploring or "none") + failing),
         ("cost", designs + measured + took),
     )
@@ -121,7 +123,7 @@ def cheapest(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
     found = [
         (role, bound)
         for role, bound in roles(report)
-        if bound.epsilon > report.claim.upper
+        if (bound.epsilon > report.claim.upper or bound.description_refuted)
         and decides(bound)
         and (report.verdict != "violated" or bound.about == "any computation")
     ]
@@ -260,6 +262,12 @@ def _threat_model(report: AuditReport) -> str:
     if len(models) == 1:
         return report.evidence.threat_model
     return " | ".join(f"{bound.method}: {bound.threat_model}" for _, bound in roles(report))
+
+
+def _refuting(bound: LowerBound, report: AuditReport) -> str:
+    """Return what the refuter says: besides ε, that the description is refuted, where ε does not say it."""
+    alone = bound.description_refuted and not bound.epsilon > report.claim.upper
+    return f"{_told(bound)}, {bound.guarantee}{'; ' + REFUTES if alone else ''}"
 
 
 def _told(bound: LowerBound) -> str:

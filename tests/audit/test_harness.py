@@ -177,7 +177,7 @@ def mixed(described):
 
 
 def test_a_refuter_of_another_claim_is_refused_before_the_run(auditing, mixed):
-    with pytest.raises(UnsupportedProcess, match="must be one Gaussian step"):
+    with pytest.raises(UnsupportedProcess, match="must be Gaussian steps of one noise multiplier"):
         auditing(never, claim=mixed(2.0), refuter="accountant_inversion")
 
 

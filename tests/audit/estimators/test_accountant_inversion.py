@@ -199,7 +199,7 @@ def test_one_class_empty_or_nearly_so_is_refused(described, included):
 
 def test_only_repeated_sampled_gaussians_can_be_inverted():
     data = labelled(np.arange(40.0), np.arange(40) >= 20)
-    with pytest.raises(UnsupportedProcess, match="must be one Gaussian step"):
+    with pytest.raises(UnsupportedProcess, match="must be Gaussian steps of one noise multiplier"):
         epsilon_of(data, RandomizedResponse(epsilon=1.0))
 
 
