@@ -171,7 +171,7 @@ class GaussianPair(Estimator):
             InvalidParameter: if fewer than two scores were in, or out.
         """
         return lower_bound_from_moments(
-            **_moments(data),
+            **moments(data),
             included=len(data.included),
             excluded=len(data.excluded),
             delta=delta,
@@ -188,15 +188,18 @@ class GaussianPair(Estimator):
 
     def estimate(self, data: LabelledScores, *, delta: float) -> Estimate:
         """Return the ε of the pair with the moments seen: an estimate, no evidence."""
-        return estimate_from_moments(**_moments(data), delta=delta)
+        return estimate_from_moments(**moments(data), delta=delta)
 
 
-def _moments(data: LabelledScores) -> dict[str, float]:
-    """Return gap and deviations."""
+def moments(data: LabelledScores) -> dict[str, float]:
+    """Return gap and deviations.
+
+    Raises:
+        InvalidParameter: if fewer than two scores were in, or out; it does not say which, as the coins are private.
+    """
     inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
-    for name, scores in (("included", inside), ("excluded", outside)):
-        if len(scores) < 2:
-            raise InvalidParameter(f"{OWNER}: {name} must be at least 2, got {len(scores)}: a variance needs two.")
+    if min(len(inside), len(outside)) < 2:
+        raise InvalidParameter(f"{OWNER}: scores must be two or more of either kind, got fewer: a variance needs two.")
     return {
         "gap": float(np.mean(inside) - np.mean(outside)),
         "deviation_in": float(np.std(inside, ddof=1)),
