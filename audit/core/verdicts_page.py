@@ -31,7 +31,7 @@ LEAST_EPSILON, LARGEST_EPSILON = 0.01, 16.0  # beyond, accountants take minutes,
 FEWER = 100  # times fewer reports of trainers with a bug, whose rates need no such precision
 LEAST = 20  # canaries, or runs: fewer may all be in, or all out
 WIDTH = 100  # of the table
-HEADINGS = ("trainer", "decided by", "ε", "size", "reports", "violated", "refuted", "shared", "")
+HEADINGS = ("trainer", "refuter", "ε", "size", "reports", "violated", "refuted", "shared", "")
 
 
 def run(
@@ -147,10 +147,9 @@ def row(one: Verdicts) -> tuple[str, ...]:
     ...              violated=0, refuted=9, shared=12, confidence=0.95, seed=0))[5:8]
     ('0', '9 (.90 %)', '12 (1.20 %)')
     """
-    decided = "primary and refuter" if one.refuter else "primary"
     counts = (_share(count, one.reports) for count in (one.violated, one.refuted, one.shared))
     numbers = (f"{one.epsilon:g}", sized(one.design, one.size), str(one.reports))
-    return (one.trainer, decided, *numbers, *counts, "FAILS" if one.fails else "")
+    return (one.trainer, "yes" if one.refuter else "no", *numbers, *counts, "FAILS" if one.fails else "")
 
 
 def _share(count: int | None, reports: int) -> str:
