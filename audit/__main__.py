@@ -206,16 +206,24 @@ def coverage(
 @app.command()
 def verdicts(
     reports: Annotated[int, typer.Option(help="Of each honest trainer; fewer of those with a bug.")] = 1_000,
-    canaries: Annotated[list[int] | None, typer.Option(help="How many; 100 and 1000 if none.")] = None,
-    epsilon: Annotated[list[float] | None, typer.Option(help="Of the claims; .1, 1, 4 and 8 if none.")] = None,
+    canaries: Annotated[list[int] | None, typer.Option(help="How many, of one run.")] = None,
+    runs: Annotated[list[int] | None, typer.Option(help="How many independent runs, with one canary.")] = None,
+    epsilon: Annotated[
+        list[float] | None, typer.Option(help="Of the claims, .01 to 16; .1, 1, 4 and 8 if none.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the simulations.")] = 0,
     out: Annotated[Path, typer.Option(help="Where reports.{json,md} go, and what is done already.")] = Path("coverage"),
 ) -> None:
-    """Try whole reports on simulated trainers: how often one that does what is claimed is found out, or a bug is."""
+    """Try whole reports on simulated trainers: how often one that does what is claimed is found out, or a bug is.
+
+    Without --canaries and --runs: one run of 100 and of 1000 canaries, and 100 independent runs.
+    """
     check_writable("verdicts", out)
     from audit.core import verdicts_page
 
-    found = verdicts_page.run(reports=reports, canaries=canaries, epsilons=epsilon, seed=seed, out=out, log=log.print)
+    found = verdicts_page.run(
+        reports=reports, canaries=canaries, runs=runs, epsilons=epsilon, seed=seed, out=out, log=log.print
+    )
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for heading in verdicts_page.HEADINGS:
         table.add_column(heading, no_wrap=True)

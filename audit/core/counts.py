@@ -19,6 +19,20 @@ Array = NDArray[np.float64]
 RELATIVE_ERROR = 1e-12  # of ε and what it is computed from
 
 
+def check_enough(owner: str, included: int, excluded: int, *, least: tuple[int, int] = (2, 2)) -> None:
+    """Refuse too few in, or out, without a word on which or how many: how coins fell is private.
+
+    Raises:
+        InvalidParameter: if a number is negative or fractional, or below its least.
+    """
+    for name, number, fewest in zip(("included", "excluded"), (included, excluded), least, strict=True):
+        if validate.count(owner, name, number) < fewest:
+            raise InvalidParameter(
+                f"{owner}: included must be at least {least[0]} and excluded at least {least[1]}, got fewer of one.\n"
+                "Nothing can be compared: toss more coins."
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How many runs with the canary in, and out, a test called in and out.

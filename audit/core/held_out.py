@@ -201,7 +201,7 @@ def _outputs(owner: str, name: str, values: ArrayLike, sets: bool) -> Array:
     several = sets and outputs.ndim == 3
     if not (several or outputs.ndim in (1, 2)) or outputs.shape[int(several)] < 2 or outputs.size == 0:
         raise InvalidParameter(
-            f"{owner}: outputs of the {name} world must have shape (n,) or (n, k) with n >= 2, got {outputs.shape}."
+            f"{owner}: outputs must have shape (n,) or (n, k) with n >= 2 in either world, and in one have not."
         )
     if not np.all(np.isfinite(outputs)):
         raise InvalidParameter(

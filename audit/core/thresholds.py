@@ -138,10 +138,15 @@ def checked_sets(owner: str, included: ArrayLike, excluded: ArrayLike) -> tuple[
 def _checked(owner: str, included: ArrayLike, excluded: ArrayLike, *, most: int) -> tuple[Values, Values]:
     scores = np.asarray(included, dtype=np.float64), np.asarray(excluded, dtype=np.float64)
     shapes = [kind.shape for kind in scores]
-    if any(not 1 <= len(one) <= most or one[-1] == 0 for one in shapes) or shapes[0][:-1] != shapes[1][:-1]:
+    if any(not 1 <= len(one) <= most for one in shapes) or shapes[0][:-1] != shapes[1][:-1]:
         raise InvalidParameter(
             f"{owner}: scores must be vectors of runs with the canary in and of runs with it out, "
-            f"got shapes {shapes[0]} and {shapes[1]}.\nWith none of one kind nothing can be compared."
+            f"got {len(shapes[0])} and {len(shapes[1])} dimensions, or sets that are not as many."
+        )
+    if 0 in (shapes[0][-1], shapes[1][-1]):
+        raise InvalidParameter(
+            f"{owner}: scores must be of runs with the canary in and of runs with it out, got none of one kind.\n"
+            "Nothing can be compared: toss more coins."
         )
     if not all(np.all(np.isfinite(kind)) for kind in scores):
         raise InvalidParameter(f"{owner}: scores must be finite, got some that are not. Did training diverge?")

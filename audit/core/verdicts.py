@@ -7,12 +7,15 @@ where no more than `LESS` of it is left. Trainers are those of `audit.core.simul
 
 What honest trainers lose is what they claim, within the accountant's width: a primary whose bound is above the truth
 says "violated". Beside the verdict, all of `SHARING` are asked at a k-th of the error each.
+
+Reports on independent runs are those of `audit.core.verdicts_of_runs`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +23,18 @@ from accountant import epsilon_bounds
 from audit.attacks.gradient import GradientProjection
 from audit.core.described import SampledGaussianRun
 from audit.core.plan import Plan, planned
-from audit.core.simulated_trainers import DELTA, EPSILON, HONEST, KINDS, Kind, coordinates, described, simulated
+from audit.core.simulated_trainers import (
+    DELTA,
+    EPSILON,
+    FULL_BATCHES,
+    HONEST,
+    KINDS,
+    Kind,
+    coordinates,
+    described,
+    simulated,
+)
+from audit.core.verdicts_of_runs import RunsJudge, observed_runs
 from audit.estimators import accountant_inversion
 from audit.evidence import LowerBound, check_level, estimators
 from audit.multiplicity import shared_confidences
@@ -34,6 +48,8 @@ SHARING = ("one_run", "one_run_fdp", "one_run_recursion")  # all read the number
 LESS = 1 - 1e-4  # of the claimed noise: farther from it than accountant and refuter leave open
 STANDARD_ERRORS = 4.0
 THREAT = "simulated"
+DesignName = Literal["one_run", "independent_runs"]
+DESIGNS: tuple[DesignName, ...] = ("one_run", "independent_runs")
 STRIDE = 1_000_003  # between the keys of two seeds: more than there are reports
 
 
@@ -42,15 +58,16 @@ class Verdicts:
     """How many of so many reports found what.
 
     Args:
+        design: one run with many canaries, or independent runs with one.
         trainer: which ran.
         refuter: whether the report had one, beside its primary.
         epsilon: of the claim, at `DELTA`.
-        canaries: m.
+        size: number of canaries, or of runs.
         reports: their number.
         violated: how many found the claim violated.
         refuted: how many found its description refuted.
-        shared: how many had at least one bound above the claim among `SHARING` and the refuter, a share of the error
-            each; None where these were not asked.
+        shared: how many had at least one bound above the claim among four estimators, the refuter one of them, a
+            share of the error each; None where these were not asked.
         confidence: of the reports.
         seed: of the simulation.
 
@@ -58,10 +75,11 @@ class Verdicts:
         InvalidParameter: if a value breaks its rule, or more reports found something than there are.
     """
 
+    design: DesignName
     trainer: Kind
     refuter: bool
     epsilon: float
-    canaries: int
+    size: int
     reports: int
     violated: int
     refuted: int
@@ -70,12 +88,13 @@ class Verdicts:
     seed: int
 
     def __post_init__(self) -> None:
+        validate.choice("Verdicts", "design", self.design, DESIGNS)
         validate.choice("Verdicts", "trainer", self.trainer, KINDS)
         if not isinstance(self.refuter, bool):
             raise InvalidParameter(f"Verdicts: refuter must be a bool, got {type(self.refuter).__name__}.")
         validate.positive("Verdicts", "epsilon", self.epsilon)
         check_level("Verdicts", delta=DELTA, confidence=self.confidence)
-        for name, least in (("canaries", 1), ("reports", 1), ("violated", 0), ("refuted", 0), ("seed", 0)):
+        for name, least in (("size", 1), ("reports", 1), ("violated", 0), ("refuted", 0), ("seed", 0)):
             validate.count("Verdicts", name, getattr(self, name), least=least)
         shared = 0 if self.shared is None else validate.count("Verdicts", "shared", self.shared)
         if max(self.violated + self.refuted, shared) > self.reports:
@@ -100,8 +119,9 @@ class Verdicts:
 def verdicts(
     trainer: Kind,
     *,
+    design: DesignName = "one_run",
     epsilon: float = EPSILON,
-    canaries: int,
+    size: int,
     reports: int,
     refuter: bool,
     seed: int,
@@ -111,26 +131,28 @@ def verdicts(
 
     Args:
         trainer: which runs.
+        design: one run with many canaries, or independent runs with one.
         epsilon: of the claim, > 0.
-        canaries: m, guessed as `guesses` says.
+        size: number of canaries, guessed as `guesses` says, or of runs.
         reports: >= 1.
-        refuter: whether to have one, beside the primary; a faithful trainer's reports then ask all of `SHARING` too.
+        refuter: whether to have one, beside the primary; a faithful trainer's reports then ask all that share too.
         seed: of coins, noise and canaries.
         confidence: of the reports.
     """
     validate.choice("coverage", "trainer", trainer, KINDS)
-    judge = Judge(described(epsilon), canaries=canaries, refuter=refuter, confidence=confidence)
+    judge = _judge(design, epsilon=epsilon, size=size, refuter=refuter, confidence=confidence)
     sharing = refuter and trainer == "faithful"
     found, shared = [], 0
     for number in range(reports):
-        data = observed(trainer, judge.run, epsilon=epsilon, canaries=canaries, seed=(seed, number))
+        data = _observed(trainer, judge, epsilon=epsilon, size=size, seed=(seed, number))
         found.append(judge.verdict(data))
         shared += sharing and judge.shared_bounds_refute(data)
     return Verdicts(
+        design=design,
         trainer=trainer,
         refuter=refuter,
         epsilon=epsilon,
-        canaries=canaries,
+        size=size,
         reports=reports,
         violated=found.count("violated"),
         refuted=found.count("description refuted"),
@@ -138,6 +160,22 @@ def verdicts(
         confidence=confidence,
         seed=seed,
     )
+
+
+def _judge(design: DesignName, *, epsilon: float, size: int, refuter: bool, confidence: float) -> Judge | RunsJudge:
+    if design == "one_run":
+        return Judge(described(epsilon), canaries=size, refuter=refuter, confidence=confidence)
+    run = described(epsilon, sample_rate=FULL_BATCHES)
+    return RunsJudge(run, runs=size, refuter=refuter, confidence=confidence)
+
+
+def _observed(
+    trainer: Kind, judge: Judge | RunsJudge, *, epsilon: float, size: int, seed: tuple[int, int]
+) -> LabelledScores:
+    if isinstance(judge, Judge):
+        return observed(trainer, judge.run, epsilon=epsilon, canaries=size, seed=seed)
+    key = seed[0] * STRIDE + seed[1]
+    return observed_runs(trainer, judge.run, epsilon=epsilon, runs=size, seed=seed, key=key)
 
 
 class Judge:

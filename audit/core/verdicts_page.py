@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from audit.core.simulated_trainers import HONEST, Kind
-from audit.core.verdicts import Verdicts, verdicts
+from audit.core.verdicts import DESIGNS, DesignName, Verdicts, verdicts
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
 from mechanisms.core.documents import read_document
 from mechanisms.core.files import write_atomically
 
-SCHEMA = "dp-calipers/verdicts/1"
+SCHEMA = "dp-calipers/verdicts/2"
 FILES = ("reports.json", "reports.md")
 ASKED: tuple[tuple[Kind, bool], ...] = (
     ("faithful", True),
@@ -25,17 +25,20 @@ ASKED: tuple[tuple[Kind, bool], ...] = (
     ("quiet", True),
     ("loud", False),
 )
-CANARIES, EPSILONS = (100, 1000), (0.1, 1.0, 4.0, 8.0)
+SIZES: dict[DesignName, tuple[int, ...]] = {"one_run": (100, 1000), "independent_runs": (100,)}
+EPSILONS = (0.1, 1.0, 4.0, 8.0)
+LEAST_EPSILON, LARGEST_EPSILON = 0.01, 16.0  # beyond, accountants take minutes, and so few canaries show nothing
 FEWER = 100  # times fewer reports of trainers with a bug, whose rates need no such precision
-LEAST = 20  # canaries: fewer may all be in, or all out
+LEAST = 20  # canaries, or runs: fewer may all be in, or all out
 WIDTH = 100  # of the table
-HEADINGS = ("trainer", "decided by", "ε", "m", "reports", "violated", "refuted", "shared", "")
+HEADINGS = ("trainer", "refuter", "ε", "size", "reports", "violated", "refuted", "shared", "")
 
 
 def run(
     *,
     reports: int,
     canaries: Sequence[int] | None,
+    runs: Sequence[int] | None,
     epsilons: Sequence[float] | None,
     seed: int,
     out: Path,
@@ -45,26 +48,47 @@ def run(
 
     Args:
         reports: of each honest trainer, claim and number of canaries, >= 1.
-        canaries: numbers m >= `LEAST`, or None for `CANARIES`.
-        epsilons: of the claims, > 0, or None for `EPSILONS`.
+        canaries: numbers m >= `LEAST` of one run's, or None.
+        runs: numbers >= `LEAST` of independent runs, or None; if both are None, `SIZES` of both designs.
+        epsilons: of the claims, between `LEAST_EPSILON` and `LARGEST_EPSILON`, or None for `EPSILONS`.
         seed: of the simulations, >= 0.
         out: the folder; it is written anew after every line of the table, so that a run that was stopped goes on there.
         log: is told what is being done.
     """
     reports = validate.count("verdicts", "reports", reports, least=1)
-    sizes = [validate.count("verdicts", "canaries", one, least=LEAST) for one in canaries or CANARIES]
-    claims = [validate.positive("verdicts", "epsilon", one) for one in epsilons or EPSILONS]
+    sizes = _sizes(canaries, runs)
+    claims = [_claimable(one) for one in epsilons or EPSILONS]
     seed = validate.count("verdicts", "seed", seed)
     found = {_place(one): one for one in earlier(out / FILES[0])}
-    for trainer, refuter, epsilon, size in _cells(sizes, claims):
+    for design, trainer, refuter, epsilon, size in _cells(sizes, claims):
         number = reports if trainer in HONEST else max(1, reports // FEWER)
-        before = found.get((trainer, refuter, epsilon, size, seed))
+        before = found.get((design, trainer, refuter, epsilon, size, seed))
         if before is None or before.reports < number:
-            log(f"{number} reports: {trainer} trainer, ε = {epsilon:g}, m = {size}{', with refuter' * refuter}")
-            new = verdicts(trainer, epsilon=epsilon, canaries=size, reports=number, refuter=refuter, seed=seed)
+            asked: dict[str, Any] = {"design": design, "epsilon": epsilon, "size": size, "refuter": refuter}
+            log(f"{number} reports: {trainer} trainer, ε = {epsilon:g}, {sized(design, size)}{', refuter' * refuter}")
+            new = verdicts(trainer, reports=number, seed=seed, **asked)
             found[_place(new)] = new
             write([found[place] for place in sorted(found)], out)
     return [found[place] for place in sorted(found)]
+
+
+def _sizes(canaries: Sequence[int] | None, runs: Sequence[int] | None) -> dict[DesignName, Sequence[int]]:
+    if not canaries and not runs:
+        return dict(SIZES)
+    return {
+        "one_run": [validate.count("verdicts", "canaries", one, least=LEAST) for one in canaries or ()],
+        "independent_runs": [validate.count("verdicts", "runs", one, least=LEAST) for one in runs or ()],
+    }
+
+
+def _claimable(epsilon: float) -> float:
+    epsilon = validate.positive("verdicts", "epsilon", epsilon)
+    if not LEAST_EPSILON <= epsilon <= LARGEST_EPSILON:
+        raise InvalidParameter(
+            f"verdicts: epsilon must be between {LEAST_EPSILON:g} and {LARGEST_EPSILON:g}, got {epsilon:g}.\n"
+            "Reports on so few canaries or runs cannot tell a larger claim, or a smaller one from these."
+        )
+    return epsilon
 
 
 def earlier(path: Path) -> list[Verdicts]:
@@ -105,22 +129,27 @@ def write(found: Sequence[Verdicts], out: Path) -> None:
 
 NOTES = (
     "violated, refuted: of so many whole reports at 95 %, from coins to verdict; honest ones may have 5 % together.",
+    "size: canaries of one run, or independent runs with one canary, in which every record is in every step.",
     "shared: reports in which any of four estimators, at a quarter of the error each, refutes an honest claim.",
-    "A primary refutes nothing where all guesses right show less than the claim: ε = 4 at m = 100, or 8 at 1,000.",
+    "A primary refutes nothing where no error at all shows less than the claim: ε = 4 at a size of 100, 8 at 1000.",
 )
+
+
+def sized(design: DesignName, size: int) -> str:
+    """Return the size in words."""
+    return f"{size} {'canaries' if design == 'one_run' else 'runs'}"
 
 
 def row(one: Verdicts) -> tuple[str, ...]:
     """Return what the table says of one kind of report.
 
-    >>> row(Verdicts(trainer="faithful", refuter=True, epsilon=4.0, canaries=100, reports=1000, violated=0, refuted=9,
-    ...              shared=12, confidence=0.95, seed=0))[5:8]
+    >>> row(Verdicts(design="one_run", trainer="faithful", refuter=True, epsilon=4.0, size=100, reports=1000,
+    ...              violated=0, refuted=9, shared=12, confidence=0.95, seed=0))[5:8]
     ('0', '9 (.90 %)', '12 (1.20 %)')
     """
-    decided = "primary and refuter" if one.refuter else "primary"
     counts = (_share(count, one.reports) for count in (one.violated, one.refuted, one.shared))
-    numbers = (f"{one.epsilon:g}", str(one.canaries), str(one.reports))
-    return (one.trainer, decided, *numbers, *counts, "FAILS" if one.fails else "")
+    numbers = (f"{one.epsilon:g}", sized(one.design, one.size), str(one.reports))
+    return (one.trainer, "yes" if one.refuter else "no", *numbers, *counts, "FAILS" if one.fails else "")
 
 
 def _share(count: int | None, reports: int) -> str:
@@ -129,12 +158,15 @@ def _share(count: int | None, reports: int) -> str:
     return f"{count} ({100 * count / reports:.2f} %)".replace("(0.", "(.")
 
 
-def _cells(sizes: Sequence[int], claims: Sequence[float]) -> Iterator[tuple[Kind, bool, float, int]]:
-    for size in sizes:
-        for epsilon in claims:
-            for trainer, refuter in ASKED:
-                yield trainer, refuter, epsilon, size
+def _cells(
+    sizes: dict[DesignName, Sequence[int]], claims: Sequence[float]
+) -> Iterator[tuple[DesignName, Kind, bool, float, int]]:
+    for design in DESIGNS:
+        for size in sizes[design]:
+            for epsilon in claims:
+                for trainer, refuter in ASKED:
+                    yield design, trainer, refuter, epsilon, size
 
 
-def _place(one: Verdicts) -> tuple[Kind, bool, float, int, int]:
-    return one.trainer, one.refuter, one.epsilon, one.canaries, one.seed
+def _place(one: Verdicts) -> tuple[DesignName, Kind, bool, float, int, int]:
+    return one.design, one.trainer, one.refuter, one.epsilon, one.size, one.seed

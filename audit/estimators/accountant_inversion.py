@@ -55,6 +55,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core.counts import check_enough
 from audit.core.described import GaussianRun, described_poisson
 from audit.core.noise_bounds import GapLaw, bound_from_squares
 from audit.evidence import About, Estimator, Guarantee, LowerBound, Null, check_level
@@ -275,9 +276,10 @@ def _law(included: int, excluded: int, probability: float, steps: int) -> GapLaw
     probability = validate.probability(OWNER, "probability", probability)
     if probability == 0:
         raise InvalidParameter(f"{OWNER}: probability must be above 0, got 0: no canary ever takes part.")
+    check_enough(OWNER, included, excluded, least=(1, 2))
     return GapLaw(
-        included=validate.count(OWNER, "included", included, least=1),
-        excluded=validate.count(OWNER, "excluded", excluded, least=2),
+        included=included,
+        excluded=excluded,
         probability=probability,
         steps=validate.count(OWNER, "steps", steps, least=1),
     )

@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from accountant import Estimate
 from audit.core import moment_pivots, normal_pairs
+from audit.core.counts import check_enough
 from audit.evidence import Estimator, Guarantee, Null, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
 from mechanisms.core import validate
-from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
@@ -88,8 +88,7 @@ def lower_bound_from_moments(
     7.29
     """
     check_level(OWNER, delta=delta, confidence=confidence)
-    validate.count(OWNER, "included", included, least=2)
-    validate.count(OWNER, "excluded", excluded, least=2)
+    check_enough(OWNER, included, excluded)
     gap = validate.finite(OWNER, "gap", gap)
     deviations = [validate.non_negative(OWNER, "deviation", one) for one in (deviation_in, deviation_out)]
     if 0.0 in deviations:
@@ -171,7 +170,7 @@ class GaussianPair(Estimator):
             InvalidParameter: if fewer than two scores were in, or out.
         """
         return lower_bound_from_moments(
-            **_moments(data),
+            **moments(data),
             included=len(data.included),
             excluded=len(data.excluded),
             delta=delta,
@@ -188,15 +187,17 @@ class GaussianPair(Estimator):
 
     def estimate(self, data: LabelledScores, *, delta: float) -> Estimate:
         """Return the ε of the pair with the moments seen: an estimate, no evidence."""
-        return estimate_from_moments(**_moments(data), delta=delta)
+        return estimate_from_moments(**moments(data), delta=delta)
 
 
-def _moments(data: LabelledScores) -> dict[str, float]:
-    """Return gap and deviations."""
+def moments(data: LabelledScores) -> dict[str, float]:
+    """Return gap and deviations.
+
+    Raises:
+        InvalidParameter: if fewer than two scores were in, or out.
+    """
     inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
-    for name, scores in (("included", inside), ("excluded", outside)):
-        if len(scores) < 2:
-            raise InvalidParameter(f"{OWNER}: {name} must be at least 2, got {len(scores)}: a variance needs two.")
+    check_enough(OWNER, len(inside), len(outside))
     return {
         "gap": float(np.mean(inside) - np.mean(outside)),
         "deviation_in": float(np.std(inside, ddof=1)),

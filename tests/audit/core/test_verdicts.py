@@ -4,14 +4,17 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
 from audit import __main__ as cli
 from audit import audit
 from audit.core import verdicts_page
 from audit.core.described import SampledGaussianRun
-from audit.core.simulated_trainers import DELTA, EPSILON, KINDS, coordinates, described, simulated
+from audit.core.simulated_trainers import DELTA, EPSILON, KINDS, coordinates, described, simulated, simulated_runs
 from audit.core.verdicts import LESS, STRIDE, Judge, Verdicts, guesses, noise_refuted, observed, verdicts
+from audit.core.verdicts_of_runs import RunsJudge, observed_runs
+from audit.core.verdicts_of_runs import guesses as runs_guesses
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.multiplicity import shared_confidences
 from mechanisms import KeyedSource
@@ -19,11 +22,13 @@ from mechanisms.core import command_line
 
 pytest.importorskip("torch")
 RUN = SampledGaussianRun(noise_multiplier=0.5, probability=0.5, steps=4)
+EVERYBODY = {"refuter": True, "confidence": 0.95}
 FOUND = Verdicts(
+    design="one_run",
     trainer="faithful",
     refuter=True,
     epsilon=4.0,
-    canaries=20,
+    size=20,
     reports=20,
     violated=0,
     refuted=2,
@@ -66,13 +71,61 @@ def test_simulated_verdicts_are_those_of_whole_reports(trainer):
         assert judge.refutation(data) is None or judge.refutation(data).epsilon <= report.refutation.epsilon
 
 
+@pytest.mark.parametrize("trainer", KINDS)
+def test_simulated_verdicts_on_runs_are_those_of_whole_reports(trainer):
+    run, refuter = SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4), trainer in ("faithful", "quiet")
+    judge = RunsJudge(run, runs=40, refuter=refuter, confidence=0.95)
+    for number in range(2):
+        seed, key = (3, number), 3 * STRIDE + number
+        asked = {"epsilon": 4.0, "runs": 40, "seed": seed}
+        report = audit(
+            simulated_runs(trainer, run, **asked),
+            claim=run.process(),
+            delta=DELTA,
+            canaries=coordinates(1),
+            guessing_rule=runs_guesses(trainer, run),
+            randomness=KeyedSource(key),
+            runs=40,
+            refuter="gaussian_pair" if refuter else None,
+        )
+        data = observed_runs(trainer, run, key=key, **asked)
+        found = judge.verdict(data)
+        assert (report.guesses, report.correct) == (data.guessed, data.correct)
+        assert (found == "violated") == (report.verdict == "violated")
+        assert (found == "description refuted") == (report.verdict == "description refuted")
+        assert judge.plan.evidence(data, "").epsilon == report.evidence.epsilon
+        if refuter:
+            refuted = report.refutation.epsilon > judge.claim.upper
+            assert judge.noise_refuted(data, judge.plan.refuter_confidence) is refuted
+            assert judge.plan.refutation(data, "").epsilon == pytest.approx(report.refutation.epsilon, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_reports_on_runs_find_what_was_planted_and_nothing_else():
+    asked = {"design": "independent_runs", "epsilon": 1.0, "size": 100, "seed": 0}
+    quiet = verdicts("quiet", reports=10, refuter=True, **asked)
+    assert quiet.violated + quiet.refuted >= 4 and not quiet.fails and quiet.shared is None
+    loud = verdicts("loud", reports=10, refuter=False, **asked)
+    assert loud.violated >= 6 and not loud.fails
+    faithful = verdicts("faithful", reports=20, refuter=True, **asked)
+    assert faithful.violated + faithful.refuted <= 4 and faithful.shared <= 4
+
+
+def test_runs_that_leave_nobody_in_show_nothing():
+    judge = RunsJudge(SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4), runs=20, **EVERYBODY)
+    data = observed_runs("quiet", judge.run, epsilon=1.0, runs=20, seed=(0, 0), key=0)
+    for membership in (np.zeros(20, dtype=bool), np.ones(20, dtype=bool), np.arange(20) == 3):
+        alone = dataclasses.replace(data, membership=membership)
+        assert judge.verdict(alone) == "none" and not judge.shared_bounds_refute(alone)
+
+
 @pytest.mark.slow
 def test_reports_find_what_was_planted_and_nothing_else():
-    quiet = verdicts("quiet", canaries=200, reports=2, refuter=True, seed=0)
+    quiet = verdicts("quiet", size=200, reports=2, refuter=True, seed=0)
     assert quiet.refuted == 2 and not quiet.fails and quiet.shared is None
-    loud = verdicts("loud", epsilon=1.0, canaries=200, reports=2, refuter=False, seed=0)
+    loud = verdicts("loud", epsilon=1.0, size=200, reports=2, refuter=False, seed=0)
     assert loud.violated == 2 and not loud.fails
-    faithful = verdicts("faithful", canaries=100, reports=10, refuter=True, seed=0)
+    faithful = verdicts("faithful", size=100, reports=10, refuter=True, seed=0)
     assert faithful.violated + faithful.refuted <= 3 and faithful.shared <= 3
 
 
@@ -130,7 +183,10 @@ def test_what_was_done_is_not_done_again_and_decides_the_exit_code(tmp_path, mon
     [
         ("--reports 0", "reports must be at least 1, got 0"),
         ("--canaries 3", "canaries must be at least 20, got 3"),
+        ("--runs 3", "runs must be at least 20, got 3"),
         ("--epsilon 0", "epsilon must be above 0, got 0"),
+        ("--epsilon 1e9", "epsilon must be between 0.01 and 16, got 1e+09"),
+        ("--epsilon 1e-9", "epsilon must be between 0.01 and 16, got 1e-09"),
         ("--seed=-1", "seed must be at least 0, got -1"),
     ],
 )
@@ -157,6 +213,7 @@ def test_a_file_of_another_schema_is_refused(tmp_path, capsys):
         ({"violated": 19}, "at most the 20 reports, got 19 .+ 2 and 1"),
         ({"shared": 21}, "at most the 20 reports, got 0 .+ 2 and 21"),
         ({"trainer": "honest"}, "trainer must be one of"),
+        ({"design": "two_runs"}, "design must be one of"),
         ({"refuter": "no"}, "refuter must be a bool, got str"),
         ({"confidence": 1.5}, "confidence must"),
     ],

@@ -290,7 +290,7 @@ def test_one_class_empty_or_nearly_so_is_refused(included):
         ({"gap": np.nan}, "gap must be a number"),
         ({"deviation_in": -1.0}, "deviation must be at least 0"),
         ({"deviation_out": np.inf}, "deviation must be finite"),
-        ({"included": 1}, "included must be at least 2"),
+        ({"included": 1}, "included must be at least 2 and excluded at least 2, got fewer of one"),
         ({"excluded": 2.5}, "excluded must be a whole number"),
         ({"delta": 1.0}, "delta must be below 1"),
         ({"confidence": 0.0}, "confidence must lie strictly between"),

@@ -198,9 +198,9 @@ def test_which_world_is_called_first_makes_little_difference(tester):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"first": [1.0]}, "outputs of the first world must have shape"),
-        ({"second": []}, "outputs of the second world must have shape"),
-        ({"second": np.ones((9, 2, 2))}, "outputs of the second world must have shape"),
+        ({"first": [1.0]}, "outputs must have shape .* in either world"),
+        ({"second": []}, "outputs must have shape .* in either world"),
+        ({"second": np.ones((9, 2, 2))}, "outputs must have shape .* in either world"),
         ({"first": [1.0, np.nan, 0.0, 1.0]}, "outputs of the first world must be finite"),
         ({"first": np.ones((9, 2))}, "outputs of both worlds must have as many coordinates, got 2 and 1"),
         ({"delta": 1.0}, "delta must be below 1"),
@@ -216,7 +216,7 @@ def test_impossible_outputs_are_refused(tester, change, message):
 def test_one_class_empty_is_refused():
     scores = Scores(values=np.arange(9.0), design=IndependentRuns(runs=9), guessing_rule=Threshold(value=0.0))
     data = LabelledScores(scores=scores, membership=np.ones(9, dtype=bool))
-    with pytest.raises(InvalidParameter, match="outputs of the second world must have shape"):
+    with pytest.raises(InvalidParameter, match=r"outputs must have shape .* in either world"):
         histogram.Histogram().epsilon(data, process=None, delta=0.0, confidence=0.95)
 
 

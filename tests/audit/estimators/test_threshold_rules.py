@@ -125,7 +125,7 @@ def test_scores_that_cannot_be_compared_are_refused(rule):
             module.lower_bound_from_scores(included=inside, excluded=outside, **asked)
         with pytest.raises(InvalidParameter, match=f"(?s){rule}: scores must be"):
             module.rejects(included=inside, excluded=outside, epsilon=1.0, **asked)
-    with pytest.raises(InvalidParameter, match=r"got shapes \(2, 1\) and \(1,\)"):
+    with pytest.raises(InvalidParameter, match="got 2 and 1 dimensions"):
         module.rejects(included=[[1.0], [2.0]], excluded=[1.0], epsilon=1.0, **asked)
 
 
