@@ -66,8 +66,8 @@ class Verdicts:
         reports: their number.
         violated: how many found the claim violated.
         refuted: how many found its description refuted.
-        shared: how many had at least one bound above the claim among four estimators, the refuter one of them, a
-            share of the error each; None where these were not asked.
+        shared: how many had at least one bound above the claim among four estimators, the refuter one of them, or
+            three, where there is none, at their share of the error each; None where these were not asked.
         confidence: of the reports.
         seed: of the simulation.
 
@@ -135,13 +135,14 @@ def verdicts(
         epsilon: of the claim, > 0.
         size: number of canaries, guessed as `guesses` says, or of runs.
         reports: >= 1.
-        refuter: whether to have one, beside the primary; a faithful trainer's reports then ask all that share too.
+        refuter: whether to have one, beside the primary; independent runs have none. A faithful trainer's reports with
+            all that they may have ask all that share, too.
         seed: of coins, noise and canaries.
         confidence: of the reports.
     """
     validate.choice("coverage", "trainer", trainer, KINDS)
     judge = _judge(design, epsilon=epsilon, size=size, refuter=refuter, confidence=confidence)
-    sharing = refuter and trainer == "faithful"
+    sharing = trainer == "faithful" and refuter is (design == "one_run")
     found, shared = [], 0
     for number in range(reports):
         data = _observed(trainer, judge, epsilon=epsilon, size=size, seed=(seed, number))
@@ -165,8 +166,9 @@ def verdicts(
 def _judge(design: DesignName, *, epsilon: float, size: int, refuter: bool, confidence: float) -> Judge | RunsJudge:
     if design == "one_run":
         return Judge(described(epsilon), canaries=size, refuter=refuter, confidence=confidence)
-    run = described(epsilon, sample_rate=FULL_BATCHES)
-    return RunsJudge(run, runs=size, refuter=refuter, confidence=confidence)
+    if refuter:
+        raise InvalidParameter("coverage: refuter must be False over independent runs, got True: there is none.")
+    return RunsJudge(described(epsilon, sample_rate=FULL_BATCHES), runs=size, confidence=confidence)
 
 
 def _observed(

@@ -2,7 +2,8 @@
 
 A report is made as `audit.audit` makes it, but for what cannot change the verdict: runs are not handed one after the
 other to the attack, whose score of a run here is the sum over its steps; and bounds are found only where the test that
-they invert refutes the claim. Records take part in every step, so that scores are as normal as the noise is.
+they invert refutes the claim. Records take part in every step, so that scores are as normal as the noise is. There is
+no refuter: none is about runs of this design.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from audit.attacks.gradient import GradientProjection
 from audit.core.described import SampledGaussianRun
 from audit.core.plan import Plan, planned, told_apart
 from audit.core.simulated_trainers import DELTA, Kind, Numbers, answers
-from audit.estimators import calibrated, clopper_pearson, gaussian_pair, tradeoff
+from audit.estimators import calibrated, clopper_pearson, tradeoff
 from audit.multiplicity import shared_confidences
 from audit.report import Verdict, verdict
 from audit.runs import toss
 from audit.scores import IndependentRuns, LabelledScores, Scores, Threshold
 from mechanisms import Adjacency, KeyedSource
 
-REFUTER = "gaussian_pair"
-SHARING = 4  # calibrated, clopper_pearson and tradeoff, which read the counts of the guesses, and the refuter
+SHARING = 3  # calibrated, clopper_pearson and tradeoff, which read the counts of the guesses
 THREAT = "simulated"
 
 
@@ -32,25 +32,22 @@ class RunsJudge:
     Args:
         run: that is claimed.
         runs: their number.
-        refuter: whether there is one, beside the primary.
         confidence: of the reports.
     """
 
-    def __init__(self, run: SampledGaussianRun, *, runs: int, refuter: bool, confidence: float) -> None:
+    def __init__(self, run: SampledGaussianRun, *, runs: int, confidence: float) -> None:
         self.run = run
-        self.plan = simulated_plan(run, runs=runs, refuter=refuter, confidence=confidence)
+        self.plan = simulated_plan(run, runs=runs, confidence=confidence)
         self.claim = epsilon_bounds(run.process(), delta=DELTA, adjacency="add_remove")
         self._violated: dict[tuple[int, int, int], bool] = {}
         self._refuting: dict[tuple[int, int, int], bool] = {}
 
     def verdict(self, data: LabelledScores) -> Verdict:
         """Return the verdict on the scores of the runs; "none" and "consistent" are not told apart."""
-        evidence, refutation = self.plan.nothing(data.scores.design, THREAT)
+        evidence, _ = self.plan.nothing(data.scores.design, THREAT)
         if told_apart(data) and self._primary_refutes(data):
             evidence = self.plan.evidence(data, THREAT)
-        if refutation is not None and told_apart(data) and self.noise_refuted(data, self.plan.refuter_confidence):
-            refutation = self.plan.refutation(data, THREAT)
-        return verdict(self.claim, evidence, refutation)
+        return verdict(self.claim, evidence, None)
 
     def shared_bounds_refute(self, data: LabelledScores) -> bool:
         """Tell whether any of `SHARING` refutes the claim at its share of the error."""
@@ -59,19 +56,7 @@ class RunsJudge:
         level, counts = shared_confidences(SHARING, confidence=self.plan.confidence)[0], errors(data)
         if counts not in self._refuting:
             self._refuting[counts] = self._counts_refute(*counts, runs=len(data.membership), confidence=level)
-        return self._refuting[counts] or self.noise_refuted(data, level)
-
-    def noise_refuted(self, data: LabelledScores, confidence: float) -> bool:
-        """Tell whether the refuter refutes the claim."""
-        refuted = gaussian_pair.rejects(
-            **gaussian_pair.moments(data),
-            included=len(data.included),
-            excluded=len(data.excluded),
-            epsilon=self.claim.upper,
-            delta=DELTA,
-            confidence=confidence,
-        )
-        return bool(refuted)
+        return self._refuting[counts]
 
     def _primary_refutes(self, data: LabelledScores) -> bool:
         counts = errors(data)
@@ -140,12 +125,12 @@ def guesses(trainer: Kind, run: SampledGaussianRun) -> Threshold:
     return Threshold(value=0.0 if trainer in ("response", "loud") else 0.5 * run.steps * run.probability)
 
 
-def simulated_plan(run: SampledGaussianRun, *, runs: int, refuter: bool, confidence: float) -> Plan:
-    """Return the plan of `audit.audit` for independent runs with its usual primary, and `REFUTER` or none."""
+def simulated_plan(run: SampledGaussianRun, *, runs: int, confidence: float) -> Plan:
+    """Return the plan of `audit.audit` for independent runs with its usual primary."""
     return planned(
         primary=None,
-        refuter=REFUTER if refuter else None,
-        exploratory=("tradeoff",) if refuter else (),
+        refuter=None,
+        exploratory=(),
         attack=GradientProjection(),
         design=IndependentRuns(runs=runs),
         claim=run.process(),

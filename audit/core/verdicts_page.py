@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audit.core.simulated_trainers import HONEST, Kind
+from audit.core.simulated_trainers import HONEST, KINDS, Kind
 from audit.core.verdicts import DESIGNS, DesignName, Verdicts, verdicts
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
@@ -25,6 +25,8 @@ ASKED: tuple[tuple[Kind, bool], ...] = (
     ("quiet", True),
     ("loud", False),
 )
+ALONE: tuple[tuple[Kind, bool], ...] = tuple((trainer, False) for trainer in KINDS)
+"""Of independent runs, which have no refuter."""
 SIZES: dict[DesignName, tuple[int, ...]] = {"one_run": (100, 1000), "independent_runs": (100,)}
 EPSILONS = (0.1, 1.0, 4.0, 8.0)
 LEAST_EPSILON, LARGEST_EPSILON = 0.01, 16.0  # beyond, accountants take minutes, and so few canaries show nothing
@@ -130,7 +132,8 @@ def write(found: Sequence[Verdicts], out: Path) -> None:
 NOTES = (
     "violated, refuted: of so many whole reports at 95 %, from coins to verdict; honest ones may have 5 % together.",
     "size: canaries of one run, or independent runs with one canary, in which every record is in every step.",
-    "shared: reports in which any of four estimators, at a quarter of the error each, refutes an honest claim.",
+    "shared: reports in which any of four estimators, at a quarter of the error each, refutes an honest claim; over "
+    "independent runs, which have no refuter, any of three at a third.",
     "A primary refutes nothing where no error at all shows less than the claim: ε = 4 at a size of 100, 8 at 1000.",
 )
 
@@ -164,7 +167,7 @@ def _cells(
     for design in DESIGNS:
         for size in sizes[design]:
             for epsilon in claims:
-                for trainer, refuter in ASKED:
+                for trainer, refuter in ASKED if design == "one_run" else ALONE:
                     yield design, trainer, refuter, epsilon, size
 
 

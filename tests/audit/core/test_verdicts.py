@@ -73,8 +73,8 @@ def test_simulated_verdicts_are_those_of_whole_reports(trainer):
 
 @pytest.mark.parametrize("trainer", KINDS)
 def test_simulated_verdicts_on_runs_are_those_of_whole_reports(trainer):
-    run, refuter = SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4), trainer in ("faithful", "quiet")
-    judge = RunsJudge(run, runs=40, refuter=refuter, confidence=0.95)
+    run = SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4)
+    judge = RunsJudge(run, runs=40, confidence=0.95)
     for number in range(2):
         seed, key = (3, number), 3 * STRIDE + number
         asked = {"epsilon": 4.0, "runs": 40, "seed": seed}
@@ -86,7 +86,6 @@ def test_simulated_verdicts_on_runs_are_those_of_whole_reports(trainer):
             guessing_rule=runs_guesses(trainer, run),
             randomness=KeyedSource(key),
             runs=40,
-            refuter="gaussian_pair" if refuter else None,
         )
         data = observed_runs(trainer, run, key=key, **asked)
         found = judge.verdict(data)
@@ -94,25 +93,22 @@ def test_simulated_verdicts_on_runs_are_those_of_whole_reports(trainer):
         assert (found == "violated") == (report.verdict == "violated")
         assert (found == "description refuted") == (report.verdict == "description refuted")
         assert judge.plan.evidence(data, "").epsilon == report.evidence.epsilon
-        if refuter:
-            refuted = report.refutation.epsilon > judge.claim.upper
-            assert judge.noise_refuted(data, judge.plan.refuter_confidence) is refuted
-            assert judge.plan.refutation(data, "").epsilon == pytest.approx(report.refutation.epsilon, rel=1e-9)
+        assert report.refutation is None
 
 
 @pytest.mark.slow
 def test_reports_on_runs_find_what_was_planted_and_nothing_else():
-    asked = {"design": "independent_runs", "epsilon": 1.0, "size": 100, "seed": 0}
-    quiet = verdicts("quiet", reports=10, refuter=True, **asked)
-    assert quiet.violated + quiet.refuted >= 4 and not quiet.fails and quiet.shared is None
-    loud = verdicts("loud", reports=10, refuter=False, **asked)
+    asked = {"design": "independent_runs", "epsilon": 1.0, "size": 100, "refuter": False, "seed": 0}
+    quiet = verdicts("quiet", reports=10, **asked)
+    assert not quiet.fails and quiet.refuted == 0 and quiet.shared is None
+    loud = verdicts("loud", reports=10, **asked)
     assert loud.violated >= 6 and not loud.fails
-    faithful = verdicts("faithful", reports=20, refuter=True, **asked)
+    faithful = verdicts("faithful", reports=20, **asked)
     assert faithful.violated + faithful.refuted <= 4 and faithful.shared <= 4
 
 
 def test_runs_that_leave_nobody_in_show_nothing():
-    judge = RunsJudge(SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4), runs=20, **EVERYBODY)
+    judge = RunsJudge(SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4), runs=20, confidence=0.95)
     data = observed_runs("quiet", judge.run, epsilon=1.0, runs=20, seed=(0, 0), key=0)
     for membership in (np.zeros(20, dtype=bool), np.ones(20, dtype=bool), np.arange(20) == 3):
         alone = dataclasses.replace(data, membership=membership)
