@@ -58,6 +58,7 @@ def test_a_log_changes_no_bit_of_a_run_and_is_no_part_of_its_result(clipping, tm
         "executed",
         "model",
         "reproducible",
+        "versions",
     }
     assert len(_lines(tmp_path / "log")) == 12
 
