@@ -89,10 +89,17 @@ def train(
 
 def _check_out(out: Path, resume: bool) -> None:
     check_writable("train", out)
-    if (out / CHECKPOINT).exists() and not resume:
-        raise InvalidParameter(
-            f"train: --resume must be given to go on from the checkpoint in {out}; without it name another --out."
-        )
+    if (out / CHECKPOINT).exists():
+        if not resume:
+            raise InvalidParameter(
+                f"train: --resume must be given to go on from the checkpoint in {out}; without it name another --out."
+            )
+        return
+    from dpsgd.core import job
+
+    left = [name for name in (job.WEIGHTS, *job.CARDS) if (out / name).exists()]
+    if left:
+        raise InvalidParameter(f"train: --out must hold no other run, got {out} with {left[0]}: name another --out.")
 
 
 def _settings(path: Path | None, own: dict[str, Any], *, data: str, delta: float) -> DPSGD:

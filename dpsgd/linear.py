@@ -89,7 +89,7 @@ class _PrivateLinear(BaseEstimator):  # type: ignore[misc]
         owner = type(self).__name__
         self._source()  # a missing one is told before anything else is done
         norm = validate.positive(owner, "feature_norm", self.feature_norm)
-        if self.fit_intercept:
+        if validate.truth(owner, "fit_intercept", self.fit_intercept):
             scaling = Bounds.exact(validate.positive(owner, "intercept_scaling", self.intercept_scaling))
             norm = float(sqrt(Bounds.exact(norm) * norm + scaling * scaling).upper)
         return Perturbation(

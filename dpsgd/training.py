@@ -259,7 +259,7 @@ def _within(budget: Budget, config: DPSGD, meter: Meter | None) -> tuple[DPSGD, 
 
 def _shown(release: Release, callbacks: Sequence[Callback], reporting: Reporting, course: Course) -> bool:
     """Show a release to the callbacks, and tell whether one of them, on any rank, asks to stop."""
-    stop = course.ranks.any(asked_to_stop(callbacks, release))
+    stop = course.ranks.any(lambda: asked_to_stop(callbacks, release))
     reporting.tell(shown_by(callbacks), release)
     return stop
 

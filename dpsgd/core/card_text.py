@@ -124,6 +124,10 @@ def _assumed(card: PrivacyCard) -> str:
     here = card.circumstances
     public = ["loss", "optimizer"] + ["schedule"] * here.schedule + ["the making of copies"] * bool(here.copies)
     parts = [f"{', '.join(public)} read no records but those they are given, one at a time"]
+    if here.checkpointed:
+        parts.append(
+            "wherever the run was taken up again, loss, copies and prescribed gradients were those it began with"
+        )
     parts += [] if here.fresh else ["the weights that were given hold nothing of the records"]
     return "; ".join([*parts, "configuration and model were chosen without the records, or see below"])
 

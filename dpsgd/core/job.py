@@ -30,6 +30,7 @@ RECORDS = {"digits": 1_438, "fashion_mnist": 60_000, "mnist": 60_000}
 PIXELS = {"digits": 64, "fashion_mnist": 784, "mnist": 784}
 CLASSES = 10
 MODELS = ("linear", "mlp")
+WEIGHTS, CARDS = "weights.safetensors", ("card.json", "card.md")
 PUBLIC = "nothing; test records, which are public, are looked at after the last step alone"
 
 
@@ -119,9 +120,10 @@ def run(
     out: Path,
     delta: float,
 ) -> Outcome | None:
-    """Train, write config.json before, card.md, card.json and weights.safetensors after; return the outcome.
+    """Train, write config.json, weights.safetensors, card.json and card.md, and return the outcome.
 
-    The first rank alone writes and returns something. Nothing is trained whose price has no theorem.
+    The first rank alone writes and returns something, once the last step is taken: a run that is refused or killed
+    leaves no file that would stand beside those of another. Nothing is trained whose price has no theorem.
 
     Args:
         model: what to train.
@@ -141,7 +143,6 @@ def run(
         first = Ranks.present(device=place).first
         if first:
             out.mkdir(parents=True, exist_ok=True)
-            write_atomically(out / "config.json", f"{config.to_json()}\n".encode())
         result = train(
             model.to(place),
             _moved(records, place),
@@ -156,9 +157,10 @@ def run(
         if not first:
             return None
         card = result.card(delta=delta, adjacency=adjacency, public_data=PUBLIC)
-        card.save(out / "card.md")
-        card.save(out / "card.json")
-        write_weights(out / "weights.safetensors", result, config)
+        write_atomically(out / "config.json", f"{config.to_json()}\n".encode())
+        write_weights(out / WEIGHTS, result, config)
+        for name in CARDS:
+            card.save(out / name)
         return Outcome(result=result, card=card, accuracy=accuracy(result.model, _moved(public, place)))
 
 

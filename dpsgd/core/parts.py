@@ -67,9 +67,9 @@ class LayerDraws:
         """Return the context in which the layers take a step."""
         generators = self._generators()
         before = [generator.get_state() for generator in generators]
-        for generator in generators:
-            generator.manual_seed(self._seed(step))
-        try:
+        try:  # from here on: what ends a run may come between two generators
+            for generator in generators:
+                generator.manual_seed(self._seed(step))
             yield
         finally:
             for generator, was in zip(generators, before, strict=True):

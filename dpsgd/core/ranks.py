@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,9 @@ from dpsgd.core.batches import Rows
 from dpsgd.core.population import Population
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
+
+FAILED = 2.0**32
+"""More than ranks that ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +84,23 @@ class Ranks:
         distributed.all_reduce(total)
         return float(total)
 
-    def any(self, asked: bool) -> bool:
-        """Return whether any rank asked, on every rank."""
-        return self.added(float(asked)) > 0
+    def any(self, asks: Callable[[], bool]) -> bool:
+        """Return whether any rank asks, on every rank.
+
+        Raises:
+            InvalidParameter: if `asks` ended with an error on another rank, which would otherwise be waited for.
+        """
+        if self.count == 1:
+            return asks()
+        try:
+            own = float(asks())
+        except BaseException:
+            self.added(FAILED)
+            raise
+        total = self.added(own)
+        if total >= FAILED:
+            raise InvalidParameter("train: callbacks must not fail on any rank, and one did on another: see its error.")
+        return total > 0
 
     def agree(self, values: Tensor) -> None:
         """Put the first rank's values in the place of every other's."""

@@ -66,6 +66,11 @@ def checked_membership(membership: object, records: int) -> list[Rows]:
                 "train_together: membership must hold numbers of rows of the dataset, whole numbers from 0, for every "
                 "model, and holds others."
             )
+        if len(np.unique(own)) < len(own):
+            raise InvalidParameter(
+                "train_together: membership must name no row twice for one model, and does.\nThe record would count "
+                "twice where one unit is accounted. Records of two people that are alike are two rows."
+            )
     if not rows:
         raise InvalidParameter("train_together: membership must be of one model at least, got none.")
     return [own.astype(np.int64) for own in rows]

@@ -5,6 +5,8 @@ import operator
 from collections.abc import Iterable, Mapping, Set
 from typing import SupportsFloat, SupportsIndex, cast
 
+import numpy as np
+
 from mechanisms.core.errors import InvalidParameter
 
 
@@ -111,6 +113,17 @@ def sequence(owner: str, name: str, value: object, hint: str = "") -> tuple[obje
         except TypeError:
             pass
     raise InvalidParameter(f"{owner}: {name} must be a sequence, got {value!r}.{_spaced(hint)}")
+
+
+def truth(owner: str, name: str, value: object) -> bool:
+    """Return `value` as a bool if it is one, of Python or numpy: "no" would count as true.
+
+    Raises:
+        InvalidParameter: otherwise.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise InvalidParameter(f"{owner}: {name} must be True or False, got {value!r}.")
 
 
 def choice(owner: str, name: str, value: object, allowed: tuple[str, ...]) -> str:

@@ -122,6 +122,10 @@ def together(rank):
     rates = Cosine(steps=12, warm_up=rank)
     refused("schedules", "optimizer, schedule, key and number of runs must be the same", schedule=rates)
     refused("configurations", "configuration, optimizer, schedule, key and number", config=other)
+    if rank:
+        run("failing", stop=5)
+    else:
+        refused("failed", "callbacks must not fail on any rank, and one did on another")
 
 
 def alone():

@@ -99,6 +99,8 @@ def test_the_card_tells_how_the_run_was_carried_out(tmp_path):
     assert card.config.steps == budget.steps_within(config) < config.steps and card.claim.upper <= 16.0
     assert card.circumstances.budget == budget and card.circumstances.checkpointed and not card.circumstances.fresh
     assert "within ε = 16.0 at δ = 1e-05" in card.markdown and "in a file of its owner's" in card.markdown
+    assert "taken up again, loss, copies and prescribed gradients were those it began with" in card.markdown
+    assert "taken up again" not in _train(config).card(delta=1e-5).markdown
 
 
 def test_the_card_tells_of_copies_optimizer_schedule_and_average_and_what_is_assumed_of_them():

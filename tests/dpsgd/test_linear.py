@@ -189,6 +189,7 @@ def test_a_copy_predicts_and_must_be_given_a_source_to_fit(make, copied):
         ({"adjacency": None}, "name must be one of"),
         ({"intercept_scaling": 0.0}, "intercept_scaling must be above 0"),
         ({"tolerance": -1e-9}, "tolerance must be above 0"),
+        ({"fit_intercept": "no"}, "fit_intercept must be True or False, got 'no'"),
         ({"method": "objective", "epsilon": 0.01}, "epsilon must exceed"),
     ],
 )

@@ -166,8 +166,28 @@ def test_an_interrupted_run_is_resumed_and_never_by_accident(seed, tmp_path, mon
     assert _run("--seed", 3, "--out", tmp_path / "whole") == 0
     resumed, whole = (load_file(tmp_path / name / "weights.safetensors")["0.weight"] for name in ("a", "whole"))
     assert torch.equal(resumed, whole) == bool(seed)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     assert _run(*seed, "--out", tmp_path / "a", "--resume", "--learning-rate", 1) == 2
     assert "learning_rate must be 2.0, as it was when the run was begun, got 1.0" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+@pytest.mark.parametrize("left", ["weights.safetensors", "card.json", "card.md"])
+def test_files_of_two_runs_never_stand_side_by_side(left, tmp_path, capsys):
+    (tmp_path / left).write_text("of another run")
+    for more in ([], ["--resume"], ["--checkpoint-every", 2]):
+        assert _run("--out", tmp_path, *more) == 2
+        assert f"--out must hold no other run, got {tmp_path} with {left}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [left]
+
+
+def test_the_card_is_written_after_all_that_it_speaks_of(tmp_path, monkeypatch):
+    def unwritable(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "write_weights", unwritable)
+    assert _run("--out", tmp_path) == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json"}
 
 
 @pytest.mark.slow

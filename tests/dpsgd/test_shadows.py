@@ -227,6 +227,7 @@ def test_batches_go_through_all_records_before_any_comes_again():
         ({"membership": [np.array([9])]}, "membership must hold numbers of rows"),
         ({"membership": [np.array([-1])]}, "membership must hold numbers of rows"),
         ({"membership": [np.array([0.5])]}, "membership must hold numbers of rows"),
+        ({"membership": [np.array([3, 1, 3])]}, "membership must name no row twice for one model"),
         ({"seeds": [1, 2]}, "initialisation_seeds must be as many as models, 5, got 2"),
         ({"config": "fast"}, "config must be a DPSGD or a NonPrivate, got str"),
         ({"loss": nn.CrossEntropyLoss()}, "loss must return one value per example"),

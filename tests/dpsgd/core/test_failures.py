@@ -142,3 +142,14 @@ def test_errors_of_the_library_and_interruptions_pass():
     for error in (InvalidParameter("as it is"), KeyboardInterrupt("as it is")):
         with pytest.raises(type(error), match="as it is"), told_without_records(lambda: None):
             raise error
+
+
+def test_runs_of_several_threads_that_overlap_stay_silent_and_leave_the_filters_as_they_were():
+    before = warnings.filters
+    first, second = told_without_records(lambda: None), told_without_records(lambda: None)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn(f"a batch of {SECRET}", stacklevel=1)  # an error here, unless it is dropped
+    second.__exit__(None, None, None)
+    assert warnings.filters is before

@@ -86,3 +86,15 @@ def test_a_state_does_not_tell_whether_any_record_was_drawn(records, tmp_path):
         checkpoint=Checkpoint(path=path),
     )
     assert Saved.from_bytes(path.read_bytes(), name="run").states["layers"] == {"ranks": 1}
+
+
+def test_a_run_that_ends_while_generators_are_seeded_leaves_them_as_they_were(monkeypatch):
+    class Ended(torch.Generator):
+        def manual_seed(self, seed):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LayerDraws, "_generators", lambda self: [torch.default_generator, Ended()])
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt), _draws().of(0):
+        raise AssertionError
+    assert torch.equal(torch.get_rng_state(), before)

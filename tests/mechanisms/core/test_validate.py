@@ -66,6 +66,11 @@ def test_a_sequence_comes_back_as_its_items(value):
     assert validate.sequence("Owner", "name", value) == (1, 2)
 
 
+@pytest.mark.parametrize("value", [False, np.False_])
+def test_a_truth_of_numpy_comes_back_as_pythons(value):
+    assert validate.truth("Owner", "name", value) is False
+
+
 MESSAGES = [
     (lambda: validate.real("A", "b", "x"), r"A: b must be a real number, got 'x'\."),
     (lambda: validate.finite("A", "b", math.inf), r"A: b must be finite, got inf\."),
@@ -77,6 +82,7 @@ MESSAGES = [
     (lambda: validate.sequence("A", "b", "xy"), r"A: b must be a sequence, got 'xy'\."),
     (lambda: validate.sequence("A", "b", 3, "Hint."), r"A: b must be a sequence, got 3\.\nHint\."),
     (lambda: validate.sequence("A", "b", {3}), r"A: b must be a sequence, got \{3\}\."),
+    (lambda: validate.truth("A", "b", 1), r"A: b must be True or False, got 1\."),
     (lambda: validate.choice("A", "b", "z", ("x", "y")), r"A: b must be one of 'x', 'y', got 'z'\."),
 ]
 
