@@ -41,6 +41,7 @@ def whole_floats() -> Iterator[None]:
         raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
     name, whole, places = _settings()
     cut = [(place, getattr(place, name)) for place in places if getattr(place, name) in CUT]
+    precision = torch.get_float32_matmul_precision() if name == "allow_tf32" else None
     try:
         for place, _ in cut:
             setattr(place, name, whole)
@@ -48,6 +49,8 @@ def whole_floats() -> Iterator[None]:
     finally:
         for place, value in cut:
             setattr(place, name, value)
+        if precision is not None:  # of three values, of which allow_tf32 tells two apart
+            torch.set_float32_matmul_precision(precision)
 
 
 def _settings() -> tuple[str, Any, list[Any]]:

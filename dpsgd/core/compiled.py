@@ -84,9 +84,7 @@ class Compiled:
         if shares is not None:
             raise refused("a unit must have one row, got several")
         if self._factored is None:
-            made_up = _zeros(features), _zeros(targets)
-            self._factored = self._compiled(*made_up)
-            self._strides = made_up[0].stride(), made_up[1].stride()
+            self._factored = self._compiled_for(_zeros(features), _zeros(targets))
         if len(features) < FEWEST:
             return self._few(features, targets)
         features, targets = _in_order(features, self._strides[0]), _in_order(targets, self._strides[1])
@@ -108,7 +106,7 @@ class Compiled:
             self._bound = bound, torch.tensor([bound], dtype=torch.float64)
         return factored(features, targets, self._bound[1])
 
-    def _compiled(self, features: Tensor, targets: Tensor) -> Once:
+    def _compiled_for(self, features: Tensor, targets: Tensor) -> Once:
         if torch.is_autocast_enabled("cpu"):
             raise refused("torch must not be told to compute with fewer digits, as autocast does")
         rows = features
@@ -127,6 +125,7 @@ class Compiled:
         except Exception as error:
             told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of records of zeros
             raise refused(f"model and loss must compile, got {type(error).__name__}: {told}") from None
+        self._strides = features.stride(), targets.stride()
         return factored
 
 

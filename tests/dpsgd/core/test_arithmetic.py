@@ -12,7 +12,6 @@ from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
 CONFIG = config_of(Poisson(probability=1.0))
-PLACES = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
 needs_places = pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9 has other settings"
 )
@@ -35,7 +34,8 @@ def medium():
 
 
 def _read():
-    return [place.fp32_precision for place in PLACES]
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+    return [place.fp32_precision for place in places]
 
 
 @needs_places
@@ -47,6 +47,11 @@ def test_no_product_of_a_step_is_cut_and_torch_is_set_as_before_after_it(medium)
     with contextlib.suppress(ZeroDivisionError), whole_floats():
         raise ZeroDivisionError
     assert _read() == before
+
+
+def test_the_precision_of_products_is_as_before_after_a_step(medium):
+    next(_begun())
+    assert torch.get_float32_matmul_precision() == "medium"
 
 
 @pytest.mark.parametrize(

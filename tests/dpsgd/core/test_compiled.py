@@ -1,6 +1,7 @@
 """The compiled sum against the other way: what is traced, run as it is; and compiled, where there is time for it."""
 
 import math
+import weakref
 from fractions import Fraction
 
 import pytest
@@ -184,6 +185,23 @@ def test_made_up_records_alone_are_compiled_for(monkeypatch):
     compiled(torch.ones(4, 5), torch.zeros(4).long())
     first, second = seen
     assert first.shape == (COMPILED_FOR, 5) and not first.any() and second.all()
+
+
+def test_made_up_records_are_gone_when_real_ones_are_summed(monkeypatch):
+    given, held = [], []
+
+    def watched(function):
+        def run(features, *others):
+            held.extend(each() is not None for each in given)
+            given.append(weakref.ref(features))
+            return function(features, *others)
+
+        return run
+
+    monkeypatch.setattr(core, "Once", watched)
+    compiled, _ = _two_ways(nn.Linear(5, 3), torch.ones(4, 5))
+    compiled(torch.ones(4, 5), torch.zeros(4).long())
+    assert held == [False]
 
 
 @pytest.mark.slow
