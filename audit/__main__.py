@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audit.core.plan import WHERE_IT_APPLIES
-from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, showing, shown
+from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, confidently, facts, meaning, rows, showing, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.core.sweep_command import sweep
 from audit.report import AuditReport, decides, verdict
@@ -151,8 +151,8 @@ def scores(
     )
     bounds = None if claim is None else claimed_bounds(claim, delta=delta, adjacency=bound.adjacency)
     print(
-        f"ε ≥ {command_line.at_least(bound.epsilon, DIGITS)} at δ = {bound.delta:g}, {bound.adjacency} neighbours, "
-        f"confidence {bound.confidence:g} ({bound.method}, {bound.guarantee}, about {bound.about})"
+        f"ε ≥ {command_line.at_least(bound.epsilon, DIGITS)} at δ = {bound.delta}, {bound.adjacency} neighbours, "
+        f"confidence {confidently(bound.confidence)} ({bound.method}, {bound.guarantee}, about {bound.about})"
     )
     if bounds is None:
         return

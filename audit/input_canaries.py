@@ -3,8 +3,6 @@
 Their features stand in the records' own units. How far they disturb each other is for `audit.interference` to say.
 
 [SNJ23] T. Steinke, M. Nasr, M. Jagielski. Privacy Auditing with One (1) Training Run. NeurIPS 2023. arXiv:2305.08846.
-[N21] M. Nasr, S. Song, A. Thakurta, N. Papernot, N. Carlini. Adversary Instantiation: Lower Bounds for Differentially
-Private Machine Learning. IEEE S&P 2021. arXiv:2101.04535.
 [JUO20] M. Jagielski, J. Ullman, A. Oprea. Auditing Differentially Private Machine Learning: How Private is Private
 SGD? NeurIPS 2020. arXiv:2006.07709.
 """
@@ -59,7 +57,7 @@ def mislabelled(
 
 
 def blank(shape: Sequence[int], *, canaries: int, classes: int) -> InputCanaries:
-    """Return records of nothing but zeros, of the classes 0, 1, … in turn [N21].
+    """Return records of nothing but zeros, of the classes 0, 1, … in turn.
 
     Those of one class are the same record: with more canaries than classes they hide each other.
 
@@ -162,7 +160,8 @@ def with_attribute(features: ArrayLike, target: int, *, columns: Sequence[int], 
         values: its codes, (s, number of columns); or (s,) for one column. All different.
 
     Raises:
-        InvalidParameter: if there are fewer than two values, two are the same, or a column is none of the record's.
+        InvalidParameter: if there are fewer than two values, two are the same in the record's own precision, or a
+            column is none of the record's.
 
     >>> with_attribute([0.2, 0.0, 0.7], 1, columns=[1], values=[0.0, 1.0]).features
     array([[0.2, 0. , 0.7],
@@ -175,8 +174,12 @@ def with_attribute(features: ArrayLike, target: int, *, columns: Sequence[int], 
             f"with_attribute: columns must be one different place for each of {codes.shape[1]} numbers of a code in a "
             f"record of shape (d,), got {places}."
         )
-    if len(np.unique(codes, axis=0)) != len(codes) or len(codes) < 2:
-        raise InvalidParameter("with_attribute: values must be two or more, all different: equal ones cannot be told.")
     rows = np.tile(record.astype(np.result_type(record.dtype, np.float32)), (len(codes), 1))
-    rows[:, places] = codes
+    with np.errstate(over="ignore"):  # what is too large for the record is infinite there, and no canary
+        rows[:, places] = codes
+    if len(np.unique(rows[:, places], axis=0)) != len(codes) or len(codes) < 2:
+        raise InvalidParameter(
+            f"with_attribute: values must be two or more, all different as {rows.dtype} numbers, which the record has: "
+            "equal ones cannot be told."
+        )
     return InputCanaries(features=rows, targets=np.full(len(codes), target))

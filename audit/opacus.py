@@ -35,7 +35,7 @@ import torch
 
 from audit.attack import Observations, Observe, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
-from audit.core.faults import TrainerRefusal
+from audit.core.faults import TrainerRefusal, refusing
 from audit.core.opacus_loops import Fetched
 from audit.core.opacus_watching import Watch
 from audit.trainers import with_records
@@ -60,7 +60,8 @@ class OpacusTrainer:
 
     def __call__(self, task: TrainerTask) -> Observations:
         """Return the releases of one run, which takes place as they are watched."""
-        watch = _watch_of(self, task)
+        with refusing():
+            watch = _watch_of(self, task)
 
         def run(observe: Observe) -> None:
             watch.observe = observe

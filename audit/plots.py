@@ -15,7 +15,7 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 from audit.core import plots
 from audit.core.plots import COLOURS, SMALL, Colours, Scheme
 from audit.core.risk_plot import candidate_risk
-from audit.core.rows import DIGITS, roles
+from audit.core.rows import DIGITS, confidently, roles
 from audit.evidence import GUARANTEES
 from audit.pictures import Pictures
 from mechanisms.core.command_line import at_least, outward
@@ -151,7 +151,7 @@ def _lines(report: AuditReport, colours: Colours) -> list[Line]:
             lower=bound.epsilon,
             upper=None,
             colour=colours.evidence[role],
-            value=f"≥ {at_least(bound.epsilon, DIGITS)} at {bound.confidence:.4g}",
+            value=f"≥ {at_least(bound.epsilon, DIGITS)} at {confidently(bound.confidence)}",
         )
         for role, bound in roles(report)
     ]

@@ -197,13 +197,17 @@ class AuditReport:
             seconds: what the run took; page and Markdown mention it, the JSON never does.
 
         Raises:
-            InvalidParameter: if the ending is none of these.
+            InvalidParameter: if the ending is none of these, or there is no such directory.
             OSError: if the file cannot be written.
         """
         from mechanisms.core.files import write_atomically
 
         endings = (".html", ".md", ".json", ".png")
         ending = validate.choice("AuditReport", "the ending of path", Path(path).suffix, endings)
+        if not Path(path).parent.is_dir():
+            raise InvalidParameter(
+                f"AuditReport: the directory of path must exist, got {path}.\nMake it: Path(...).mkdir(parents=True)."
+            )
         if ending == ".json":
             content = self.to_json().encode()
         elif ending == ".md":

@@ -20,7 +20,7 @@ from audit.core.faults import TrainerFault, blamed
 from audit.core.streams import RunStreams, check_source, reserve_run
 from audit.core.watching import Course, scored
 from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
-from mechanisms import Adjacency, DPError, InvalidParameter, Process
+from mechanisms import Adjacency, InvalidParameter, Process
 from mechanisms.core import validate
 from mechanisms.core.randomness import Source, coins
 
@@ -99,7 +99,7 @@ class Setup:
         """Return what the trainer hands back when it is asked for a run; run number and coins fix all that is drawn.
 
         Raises:
-            TrainerFault: if it raises anything but an error of this library, or hands back something else.
+            TrainerFault: if it raises anything but the refusal of an adapter, or hands back something else.
         """
         task = TrainerTask(
             canaries=self.canaries,
@@ -108,7 +108,7 @@ class Setup:
             adjacency=self.adjacency,
         )
         self.stopwatch.runs += 1
-        with blamed("setting up", passing=(DPError,)), self.stopwatch.training():  # ours refuse, in words without data
+        with blamed("setting up"), self.stopwatch.training():
             found = self.trainer(task)
         if not isinstance(found, Observations):
             raise TrainerFault(f"the trainer handed back {type(found).__name__}, no Observations")

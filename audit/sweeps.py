@@ -163,7 +163,8 @@ def sweep(
     Args:
         jobs: all different; a `RunConfig` stands for `Job(run=MainJob(), config=...)`.
         folder: of the result files, `<name of the job>.json`, and of `report.json`, which is written last; made if
-            there is none. One whose jobs' code has changed since must not be used again: names do not tell.
+            there is none. It belongs to one sweep, to which jobs may be added: a report that has others is not written
+            over. One whose jobs' code has changed since must not be used again: names do not tell.
         backend: "loky", processes of this machine, or "dask", machines that have this library.
         scheduler: address of the Dask scheduler, such as "tcp://host:8786"; with "dask" alone. Whoever reaches a
             scheduler can run code on its workers: that is Dask's design, so keep it on a network of your own.
@@ -179,8 +180,8 @@ def sweep(
 
     Raises:
         InvalidParameter: before the first job, if two jobs are the same, a value breaks its rule, the folder is not
-            writable or holds a result of another kind, joblib or Dask is not installed, or a scheduler does not answer
-            or has no workers.
+            writable, holds a result of another kind or the report of something else, joblib or Dask is not installed,
+            or a scheduler does not answer or has no workers.
         ClusterLost: if the scheduler is lost, or all of its workers. What had come is kept: the same call goes on from
             there.
     """
@@ -188,6 +189,7 @@ def sweep(
     _check(asked, backend, scheduler, workers, patience)
     place = Path(folder)
     check_writable("sweep", place)
+    _check_report(asked, place / REPORT)
     place.mkdir(parents=True, exist_ok=True)
     outcomes: dict[int, AuditReport | Failure] = dict(_found(asked, place))
     left = [number for number in range(len(asked)) if number not in outcomes]
@@ -199,6 +201,7 @@ def sweep(
             outcomes[number] = outcome
             shown.advance(asked[number], outcome)
     report = SweepReport(jobs=asked, outcomes=tuple(outcomes[number] for number in range(len(asked))))
+    _check_report(asked, place / REPORT)
     write_atomically(place / REPORT, report.to_json().encode())
     return report
 
@@ -219,6 +222,25 @@ def _check(jobs: Sequence[Job], backend: str, scheduler: str | None, workers: in
     if workers != -1:
         validate.count("sweep", "workers", workers, least=1)
     validate.positive("sweep", "patience", patience)
+
+
+def _check_report(jobs: Sequence[Job], path: Path) -> None:
+    """Refuse to write over the report of something else, of whose jobs some are not among these."""
+    if not path.exists():
+        return
+    try:
+        there = SweepReport.from_json(path.read_text(encoding="utf-8", errors="replace")).jobs
+        lost = len({job.name for job in there} - {job.name for job in jobs})
+    except InvalidParameter as error:
+        held = f"is no report of a sweep: {Failure.of(error).reason}"
+    else:
+        held = f"has {lost} of {len(there)} jobs that are not among these {len(jobs)}"
+        if not lost:
+            return
+    raise InvalidParameter(
+        f"sweep: folder must belong to one sweep, but its {path.name} {held}\n"
+        "It would be written over. Choose another folder, or move the file away: results by job are kept and used."
+    )
 
 
 def _found(jobs: Sequence[Job], folder: Path) -> Iterator[Done]:

@@ -15,6 +15,7 @@ from torch import nn
 from audit.attack import FinalModel, Observations, Released, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
 from audit.core.expected_sums import check_independent_noise, expected_clipped_sum, units_of
+from audit.core.faults import refusing
 from audit.scores import Coins, Counts
 from dpsgd import DPSGD, Dataset, steps
 from dpsgd.clipping import FLAT, AdaptiveQuantile, Automatic
@@ -48,7 +49,15 @@ class DPSGDTrainer:
         return self.config.process()
 
     def __call__(self, task: TrainerTask) -> Observations:
-        """Return the releases of one run, which begins from the initial weights and takes place as they are read."""
+        """Return the releases of one run, which begins from the initial weights and takes place as they are read.
+
+        Raises:
+            TrainerRefusal: if a task asks for what cannot be run, or `dpsgd` refuses the model, the data or the loss.
+        """
+        with refusing():
+            return self._observations(task)
+
+    def _observations(self, task: TrainerTask) -> Observations:
         self.model.load_state_dict(self.initial)
         dataset, entering = _entering(self.dataset, self.config, task)
         run = steps(

@@ -30,6 +30,7 @@ from audit.core.specimens import Mechanism, MechanismSpecimen
 from audit.core.toy_training import Plan, Rows, Train
 from audit.estimators import accountant_inversion, anytime_gdp
 from audit.replay import Additive, Steps, replay_mechanism, replay_training
+from mechanisms.core.command_line import at_least, at_most
 from mechanisms.core.randomness import KeyedSource, Source, coins
 
 Array = NDArray[np.float64]
@@ -119,7 +120,7 @@ def by_inversion(train: Train, level: float, seed: int) -> Detection:
         detector="inversion",
         caught=bound < plan.noise_multiplier,
         runs=1,
-        evidence=f"the noise multiplier is below {bound:.3g}, claimed are {plan.noise_multiplier:g}",
+        evidence=f"the noise multiplier is below {at_most(bound, 3)}, claimed are {plan.noise_multiplier:g}",
     )
 
 
@@ -139,7 +140,7 @@ def by_anytime(train: Train, level: float, seed: int) -> Detection:
         detector="anytime",
         caught=bool(refuted.any()),
         runs=taken,
-        evidence=f"ε = {epsilon:.2f} at δ = 1e-5 is {'' if refuted.any() else 'not '}refuted after {taken} runs",
+        evidence=f"ε = {at_most(epsilon, 3)} at δ = 1e-5 is {'not ' * (not refuted.any())}refuted after {taken} runs",
     )
 
 
@@ -175,7 +176,7 @@ def black_box(specimen: MechanismSpecimen, mechanism: Mechanism, level: float, s
         detector="black_box",
         caught=bound.epsilon > specimen.epsilon,
         runs=2 * specimen.runs,
-        evidence=f"ε is at least {bound.epsilon:.2f}, claimed are {specimen.epsilon:g}",
+        evidence=f"ε is at least {at_least(bound.epsilon, 3)}, claimed are {specimen.epsilon:g}",
     )
 
 

@@ -18,14 +18,32 @@ class TrainerRefusal(InvalidParameter):
 
 
 @contextmanager
-def blamed(doing: str, *, passing: tuple[type[DPError], ...] = ()) -> Iterator[None]:
+def refusing() -> Iterator[None]:
+    """Make what the library refuses inside a refusal of the adapter: its words hold nothing of the records.
+
+    >>> with refusing():
+    ...     raise DPError("steps: model must have parameters, got none.")
+    Traceback (most recent call last):
+    audit.core.faults.TrainerRefusal: steps: model must have parameters, got none.
+    """
+    try:
+        yield
+    except (TrainerFault, TrainerRefusal):
+        raise
+    except DPError as error:
+        raise TrainerRefusal(str(error)) from None
+
+
+@contextmanager
+def blamed(doing: str) -> Iterator[None]:
     """Blame on the trainer whatever is raised inside; of the error only its type is told, for its text may hold data.
+
+    Refusals of adapters go on as they are; another error of the library may be the user's own, with any text.
 
     A process that the trainer has made by forking ends here: two that went on would both report.
 
     Args:
         doing: what the trainer is at, in words.
-        passing: errors that go on as they are, besides those of this module.
 
     >>> with blamed("training"):
     ...     raise ValueError("record 17 is 3.5")
@@ -33,10 +51,9 @@ def blamed(doing: str, *, passing: tuple[type[DPError], ...] = ()) -> Iterator[N
     audit.core.faults.TrainerFault: the trainer raised ValueError in training
     """
     process = os.getpid()
-    unblamed: tuple[type[DPError], ...] = (TrainerFault, TrainerRefusal, *passing)
     try:
         yield
-    except unblamed:
+    except (TrainerFault, TrainerRefusal):
         raise
     except (Exception, SystemExit) as error:  # a loop that ends the process ends its own run alone
         raise TrainerFault(f"the trainer raised {type(error).__name__} in {doing}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from audit.candidates import Risk
 from audit.evidence import LowerBound
@@ -73,6 +74,16 @@ def rows(report: AuditReport) -> tuple[Row, ...]:
     return (*_claims(report), *_evidence(report))
 
 
+def confidently(confidence: float) -> str:
+    """Return a confidence in four digits, none of which says more than it does.
+
+    >>> confidently(0.95), confidently(0.99996)
+    ('0.95', '0.9999')
+    """
+    near = f"{confidence:.4g}"
+    return near if float(near) <= confidence else at_least(confidence, 4)
+
+
 def roles(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
     """Return (role, bound) for every bound of the report, those that decide first."""
     refuting = (("refuter", report.refutation),) if report.refutation is not None else ()
@@ -107,7 +118,7 @@ def guessed(risk: Risk) -> str:
     """Return how often candidates were guessed, against what is allowed, in words."""
     return (
         f"right with probability at least {at_least(risk.success, DIGITS)} and at most {at_most(risk.most, DIGITS)}, "
-        f"each at {risk.confidence:.4g}; the claim allows {at_most(risk.allowed, DIGITS)}, a blind guess has "
+        f"each at {confidently(risk.confidence)}; the claim allows {at_most(risk.allowed, DIGITS)}, a blind guess has "
         f"{risk.blind:.4g}"
     )
 
@@ -160,7 +171,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         *(("fault", fault) for fault in report.faults),
         *((name, value) for name, value in optional if value),
         ("claimed process", repr(report.process)),
-        ("δ and neighbours", f"{report.claim.delta:g}, {report.claim.adjacency}"),
+        ("δ and neighbours", f"{report.claim.delta}, {report.claim.adjacency}"),
         *((("accountants that refuse", refusing),) if refusing else ()),
         *(("exploratory that failed", f"{one.method}: {one.reason}") for one in report.failed),
         *(("picture that failed", one) for one in (report.pictures.missing if report.pictures else ())),
@@ -244,7 +255,7 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
             role=role,
             epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}",
             ratio=_ratio(bound, report),
-            level=f"{bound.confidence:.4g}",
+            level=confidently(bound.confidence),
             rests_on=bound.guarantee if bound.about == "any computation" else f"{bound.guarantee}, for the family",
         )
         for role, bound in roles(report)
@@ -252,8 +263,14 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
 
 
 def _ratio(bound: LowerBound, report: AuditReport) -> str:
+    """Return the exact quotient rounded down, so that no evidence below the claim shows as 1.00."""
     claimed = report.claim.upper
-    return f"{bound.epsilon / claimed:.2f}" if 0 < claimed < math.inf else "–"
+    if not 0 < claimed < math.inf:
+        return "–"
+    if math.isinf(bound.epsilon):
+        return "∞"
+    hundredths = math.floor(100 * Fraction(bound.epsilon) / Fraction(claimed))
+    return f"{hundredths // 100}.{hundredths % 100:02}"
 
 
 def _threat_model(report: AuditReport) -> str:
@@ -271,7 +288,7 @@ def _refuting(bound: LowerBound, report: AuditReport) -> str:
 
 
 def _told(bound: LowerBound) -> str:
-    return f"ε ≥ {at_least(bound.epsilon, DIGITS)} at {bound.confidence:.4g} ({bound.method})"
+    return f"ε ≥ {at_least(bound.epsilon, DIGITS)} at {confidently(bound.confidence)} ({bound.method})"
 
 
 def _cost(design: Design) -> tuple[int, int]:

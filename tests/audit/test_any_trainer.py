@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 from audit import AuditReport, Observations, Threshold, audit, signed_coordinates  # noqa: E402
 from audit.attack import Attack, FinalModel  # noqa: E402
 from audit.canaries import Canaries, InputCanaries  # noqa: E402
+from audit.core.faults import TrainerRefusal  # noqa: E402
 from audit.core.rows import facts, meaning  # noqa: E402
 from audit.scores import GuessExtremes, IndependentRuns, Scores  # noqa: E402
-from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource  # noqa: E402
+from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, NumericalFailure, UnsupportedProcess  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -233,12 +234,21 @@ def test_a_trainer_without_a_final_model_is_named():
     assert "released no final model" in audit_model(releasing(step())).faults[0]
 
 
-def test_refusals_of_a_trainer_are_passed_on(auditing):
+def test_refusals_of_an_adapter_are_passed_on(auditing):
     def refusing(task):
-        raise InvalidParameter("trainer: it cannot do this.")
+        raise TrainerRefusal("trainer: it cannot do this.")
 
     with pytest.raises(InvalidParameter, match="it cannot do this"):
         auditing(refusing)
+
+
+@pytest.mark.parametrize("kind", [InvalidParameter, UnsupportedProcess, NumericalFailure])
+def test_errors_of_the_library_that_a_trainer_raises_by_itself_may_hold_data_and_are_faults(auditing, kind):
+    def telling(task):
+        raise kind(f"trainer: record 17 is 3.5, and the coins are {task.membership.tolist()}")
+
+    report = auditing(telling)
+    assert report.faults == (f"the trainer raised {kind.__name__} in setting up",) and report.verdict == "none"
 
 
 def test_a_bug_of_an_attack_is_not_blamed_on_the_trainer():

@@ -282,8 +282,10 @@ def test_a_trainer_at_fault_gets_no_verdict():
         ({"columns": [2]}, "columns must be one different place"),
         ({"columns": [0, 0], "values": [[1, 1], [2, 2]]}, "columns must be one different place"),
         ({"values": [1.0, 1.0]}, "values must be two or more, all different"),
+        ({"values": [1.0, 1.0 + 2.0**-30]}, "values must be two or more, all different"),
+        ({"values": [0.0, 1e300, 2e300]}, "values must be two or more, all different"),
     ],
 )
 def test_attributes_that_are_none_are_refused(spoil, text):
     with pytest.raises(InvalidParameter, match=f"with_attribute: {text}"):
-        with_attribute([9.0, 0.0], 0, **({"columns": [0], "values": [-9.0, 9.0]} | spoil))
+        with_attribute(np.float32([9.0, 0.0]), 0, **({"columns": [0], "values": [-9.0, 9.0]} | spoil))

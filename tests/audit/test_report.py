@@ -209,6 +209,11 @@ def test_other_endings_are_refused(report, tmp_path):
         report.save(tmp_path / "report.pdf")
 
 
+def test_a_folder_that_is_not_there_is_named_and_no_temporary_file(report, tmp_path):
+    with pytest.raises(InvalidParameter, match=r"directory of path must exist, got .*none/report\.json\.\nMake it"):
+        report.save(tmp_path / "none" / "report.json")
+
+
 def test_the_figure_names_its_axis_and_every_accountant_and_estimator(report):
     figure = report.plot()
     (axes,) = figure.axes

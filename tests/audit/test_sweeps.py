@@ -62,6 +62,38 @@ def test_a_job_that_has_a_result_is_not_run_again(tmp_path):
     assert (tmp_path / "runs").read_text().split() == ["0", "1", "2", "1"]
 
 
+def test_a_report_of_other_jobs_is_not_written_over(tmp_path):
+    sweep([job(0), job(1)], folder=tmp_path, workers=1)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for other in ([job(2)], [job(1), job(2)]):
+        with pytest.raises(InvalidParameter, match=r"report\.json has [12] of 2 jobs that are not among these [12]"):
+            sweep(other, folder=tmp_path, workers=1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    sweep([job(1), job(0)], folder=tmp_path, workers=1)
+    sweep([job(0), job(1)], folder=tmp_path, workers=1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_report_of_no_sweep_is_not_written_over(tmp_path):
+    for text in (TEMPLATE.to_json(), "no report"):
+        (tmp_path / REPORT).write_text(text)
+        with pytest.raises(
+            InvalidParameter, match=r"report\.json is no report of a sweep: .*\nIt would be written over"
+        ):
+            sweep([job(0)], folder=tmp_path, workers=1)
+        assert (tmp_path / REPORT).read_text() == text and not results(tmp_path)
+
+
+def test_a_report_that_another_sweep_wrote_meanwhile_is_not_written_over(tmp_path):
+    asked = job(0)
+    there = sweep([job(1)], folder=tmp_path / "other", workers=1).to_json()
+    moved = replace(asked, config=replace(asked.config))
+    object.__setattr__(moved, "run", lambda config: (tmp_path / REPORT).write_text(there) and run(config))
+    with pytest.raises(InvalidParameter, match=r"report\.json has 1 of 1 jobs"):
+        sweep([moved], folder=tmp_path, workers=1)
+    assert (tmp_path / REPORT).read_text() == there
+
+
 def test_outcomes_stand_in_the_jobs_order_whatever_was_there(tmp_path):
     asked = [job(seed) for seed in (4, 1, 3)]
     sweep([asked[2]], folder=tmp_path, workers=1)
@@ -135,6 +167,7 @@ def test_a_name_follows_from_configuration_function_and_library_alone(monkeypatc
 def test_a_result_of_something_else_is_refused_by_name(tmp_path):
     first, second = job(0), job(1)
     sweep([first], folder=tmp_path, workers=1)
+    (tmp_path / REPORT).unlink()
     path = tmp_path / f"{second.name}.json"
     for content, reason in [
         ((tmp_path / f"{first.name}.json").read_bytes(), "must be of the job whose name it has"),

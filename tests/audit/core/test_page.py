@@ -11,9 +11,10 @@ import pytest
 
 from audit import AuditReport, IndependentRuns
 from audit.core.page import page
-from audit.core.rows import cheapest, summary
+from audit.core.rows import DIGITS, cheapest, rows, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.scores import Stream
+from mechanisms.core.command_line import at_least
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 VOID = {"meta", "img", "br", "link"}
@@ -110,6 +111,22 @@ def test_every_colour_of_the_page_is_known_in_light_and_dark(report, undrawn):
     light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     used = set(re.findall(r"var\((--\w+)\)", style))
     assert used == set(re.findall(r"(--\w+):", light)) == set(re.findall(r"(--\w+):", dark))
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.996, "0.99"), (1 - 2.0**-53, "0.99"), (1.0, "1.00"), (0.0, "0.00"), (12.3456, "12.34")]
+)
+def test_a_ratio_and_a_confidence_are_never_shown_above_what_they_are(report, judged, share, shown):
+    bound = dataclasses.replace(report.evidence, epsilon=share * report.claim.upper, confidence=0.99996)
+    found = dataclasses.replace(judged(report, "none"), exploratory=(bound,))
+    row = rows(found)[-1]
+    assert (row.ratio, row.level) == (shown, "0.9999") and row.epsilon == f"≥ {at_least(bound.epsilon, DIGITS)}"
+    assert " at 0.9999 (" in dict(summary(found))["exploratory, decides nothing"]
+
+
+def test_evidence_that_is_infinite_is_infinitely_above_the_claim(report, judged):
+    bound = dataclasses.replace(report.evidence, epsilon=float("inf"))
+    assert rows(dataclasses.replace(judged(report, "none"), exploratory=(bound,)))[-1].ratio == "∞"
 
 
 @pytest.mark.parametrize("place", [0, 1])
