@@ -1,6 +1,20 @@
-"""Clipping: the factor that brings an example's gradient down to the norm allowed to it."""
+"""Clipping: the factor that brings an example's gradient down to the norm allowed to it.
+
+**Underflow.** Linear layers are given c b, and add up (c b) ⊗ a. An entry of c b below the least normal float, tiny, is
+rounded by up to 2^-150 in float32, no small share of it, and an a of up to 2^128 makes that large: the contribution
+exceeds c ‖b‖ ‖a‖ by up to √k · 2^-150 · ‖a‖, k being the entries of b. No factor but 0 is below √tiny = 2^-63. So this
+is at most c x ‖a‖ with x = √k · 2^-87, as if ‖b‖ were larger by x, and
+
+    (‖b‖ + x)² <= (1 + 2^-40) ‖b‖² + (1 + 2^40) x² <= (1 + 2^-40) (‖b‖² + k · 2^-125),
+
+which squares of norms are larger by: see `dpsgd.core.norms`. In float64 x = √k · 2^-564, and k · 2^-1022 is added.
+A CPU that is told to flush (`torch.set_flush_denormal`, in some threads and not in others) makes 0 of such an entry,
+which shortens a product; sums of several are treated in `dpsgd.core.contributions.Sequence`.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -16,6 +30,12 @@ def clipping_bound(max_grad_norm: float) -> float:
     return max_grad_norm * (1.0 - SLACK)
 
 
+def least_factor(bound: float, dtype: torch.dtype) -> float:
+    """Return what factors must exceed not to be 0: below, norms pass the range of `dtype` or products lose digits."""
+    kind = torch.finfo(dtype)
+    return max(math.sqrt(kind.tiny), bound / kind.max)
+
+
 def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> Tensor:
     """Return min(1, max_grad_norm / ‖g_i‖) for every example, 0 where the norm is NaN or past the range of `dtype`.
 
@@ -26,15 +46,15 @@ def clip_factors(norms: Tensor, *, max_grad_norm: float, dtype: torch.dtype) -> 
         max_grad_norm: > 0.
         dtype: of the parameters, and of the result.
 
-    Guarantees: the exact norm of the floats factor · g_i is at most max_grad_norm, as long as they are not subnormal.
+    Guarantees: the exact norm of the floats factor · g_i is at most max_grad_norm, as long as they are not subnormal;
+        of products, see the module.
 
     >>> clip_factors(torch.tensor([0.5, 2.0, float("nan")]).double(), max_grad_norm=1.0, dtype=torch.float32)
     tensor([1.0000, 0.5000, 0.0000])
     """
-    bound, kind = clipping_bound(max_grad_norm), torch.finfo(dtype)
+    bound = clipping_bound(max_grad_norm)
     factors = norms.clamp(min=bound).reciprocal_().mul_(bound)
-    # Below `tiny` a factor is subnormal: it has lost digits and could lift the norm above the bound.
-    kept = torch.threshold(factors, max(kind.tiny, bound / kind.max), 0.0)
+    kept = torch.threshold(factors, least_factor(bound, dtype), 0.0)
     return kept.to(dtype).nan_to_num_(nan=0.0)
 
 

@@ -1,7 +1,8 @@
 """Clippers: how a step's clipping turns the norms of examples' gradients, layer by layer, into factors.
 
 **Floats.** What a clipper promises is the exact norm of the floats that are summed: ‖c_i g_i‖ <= C = max_grad_norm for
-every example, c_i g_i rounded entry by entry, as long as entries are not subnormal. Every factor is made for the bound
+every example, c_i g_i rounded entry by entry, as long as entries are not subnormal; of
+products see `dpsgd.core.clip`. Every factor is made for the bound
 C (1 − 2^-22) of `dpsgd.core.clip`. Relative errors: of a norm, a root of up to 2^29 squares summed in float64, 2^-25;
 of the factor's sum, quotient, and C_l, a few 2^-53; of the factor in float32, 2^-24; of its product with an entry,
 2^-24. Together less than 3 · 2^-24 < 2^-22, whatever the formula of the factor is, where that gives c_i ‖g_i‖ <= C in
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import threshold
 
-from dpsgd.core.clip import Factors, clip_factors, clipping_bound
+from dpsgd.core.clip import Factors, clip_factors, clipping_bound, least_factor
 from dpsgd.core.contributions import Contributions
 
 LEAST_NORM = 2.0**-484
@@ -122,7 +123,7 @@ class StretchingClipper(Clipper):
         largest = functools.reduce(torch.maximum, entries).clamp_(min=1.0)
         held = (found <= kind.max / 2 / largest) & (whole >= LEAST_NORM)
         found = torch.where(held, found, 0.0)  # neither NaN nor infinite from here on
-        found = threshold(found, max(kind.tiny, bound / kind.max), 0.0).to(multiplied[0].dtype)
+        found = threshold(found, least_factor(bound, multiplied[0].dtype), 0.0).to(multiplied[0].dtype)
         return [found] * len(squares)
 
 

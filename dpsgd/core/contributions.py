@@ -110,6 +110,10 @@ class Sequence(Contributions):
 
     An example may hold large terms that cancel. What rounding leaves of them in the sum, and the error of products in
     float64, are at most a share of M_i = Σ_t ‖b_it‖ ‖a_it‖; the norm counts that share, so that the bound holds.
+
+    Entries of c b_it that underflow err by up to tiny each, flushed or not, that is by √k · tiny ‖a_it‖ a term, k being
+    the entries of b_it. With c > √tiny (`dpsgd.core.clip`) this is below c √(k · tiny) ‖a_it‖, as if ‖b_it‖ were larger
+    by √(k · tiny) ÷ share. So it is with entries of a_it that are flushed, the other way round.
     """
 
     inputs: Tensor
@@ -127,9 +131,12 @@ class Sequence(Contributions):
             lost = LEAST * (a.shape[2] + b.shape[2] + 2)
             squares += (lost * (inner.abs() + outer.abs() + 1.0)).sum((1, 2))
         norms = squares.sqrt()
-        terms = (torch.linalg.vector_norm(b, dim=2) * inner.diagonal(dim1=1, dim2=2).sqrt()).sum(1)
-        rounding = (length + 2) * torch.finfo(self.inputs.dtype).eps / 2
+        kind = torch.finfo(self.inputs.dtype)
+        rounding = (length + 2) * kind.eps / 2
         share = rounding + ((a.shape[2] + b.shape[2] + length) * 2.0**-53) ** 0.5
+        heights = torch.linalg.vector_norm(b, dim=2) + (b.shape[2] * kind.tiny) ** 0.5 / share
+        widths = inner.diagonal(dim1=1, dim2=2).sqrt() + (a.shape[2] * kind.tiny) ** 0.5 / share
+        terms = (heights * widths).sum(1)
         rounded: Tensor = (norms + share * terms).square()
         return rounded
 

@@ -1,4 +1,4 @@
-"""Code of the user's beside the model, the making of copies and the loss: whether it computes in fewer digits.
+"""Code of the user's beside the model, the making of copies and the loss: digits it computes in, and what it keeps.
 
 What a model computes in bfloat16 or float16 is looked for in `dpsgd.core.probing`, which says why.
 """
@@ -17,7 +17,7 @@ from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.conduct import Conduct
 from dpsgd.datasets import Dataset
-from dpsgd.gradients import gradient_sum_by
+from dpsgd.gradients import GradientSum, gradient_sum_by
 from dpsgd.losses import Loss
 from mechanisms import InvalidParameter
 
@@ -25,6 +25,14 @@ WHOLE = (
     "What an example adds may depend on its batch in such digits. Cast what is public beforehand, or let every record "
     "run alone: largest_physical_batch=1 (of copies their number), or noise=RoundedGaussian()."
 )
+
+STATELESS = (
+    "One of them keeps something from one call to the next, such as a running mean, which would carry one record to "
+    "another's gradient; or draws numbers other than torch's. Make it a function of its arguments and the weights."
+)
+UNCLIPPED = 2.0**60
+KEPT = 2.0**-16
+"""Share of a gradient up to which it may seem to change: rounding."""
 
 
 class FewDigits(TorchFunctionMode):
@@ -63,7 +71,11 @@ def seen_by_model(dataset: Dataset, conduct: Conduct, *, alone: bool) -> Tensor:
 
 
 def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, alone: bool) -> None:
-    """Refuse a loss that computes in few digits on a record of zeros; one that cannot run on it says so in the run.
+    """Refuse a loss that computes in few digits, or keeps something; one that cannot run at all says so in the run.
+
+    A running mean, say, that loss or model keep outside of buffers would carry what one record holds to the gradients
+    of the next. The same made-up record is summed twice, with another one between. What changes only after more calls
+    than these, or by values that are not made up here, is not seen.
 
     Args:
         model: is run.
@@ -75,18 +87,26 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
     Raises:
         InvalidParameter: if it does.
     """
-    if alone:
-        return
     watched = FewDigits()
 
     def seen(outputs: Tensor, answers: Tensor) -> Tensor:
         with watched:
             return loss(outputs, answers)
 
-    clip = FlatClipper(max_grad_norm=1.0)
-    clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen)
+    clip = FlatClipper(max_grad_norm=UNCLIPPED)
+    clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen, formed=alone)
     devices = [like.device] if like.is_cuda else []
-    with torch.random.fork_rng(devices), contextlib.suppress(Exception), whole_floats():
-        clipped_sum(like.new_zeros(1, *like.shape[1:]), targets.new_zeros(1, *targets.shape[1:]))
-    if watched.kind is not None:
+    with torch.random.fork_rng(devices), whole_floats():
+        first, _, again = (_sum_of(clipped_sum, like, targets, value) for value in (0, 1, 0))
+    if first is not None and (again is None or (again - first).norm() > KEPT * first.norm()):
+        raise InvalidParameter(f"train: loss and model must give a record the same gradient each time.\n{STATELESS}")
+    if not alone and watched.kind is not None:
         raise InvalidParameter(f"train: loss must compute in float32 or float64, got {watched.kind}.\n{WHOLE}")
+
+
+def _sum_of(clipped_sum: GradientSum, like: Tensor, targets: Tensor, value: int) -> Tensor | None:
+    """Return the gradient of a made-up record, None if there is none."""
+    torch.manual_seed(0)
+    with contextlib.suppress(Exception):  # the run says what is wrong
+        return clipped_sum(like.new_full((1, *like.shape[1:]), value), targets.new_zeros(1, *targets.shape[1:]))
+    return None

@@ -7,8 +7,12 @@ takes a quarter of the time of float64 throughout. What rounding can take from a
     the root of the sum, its square                     (1 − u)² of it
     all blocks, in float64                              (1 − 2^-53)^k, k <= width / L + 4, below one u together
 
-so that ‖row‖² <= (1 − u)^-(L + 3) · what is computed + width · 2^-125 for any order of the sums, fused or not. A square
+so that ‖row‖² <= (1 − u)^-(L + 3) · what is computed + width · 2^-126 for any order of the sums, fused or not. A square
 past the range of float32 makes the norm infinite, and its example then counts as zero.
+
+All rows of float32 are given width · 2^-125, and those of float64 (width + 2) · 2^-1022: beside what squares lose, it
+covers entries that count as 0 where torch is told to flush what is subnormal, and what products of clipped rows lose to
+underflow (`dpsgd.core.clip`).
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ BLOCK = 128
 """Entries summed in float32, at most: norms come out up to (BLOCK + 3) / 2 · 2^-24 = 4e-6 of them too large."""
 UNIT = 2.0**-24
 UNDERFLOW = 2.0**-125
-LEAST = 2.0**-1074
-"""What a square of float64 may lose to underflow, at most; those of float32 entries lose nothing in float64."""
+LEAST = 2.0**-1022
+"""What a square of float64 may lose to underflow, at most, where it is flushed."""
 NORM_ENTRIES = 2**16
 """Entries of which norms are taken in float64 at once: they are copied first, which should stay in the cache."""
 
@@ -39,15 +43,18 @@ def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
     width = rows.shape[1]
     if rows.dtype != torch.float32 or width <= BLOCK:
         squares = _in_float64(rows)
-        if rows.dtype == torch.float64:
-            squares.add_((width + 2) * LEAST)
-        return squares.add_(plus) if plus else squares
+        return squares.add_(lost(width, rows.dtype) + plus)
     blocks, size, rounding = _blocks(width)
     taken = blocks * size
     each = (rows if taken == width else rows[:, :taken]).reshape(len(rows), blocks, size)
     norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2), dim=1, dtype=torch.float64)
-    squares = norms.square_().mul_(rounding).add_(width * UNDERFLOW + plus)
+    squares = norms.square_().mul_(rounding).add_(lost(width, rows.dtype) + plus)
     return squares if taken == width else squares.add_(_in_float64(rows[:, taken:]))
+
+
+def lost(width: int, dtype: torch.dtype) -> float:
+    """Return what is added to squared norms of rows of so many entries."""
+    return (width + 2) * LEAST if dtype == torch.float64 else width * UNDERFLOW
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from dpsgd.core.batches import Rows
 from dpsgd.core.chains import ELEMENTWISE, Chain, rowwise_chain
 from dpsgd.core.clip import silence, weigh
 from dpsgd.core.clippers import Clipper
+from dpsgd.core.norms import squared_norms
 from dpsgd.datasets import Dataset
 from dpsgd.losses import Loss, per_example
 from mechanisms import InvalidParameter
@@ -88,7 +89,7 @@ class Records:
     def __init__(self, dataset: Dataset) -> None:
         features, self._count = dataset.features.detach(), len(dataset)
         self._features = torch.cat([features, features.new_zeros(1, features.shape[1])])
-        self._squares = torch.linalg.vector_norm(self._features, dim=1, dtype=torch.float64).square()
+        self._squares = squared_norms(self._features)
         self._targets = dataset.targets
 
     def drawn(self, rows: Sequence[Rows]) -> Batches:
@@ -210,9 +211,8 @@ def _clipped(
 
 
 def _squares(rows: Tensor) -> Tensor:
-    """Return Σ of squares over the last dimension, in float64."""
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
-    return norms * norms
+    """Return Σ of squares over the last dimension, rounded up, in float64."""
+    return squared_norms(rows.flatten(end_dim=1)).view(rows.shape[:-1])
 
 
 def _write_sums(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dpsgd.core.chains import Chain, trains
-from dpsgd.core.norms import LEAST
+from dpsgd.core.norms import lost
 from dpsgd.losses import Loss, per_example
 
 Outcome = tuple[list[Tensor], list[Tensor], Tensor, Tensor]
@@ -88,12 +89,11 @@ class Written:
 
 def _squares(rows: Tensor) -> Tensor:
     """Return ‖row‖² of every row, as `dpsgd.core.norms` does in float64."""
-    squares = rows.double().square().sum(1)
-    return squares + (rows.shape[1] + 2) * LEAST if rows.dtype == torch.float64 else squares
+    return rows.double().square().sum(1) + lost(rows.shape[1], rows.dtype)
 
 
 def _factors(squares: Tensor, bound: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what `dpsgd.core.clip.clip_factors` does, for a bound that may move."""
     kind = torch.finfo(dtype)
     found = torch.maximum(squares.sqrt(), bound).reciprocal() * bound
-    return torch.where((found > kind.tiny) & (found > bound / kind.max), found, 0.0).to(dtype)
+    return torch.where((found > math.sqrt(kind.tiny)) & (found > bound / kind.max), found, 0.0).to(dtype)

@@ -221,3 +221,22 @@ def test_a_loss_of_few_digits_is_taken_of_units_alone(make):
         steps(_model(make), _data(), QUIET, **given)
     for config, options in ALONE.values():
         assert len(list(steps(_model(make), _data(), config, **given, **options))) == 1
+
+
+class Running:
+    """A loss divided by the running mean of all."""
+
+    mean = torch.tensor(1.0)
+
+    def __call__(self, outputs, targets):
+        losses = CROSS_ENTROPY(outputs, targets)
+        self.mean = 0.9 * self.mean + 0.1 * losses.detach().mean()
+        return losses / self.mean
+
+
+@pytest.mark.parametrize("way", ALONE)
+def test_a_loss_that_keeps_something_is_refused(way):
+    config, options = ALONE[way]
+    data = Dataset(features=torch.randn(RECORDS, WIDTH), targets=torch.arange(RECORDS) % CLASSES)
+    with pytest.raises(InvalidParameter, match="same gradient each time"):
+        steps(nn.Linear(WIDTH, CLASSES), data, config, loss=Running(), randomness=KeyedSource(0), **options)
