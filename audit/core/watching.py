@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
-from audit.canaries import Canaries, GradientCanaries
+from audit.canaries import Canaries, GradientCanaries, InputCanaries
 from audit.core.cost import Stopwatch
 from audit.core.faults import TrainerFault, blamed
 from audit.scores import NotFinite, Scores, Values
@@ -20,6 +20,9 @@ from mechanisms.core.errors import InvalidParameter
 if TYPE_CHECKING:
     from torch import Tensor
 
+RESIZED = (
+    "; if that follows from len(dataset), as with batch_size=len(dataset)//k, it changes with how many canaries are in"
+)
 GIVEN = ("max_grad_norm", "expected_sum", "known")
 
 
@@ -78,6 +81,7 @@ def scored(
         bound=known.max_grad_norm,
         stopwatch=stopwatch,
         at=frozenset(at),
+        resized=resized(canaries),
     )
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
@@ -87,6 +91,11 @@ def scored(
                 return Course(scores=attack.finish(watch.state), before=tuple(watch.before))
     except NotFinite:
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
+
+
+def resized(canaries: Canaries) -> str:
+    """Return what explains another number of steps where canaries are records that are there or not, else nothing."""
+    return RESIZED if isinstance(canaries, InputCanaries) and canaries.replaced is None else ""
 
 
 def check_needs(attack: Attack, public: Public) -> None:
@@ -132,6 +141,7 @@ class Watch:
         bound: max_grad_norm as the trainer gave it, or None.
         stopwatch: see `scored`.
         at: as there.
+        resized: what may explain another number of steps, in words.
     """
 
     attack: Attack
@@ -141,6 +151,7 @@ class Watch:
     bound: float | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     at: frozenset[int] = frozenset()
+    resized: str = ""
     before: list[tuple[int, Scores]] = field(default_factory=list)
     taken: int = 0
     ended: bool = False
@@ -191,7 +202,7 @@ class Watch:
     def _seen(self, release: Any) -> SeenStep:
         """Return what is well-formed of a step."""
         if self.steps is not None and self.taken == self.steps:
-            raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed")
+            raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed{self.resized}")
         with blamed("showing a step"):
             weights, noisy_sum = (self._vector(release, name) for name in ("weights_before", "noisy_sum"))
             if getattr(release, "step", None) != self.taken:
@@ -233,7 +244,7 @@ class Watch:
         elif not self.taken:
             raise TrainerFault("the trainer released no step")
         elif self.steps is not None and self.taken < self.steps:
-            raise TrainerFault(f"the trainer released {self.taken} of the {self.steps} steps claimed")
+            raise TrainerFault(f"the trainer released {self.taken} of the {self.steps} steps claimed{self.resized}")
 
 
 def _checked_bound(max_grad_norm: Any) -> float:
