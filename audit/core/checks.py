@@ -11,10 +11,10 @@ import numpy as np
 
 from audit.attack import Attack, FinalModel, Public, Release, Sees
 from audit.canaries import Canaries, InputCanaries
-from audit.core.faults import TrainerFault, blamed
+from audit.core.faults import TrainerFault, blamed, resized
 from audit.core.plan import described_noise
 from audit.core.streams import reserve_run
-from audit.core.watching import Watch, resized
+from audit.core.watching import Watch
 from audit.runs import Setup, toss
 from audit.scores import Coins, Scores
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
-from audit.canaries import Canaries, GradientCanaries, InputCanaries
+from audit.canaries import Canaries, GradientCanaries
 from audit.core.cost import Stopwatch
-from audit.core.faults import TrainerFault, blamed
+from audit.core.faults import TrainerFault, blamed, resized
 from audit.scores import NotFinite, Scores, Values
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -20,9 +20,6 @@ from mechanisms.core.errors import InvalidParameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-RESIZED = (
-    "; if that follows from len(dataset), as with batch_size=len(dataset)//k, it changes with how many canaries are in"
-)
 GIVEN = ("max_grad_norm", "expected_sum", "known")
 
 
@@ -93,11 +90,6 @@ def scored(
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
 
 
-def resized(canaries: Canaries) -> str:
-    """Return what explains another number of steps where canaries are records that are there or not, else nothing."""
-    return RESIZED if isinstance(canaries, InputCanaries) and canaries.replaced is None else ""
-
-
 def check_needs(attack: Attack, public: Public) -> None:
     """Refuse an attack that needs knowledge which is not there.
 
@@ -141,7 +133,7 @@ class Watch:
         bound: max_grad_norm as the trainer gave it, or None.
         stopwatch: see `scored`.
         at: as there.
-        resized: what may explain another number of steps, in words.
+        resized: explains other numbers of steps.
     """
 
     attack: Attack
