@@ -20,7 +20,8 @@ Opacus is imported: the loop brings it.
 | BatchMemoryManager                     | audited: a step is what its small batches add up to                         |
 | clipping="per_layer"                   | audited; `directions_across_layers` reach all of C                          |
 | poisson_sampling=False                 | audited where said so; the claim must say what is drawn                     |
-| several batches a step                 | audited without Poisson samples; with them Opacus raises                    |
+| several batches a step                 | audited without Poisson samples; with them Opacus raises. Refused with      |
+|                                        | ghost clipping, of which Opacus keeps the last batch alone                  |
 | clipping="adaptive"                    | refused: no claim describes what it releases besides                        |
 | rand_on_empty=True                     | gradient canaries are refused once a sample is empty                        |
 """

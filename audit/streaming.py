@@ -44,6 +44,7 @@ from audit.canaries import SignedCoordinates
 from audit.core.claims import accountant_answers
 from audit.core.faults import TrainerFault
 from audit.core.paths import ThinnedPath, stream_pictures
+from audit.core.picturing import whatever_succeeds
 from audit.core.tosses import TossedCanaries, Tosses
 from audit.estimators.anytime_gdp import GDPConfidenceSequence
 from audit.evidence import LowerBound
@@ -247,7 +248,7 @@ class StreamingAudit:
             correct=0,
             noise_ratio=None,
             reproducible=self.randomness.reproducible,
-            pictures=self.pictures,
+            pictures=whatever_succeeds(stream=lambda: self.pictures),
         )
 
     @property

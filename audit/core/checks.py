@@ -11,7 +11,7 @@ import numpy as np
 
 from audit.attack import Attack, FinalModel, Public, Release, Sees
 from audit.canaries import Canaries, InputCanaries
-from audit.core.faults import TrainerFault, blamed
+from audit.core.faults import TrainerFault, blamed, resized
 from audit.core.plan import described_noise
 from audit.core.streams import reserve_run
 from audit.core.watching import Watch
@@ -67,7 +67,13 @@ class _Run:
         self._observations = setup.observations(membership, number)
         self._firsts: list[Any] = []
         seen = kind(canaries=setup.canaries, firsts=self._firsts)
-        watch = Watch(attack=seen, state=hashlib.sha256(), steps=setup.steps, dimension=None)
+        watch = Watch(
+            attack=seen,
+            state=hashlib.sha256(),
+            steps=setup.steps,
+            dimension=None,
+            resized=resized(setup.canaries),
+        )
         watch.follow(self._observations)
         self.digest: str = watch.state.hexdigest()
 

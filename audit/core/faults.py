@@ -6,7 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from audit.canaries import Canaries, InputCanaries
 from mechanisms.core.errors import DPError, InvalidParameter
+
+RESIZED = (
+    "; if that follows from len(dataset), as with batch_size=len(dataset)//k, it changes with how many canaries are in"
+)
 
 
 class TrainerFault(DPError):
@@ -60,3 +65,8 @@ def blamed(doing: str) -> Iterator[None]:
     finally:
         if os.getpid() != process:
             os._exit(1)
+
+
+def resized(canaries: Canaries) -> str:
+    """Return what explains another number of steps where canaries are records that are there or not, else nothing."""
+    return RESIZED if isinstance(canaries, InputCanaries) and canaries.replaced is None else ""

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 NEEDED = ("original_optimizer", "clip_and_accumulate", "expected_batch_size", "params")
 ROUND_OFF = 1e-6  # of the bounds of layers, whose squares Opacus adds up in float32
 OVER = 10.0  # times the bound: what does not clip adds ten contributions, what does adds one
+LOST = (
+    "a step of ghost clipping must be of one batch, and there were more: every backward pass of Opacus clears the sum, "
+    "so that the last batch alone would count.\nLeave out the accumulation, or have BatchMemoryManager split batches."
+)
 MOVES = (
     "A bound that adapts follows from how many gradients of a batch it left whole. Opacus adds noise to that number as "
     "if a record moved it by a half, and divides it by the size of the batch: no claim made here describes this, and "
@@ -78,6 +82,7 @@ class Watch:
     steps: int = 0
     clipped: int = 0
     written: bool = False
+    _counted: Tensor | None = None
     _expected: Callable[[Tensor], Tensor] | None = field(default=None)
 
     def __call__(self, model: nn.Module, optimizer: Any, loader: Any) -> None:
@@ -97,6 +102,8 @@ class Watch:
         self.rate = self._rate(loader)
         optimizer.original_optimizer.register_step_pre_hook(lambda *_: self._release())
         self.dataset.order.clear()  # to make a loader takes a record, for its shape
+        if hasattr(optimizer, "accumulate") and hasattr(optimizer, "zero_grad"):  # clips within the backward pass
+            self._count_batches(optimizer)
         if self.poisson_sampling:
             self.regularity = Regularity(records=len(self.dataset), probability=self.rate)
         if self.canaries is not None and hasattr(model, "get_clipping_coef"):
@@ -109,6 +116,29 @@ class Watch:
                 clip()
 
             optimizer.clip_and_accumulate = write_over_and_clip
+
+    def _count_batches(self, optimizer: Any) -> None:
+        """Refuse several batches a step of ghost clipping: each backward pass of Opacus clears what the last left.
+
+        A batch that `BatchMemoryManager` adds to others is accumulated before the next one's pass, and so is kept.
+        """
+        clear, accumulate = optimizer.zero_grad, optimizer.accumulate
+        batches: list[Any] = []
+
+        def note_and_clear(*given: Any, **named: Any) -> None:
+            norms = getattr(optimizer.params[0], "_norm_sample", None)
+            if norms is not None and not any(norms is seen for seen in batches):
+                batches.append(norms)
+            clear(*given, **named)
+
+        def check_and_accumulate() -> None:
+            if len(batches) > 1 + (self._counted is not None):
+                raise TrainerRefusal(f"opacus_trainer: {LOST}")
+            self._counted = batches[-1] if batches else None
+            batches[:] = batches[-1:]
+            accumulate()
+
+        optimizer.zero_grad, optimizer.accumulate = note_and_clear, check_and_accumulate
 
     def _haunt(self, model: Any, optimizer: Any) -> None:
         """Have canaries take part in ghost clipping."""

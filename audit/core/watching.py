@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
 from audit.canaries import Canaries, GradientCanaries
 from audit.core.cost import Stopwatch
-from audit.core.faults import TrainerFault, blamed
+from audit.core.faults import TrainerFault, blamed, resized
 from audit.scores import NotFinite, Scores, Values
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -78,6 +78,7 @@ def scored(
         bound=known.max_grad_norm,
         stopwatch=stopwatch,
         at=frozenset(at),
+        resized=resized(canaries),
     )
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
@@ -132,6 +133,7 @@ class Watch:
         bound: max_grad_norm as the trainer gave it, or None.
         stopwatch: see `scored`.
         at: as there.
+        resized: explains other numbers of steps.
     """
 
     attack: Attack
@@ -141,6 +143,7 @@ class Watch:
     bound: float | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     at: frozenset[int] = frozenset()
+    resized: str = ""
     before: list[tuple[int, Scores]] = field(default_factory=list)
     taken: int = 0
     ended: bool = False
@@ -191,7 +194,7 @@ class Watch:
     def _seen(self, release: Any) -> SeenStep:
         """Return what is well-formed of a step."""
         if self.steps is not None and self.taken == self.steps:
-            raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed")
+            raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed{self.resized}")
         with blamed("showing a step"):
             weights, noisy_sum = (self._vector(release, name) for name in ("weights_before", "noisy_sum"))
             if getattr(release, "step", None) != self.taken:
@@ -233,7 +236,7 @@ class Watch:
         elif not self.taken:
             raise TrainerFault("the trainer released no step")
         elif self.steps is not None and self.taken < self.steps:
-            raise TrainerFault(f"the trainer released {self.taken} of the {self.steps} steps claimed")
+            raise TrainerFault(f"the trainer released {self.taken} of the {self.steps} steps claimed{self.resized}")
 
 
 def _checked_bound(max_grad_norm: Any) -> float:

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from audit import GuessExtremes, TrainerTask, audit, signed_coordinates  # noqa: E402
 from audit.attack import FinalModel  # noqa: E402
+from audit.attacks.input_gradient import GradientProduct  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
 from audit.core.expected_sums import parameterwise_sum  # noqa: E402
 from audit.core.faults import TrainerFault  # noqa: E402
@@ -337,10 +338,14 @@ def loop_of_opacus(mode, noise, opacus):
 
                 batches = BatchMemoryManager(data_loader=loader, max_physical_batch_size=64, optimizer=optimizer)
             with batches as taken:
-                for features, targets in taken:
-                    optimizer.zero_grad()
+                for number, (features, targets) in enumerate(taken):
+                    if "unused" in mode and number == 2:
+                        break
+                    if "accumulated" not in mode or number % 2 == 0:
+                        optimizer.zero_grad()
                     loss(model(features), targets).backward()
-                    optimizer.step()
+                    if "accumulated" not in mode or number % 2 == 1:
+                        optimizer.step()
 
     return train
 
@@ -396,3 +401,50 @@ def test_the_readmes_loop_is_audited_as_written():
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     assert names["report"].verdict == "consistent" and names["report"].faults == ()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("mode", "gradients", "message"),
+    [
+        ("ghost accumulated", True, "a step of ghost clipping must be of one batch, and there were more"),
+        ("ghost accumulated", False, "a step of ghost clipping must be of one batch, and there were more"),
+        ("unused", True, "every record fetched must have one gradient"),
+        ("ghost unused", True, "every record fetched must have one gradient"),
+    ],
+)
+def test_batches_that_opacus_or_the_loop_loses_are_refused(mode, gradients, message):
+    opacus = pytest.importorskip("opacus", reason="opacus is not installed (extra `peers`)")
+    rng = np.random.default_rng(0)
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    known = Dataset(features=torch.rand(80, 40), targets=torch.arange(80) % 10)
+    trainer = opacus_trainer(loop_of_opacus(mode, 1.0, opacus), known, loss=loss, max_grad_norm=BOUND)
+    canaries = signed_coordinates(canaries=4, dimension=1600, rng=rng)
+    if not gradients:
+        canaries = InputCanaries(features=np.ones((4, 40), dtype=np.float32), targets=np.zeros(4, dtype=np.int64))
+    given = task(canaries, [True] * 4, Adjacency.ZERO_OUT if gradients else Adjacency.ADD_REMOVE)
+    with pytest.raises(InvalidParameter, match=message):
+        released(trainer, given)
+
+
+def test_a_number_of_steps_that_follows_from_the_coins_is_explained():
+    def by_size(dataset, watch):
+        model = torch.nn.Linear(3, 1, bias=False)
+        optimizer = StandIn(model, 1.0)
+        watch(model, optimizer, SimpleNamespace(sample_rate=RATE))
+        for _ in range(len(dataset) // 4):
+            optimizer.params[0].grad_sample = torch.ones(1, 1, 3)
+            optimizer.step()
+
+    canaries = InputCanaries(features=np.ones((40, 3), dtype=np.float32), targets=np.zeros(40, dtype=np.float32))
+    report = audit(
+        trainer_of(by_size),
+        claim=Repeat(Sampled(Gaussian(noise_multiplier=2.0), Poisson(probability=RATE)), 99),
+        delta=1e-5,
+        adjacency="add_remove",
+        canaries=canaries,
+        attack=GradientProduct(model=torch.nn.Linear(3, 1, bias=False), loss=first_output),
+        guessing_rule=GuessExtremes(included=4, excluded=4),
+        randomness=KeyedSource(1),
+    )
+    assert report.verdict == "none" and "of the 99 steps claimed; if that follows from len(dataset)" in report.faults[0]

@@ -283,6 +283,13 @@ def test_both_jaws_and_the_wealth_are_those_of_the_looks(monkeypatch):
     assert AuditReport.from_json(report.to_json()) == report
 
 
+def test_a_picture_that_fails_does_not_lose_the_report(monkeypatch):
+    watched = watch()
+    list(released(watched, np.random.default_rng(0), noise=1.0, steps=3))
+    monkeypatch.setattr("audit.streaming.stream_pictures", lambda *_, **__: 1 / 0)
+    assert watched.report().pictures == Pictures(missing=("stream: ZeroDivisionError",))
+
+
 def test_before_the_first_look_nothing_is_said():
     watched = watch()
     assert watched.pictures == Pictures()
