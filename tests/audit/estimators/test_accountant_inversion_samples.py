@@ -14,6 +14,7 @@ from mechanisms import (
     Adjacency,
     Allocated,
     BallsInBins,
+    BudgetExceeded,
     Compose,
     FixedSize,
     Gaussian,
@@ -246,19 +247,30 @@ def test_half_the_noise_refutes_the_description_where_no_epsilon_of_the_family_l
     assert verdict(claim, all_of_it, all_of_it) in ("consistent", "none")
 
 
-def test_an_epsilon_that_no_accountant_knows_is_none_and_the_refutation_stands(monkeypatch):
+def bound_where_the_accountant_raises(error, monkeypatch):
     def failing(*_, **__):
-        raise NumericalFailure("no answer")
+        raise error("no answer")
 
     monkeypatch.setattr("accountant.epsilon_bounds", failing)
-    bound = AccountantInversion(adjacency="zero_out").lower_bound(
+    return AccountantInversion(adjacency="zero_out").lower_bound(
         labelled(projections(fixed_size, 1, noise=NOISE / 2)[0]),
         process=FIXED,
         delta=1e-5,
         confidence=0.99,
         threat_model="white box",
     )
+
+
+@pytest.mark.parametrize("error", [NumericalFailure, UnsupportedProcess])
+def test_an_epsilon_that_no_accountant_knows_is_none_and_the_refutation_stands(error, monkeypatch):
+    bound = bound_where_the_accountant_raises(error, monkeypatch)
     assert (bound.epsilon, bound.description_refuted) == (0.0, True)
+
+
+@pytest.mark.parametrize("error", [InvalidParameter, BudgetExceeded, TypeError])
+def test_an_error_that_is_no_lack_of_an_answer_is_not_swallowed(error, monkeypatch):
+    with pytest.raises(error, match="no answer"):
+        bound_where_the_accountant_raises(error, monkeypatch)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_SCHEME if not name.startswith("Cyclic")])
