@@ -5,6 +5,20 @@
 A claim is (ε, 1e-5), held at 95 %, so that at most 5 % of streams may ever alarm. Streams obey the claim, and barely:
 guesses are right with probability (e^ε + δ)/(1 + e^ε); scores have the claimed μ, with fair coins for `anytime_gdp` and
 the canary in at every look for `anytime_normal`. "opened" is `anytime_gdp` with an opening of 14, of the same streams.
+What it printed on 2026-11-29, in four minutes of processor time:
+
+    2,000 streams of 100,000 looks
+    epsilon detector   alarmed    s.e.   bar
+          8 gdp          0.0535  0.0050  0.05
+          8 opened       0.0515  0.0049  0.05
+          8 guesses      0.0235  0.0034  0.05
+          8 normal       0.0250  0.0035  0.05
+          1 gdp          0.0260  0.0036  0.05
+          1 opened       0.0260  0.0036  0.05
+          1 guesses      0.0390  0.0043  0.05
+          1 normal       0.0205  0.0032  0.05
+
+The share that `anytime_gdp` may have is nearly used up where μ is large, and .0535 is within one s.e. of .05.
 """
 
 import argparse
