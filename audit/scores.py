@@ -20,8 +20,11 @@ Guesses = NDArray[np.int8]
 Counts = NDArray[np.int64]
 
 
+LARGEST = 1e60  # in size, of a score: fourth powers of it, summed, are floats
+
+
 class NotFinite(InvalidParameter):
-    """A score is infinite or NaN."""
+    """A score is infinite, NaN, or so large that it may as well be."""
 
 
 class Design(ABC):
@@ -171,7 +174,7 @@ class Scores:
     """One number for every canary, higher the more likely it was in.
 
     Args:
-        values: shape (m,), finite; copied and made read-only.
+        values: shape (m,), finite, at most 1e60 in size; copied and made read-only.
         design: how the canaries came to be in or out; its size is m.
         guessing_rule: how guesses are read off, fixed before the run.
         squares: shape (m,), finite and >= 0: the squares, summed over the steps, of what `measured` sums; None where an
@@ -180,7 +183,7 @@ class Scores:
             another statistic of the same steps; None where `values` are these sums. Guesses never see them either.
 
     Raises:
-        InvalidParameter: if a number is not finite, a square negative, or there are more or fewer than coins.
+        InvalidParameter: if a number is not finite or too large, a square negative, or there are not as many as coins.
 
     >>> Scores(values=np.zeros(3), design=OneRun(canaries=3), guessing_rule=Threshold(value=0.0)).guesses
     array([1, 1, 1], dtype=int8)
@@ -205,8 +208,11 @@ class Scores:
         numbers = np.array(given, dtype=np.float64)
         if numbers.shape != (self.design.size,):
             raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
-        if not np.all(np.isfinite(numbers)):
-            raise NotFinite(f"Scores: {name} must be finite, and some are not. Did training diverge?")
+        if not np.all(np.abs(numbers) <= LARGEST):
+            raise NotFinite(
+                f"Scores: {name} must be finite, and some are not, or beyond {LARGEST:.0e}, where squares overflow. "
+                "Did training diverge?"
+            )
         numbers.flags.writeable = False
         return numbers
 

@@ -47,13 +47,13 @@ class Halves:
     second_held: Array
 
     @classmethod
-    def of(cls, owner: str, first: ArrayLike, second: ArrayLike, *, sets: bool = False) -> Halves:
+    def of(cls, owner: str, first: ArrayLike, second: ArrayLike, *, least: int = 2, sets: bool = False) -> Halves:
         """Return the halves, by position, of outputs (n,) or (n, k) of either world; (sets, n, k) where there are sets.
 
         Raises:
-            InvalidParameter: if a world has fewer than two outputs, an output is not finite, or shapes do not fit.
+            InvalidParameter: if a world has fewer than `least` outputs, an output is not finite, or shapes do not fit.
         """
-        worlds = [_outputs(owner, name, values, sets) for name, values in (("first", first), ("second", second))]
+        worlds = [_outputs(owner, name, values, least, sets) for name, values in (("first", first), ("second", second))]
         if worlds[0].shape[-1] != worlds[1].shape[-1]:
             raise InvalidParameter(
                 f"{owner}: outputs of both worlds must have as many coordinates, "
@@ -196,12 +196,12 @@ def threshold_shows(missed: Counts, alarms: Counts, trials: tuple[int, int], del
     return shown
 
 
-def _outputs(owner: str, name: str, values: ArrayLike, sets: bool) -> Array:
+def _outputs(owner: str, name: str, values: ArrayLike, least: int, sets: bool) -> Array:
     outputs = np.asarray(values, dtype=np.float64)
     several = sets and outputs.ndim == 3
-    if not (several or outputs.ndim in (1, 2)) or outputs.shape[int(several)] < 2 or outputs.size == 0:
+    if not (several or outputs.ndim in (1, 2)) or outputs.shape[int(several)] < least or outputs.size == 0:
         raise InvalidParameter(
-            f"{owner}: outputs must have shape (n,) or (n, k) with n >= 2 in either world, and in one have not."
+            f"{owner}: outputs must have shape (n,) or (n, k) with n >= {least} in either world, and in one have not."
         )
     if not np.all(np.isfinite(outputs)):
         raise InvalidParameter(

@@ -55,112 +55,19 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.counts import check_enough
 from audit.core.described import GaussianRun, described_poisson
-from audit.core.noise_bounds import GapLaw, bound_from_squares
-from audit.evidence import About, Estimator, Guarantee, LowerBound, Null, check_level
+from audit.core.noise_tests import OWNER, noise_multiplier_upper_bound, rejects
+from audit.evidence import About, Estimator, Guarantee, LowerBound, Null
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
-from mechanisms.core.errors import DPError, InvalidParameter, UnsupportedProcess
+from mechanisms.core.errors import InvalidParameter, NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
-OWNER = "accountant_inversion"
-Samples = Literal["poisson", "other"]
+__all__ = ["AccountantInversion", "noise_multiplier_upper_bound", "rejects"]
+
 Array = NDArray[np.float64]
-GAP_SHARE = 0.02  # of the error where C is trusted: the bugs that only the gap sees move it by many standard errors
 TOLD = "; and is told afterwards by the trainer, as no adversary is, how often each canary took part"
-SIGNAL = 0.01  # level of "there is no signal at all" on other samples, where no bound's validity rests on it
 LEAST_NOISE = 0.1  # at which ε is taken for any less: larger noise loses less, and accountants know little below
-
-
-def noise_multiplier_upper_bound(
-    *,
-    gap: float,
-    deviation: float,
-    included: int,
-    excluded: int,
-    probability: float,
-    steps: int,
-    confidence: float,
-    squares: float | None = None,
-    degrees: int = 0,
-    samples: Samples = "poisson",
-) -> float:
-    """Return the least noise multiplier that is refuted as being at least that large, inf if none is.
-
-    Args:
-        gap: mean in-score − mean out-score; in units of C, or in any unit if there are no squares.
-        deviation: standard deviation of the out-scores, with n_out − 1 in the denominator, in the same unit, >= 0;
-            0 refutes every noise, if there is a gap.
-        included: n_in >= 1.
-        excluded: n_out >= 2.
-        probability: q in (0, 1]; on other samples the mean number of times that a record takes part in a step.
-        steps: T >= 1.
-        confidence: in (0, 1), one-sided; below 1/2 it is answered at 1/2.
-        squares: V >= 0, in units of C²; None where C is not trusted, then the gap has all of the error.
-        degrees: n, of V; at least 1 if there are squares.
-        samples: "poisson", or "other": then the gap bounds nothing, and there must be squares, which have all of the
-            error.
-
-    Guarantees: at least the true σ with probability `confidence`, if the scores have the law above, for any numbers of
-    canaries and steps: the law of K is bounded, not approximated. On other samples, if the squares are of such noise.
-
-    Raises:
-        InvalidParameter: if a number breaks its rule.
-
-    >>> seen = dict(gap=50.0, deviation=50.0, included=2500, excluded=2500, probability=0.5, steps=100)
-    >>> round(noise_multiplier_upper_bound(**seen, confidence=0.99), 3)
-    5.401
-    >>> round(noise_multiplier_upper_bound(**seen, confidence=0.99, squares=25.0 * 250_000, degrees=250_000), 3)
-    5.017
-    """
-    gap, deviation = validate.finite(OWNER, "gap", gap), validate.non_negative(OWNER, "deviation", deviation)
-    law = _law(included, excluded, probability, steps)
-    check_level(OWNER, delta=0.0, confidence=confidence)
-    for_squares, for_gap = _levels(confidence, shared=squares is not None, samples=samples)
-    contrast = float(law.contrast(gap, deviation))
-    by_gap = law.bound(contrast, level=for_gap) if samples == "poisson" else np.inf
-    if squares is None:
-        return by_gap
-    squares = validate.non_negative(OWNER, "squares", squares)
-    degrees = validate.count(OWNER, "degrees", degrees, least=1)
-    if contrast < law.critical(np.inf, level=for_gap) or not law.reached(gap, deviation):
-        return by_gap
-    return min(by_gap, float(bound_from_squares(squares, degrees=degrees, level=for_squares)))
-
-
-def rejects(
-    *,
-    gap: ArrayLike,
-    deviation: ArrayLike,
-    included: int,
-    excluded: int,
-    probability: float,
-    steps: int,
-    noise_multiplier: ArrayLike,
-    confidence: float,
-    squares: ArrayLike | None = None,
-    degrees: int = 0,
-    samples: Samples = "poisson",
-) -> NDArray[np.bool_]:
-    """Tell, elementwise, whether a noise at least so large is refuted: the test that the upper bound inverts.
-
-    Arguments are those of `noise_multiplier_upper_bound`; gap, deviation, squares and noise multiplier, which may be
-    inf, are arrays that broadcast.
-    """
-    law = _law(included, excluded, probability, steps)
-    for_squares, for_gap = _levels(confidence, shared=squares is not None, samples=samples)
-    tested = np.asarray(noise_multiplier, dtype=np.float64)
-    contrast = law.contrast(gap, deviation)
-    refuted: NDArray[np.bool_] = np.zeros(np.broadcast_shapes(contrast.shape, tested.shape), dtype=np.bool_)
-    if samples == "poisson":
-        distinct, back = np.unique(tested, return_inverse=True)
-        critical = np.array([law.critical(float(noise), level=for_gap) for noise in distinct])
-        refuted = contrast >= critical[back].reshape(tested.shape)
-    if squares is None:
-        return refuted
-    trusted = (contrast >= law.critical(np.inf, level=for_gap)) & law.reached(gap, deviation)
-    return refuted | (trusted & (tested >= bound_from_squares(squares, degrees=degrees, level=for_squares)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +119,7 @@ class AccountantInversion(Estimator):
         noise_multiplier = max(noise_multiplier, min(LEAST_NOISE, LEAST_NOISE * run.noise_multiplier))
         try:
             bounds = epsilon_bounds(run.with_noise(noise_multiplier), delta=delta, adjacency=self.adjacency)
-        except DPError:  # a run is not to be lost for an ε that nobody knows, and 0 is a bound of any
+        except (UnsupportedProcess, NumericalFailure):  # no answer, and 0 is a bound of any ε
             return 0.0
         return float(bounds.lower)
 
@@ -270,29 +177,6 @@ class AccountantInversion(Estimator):
         found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
         refuted: NDArray[np.bool_] = np.asarray(epsilon, dtype=np.float64) < found
         return refuted
-
-
-def _law(included: int, excluded: int, probability: float, steps: int) -> GapLaw:
-    probability = validate.probability(OWNER, "probability", probability)
-    if probability == 0:
-        raise InvalidParameter(f"{OWNER}: probability must be above 0, got 0: no canary ever takes part.")
-    check_enough(OWNER, included, excluded, least=(1, 2))
-    return GapLaw(
-        included=included,
-        excluded=excluded,
-        probability=probability,
-        steps=validate.count(OWNER, "steps", steps, least=1),
-    )
-
-
-def _levels(confidence: float, *, shared: bool, samples: Samples) -> tuple[float, float]:
-    """Return the errors of squares and gap; on other samples the second is the level at which a signal is seen."""
-    error = min(1 - confidence, 0.5)
-    if validate.choice(OWNER, "samples", samples, ("poisson", "other")) == "other":
-        if not shared:
-            raise InvalidParameter(f"{OWNER}: squares must be given on other samples than Poisson's, got none.")
-        return error, SIGNAL
-    return ((1 - GAP_SHARE) * error, GAP_SHARE * error) if shared else (0.0, error)
 
 
 def _squares(data: LabelledScores, steps: int) -> tuple[float, int]:

@@ -35,6 +35,7 @@ from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
 TOPS = (0.2, 0.5, 0.8, 0.95, 1.0)  # quantiles of the log-ratio in the likelier world at which w may reach 1
+LEAST = 4  # outputs of a world: variances need two that are held out
 HALVINGS = 60
 ROUND_OFF = 1e-12  # relative, of the sums of at most 1e9 numbers in [0, 1] and of their logarithms
 
@@ -88,7 +89,7 @@ def divergence_lower_bound(
     >>> 0.6 < divergence_lower_bound(first, second, confidence=0.95) < 1
     True
     """
-    return float(_divergence(Halves.of("renyi", first, second), order, delta, confidence))
+    return float(_divergence(Halves.of("renyi", first, second, least=LEAST), order, delta, confidence))
 
 
 def rejects(
@@ -104,7 +105,7 @@ def rejects(
 
     Outputs of several sets of runs have shape (sets, n, k), and ε is then one number.
     """
-    shown = _divergence(Halves.of("renyi", first, second, sets=True), order, delta, confidence)
+    shown = _divergence(Halves.of("renyi", first, second, least=LEAST, sets=True), order, delta, confidence)
     refuted: NDArray[np.bool_] = _of_randomized_response(np.asarray(epsilon, dtype=np.float64), order) < shown
     return refuted
 
@@ -136,8 +137,6 @@ def _divergence(halves: Halves, order: float, delta: float, confidence: float) -
     check_level("renyi", delta=delta, confidence=confidence)
     if validate.finite("renyi", "order", order) <= 1:
         raise InvalidParameter(f"renyi: order must be above 1, got {order}.")
-    if min(halves.first_held.shape[-2], halves.second_held.shape[-2]) < 2:
-        raise InvalidParameter("renyi: outputs must be at least 4 of either world: variances need 2 held out.")
     level = (1 - confidence) / 2
     with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float, which share a cell
         cells = Cells.of(halves)

@@ -37,7 +37,7 @@ def test_more_guesses_than_scores_are_refused():
         GuessExtremes(included=2, excluded=2).guess(np.zeros(3))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, -1e300])
 def test_scores_that_are_not_finite_are_refused(bad):
     with pytest.raises(InvalidParameter, match="Scores: values must be finite, and some are not"):
         one_run(np.array([0.0, bad]))

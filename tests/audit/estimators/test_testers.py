@@ -258,9 +258,15 @@ def test_orders_that_have_no_such_bound_are_refused(order):
         renyi.divergence_lower_bound(np.arange(9.0), np.arange(9.0), confidence=0.95, order=order)
 
 
-def test_variances_need_two_held_out_outputs():
-    with pytest.raises(InvalidParameter, match="renyi: outputs must be at least 4"):
-        renyi.lower_bound_from_outputs([1.0, 2.0], np.arange(9.0), delta=0.0, confidence=0.95)
+@every_tester
+def test_too_few_outputs_are_refused_in_words_that_tell_nothing_of_their_number(tester):
+    least, level = 4 if tester is renyi else 2, {"delta": 0.0, "confidence": 0.95}
+    for size in range(1, least):
+        for worlds in (([1.0] * size, np.arange(9.0)), (np.arange(9.0), [1.0] * size)):
+            with pytest.raises(InvalidParameter) as refused:
+                tester.lower_bound_from_outputs(*worlds, **level)
+            assert f"with n >= {least} in either world, and in one have not" in str(refused.value)
+    tester.lower_bound_from_outputs([1.0] * least, np.arange(9.0), **level)
 
 
 def test_a_rank_is_a_function_of_the_output_alone_to_the_last_bit():
