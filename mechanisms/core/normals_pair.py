@@ -38,6 +38,7 @@ from mechanisms.core.pair import DominatingPair, LossBins
 
 Part = tuple[tuple[float, Bounds], ...]
 TABLE, ROUNDS, FAR = 4000, 6, 42.0
+LARGE = 1.0  # ε beyond which e^ε is put into exponents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +84,23 @@ class NormalsPair(DominatingPair):
             Σ a_i (Φ(iν − z) − Φ(−z)) + Σ b_j (Φ(−z) − Φ(−jν − z)) − (e^ε − 1) Q(z* > z) + (missing − lost) Φ(−z).
 
         Any z gives a lower end; what a z of loss ε ± e misses is at most e^ε (e^e − 1) times Q's mass between z and z*.
+        Where e^ε is large it stands in the exponents of Q's masses, which keep it from leaving the floats.
         """
         asked = Bounds(lower=np.atleast_1d(epsilon.lower), upper=np.atleast_1d(epsilon.upper))
         middle = np.asarray(0.5 * (asked.lower + asked.upper), dtype=np.float64)
         z, error = self._solved(middle)
-        error = error + (asked.upper - asked.lower)
-        plain, q = log_ndtr(Bounds.exact(-z)), _beyond(z, self.unit, self.below)
+        error = error + asked.width
+        ends = np.isposinf(z) & ~(asked.lower < self.supremum.upper)
+        asked = where(ends, Bounds.exact(np.zeros_like(z)), asked)
+        plain = log_ndtr(Bounds.exact(-z))
         terms = [w * exp(log_sub_exp(log_ndtr(i * self.unit - z), plain)) for i, w in self.above[1:]]
         terms += [w * exp(log_sub_exp(plain, log_ndtr(-j * self.unit - z))) for j, w in self.below[1:]]
-        test = sum(terms, start=-expm1(asked) * q) + (self.missing - self.lost) * exp(plain)
-        with np.errstate(over="ignore"):
-            most = 2.0 * error * np.exp(np.minimum(asked.upper, 700.0)) * self._between(z, error, q.upper)
-        found = test + Bounds(lower=np.zeros_like(most), upper=most)
+        beyond = [(w, log_ndtr(-j * self.unit - z)) for j, w in self.below]
+        test = sum(terms, start=-_grown(beyond, asked)) + (self.missing - self.lost) * exp(plain)
+        most = np.logaddexp.reduce([np.log(w.upper) + one.upper for w, one in beyond], axis=0)
+        found = test + Bounds(lower=np.zeros_like(z), upper=self._missed(z, error, asked.upper, most))
         lost = Bounds(lower=np.full_like(z, self.lost.lower), upper=np.full_like(z, self.lost.upper))
-        found = where(np.isposinf(z), lost, (found + self.lost).clip(0.0, 1.0))
+        found = where(ends, lost, (found + self.lost).clip(0.0, 1.0))
         return found if np.ndim(epsilon.upper) else Bounds(lower=float(found.lower[0]), upper=float(found.upper[0]))
 
     def loss_bins(self, edges: Array, scale: Array) -> LossBins:
@@ -206,17 +210,22 @@ class NormalsPair(DominatingPair):
             ]
         )
 
-    def _between(self, z: Array, error: Array, beyond: Array) -> Array:
-        """Bound Q's mass between z and the z* whose loss is less than `error` away: by its density, or all beyond."""
+    def _missed(self, z: Array, error: Array, epsilon: Array, beyond: Array) -> Array:
+        """Bound e^ε (e^e − 1) times Q's mass between z and the z* whose loss is less than e = `error` away.
+
+        All in logarithms, as is `beyond`: the mass by its density, or as all beyond z.
+        """
+        weights = np.log([w.upper for _, w in self.below])[:, None]
+        places = np.array([j * self._middle for j, _ in self.below])[:, None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             apart = 4.0 * error / self._loss(z)[1]
             ahead, behind = self._loss(z + apart), self._loss(z - apart)
             here = self._loss(z)[0]
             sure = (ahead[0] - ahead[2] - here > error) & (here - behind[0] - behind[2] > error)
-            steep = np.exp(apart * (np.abs(z) + self.below[-1][0] * self.unit.upper + apart))
-            density = sum(w.upper * np.exp(-0.5 * (z + j * self._middle) ** 2) for j, w in self.below)
-            near = apart * steep * density * 0.5
-        return np.where(sure, np.fmin(near, 2.0 * beyond), 1.0)
+            steep = apart * (np.abs(z) + self.below[-1][0] * self.unit.upper + apart)
+            density = np.logaddexp.reduce(weights - 0.5 * (z + places) ** 2, axis=0)
+            mass = np.where(sure, np.fmin(np.log(0.5 * apart) + steep + density, math.log(2.0) + beyond), 0.0)
+            return np.exp(math.log(2.0) + error + np.log(-np.expm1(-error)) + epsilon + mass)
 
     def _tail_moment(self, loss: float, power: float) -> float:
         """Bound E_Q[e^{tL}; L > loss] for t > 1."""
@@ -232,9 +241,11 @@ class NormalsPair(DominatingPair):
         return min(plain, apart) * (1 + 1e-12)
 
 
-def _beyond(z: Array, unit: Bounds, part: Part) -> Bounds:
-    """Enclose Σ w_i Φ(−iν − z), Q's mass beyond z."""
-    return _total([weight * exp(log_ndtr(-multiple * unit - z)) for multiple, weight in part])
+def _grown(logs: list[tuple[Bounds, Bounds]], epsilon: Bounds) -> Bounds:
+    """Enclose (e^ε − 1) Σ w_i e^{x_i}, given the w_i and x_i."""
+    plain = _total([weight * exp(x) for weight, x in logs])
+    large = _total([weight * exp(epsilon + x) for weight, x in logs]) - plain
+    return where(epsilon.upper > LARGE, large, expm1(epsilon.clip(-math.inf, LARGE)) * plain)
 
 
 def _total(parts: list[Bounds]) -> Bounds:

@@ -4,6 +4,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import mpmath as mp
 import numpy as np
 import pytest
 
@@ -143,3 +144,20 @@ def test_a_pair_without_one_for_groups_is_refused_by_name():
     inner = Sampled(G, FixedSize(batch_size=1, records=2))
     with pytest.raises(UnsupportedProcess, match="Merged: no pair for groups of records is known"):
         Sampled(inner, WithReplacement(batch_size=2, records=5)).pairs(REPLACE_ONE)
+
+
+def delta_of_draws(z, shift, draws, chance):
+    """(ε, δ(ε)) of Σ b_k N(kν, 1) against N(0, 1) at the ε that is the loss at z."""
+    weights = [mp.binomial(draws, k) * chance**k * (1 - chance) ** (draws - k) for k in range(draws + 1)]
+    ratio = mp.fsum(w * mp.exp(k * shift * z - (k * shift) ** 2 / 2) for k, w in enumerate(weights))
+    beyond = mp.fsum(w * mp.ncdf(k * shift - z) for k, w in enumerate(weights))
+    return mp.log(ratio), beyond - ratio * mp.ncdf(-z)
+
+
+def test_one_step_of_little_noise_has_a_finite_epsilon():
+    step = Sampled(Gaussian(noise_multiplier=0.5), WithReplacement(batch_size=100, records=1000))
+    found = epsilon_bounds(step, delta=1e-5, adjacency=ADD_REMOVE)
+    with mp.workdps(60):
+        z = mp.findroot(lambda x: mp.log(delta_of_draws(x, 4, 100, mp.mpf(1) / 1000)[1] / mp.mpf(1e-5)), (13.6, 13.7))
+        truth = delta_of_draws(z, 4, 100, mp.mpf(1) / 1000)[0]
+        assert mp.mpf(found.lower) <= truth <= mp.mpf(found.upper) < truth + mp.mpf("1e-11")

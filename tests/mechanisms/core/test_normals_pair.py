@@ -82,6 +82,37 @@ def test_delta_encloses_its_definition(name):
     assert_delta(pair_of(CASES[name]), CASES[name], width=1e-10)
 
 
+APART = Mixtures(20.0, ((1, 0.01), (5, 1e-5)), ((3, 1e-9),))
+
+
+@pytest.mark.parametrize("law", [APART, Mixtures(20.0, APART.down, APART.up), Mixtures(2.0, COPIES, COPIES)])
+def test_delta_encloses_its_definition_where_e_to_epsilon_leaves_the_floats(law):
+    for epsilon in (400.0, 600.0, 701.0, 709.0, 710.0, 800.0, 1500.0):
+        found, (p, q) = pair_of(law).delta(Bounds.exact(epsilon)), law.above(mp.mpf(epsilon))
+        truth = p - mp.exp(epsilon) * q
+        assert mp.mpf(found.lower) <= truth <= mp.mpf(found.upper), epsilon
+        assert found.upper - found.lower <= 1e-8 * found.upper + 1e-300
+
+
+@pytest.mark.parametrize("law", [*CASES.values(), APART, Mixtures(1e-3, ((1, 0.01),), ((1, 0.01),))])
+def test_delta_never_rises_up_to_an_infinite_epsilon(law):
+    asked = np.array([0.5, 5.0, 100.0, 400.0, 709.0, 710.0, 800.0, 1e5, 1e15, 1e17, 1e100, 1e300, math.inf])
+    for pair in (pair_of(law), pair_of(law).reverse()):
+        found = pair.delta(Bounds.exact(asked))
+        assert np.all(np.diff(found.upper) <= 1e-320) and np.all(found.lower <= found.upper)
+        assert found.upper[-1] == 0.0 and found.upper[-2] <= 1e-320
+
+
+def test_delta_asked_at_an_interval_covers_it_also_across_the_largest_loss():
+    pair = pair_of(CASES["copies-reversed"])
+    whole = pair.delta(pair.supremum + Bounds(lower=-1e-3, upper=1.0))
+    assert whole.upper >= pair.delta(pair.supremum - 1e-3).lower > 0.0 == whole.lower
+    wide = pair_of(APART).delta(Bounds(lower=0.5, upper=800.0))
+    for epsilon in (0.5, 400.0, 800.0):
+        one = pair_of(APART).delta(Bounds.exact(epsilon))
+        assert wide.lower <= one.lower and one.upper <= wide.upper
+
+
 @pytest.mark.thinned(5)
 @over_all_cases
 @pytest.mark.parametrize("asked", ["fine", "coarse", "far"])
