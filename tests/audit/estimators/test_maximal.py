@@ -93,8 +93,8 @@ def test_a_bound_takes_less_than_a_second_and_a_test_of_many_a_millisecond():
 @pytest.mark.parametrize(
     ("inside", "outside", "message"),
     [
-        ([], [1.0], "nothing can be compared"),
-        ([1.0], [], "nothing can be compared"),
+        ([], [1.0], "Nothing can be compared"),
+        ([1.0], [], "Nothing can be compared"),
         ([np.nan], [1.0], "scores must be finite"),
     ],
 )
