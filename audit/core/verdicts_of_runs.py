@@ -8,6 +8,8 @@ no refuter: none is about runs of this design.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from accountant import epsilon_bounds
@@ -55,50 +57,36 @@ class RunsJudge:
             return False
         level, counts = shared_confidences(SHARING, confidence=self.plan.confidence)[0], errors(data)
         if counts not in self._refuting:
-            self._refuting[counts] = self._counts_refute(*counts, runs=len(data.membership), confidence=level)
+            self._refuting[counts] = self._any_refutes(self._about(counts, data, confidence=level))
         return self._refuting[counts]
 
     def _primary_refutes(self, data: LabelledScores) -> bool:
         counts = errors(data)
         if counts not in self._violated:
-            self._violated[counts] = self._calibrated_refutes(
-                *counts, runs=len(data.membership), confidence=self.plan.primary_confidence
-            )
+            asked = self._about(counts, data, confidence=self.plan.primary_confidence)
+            self._violated[counts] = bool(calibrated.rejects(**asked, **self._claimed))
         return self._violated[counts]
 
-    def _calibrated_refutes(self, included: int, missed: int, alarms: int, *, runs: int, confidence: float) -> bool:
-        refuted = calibrated.rejects(
-            false_negatives=missed,
-            included=included,
-            false_positives=alarms,
-            excluded=runs - included,
-            epsilon=self.claim.upper,
-            delta=DELTA,
-            confidence=confidence,
-        )
-        return bool(refuted)
+    def _any_refutes(self, asked: dict[str, Any]) -> bool:
+        joint, rectangle = (one.rejects(**asked, **self._claimed) for one in (calibrated, clopper_pearson))
+        curve = tradeoff.rejects(**asked, process=self.run.process(), adjacency=Adjacency.ADD_REMOVE)
+        return bool(joint or rectangle or curve)
 
-    def _counts_refute(self, included: int, missed: int, alarms: int, *, runs: int, confidence: float) -> bool:
-        rectangle = clopper_pearson.rejects(
-            false_negatives=missed,
-            included=included,
-            false_positives=alarms,
-            excluded=runs - included,
-            epsilon=self.claim.upper,
-            delta=DELTA,
-            confidence=confidence,
-        )
-        curve = tradeoff.rejects(
-            false_negatives=missed,
-            included=included,
-            false_positives=alarms,
-            excluded=runs - included,
-            process=self.run.process(),
-            adjacency=Adjacency.ADD_REMOVE,
-            confidence=confidence,
-        )
-        joint = self._calibrated_refutes(included, missed, alarms, runs=runs, confidence=confidence)
-        return bool(rectangle) or bool(curve) or joint
+    @property
+    def _claimed(self) -> dict[str, Any]:
+        return {"epsilon": self.claim.upper, "delta": DELTA}
+
+    @staticmethod
+    def _about(counts: tuple[int, int, int], data: LabelledScores, *, confidence: float) -> dict[str, Any]:
+        included, missed, alarms = counts
+        excluded = len(data.membership) - included
+        return {
+            "false_negatives": missed,
+            "included": included,
+            "false_positives": alarms,
+            "excluded": excluded,
+            "confidence": confidence,
+        }
 
 
 def errors(data: LabelledScores) -> tuple[int, int, int]:

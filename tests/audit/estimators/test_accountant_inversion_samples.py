@@ -18,6 +18,7 @@ from tests.audit.estimators.drawn_records import (
     projections,
     share_refuted,
     shuffled,
+    with_replacement,
 )
 
 SAMPLES = pytest.mark.parametrize("scheme", SCHEMES)
@@ -50,7 +51,8 @@ def test_other_levels_and_noises_are_kept_too(scheme, noise, level):
 def test_little_of_the_error_is_wasted_and_half_the_noise_is_nearly_always_refuted(scheme):
     assert share_refuted(projections(scheme)) >= 0.9 * LEVEL - within(LEVEL)
     assert share_refuted(projections(scheme, noise=NOISE / 2), level=1e-4) > 0.99
-    assert share_refuted(projections(scheme, noise=NOISE / 2, gradients=True)) > 0.5
+    often = 0.75 if scheme is with_replacement else 0.99  # copies of known records add noise of their own
+    assert share_refuted(projections(scheme, noise=NOISE / 2, gradients=True)) > often
 
 
 @pytest.mark.parametrize("noise", [1.0, 0.5])
