@@ -20,7 +20,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from audit.core.plan import WHERE_IT_APPLIES
-from audit.core.rows import DIGITS, HEADINGS, MEANINGS, ceiling_note, confidently, facts, meaning, rows, showing, shown
+from audit.core.printed import DIGITS, confidently
+from audit.core.rows import HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, showing, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.core.sweep_command import sweep
 from audit.report import AuditReport, decides, verdict

@@ -14,8 +14,9 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 
 from audit.core import plots
 from audit.core.plots import COLOURS, SMALL, Colours, Scheme
+from audit.core.printed import DIGITS, confidently
 from audit.core.risk_plot import candidate_risk
-from audit.core.rows import DIGITS, confidently, roles
+from audit.core.rows import roles
 from audit.evidence import GUARANTEES
 from audit.pictures import Pictures
 from mechanisms.core.command_line import at_least, outward

@@ -7,7 +7,8 @@ from html import escape
 from string import Template
 
 from audit.core.plots import Scheme, png
-from audit.core.rows import DIGITS, HEADINGS, RULE, Row, facts, meaning, rows, shown, summary, warnings
+from audit.core.printed import DIGITS
+from audit.core.rows import HEADINGS, RULE, Row, facts, meaning, rows, shown, summary, warnings
 from audit.plots import Drawing, drawings
 from audit.report import AuditReport
 from mechanisms import __version__

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 from audit.candidates import Risk
+from audit.core.printed import DIGITS, confidently, quotient
 from audit.evidence import LowerBound
 from audit.report import AuditReport, decides
 from audit.scores import Design, IndependentRuns, OneRun, Stream
 from mechanisms.core.command_line import at_least, at_most, outward
-
-DIGITS = 5  # of every ε that is shown, rounded outward
 
 MEANINGS = {
     "consistent": "The evidence lies below the claim. That proves nothing beyond the attack that was tried.",
@@ -74,16 +71,6 @@ def rows(report: AuditReport) -> tuple[Row, ...]:
     return (*_claims(report), *_evidence(report))
 
 
-def confidently(confidence: float) -> str:
-    """Return a confidence in four digits, none of which says more than it does.
-
-    >>> confidently(0.95), confidently(0.99996)
-    ('0.95', '0.9999')
-    """
-    near = f"{confidence:.4g}"
-    return near if float(near) <= confidence else at_least(confidence, 4)
-
-
 def roles(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
     """Return (role, bound) for every bound of the report, those that decide first."""
     refuting = (("refuter", report.refutation),) if report.refutation is not None else ()
@@ -106,7 +93,7 @@ def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple
         ("claim", f"ε in {outward(claim, DIGITS)} ({claim.method}, proof)"),
         *((("shown by, fewest runs first", showing(report)),) if showing(report) else ()),
         ("primary evidence", f"{_told(report.evidence)}, {report.evidence.guarantee}, about {report.evidence.about}"),
-        ("ratio of evidence to claim", _ratio(report.evidence, report)),
+        ("ratio of evidence to claim", quotient(report.evidence.epsilon, report.claim.upper)),
         *((("guesses of candidates", guessed(report.risk)),) if report.risk is not None else ()),
         ("refuter", "none was named" if refutation is None else _refuting(refutation, report)),
         ("exploratory, decides nothing", (exploring or "none") + failing),
@@ -254,23 +241,12 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
             name=bound.method,
             role=role,
             epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}",
-            ratio=_ratio(bound, report),
+            ratio=quotient(bound.epsilon, report.claim.upper),
             level=confidently(bound.confidence),
             rests_on=bound.guarantee if bound.about == "any computation" else f"{bound.guarantee}, for the family",
         )
         for role, bound in roles(report)
     )
-
-
-def _ratio(bound: LowerBound, report: AuditReport) -> str:
-    """Return the exact quotient rounded down, so that no evidence below the claim shows as 1.00."""
-    claimed = report.claim.upper
-    if not 0 < claimed < math.inf:
-        return "–"
-    if math.isinf(bound.epsilon):
-        return "∞"
-    hundredths = math.floor(100 * Fraction(bound.epsilon) / Fraction(claimed))
-    return f"{hundredths // 100}.{hundredths % 100:02}"
 
 
 def _threat_model(report: AuditReport) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
 from audit.canaries import Canaries, GradientCanaries
 from audit.core.cost import Stopwatch
 from audit.core.faults import TrainerFault, blamed, resized
-from audit.scores import NotFinite, Scores, Values
+from audit.core.final_models import guarded
+from audit.scores import NotFinite, Scores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
@@ -177,7 +177,7 @@ class Watch:
             if isinstance(release, FinalModel):
                 self.ended = True
                 if self.attack.sees == "final model":
-                    self._observe(_guarded_model(release, self.dimension))
+                    self._observe(guarded(release, self.dimension))
             elif self.attack.sees == "steps":
                 self._observe(self._seen(release))
                 self.taken += 1
@@ -257,46 +257,3 @@ def _guarded_sum(expected_sum: ExpectedSum) -> ExpectedSum:
             return found.detach().to(weights.device)
 
     return guarded
-
-
-def _guarded_model(model: FinalModel, dimension: int | None) -> FinalModel:
-    """Return the model with answers that are checked."""
-
-    def outputs(features: NDArray[Any]) -> NDArray[Any]:
-        with blamed("its final model"):
-            return _finite(np.asarray(model.outputs(features)), len(features))
-
-    def losses(features: NDArray[Any], targets: NDArray[Any]) -> Values:
-        with blamed("its final model"):
-            found = _finite(np.asarray(model.losses(features, targets)), len(features)).astype(np.float64)
-            if found.ndim != 1:
-                raise TrainerFault("the trainer's final model gave losses that are not one for each record")
-        return found
-
-    return replace(model, outputs=outputs, losses=losses, weights=_checked_weights(model.weights, dimension))
-
-
-def _finite(answers: NDArray[Any], records: int) -> NDArray[Any]:
-    if answers.ndim < 1 or len(answers) != records:
-        raise TrainerFault("the trainer's final model gave more or fewer answers than there were records")
-    _check_real("answers", answers)
-    return answers
-
-
-def _checked_weights(weights: Any, dimension: int | None) -> NDArray[Any] | None:
-    if weights is None:
-        return None
-    with blamed("its final model"):
-        found = np.asarray(weights)
-        if found.ndim != 1 or (dimension is not None and len(found) != dimension):
-            wanted = "(d,)" if dimension is None else f"({dimension},)"
-            raise TrainerFault(f"the trainer's final model has weights of shape {found.shape}, where {wanted} is due")
-        _check_real("weights", found)
-    return found
-
-
-def _check_real(name: str, numbers: NDArray[Any]) -> None:
-    if numbers.dtype.kind not in "biuf":
-        raise TrainerFault(f"the trainer's final model gave {name} that are no real numbers")
-    if not np.all(np.isfinite(numbers)):
-        raise TrainerFault(f"the trainer's final model gave {name} that are not finite")

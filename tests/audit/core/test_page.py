@@ -11,7 +11,8 @@ import pytest
 
 from audit import AuditReport, IndependentRuns
 from audit.core.page import page
-from audit.core.rows import DIGITS, cheapest, rows, summary
+from audit.core.printed import DIGITS
+from audit.core.rows import cheapest, rows, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.scores import Stream
 from mechanisms.core.command_line import at_least
