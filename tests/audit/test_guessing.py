@@ -25,7 +25,6 @@ from dpsgd import DPSGD, Dataset  # noqa: E402
 from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, NumericalFailure, Poisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
-RNG = np.random.default_rng(0)
 
 
 def guesses(correct, *, candidates=16, runs=100):
@@ -49,10 +48,10 @@ def test_the_bound_inverts_both_inequalities_of_the_guarantee():
 
 
 @pytest.mark.parametrize(("candidates", "epsilon"), [(2, 1.0), (20, 1.5), (500, 3.0)])
-def test_the_worst_mechanism_is_refuted_no_more_often_than_announced(candidates, epsilon):
+def test_the_worst_mechanism_is_refuted_no_more_often_than_announced(candidates, epsilon, rng):
     """Its guess is right as often as e^ε allows, from above or, with two candidates, from below."""
     success = min(np.exp(epsilon) / candidates, 1 - np.exp(-epsilon) * (1 - 1 / candidates))
-    counts = RNG.binomial(300, success, 1000)
+    counts = rng.binomial(300, success, 1000)
     bounds = {count: guesses(count, candidates=candidates, runs=300).lower_bound(delta=0.0, confidence=0.9).epsilon
               for count in set(counts.tolist())}  # fmt: skip
     false = np.mean([bounds[count] > epsilon for count in counts.tolist()])

@@ -5,14 +5,12 @@ from scipy import stats
 from audit.roc import area_under_curve, true_positive_rate
 from mechanisms import InvalidParameter
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.mark.parametrize(
-    "draw", [lambda n: RNG.normal(size=n), lambda n: RNG.integers(4, size=n)], ids=["free", "ties"]
+    "draw", [lambda rng, n: rng.normal(size=n), lambda rng, n: rng.integers(4, size=n)], ids=["free", "ties"]
 )
-def test_the_area_counts_pairs_won_and_half_of_those_tied(draw):
-    members, others = draw(40) + 0.0, draw(30) + 0.0
+def test_the_area_counts_pairs_won_and_half_of_those_tied(draw, rng):
+    members, others = draw(rng, 40) + 0.0, draw(rng, 30) + 0.0
     won = (members[:, None] > others).mean() + (members[:, None] == others).mean() / 2
     assert area_under_curve(members, others, confidence=0.9).value == pytest.approx(won, abs=1e-12)
 
@@ -27,17 +25,17 @@ def test_the_limits_of_the_area_solve_their_equation_and_never_close_on_a_perfec
     assert perfect.lower == pytest.approx(0.025 ** (1 / 20))
 
 
-def test_the_limits_of_the_area_cover_the_truth_more_often_than_they_say():
+def test_the_limits_of_the_area_cover_the_truth_more_often_than_they_say(rng):
     truth, outside = stats.norm.cdf(1 / np.sqrt(2)), 0
     for _ in range(400):
-        found = area_under_curve(RNG.normal(1, 1, 30), RNG.normal(0, 1, 45), confidence=0.8)
+        found = area_under_curve(rng.normal(1, 1, 30), rng.normal(0, 1, 45), confidence=0.8)
         outside += not found.lower <= truth <= found.upper
     assert outside <= 80
 
 
-def test_the_threshold_allows_as_many_alarms_as_asked_and_no_more():
-    others = RNG.normal(size=1000)
-    found = true_positive_rate(RNG.normal(size=500) + 2, others, false_positive_rate=0.01, confidence=0.95)
+def test_the_threshold_allows_as_many_alarms_as_asked_and_no_more(rng):
+    others = rng.normal(size=1000)
+    found = true_positive_rate(rng.normal(size=500) + 2, others, false_positive_rate=0.01, confidence=0.95)
     assert found.false_positives == 10 and found.threshold == np.sort(others)[-11]
     none = true_positive_rate([5.0, -9.0], others, false_positive_rate=0.0009, confidence=0.95)
     assert (none.false_positives, none.threshold, none.true_positive_rate) == (0, others.max(), 0.5)
@@ -53,9 +51,9 @@ def test_the_limits_of_the_rates_are_those_of_exact_binomials():
     assert found.false_positive_rate_upper == pytest.approx(stats.beta.ppf(0.95, 4 + 1, 200 - 4), rel=1e-9)
 
 
-def test_the_true_rate_of_alarms_lies_below_its_limit_as_often_as_it_says():
+def test_the_true_rate_of_alarms_lies_below_its_limit_as_often_as_it_says(rng):
     limit = true_positive_rate([0], np.arange(50), false_positive_rate=0.1, confidence=0.8).false_positive_rate_upper
-    draws = [true_positive_rate([0], RNG.random(50), false_positive_rate=0.1, confidence=0.8) for _ in range(1000)]
+    draws = [true_positive_rate([0], rng.random(50), false_positive_rate=0.1, confidence=0.8) for _ in range(1000)]
     above = sum(1 - found.threshold > limit for found in draws)
     assert abs(above - 200) < 4 * np.sqrt(160)
 

@@ -10,7 +10,6 @@ from dpsgd import DPSGD, Dataset, NonPrivate, mlp, train  # noqa: E402
 from mechanisms import InvalidParameter, KeyedSource, Poisson  # noqa: E402
 
 LOSS = torch.nn.CrossEntropyLoss(reduction="none")
-RNG = np.random.default_rng(0)
 KNOWN = Dataset(features=torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), targets=torch.arange(12) % 3)
 PRIVATE = DPSGD(
     noise_multiplier=0.5, max_grad_norm=1.0, sampling=Poisson(probability=0.5), expected_batch_size=6, steps=5,
@@ -18,8 +17,8 @@ PRIVATE = DPSGD(
 )  # fmt: skip
 
 
-def records(count):
-    return InputCanaries(features=RNG.normal(size=(count, 4)).astype(np.float32), targets=np.arange(count) % 3)
+def records(rng, count):
+    return InputCanaries(features=rng.normal(size=(count, 4)).astype(np.float32), targets=np.arange(count) % 3)
 
 
 def references(canaries, **more):
@@ -29,8 +28,8 @@ def references(canaries, **more):
 
 
 @pytest.mark.parametrize("with_replaced", [False, True])
-def test_each_model_is_what_the_trainer_makes_of_its_own_records(with_replaced):
-    plain, others, population = records(3), records(3), records(5)
+def test_each_model_is_what_the_trainer_makes_of_its_own_records(with_replaced, rng):
+    plain, others, population = records(rng, 3), records(rng, 3), records(rng, 5)
     canaries = InputCanaries(features=plain.features, targets=plain.targets, replaced=others if with_replaced else None)
     found, source = references(canaries, population=population), KeyedSource(0)
     for model in range(4):

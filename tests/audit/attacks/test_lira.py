@@ -28,8 +28,8 @@ def by_hand(observed, canary, mode, variance):
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
 @pytest.mark.parametrize("variance", ["per_canary", "pooled"])
-def test_scores_are_the_log_ratio_of_fitted_normal_densities(mode, variance):
-    observed = RNG.normal(1, 1.5, (2, CANARIES))
+def test_scores_are_the_log_ratio_of_fitted_normal_densities(mode, variance, rng):
+    observed = rng.normal(1, 1.5, (2, CANARIES))
     found = likelihood_ratios(observed, REFERENCES, mode=mode, variance=variance)
     for target in range(2):
         for canary in range(CANARIES):
@@ -37,21 +37,21 @@ def test_scores_are_the_log_ratio_of_fitted_normal_densities(mode, variance):
             assert found[target, canary] == pytest.approx(expected, rel=1e-9)
 
 
-def simulated(models, *, spread_in=1.0, canaries=4000, shift=2.0):
+def simulated(rng, models, *, spread_in=1.0, canaries=4000, shift=2.0):
     """Canaries of different difficulty: normal laws with known ratio, references and one target."""
-    centre = RNG.normal(0, 3, canaries)
-    included = balanced_membership(models=models, canaries=canaries, rng=RNG)
-    target = RNG.random(canaries) < 0.5
+    centre = rng.normal(0, 3, canaries)
+    included = balanced_membership(models=models, canaries=canaries, rng=rng)
+    target = rng.random(canaries) < 0.5
 
     def drawn(coins):
-        return centre + shift * coins + RNG.normal(size=coins.shape) * np.where(coins, spread_in, 1.0)
+        return centre + shift * coins + rng.normal(size=coins.shape) * np.where(coins, spread_in, 1.0)
 
     return References(confidences=drawn(included), included=included), drawn(target), target
 
 
 @pytest.mark.parametrize(("mode", "variance"), [("online", "pooled"), ("online", "per_canary"), ("offline", "pooled")])
-def test_with_many_references_the_area_is_the_best_there_is(mode, variance):
-    references, observed, members = simulated(256, canaries=3000)
+def test_with_many_references_the_area_is_the_best_there_is(mode, variance, rng):
+    references, observed, members = simulated(rng, 256, canaries=3000)
     scores = likelihood_ratios(observed, references, mode=mode, variance=variance)
     best = stats.norm.cdf(2.0 / np.sqrt(2))  # of N(2, 1) against N(0, 1), each canary's centre known
     found = area_under_curve(scores[members], scores[~members], confidence=0.95)
@@ -60,8 +60,8 @@ def test_with_many_references_the_area_is_the_best_there_is(mode, variance):
     assert raw.upper < found.lower  # without references centres hide the shift
 
 
-def test_only_the_online_score_sees_a_membership_that_narrows_the_spread():
-    references, observed, members = simulated(128, spread_in=0.2, shift=0.0, canaries=2000)
+def test_only_the_online_score_sees_a_membership_that_narrows_the_spread(rng):
+    references, observed, members = simulated(rng, 128, spread_in=0.2, shift=0.0, canaries=2000)
     areas = {}
     for mode in ("online", "offline"):
         scores = likelihood_ratios(observed, references, mode=mode)
@@ -69,8 +69,8 @@ def test_only_the_online_score_sees_a_membership_that_narrows_the_spread():
     assert areas["online"] > 0.8 and abs(areas["offline"] - 0.5) < 0.04
 
 
-def test_with_few_references_pooled_variances_are_better_than_own():
-    references, observed, members = simulated(8, canaries=3000)
+def test_with_few_references_pooled_variances_are_better_than_own(rng):
+    references, observed, members = simulated(rng, 8, canaries=3000)
     areas = [
         area_under_curve(scores[members], scores[~members], confidence=0.95).value
         for scores in (likelihood_ratios(observed, references, variance=kind) for kind in ("pooled", "per_canary"))

@@ -31,20 +31,20 @@ def by_hand(x, z, mode, gamma, slope):
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
 @pytest.mark.parametrize(("gamma", "slope"), [(1.0, 0.3), (2.0, 1.0), (0.7, 0.0)])
-def test_shares_are_those_of_all_pairs(mode, gamma, slope):
-    x, z = RNG.normal(1, 1.5, CANARIES), RNG.normal(0, 1.5, POPULATION)
+def test_shares_are_those_of_all_pairs(mode, gamma, slope, rng):
+    x, z = rng.normal(1, 1.5, CANARIES), rng.normal(0, 1.5, POPULATION)
     found = dominated_shares(x, z, REFERENCES, mode=mode, gamma=gamma, offline_slope=slope)
     np.testing.assert_allclose(found, by_hand(x, z, mode, gamma, slope), atol=1e-12)
 
 
-def test_for_one_model_the_ranks_are_those_of_the_ratio_to_the_usual_chance():
+def test_for_one_model_the_ranks_are_those_of_the_ratio_to_the_usual_chance(rng):
     canaries, models = 300, 8
-    included = balanced_membership(models=models, canaries=canaries, rng=RNG)
+    included = balanced_membership(models=models, canaries=canaries, rng=rng)
     references = References(
-        confidences=RNG.normal(size=(models, canaries)), included=included, population=RNG.normal(size=(models, 5000))
+        confidences=rng.normal(size=(models, canaries)), included=included, population=rng.normal(size=(models, 5000))
     )
-    x = RNG.normal(size=canaries)
-    shares = dominated_shares(x, RNG.normal(size=5000), references)
+    x = rng.normal(size=canaries)
+    shares = dominated_shares(x, rng.normal(size=5000), references)
     chances = special.expit(references.confidences)
     usual = [(chances[included[:, i], i].mean() + chances[~included[:, i], i].mean()) / 2 for i in range(canaries)]
     assert np.all(np.diff(shares[np.argsort(special.expit(x) / usual)]) >= 0)

@@ -5,11 +5,9 @@ from scipy import special
 from audit.core.confidences import logit_confidences
 from mechanisms import InvalidParameter
 
-RNG = np.random.default_rng(0)
 
-
-def test_confidences_are_the_log_odds_of_the_right_class():
-    outputs, targets = RNG.normal(0, 2, (3, 5, 4)), RNG.integers(4, size=5)
+def test_confidences_are_the_log_odds_of_the_right_class(rng):
+    outputs, targets = rng.normal(0, 2, (3, 5, 4)), rng.integers(4, size=5)
     chances = special.softmax(outputs, axis=2)[:, np.arange(5), targets]
     np.testing.assert_allclose(logit_confidences(outputs, targets), special.logit(chances), rtol=1e-11)
 

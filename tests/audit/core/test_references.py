@@ -4,11 +4,9 @@ import pytest
 from audit.core.references import References, balanced_membership
 from mechanisms import InvalidParameter
 
-RNG = np.random.default_rng(0)
 
-
-def test_means_and_squares_are_those_of_the_models_with_and_without_each_canary():
-    confidences, included = RNG.normal(size=(9, 4)), balanced_membership(models=10, canaries=4, rng=RNG)[:9]
+def test_means_and_squares_are_those_of_the_models_with_and_without_each_canary(rng):
+    confidences, included = rng.normal(size=(9, 4)), balanced_membership(models=10, canaries=4, rng=rng)[:9]
     references = References(confidences=confidences, included=included)
     for canary in range(4):
         within, without = (confidences[chosen, canary] for chosen in (included[:, canary], ~included[:, canary]))
@@ -18,8 +16,8 @@ def test_means_and_squares_are_those_of_the_models_with_and_without_each_canary(
         assert squares == pytest.approx(without.var() * len(without))
 
 
-def test_each_canary_is_in_half_of_the_models_and_pairs_are_independent():
-    drawn = balanced_membership(models=8, canaries=2000, rng=RNG)
+def test_each_canary_is_in_half_of_the_models_and_pairs_are_independent(rng):
+    drawn = balanced_membership(models=8, canaries=2000, rng=rng)
     assert np.all(drawn.sum(axis=0) == 4)
     assert abs(drawn.sum(axis=1) - 1000).max() < 5 * np.sqrt(500)
     assert abs(np.mean(drawn[0] & drawn[1]) - 3 / 14) < 5 * np.sqrt(0.17 / 2000)  # 4/8 · 3/7
@@ -42,6 +40,6 @@ def test_bad_references_are_named(change, text):
         References(**(good | change))
 
 
-def test_an_odd_number_of_models_has_no_half():
+def test_an_odd_number_of_models_has_no_half(rng):
     with pytest.raises(InvalidParameter, match="models must be even, got 3"):
-        balanced_membership(models=3, canaries=1, rng=RNG)
+        balanced_membership(models=3, canaries=1, rng=rng)
