@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that `from tests.strategies import …` works however pytest is started
@@ -17,8 +17,9 @@ for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         library, "1"
     )  # before any is loaded: matrices are small, and each worker has a core of its own
 
-settings.register_profile("default", max_examples=12, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=300, deadline=None, derandomize=False)
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # else a busy machine turns tests
+settings.register_profile("default", max_examples=12, derandomize=True, **UNTIMED)
+settings.register_profile("thorough", max_examples=300, derandomize=False, **UNTIMED)
 settings.load_profile("default")
 
 

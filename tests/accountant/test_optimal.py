@@ -108,6 +108,7 @@ def test_equal_guarantees_are_answered_as_in_closed_form(times):
         assert (one.lower, one.upper) == (other.lower, other.upper)
 
 
+@pytest.mark.slow  # a time
 def test_a_million_steps_are_answered_in_a_second():
     before = time.process_time()
     assert optimal(Repeat(guarantee(0.01, 1e-12), 10**6)).epsilon(1e-5).width <= 1e-9

@@ -84,6 +84,7 @@ def test_impossible_levels_are_refused(name):
             SEQUENCES[name](delta=0.0, confidence=0.95)
 
 
+@pytest.mark.slow  # a time
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_a_look_takes_less_than_a_millisecond(name):
     values, coins = stream(0.5, 400)

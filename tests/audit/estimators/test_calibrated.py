@@ -118,6 +118,7 @@ def test_the_bound_falls_with_delta_and_confidence():
     assert bound(counts, confidence=1 - 1e-6) < bound(counts, confidence=0.99) < bound(counts, confidence=0.2)
 
 
+@pytest.mark.slow  # a time
 def test_a_bound_takes_less_than_half_a_second_and_a_test_of_many_counts_a_millisecond():
     bound((881, 119, 119, 881), 1e-5)
     started = time.process_time()

@@ -76,6 +76,7 @@ def test_ties_only_lower_the_bound():
     assert bound(np.zeros(50), np.zeros(50)) == 0.0
 
 
+@pytest.mark.slow  # a time
 def test_a_bound_takes_less_than_a_second_and_a_test_of_many_a_millisecond():
     rng = np.random.default_rng(6)
     inside, outside = constant_ratio(rng, 1000, 1000, 2.0, 0.0)

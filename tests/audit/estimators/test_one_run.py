@@ -132,6 +132,7 @@ def test_a_level_above_one_half_is_answered_at_one_half():
     assert bound(100, 100, 60, confidence=0.2) == bound(100, 100, 60, confidence=0.5)
 
 
+@pytest.mark.slow  # a time
 def test_a_bound_takes_milliseconds():
     bound(5000, 500, 450)
     fastest = min(_seconds(lambda: bound(5000, 500, 450)) for _ in range(20))

@@ -273,6 +273,7 @@ def test_a_run_without_noise_is_refused():
         OneRunFDP().epsilon(data, process=Gaussian(noise_multiplier=0.0), delta=DELTA, confidence=0.95)
 
 
+@pytest.mark.slow  # a time
 def test_a_bound_takes_less_than_50_ms_and_a_test_less_than_1_ms():
     def seconds(action):
         started = time.process_time()
