@@ -148,7 +148,7 @@ def test_a_guarantee_stands_for_every_process_that_keeps_it():
     assert risk.advantage(nothing).upper == 1.0 and risk.posterior(nothing, prior=0.2).upper == 1.0
 
 
-@settings(max_examples=5)
+@settings(max_examples=max(3, settings.default.max_examples // 4))
 @given(processes(ADD_REMOVE, most=2))
 def test_less_noise_is_more_risk_and_the_measures_agree(process):
     """δ(0) is at least what any α shows, and the Bayes error at 1/2 is (1 − δ(0)) / 2."""

@@ -26,6 +26,7 @@ def test_the_table_holds_every_setting_in_its_order():
     assert set(next(rows())) == set(DOCUMENT["rows"][0])
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("row", CASES)
 def test_no_end_moves_outwards(row):
     bounds = epsilon_bounds(process_of(row), delta=row["delta"], adjacency=row["adjacency"])

@@ -85,7 +85,7 @@ def holds(bounds, truths, digits):
     return Decimal(float(bounds.lower)) <= truth + half and truth - half <= Decimal(float(bounds.upper))
 
 
-@pytest.mark.thinned(5)
+@pytest.mark.thinned(11)
 @pytest.mark.parametrize("name", ROWS)
 def test_every_bracket_holds_the_truth(name):
     all_hold(QUICK, ROWS[name])
