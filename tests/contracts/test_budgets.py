@@ -68,12 +68,14 @@ class Vacuous(Accountant):
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
 
 
+@pytest.mark.thinned(3)
 @every_law
 @pytest.mark.parametrize("name", ROUTES)
 def test_every_law_holds_where_an_accountant_is_at_home(name, law):
     law(ROUTES[name], HOMES[name])
 
 
+@pytest.mark.thinned(3)
 @every_law
 @pytest.mark.parametrize("name", ROUTES)
 def test_no_law_holds_for_an_accountant_that_always_answers_anything(name, law):
