@@ -18,7 +18,7 @@ for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     )  # before any is loaded: matrices are small, and each worker has a core of its own
 
 UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # else a busy machine turns tests
-settings.register_profile("default", max_examples=12, derandomize=True, **UNTIMED)
+settings.register_profile("default", max_examples=8, derandomize=True, **UNTIMED)
 settings.register_profile("thorough", max_examples=300, derandomize=False, **UNTIMED)
 settings.load_profile("default")
 

@@ -30,7 +30,7 @@ def plan(**changes):
     return Perturbation(**{**values, **changes})
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize(
     ("method", "delta", "adjacency"),
     [*itertools.product(("objective", "output"), (1e-6, 0.0), ("add_remove", "replace_one", "zero_out"))],
@@ -144,7 +144,7 @@ def exact_cdf(w, features, targets, loss, ridge, noise):
     return noise.sf(b)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("loss", [Logistic(), HUBER])
 @pytest.mark.parametrize("delta", [1e-3, 0.0])
 @pytest.mark.parametrize("adjacency", ["add_remove", "replace_one"])

@@ -58,6 +58,7 @@ def _sum_of(way, layer, features, weights, clipping, bound):
     return (Recorded if way == "recorded" else Vectorised)(model=layer, loss=loss, clip=clip)(features, targets)
 
 
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("clipping", CLIPPINGS, ids=repr)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("underflow")
