@@ -49,6 +49,7 @@ def _run(data, config, augmentation, make=MODELS["book-keeping"], **others):
     return list(steps(make(), data, config, **chosen))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("name", EVERY_SCHEME)
 def test_one_copy_that_is_the_record_changes_no_bit(name, make):

@@ -100,6 +100,7 @@ def test_a_run_that_is_killed_ends_at_the_same_weights_and_shows_nothing_new(kil
     assert {path.name for path in killed.iterdir()} == {"run.safetensors", "shown", "weights"}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", EVERY_SCHEME)
 def test_a_run_resumed_at_any_step_shows_what_it_would_have_shown(name, tmp_path):
     config, whole = EVERY_SCHEME[name], []

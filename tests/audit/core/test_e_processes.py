@@ -34,10 +34,10 @@ def stream(noise, looks, seed=5):
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("noise", [0.2, 0.5, 3.0])
 def test_bounds_only_rise_and_the_last_is_that_of_all_looks_at_once(name, noise):
-    values, coins = stream(noise, 150)
+    values, coins = stream(noise, 90)
     watched = SEQUENCES[name](**LEVEL)
     bounds = [watched.update(score, coin) for score, coin in zip(values, coins, strict=True)]
-    assert bounds == sorted(bounds) and watched.looks == 150 and watched.epsilon == bounds[-1]
+    assert bounds == sorted(bounds) and watched.looks == 90 and watched.epsilon == bounds[-1]
     assert bounds[-1] == pytest.approx(BATCHES[name](values, coins), abs=1e-9)
     assert bounds[60] == pytest.approx(BATCHES[name](values[:61], coins[:61]), abs=1e-9)
     assert noise != 0.2 or bounds[-1] > 0

@@ -50,7 +50,7 @@ def replayed(adjacency, *, keys=1, run=None, sensitivity=None, **fields):
     )
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(7)
 @pytest.mark.parametrize("adjacency", ["add_remove", "replace_one", "zero_out"])
 @pytest.mark.parametrize("clipping", CLIPPINGS, ids=lambda clipping: type(clipping).__name__)
 def test_nothing_is_found_whatever_the_clipping(clipping, adjacency):
@@ -68,7 +68,7 @@ SCHEMES = {
 }  # fmt: skip
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("name", "adjacency"), [(name, one) for name, (_, many) in SCHEMES.items() for one in many])
 def test_nothing_is_found_whatever_the_sampling(name, adjacency):
     report = replayed(adjacency, **SCHEMES[name][0])
