@@ -33,6 +33,7 @@ def test_no_bet_gains_on_average_against_poisson_samples_of_any_pool(pool, steps
     assert np.all(mean[:2] <= 1 + 1e-9)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("records", "pool", "probability", "steps", "skipping"),
     [

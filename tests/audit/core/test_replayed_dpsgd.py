@@ -75,6 +75,7 @@ def test_nothing_is_found_whatever_the_sampling(name, adjacency):
     assert report.findings == () and report.apart == 0
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("adjacency", "less"), [("add_remove", 0.99), ("replace_one", 1.2), ("zero_out", 0.99)])
 def test_a_claim_below_what_records_do_is_refuted(adjacency, less):
     assert replayed(adjacency, sensitivity=less).kinds == ("sensitivity",)

@@ -71,6 +71,7 @@ def test_simulated_verdicts_are_those_of_whole_reports(trainer):
         assert judge.refutation(data) is None or judge.refutation(data).epsilon <= report.refutation.epsilon
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("trainer", KINDS)
 def test_simulated_verdicts_on_runs_are_those_of_whole_reports(trainer):
     run = SampledGaussianRun(noise_multiplier=2.2, probability=1.0, steps=4)

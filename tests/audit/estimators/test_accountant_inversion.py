@@ -88,6 +88,7 @@ def test_other_levels_are_kept_too(law, kind, level):
     assert share_refuted(law, kind, law[2], level) <= level + allowed
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("squares", [{}, {"squares": 28.0 * 1100 * 100, "degrees": 110_000}])
 @pytest.mark.parametrize("gap", [49.0, 3.0])
 def test_the_bound_inverts_the_test(gap, squares):

@@ -78,6 +78,7 @@ def test_what_is_described_is_hardly_ever_refuted(use):
     assert share_refuted(honest, use=use) <= 0.2
 
 
+@pytest.mark.thinned(5)
 @USES
 @pytest.mark.parametrize(
     "bug",

@@ -292,6 +292,7 @@ def test_the_normal_family_is_the_curve_of_two_normals():
     assert np.array([least(one) for one in right]) == pytest.approx(wrong, rel=1e-11)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("rule", [GuessExtremes(included=60, excluded=0), GuessExtremes(included=30, excluded=30)])
 def test_the_bound_inverts_the_test_for_a_sampled_run_and_ignores_the_noise_it_starts_from(rule):
     rng = np.random.default_rng(5)

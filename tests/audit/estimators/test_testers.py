@@ -78,6 +78,7 @@ def allowed(simulations):
     return 0.05 + 4 * np.sqrt(0.05 * 0.95 / simulations)
 
 
+@pytest.mark.thinned(5)
 @every_tester
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("epsilon", [0.0, 4.0])
@@ -324,6 +325,7 @@ def test_cells_of_many_values_lie_between_quantiles_of_both_worlds_together():
     )
 
 
+@pytest.mark.thinned(3)
 @every_tester
 @pytest.mark.parametrize("columns", [1, 2])
 def test_many_sets_are_refuted_as_each_by_itself(tester, columns):

@@ -108,6 +108,7 @@ def false_claims(process, adjacency, curve, included, excluded, confidence=0.95)
     ]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize(("included", "excluded"), [(12, 12), (30, 20)])
 def test_the_true_curve_is_refuted_no_more_often_than_announced(name, included, excluded):
