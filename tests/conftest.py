@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis profiles, which cases run every day, and `tests` as a package to import from."""
 
+import gc
 import os
 import sys
 from collections import Counter
@@ -16,6 +17,8 @@ for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(
         library, "1"
     )  # before any is loaded: matrices are small, and each worker has a core of its own
+
+gc.set_threshold(100_000, 20, 20)  # else a fifth of the time that collecting the tests takes goes into this
 
 UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # else a busy machine turns tests
 settings.register_profile("default", max_examples=8, derandomize=True, **UNTIMED)
@@ -53,6 +56,10 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     """What a module draws as it is imported depends on no module before it."""
     if isinstance(collector, pytest.Module):
         _seed()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # the tests and all that they import stay to the end
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures of modules too
