@@ -73,6 +73,7 @@ QUIET = {"epsilon": 1e18, "delta": 0.0, "feature_norm": 100.0}  # so little nois
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::RuntimeWarning")
+@pytest.mark.thinned(2)
 @parametrize_with_checks(
     [
         Learning(randomness=KeyedSource(0), method="output", **QUIET),

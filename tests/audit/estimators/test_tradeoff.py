@@ -125,6 +125,7 @@ def test_the_level_holds_exactly_at_every_size(name, included, excluded, confide
     assert max(false_claims(*LAWS[name], included, excluded, confidence)) <= 1 - confidence
 
 
+@pytest.mark.slow
 def test_little_of_the_error_is_wasted():
     """The rectangle of two limits at half the error each spends .02 at the same size."""
     process, adjacency, curve = LAWS["gaussian_8"]

@@ -45,7 +45,7 @@ def drawn(seed, count):
         yield mu, q, last, theta, y, bool(rng.integers(2))
 
 
-@pytest.mark.thinned(8)
+@pytest.mark.thinned(16)
 @pytest.mark.parametrize(
     ("mu", "q", "last", "theta", "y", "reverse"), [case for seed in range(4) for case in drawn(seed, 4)]
 )
