@@ -35,6 +35,7 @@ def test_the_demo_at_seed_zero_shows_what_it_must(written):
     assert [bound.method for bound in report.exploratory] == ["clopper_pearson"]
 
 
+@pytest.mark.slow  # of an audit without a model tests/audit/test_harness.py asks it every day
 def test_the_same_seed_writes_the_same_json_byte_for_byte(written, monkeypatch):
     monkeypatch.setattr(demo, "RUNS", 20)
     again = demo.run(RunConfig(seed=0), directory=None, log=lambda line: None)
