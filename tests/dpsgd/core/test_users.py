@@ -78,6 +78,7 @@ def test_the_same_rows_move_more_than_the_bound_where_records_are_the_unit(confi
     assert moves.max() > 2 * 0.7
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("name", EVERY_SCHEME)
 def test_users_of_one_example_are_records_bit_for_bit(name, make):
