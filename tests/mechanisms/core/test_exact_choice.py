@@ -208,6 +208,7 @@ def law(kind, exponents):
     return found
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("kind", [drawn, flipped, laplace_race])
 @pytest.mark.parametrize("exponents", [(0.0, 0.5, 1.7), (0.0, 0.0, 0.0, 3.0, 0.01), (2.0, 0.0)])
 def test_draws_have_the_law(kind, exponents):

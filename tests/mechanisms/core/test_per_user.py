@@ -22,7 +22,7 @@ RUNS = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 @pytest.mark.parametrize("adjacency", ["add_remove", "replace_one", "zero_out"])
 def test_users_cost_what_records_would(run, adjacency):
