@@ -31,7 +31,7 @@ def every_cell():
             met.append(states)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("label", "adjacency"), list(every_cell()))
 def test_every_cell_is_what_was_committed(label, adjacency):
     found = list(changes({label: row(label, [adjacency])}))

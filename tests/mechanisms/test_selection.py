@@ -219,6 +219,7 @@ def test_sampled_training_is_priced_by_both_its_directions():
     assert plain < tuned < 3 * plain
 
 
+@pytest.mark.slow
 def test_runs_over_balls_in_bins_are_priced():
     training = Allocated(Repeat(Gaussian(noise_multiplier=2.0), 3), BallsInBins())
     plain = compute_epsilon(training, delta=1e-5, accountant="rdp")

@@ -203,6 +203,7 @@ def test_the_factor_found_is_refuted_and_the_next_smaller_is_not(name, counts):
     assert bound(counts, process, adjacency) == expected
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_show_four_fifths_of_epsilon_eight():
     assert bound((399, 101, 101, 399), Gaussian(noise_multiplier=1 / SHIFTS[8])) >= 0.85 * 8
     assert bound((399, 101, 101, 399), DP_SGD) >= 0.85 * 8

@@ -59,6 +59,7 @@ def test_brackets_of_gaussian_steps_are_narrow(adjacency, delta):
     assert 0 < found.lower <= found.upper <= found.lower * (1 + 6e-3)
 
 
+@pytest.mark.slow
 def test_spreading_never_costs_more_than_being_in_every_bin():
     for step in (Gaussian(noise_multiplier=1.0), Laplace(noise_multiplier=0.7)):
         alone = delta_bounds(step, epsilon=0.4).upper
@@ -171,6 +172,7 @@ def test_ratios_that_are_1_to_all_digits_are_bounded_by_the_step(sigma):
     assert found.upper <= delta_bounds(Gaussian(noise_multiplier=sigma), epsilon=0.0).upper * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_beyond_the_most_steps_fewer_of_them_are_the_bound():
     found = delta_bounds(gaussian(1.0, 10**12), epsilon=0.0)
     assert found.lower == 0.0 < found.upper < 1e-4

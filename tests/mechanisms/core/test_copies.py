@@ -84,6 +84,7 @@ def test_sampling_with_replacement_may_hurt():
     assert found.lower == pytest.approx(np.maximum(p - math.exp(3) * q, 0).sum() * (z[1] - z[0]), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_under_add_remove_gaussian_draws_are_bracketed_closely():
     run = Repeat(Sampled(G, WithReplacement(batch_size=5, records=100)), 10)
     found = epsilon_bounds(run, delta=1e-5, adjacency="add_remove", accountant="pld")

@@ -149,6 +149,7 @@ def test_the_count_of_shuffled_answers_lies_between_the_ends(local, times):
         assert found.lower >= 0.97 * truth - 1e-6
 
 
+@pytest.mark.slow
 def test_shuffled_epochs_compose():
     one = gaussian(1.0, 100)
     once, thrice = (
