@@ -66,7 +66,7 @@ def test_unequal_steps_cost_the_published_epsilon(epsilons, delta, published):
 
 
 def over_all_sets(steps, epsilon):
-    """1 − Π (1 − d_i) (1 − Σ_S max(e^{ε(S)} − e^ε e^{ε(S')}, 0)/Π (1 + e^{ε_i})) in 60 digits."""
+    """1 − Π (1 − d_i) (1 − Σ_S max(e^{ε(S)} − e^ε e^{ε(S')}, 0)/Π (1 + e^{ε_i})) in the digits of the context."""
     total = mp.mpf(0)
     for chosen in itertools.product((0, 1), repeat=len(steps)):
         inside = mp.fsum(mp.mpf(e) for (e, _), taken in zip(steps, chosen, strict=True) if taken)
