@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import e_processes
+from audit.core.halving import last_refuted
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, Stream, Threshold
 from mechanisms.core import validate
@@ -62,7 +63,7 @@ def lower_bound_from_outcomes(outcomes: ArrayLike, *, delta: float, confidence: 
     def refuted(epsilon: float) -> bool:
         return bool(np.max(log_wealth(*counts, epsilon, delta)) >= required)
 
-    return e_processes.last_refuted(refuted, 0.0, LARGEST)
+    return last_refuted(refuted, 0.0, LARGEST)
 
 
 def rejects(*, outcomes: ArrayLike, epsilon: float, delta: float, confidence: float) -> NDArray[np.bool_]:
@@ -105,7 +106,7 @@ class GuessConfidenceSequence(e_processes.ConfidenceSequence):
         def refuted(epsilon: float) -> bool:
             return bool(log_wealth(*counts, epsilon, self.delta) >= required)
 
-        return e_processes.last_refuted(refuted, self.epsilon, LARGEST)
+        return last_refuted(refuted, self.epsilon, LARGEST)
 
 
 @dataclass(frozen=True, slots=True)

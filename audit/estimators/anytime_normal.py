@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import e_processes
+from audit.core.halving import last_refuted
 from audit.evidence import Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
@@ -194,4 +195,4 @@ def _last_mu(total: Array, count: Array, confidence: float, known: float) -> flo
     def refuted(mu: float) -> bool:
         return bool(np.max(log_wealth(total, count, mu)) >= required)
 
-    return e_processes.last_refuted(refuted, known, e_processes.LARGEST_MU)
+    return last_refuted(refuted, known, e_processes.LARGEST_MU)
