@@ -23,9 +23,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accountant.gdp import GDP
+from audit.core import doors
 from audit.core.halving import last_refuted
 from audit.core.payoffs import gaussian_delta
 from audit.evidence import check_level
+from audit.scores import LARGEST
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency
@@ -79,7 +81,7 @@ class ConfidenceSequence(ABC):
     def _checked(self, score: float) -> float:
         """Return the score as a float; the error tells nothing of it, which is private."""
         with suppress(InvalidParameter):
-            return validate.finite("score", "score", score)
+            return float(doors.sized("score", "score", validate.finite("score", "score", score)))
         raise InvalidParameter(
             f"{type(self).__name__}: score must be a finite number, got something else.\nDid training diverge?"
         )
@@ -117,7 +119,7 @@ def looks_of(owner: str, values: ArrayLike, membership: ArrayLike) -> tuple[Arra
     Raises:
         InvalidParameter: if there are none, shapes differ, a score is not finite, or coins are not bool.
     """
-    scores, coins = np.asarray(values, dtype=np.float64), np.asarray(membership)
+    scores, coins = doors.numbers(owner, "values", values), doors.array(owner, "membership", membership)
     if scores.ndim < 1 or scores.shape[-1] < 1:
         raise InvalidParameter(f"{owner}: values must hold one score or more, got shape {scores.shape}.")
     if coins.dtype != np.bool_ or coins.shape != scores.shape:
@@ -126,7 +128,25 @@ def looks_of(owner: str, values: ArrayLike, membership: ArrayLike) -> tuple[Arra
         )
     if not np.all(np.isfinite(scores)):
         raise InvalidParameter(f"{owner}: values must be finite, got some that are not. Did training diverge?")
-    return scores, coins
+    return doors.sized(owner, "values", scores), coins
+
+
+def check_units(owner: str, centre: float, **unit: float) -> None:
+    """Refuse units in which scores are no floats, or have no square.
+
+    Args:
+        owner: for the error.
+        centre: at most 1e60 in size.
+        unit: one, by its name, from 1e-60 to 1e60.
+
+    Raises:
+        InvalidParameter: naming the one that breaks its rule.
+    """
+    validate.finite(owner, "centre", centre)
+    doors.sized(owner, "centre", centre)
+    for name, value in unit.items():
+        validate.positive(owner, name, value)
+        doors.sized(owner, name, value, least=1 / LARGEST)
 
 
 def check_normal_level(owner: str, *, delta: float, confidence: float) -> None:

@@ -41,7 +41,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core import e_processes
+from audit.core import doors, e_processes
 from audit.core.described import check_gaussian
 from audit.core.gdp_ladder import (
     LADDER,
@@ -128,7 +128,8 @@ def rejects(
     e_processes.check_normal_level("anytime_gdp", delta=delta, confidence=confidence)
     positions, required = (scores - centre) / gap, e_processes.log_required(confidence)
     stake = _opening("anytime_gdp", opening, required)
-    claimed = e_processes.mu_of(float(epsilon), float(delta)) / (1 + 0.5 * e_processes.SAFETY)  # raised there by twice
+    mu = e_processes.mu_of(doors.loss("anytime_gdp", epsilon), float(delta))
+    claimed = mu / (1 + 0.5 * e_processes.SAFETY)  # raised there by twice
     top = int(np.searchsorted(LADDER, claimed))
     if top == len(LADDER):
         return np.zeros(positions.shape[:-1], dtype=bool)
@@ -260,8 +261,7 @@ class AnytimeGDP(Estimator):
 
 
 def _check_units(owner: str, centre: float, gap: float) -> None:
-    validate.finite(owner, "centre", centre)
-    validate.positive(owner, "gap", gap)
+    e_processes.check_units(owner, centre, gap=gap)
 
 
 def _opening(owner: str, guesses: int | None, required: float) -> Opening | None:

@@ -27,6 +27,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import Array, Counts, near_mean, rounded_up
 from audit.core.counts import Counts as ErrorCounts
 from audit.core.counts import CountsEstimator
@@ -38,6 +39,7 @@ from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
+MOST_RUNS = 1_000_000  # of a kind: minutes; the rectangle loses little there
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
 ROUNDS, STEPS = 24, 40  # of halving pieces, and ε
@@ -102,7 +104,18 @@ def rejects(
     The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number. The next multiple of
     2^-16 is tried, whose critical value is found once (a second for 1,000 runs a side) and kept.
     """
-    order = ordering(included, excluded, delta, confidence)
+    doors.check_errors(
+        "calibrated",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
+    if doors.loss("calibrated", epsilon) > LARGEST:
+        return np.zeros(np.broadcast_shapes(np.shape(false_negatives), np.shape(false_positives)), dtype=bool)
+    order = ordering(_few("included", included), _few("excluded", excluded), delta, confidence)
     tried = max(1, math.ceil(epsilon * FINENESS))
     refuted: NDArray[np.bool_] = order.suggested(false_negatives, false_positives) >= _critical(order, tried)
     return refuted
@@ -171,8 +184,13 @@ class Calibrated(CountsEstimator):
         )
 
 
+def _few(name: str, runs: object) -> int:
+    return doors.trials("calibrated", name, runs, most=MOST_RUNS)
+
+
 def _positives(called: object, missed: object) -> int:
-    total = validate.count("calibrated", "count", called) + validate.count("calibrated", "count", missed)
+    both = validate.count("calibrated", "count", called) + validate.count("calibrated", "count", missed)
+    total = doors.trials("calibrated", "count", both, least=0, most=MOST_RUNS)
     if total == 0:
         raise InvalidParameter(
             "calibrated: counts must hold runs with the canary in and runs with it out, got none of one kind."

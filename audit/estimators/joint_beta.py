@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.counts import Array, Counts, CountsEstimator
 from audit.core.halving import last_refuted
 from audit.evidence import Guarantee, check_level
@@ -146,7 +147,19 @@ def rejects(
     The two counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of
     runs with the canary in and out, both >= 1; δ and the confidence are as in `lower_bound_from_counts`.
     """
-    missed, alarms, points = np.broadcast_arrays(false_negatives, false_positives, np.asarray(epsilon, np.float64))
+    doors.check_errors(
+        "joint_beta",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
+    asked = np.minimum(doors.losses("joint_beta", epsilon), LARGEST)
+    missed, alarms, points = np.broadcast_arrays(false_negatives, false_positives, asked)
+    if not missed.size:
+        return np.zeros(missed.shape, dtype=bool)
     triples = np.stack([missed.ravel(), alarms.ravel(), points.ravel()], axis=1).astype(np.float64)
     unique, back = np.unique(triples, axis=0, return_inverse=True)
     batches = np.array_split(unique, -(-len(unique) // BATCH))
