@@ -1,4 +1,4 @@
-"""Standard deviations of scores in any unit: squares of what is below 1e-162 are no floats, and would say "no noise"."""
+"""Standard deviations of scores in any unit: of numbers below 1e-162 the squares are 0, which would say "no noise"."""
 
 from __future__ import annotations
 
