@@ -82,8 +82,7 @@ def lower_bound_from_counts(
     >>> round(lower_bound_from_counts(**counts, delta=0.0, confidence=0.95), 2)  # the rectangle gives 1.54
     1.73
     """
-    included = _positives(true_positives, false_negatives)
-    excluded = _positives(false_positives, true_negatives)
+    included, excluded = _positives(true_positives, false_negatives), _positives(false_positives, true_negatives)
     check_level("calibrated", delta=delta, confidence=confidence)
     order = ordering(included, excluded, delta, confidence)
     seen = float(order.suggested(int(false_negatives), int(false_positives)))
