@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.evidence import Estimator
 from audit.scores import Design, GuessExtremes, IndependentRuns, LabelledScores
-from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
@@ -26,7 +26,7 @@ def check_enough(owner: str, included: int, excluded: int, *, least: tuple[int, 
         InvalidParameter: if a number is negative or fractional, or below its least.
     """
     for name, number, fewest in zip(("included", "excluded"), (included, excluded), least, strict=True):
-        if validate.count(owner, name, number) < fewest:
+        if doors.trials(owner, name, number, least=0) < fewest:
             raise InvalidParameter(
                 f"{owner}: included must be at least {least[0]} and excluded at least {least[1]}, got fewer of one.\n"
                 "Nothing can be compared: toss more coins."
@@ -59,7 +59,7 @@ class Counts:
 
     def __post_init__(self) -> None:
         for name in ("true_positives", "false_negatives", "false_positives", "true_negatives"):
-            object.__setattr__(self, name, validate.count(self.owner, name, getattr(self, name)))
+            object.__setattr__(self, name, doors.trials(self.owner, name, getattr(self, name), least=0))
         if not (self.included and self.excluded):
             raise InvalidParameter(
                 f"{self.owner}: counts must hold runs with the canary in and runs with it out, got none of one kind."
@@ -158,6 +158,7 @@ def rectangle_bound(missed: ArrayLike, alarms: ArrayLike, *, delta: float) -> Ar
 def rectangle_refutes(missed: ArrayLike, alarms: ArrayLike, *, epsilon: ArrayLike, delta: float) -> NDArray[np.bool_]:
     """Tell, elementwise, whether upper limits of both error rates refute (ε, δ): what `rectangle_bound` inverts."""
     fnr, fpr = np.asarray(missed, dtype=np.float64), np.asarray(alarms, dtype=np.float64)
-    growth = np.exp(np.asarray(epsilon, dtype=np.float64)) * (1 + RELATIVE_ERROR)
+    with np.errstate(over="ignore"):  # infinite, it refutes nothing
+        growth = np.exp(np.asarray(epsilon, dtype=np.float64)) * (1 + RELATIVE_ERROR)
     refuted: NDArray[np.bool_] = (fnr + growth * fpr < 1 - delta) | (fpr + growth * fnr < 1 - delta)
     return refuted

@@ -29,8 +29,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from accountant import available, epsilon_bounds
+from accountant import Accountant
 from accountant.core.profile import Profile
+from accountant.gdp import GDP
+from accountant.tightest import Tightest
 from audit.core.described import SampledGaussianRun
 from mechanisms import Gaussian, InvalidParameter, Process
 from mechanisms.core import validate
@@ -113,11 +115,11 @@ class GaussianFamily(NormalFamily):
 
     def epsilon(self, index: int, delta: float) -> float:
         """Return the lower end of the exact ε."""
-        return float(epsilon_bounds(self._step(index), delta=delta, adjacency="add_remove").lower)
+        return float(_profile(self._step(index), GDP()).epsilon(delta).lower)
 
     def at_least(self, index: int, epsilon: float, delta: float) -> bool:
         """Compare δ at this ε, which is in closed form."""
-        return bool(_profile(self._step(index), "gdp").delta(epsilon).lower >= delta)
+        return bool(_profile(self._step(index), GDP()).delta(epsilon).lower >= delta)
 
     def _step(self, index: int) -> Gaussian:
         return Gaussian(noise_multiplier=2.0 ** (index / self.resolution))
@@ -157,7 +159,7 @@ class ProcessFamily(NormalFamily):
 
     def epsilon(self, index: int, delta: float) -> float:
         """Return the lower end of the accountant's ε."""
-        return float(_profile(self._process(index)).epsilon(delta).lower)
+        return float(_profile(self._process(index), Tightest()).epsilon(delta).lower)
 
     def _process(self, index: int) -> Process:
         noise = self.described.noise_multiplier * 2.0 ** (index / self.resolution)
@@ -210,9 +212,8 @@ def family_of(process: Process) -> Family:
     return GaussianFamily() if family.described.probability == 1 else family
 
 
-def _profile(process: Process, accountant: str = "tightest") -> Profile:
-    profile: Profile = available()[accountant]().profile(process, adjacency=Adjacency.ADD_REMOVE)
-    return profile
+def _profile(process: Process, accountant: Accountant) -> Profile:
+    return accountant.profile(process, adjacency=Adjacency.ADD_REMOVE)
 
 
 @lru_cache(maxsize=1024)
@@ -221,7 +222,7 @@ def _deltas(process: Process) -> tuple[Array, Array, Array]:
 
     The losses lie where a normal with as large a δ(0) has its own.
     """
-    curves = dict(_profile(process).curves)
+    curves = dict(_profile(process, Tightest()).curves)
     advantage = max(float(curves[change].delta(np.zeros(1)).upper[0]) for change in ("remove", "add"))
     mu = 2.0 * NormalDist().inv_cdf(min(0.5 + 0.5 * advantage, 1.0 - 1e-16))
     losses = min(mu * (0.5 * mu + FARTHEST), LONGEST) * PLACES

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,13 +22,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from accountant.gdp import GDP
+from audit.core import doors
+from audit.core.halving import last_refuted
 from audit.core.payoffs import gaussian_delta
 from audit.evidence import check_level
+from audit.scores import LARGEST
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.process import Adjacency
+from mechanisms.gaussian import Gaussian
 
 Array = NDArray[np.float64]
-HALVINGS = 50
 SMALLEST_MU, LARGEST_MU = 1e-9, 64.0
 OPEN = 1e-9  # far above the error of a few logarithms
 SAFETY = 1e-9  # relative, by which a μ is raised: far above what the halving and δ in floats leave open
@@ -77,7 +81,7 @@ class ConfidenceSequence(ABC):
     def _checked(self, score: float) -> float:
         """Return the score as a float; the error tells nothing of it, which is private."""
         with suppress(InvalidParameter):
-            return validate.finite("score", "score", score)
+            return float(doors.sized("score", "score", validate.finite("score", "score", score)))
         raise InvalidParameter(
             f"{type(self).__name__}: score must be a finite number, got something else.\nDid training diverge?"
         )
@@ -109,32 +113,13 @@ def reaches(logs: Array, required: float) -> bool:
     return bool(open_looks.size and np.max(np.logaddexp.reduce(open_looks, axis=0)) >= required)
 
 
-def last_refuted(refuted: Callable[[float], bool], low: float, high: float) -> float:
-    """Return the largest point found refuted between `low`, which is given back if it is not, and `high`, by halving.
-
-    Args:
-        refuted: holds up to some point and fails beyond.
-        low: where to start.
-        high: a point not refuted.
-
-    >>> round(last_refuted(lambda point: point <= 0.3, 0.0, 1.0), 9)
-    0.3
-    """
-    if not refuted(low):
-        return low
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if refuted(middle) else (low, middle)
-    return low
-
-
 def looks_of(owner: str, values: ArrayLike, membership: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
     """Return scores and coins as arrays of one shape (…, n), n >= 1.
 
     Raises:
         InvalidParameter: if there are none, shapes differ, a score is not finite, or coins are not bool.
     """
-    scores, coins = np.asarray(values, dtype=np.float64), np.asarray(membership)
+    scores, coins = doors.numbers(owner, "values", values), doors.array(owner, "membership", membership)
     if scores.ndim < 1 or scores.shape[-1] < 1:
         raise InvalidParameter(f"{owner}: values must hold one score or more, got shape {scores.shape}.")
     if coins.dtype != np.bool_ or coins.shape != scores.shape:
@@ -143,7 +128,25 @@ def looks_of(owner: str, values: ArrayLike, membership: ArrayLike) -> tuple[Arra
         )
     if not np.all(np.isfinite(scores)):
         raise InvalidParameter(f"{owner}: values must be finite, got some that are not. Did training diverge?")
-    return scores, coins
+    return doors.sized(owner, "values", scores), coins
+
+
+def check_units(owner: str, centre: float, **unit: float) -> None:
+    """Refuse units in which scores are no floats, or have no square.
+
+    Args:
+        owner: for the error.
+        centre: at most 1e60 in size.
+        unit: one, by its name, from 1e-60 to 1e60.
+
+    Raises:
+        InvalidParameter: naming the one that breaks its rule.
+    """
+    validate.finite(owner, "centre", centre)
+    doors.sized(owner, "centre", centre)
+    for name, value in unit.items():
+        validate.positive(owner, name, value)
+        doors.sized(owner, name, value, least=1 / LARGEST)
 
 
 def check_normal_level(owner: str, *, delta: float, confidence: float) -> None:
@@ -167,13 +170,10 @@ def epsilon_of(mu: float, delta: float) -> float:
     >>> round(epsilon_of(0.268051, 1e-5), 4)
     1.0
     """
-    from accountant import epsilon_bounds
-    from mechanisms import Gaussian
-
     if mu < SMALLEST_MU:
         return 0.0
     softer = Gaussian(noise_multiplier=(1 + SAFETY) / mu)
-    return float(epsilon_bounds(softer, delta=delta, adjacency="add_remove").lower)
+    return float(GDP().profile(softer, adjacency=Adjacency.ADD_REMOVE).epsilon(delta).lower)
 
 
 @lru_cache(maxsize=1024)

@@ -3,8 +3,9 @@
 Against a rung are staked, in shares fixed beforehand, the payoffs of `audit.core.payoffs` for several ratios of the
 noise feared to the noise claimed. Ratio 0 is to stake all on every guess: it pays 1/Φ(μ/2) for a right one, and next to
 nothing from the first wrong one on. It has a share where an opening is asked for: so large that so many right guesses
-in a row refute a rung, where `MOST_STAKED` of the wealth is enough for that. The price of it, that wealth for all else,
-is nearly nothing on low rungs, and on high ones as large as the docstring of `audit.estimators.anytime_gdp` says.
+in a row refute a rung, where `MOST_STAKED` of the wealth is enough for that. Beyond they cannot, and the higher the
+rung the less is staked. The price, that wealth for all else, is nearly nothing on low rungs and on those far beyond;
+between them it is as large as the docstring of `audit.estimators.anytime_gdp` says.
 """
 
 from __future__ import annotations
@@ -45,12 +46,13 @@ def log_shares_against(mu: Array, opening: Opening | None = None) -> Array:
 
     >>> opening = Opening(guesses=14, required=-math.log(0.05))
     >>> np.exp(log_shares_against(np.array([0.268, 0.925, 1.66604, 3.0]), opening))[:, 0].round(4)
-    array([0.005 , 0.087 , 0.8431, 0.85  ])
+    array([0.005 , 0.087 , 0.8431, 0.0951])
     """
     staked = np.zeros((len(mu), 1))
     if opening is not None:
         needed = opening.required + opening.guesses * special.log_ndtr(mu / 2) + math.log(SLACK)
-        staked = np.exp(np.minimum(needed, math.log(MOST_STAKED)))[:, None]
+        most = math.log(MOST_STAKED)
+        staked = np.exp(most - np.abs(needed - most))[:, None]
     shares: Array = (1 - staked) * ((1 - staked) * USUAL + staked * SPARE)
     shares[:, :1] += staked
     with np.errstate(divide="ignore"):  # −inf where nothing is staked

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.binomial import upper_limit
 from audit.core.counts import Array, rectangle_bound, rectangle_refutes
 from audit.core.rankings import Ranking
@@ -148,8 +149,9 @@ class HeldOutEvent(OutputsEstimator):
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, or set by set, whether those limits refute (ε, δ)."""
         check_level(self.name, delta=delta, confidence=confidence)
+        asked = doors.losses(self.name, epsilon)
         missed, alarms = self._limits(Halves.of(self.name, first, second, sets=True), delta, confidence)
-        return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
+        return rectangle_refutes(missed, alarms, epsilon=asked, delta=delta)
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that no error at all on the held-out half would give."""
@@ -197,7 +199,7 @@ def threshold_shows(missed: Counts, alarms: Counts, trials: tuple[int, int], del
 
 
 def _outputs(owner: str, name: str, values: ArrayLike, least: int, sets: bool) -> Array:
-    outputs = np.asarray(values, dtype=np.float64)
+    outputs = doors.numbers(owner, "outputs", values)
     several = sets and outputs.ndim == 3
     if not (several or outputs.ndim in (1, 2)) or outputs.shape[int(several)] < least or outputs.size == 0:
         raise InvalidParameter(

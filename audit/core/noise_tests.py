@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.counts import check_enough
 from audit.core.noise_bounds import GapLaw, bound_from_squares
 from audit.evidence import check_level
@@ -67,6 +68,7 @@ def noise_multiplier_upper_bound(
     5.017
     """
     gap, deviation = validate.finite(OWNER, "gap", gap), validate.non_negative(OWNER, "deviation", deviation)
+    gap, deviation = (float(doors.sized(OWNER, name, one)) for name, one in (("gap", gap), ("deviation", deviation)))
     law = _law(included, excluded, probability, steps)
     check_level(OWNER, delta=0.0, confidence=confidence)
     for_squares, for_gap = _levels(confidence, shared=squares is not None, samples=samples)
@@ -75,7 +77,7 @@ def noise_multiplier_upper_bound(
     if squares is None:
         return by_gap
     squares = validate.non_negative(OWNER, "squares", squares)
-    degrees = validate.count(OWNER, "degrees", degrees, least=1)
+    degrees = doors.trials(OWNER, "degrees", degrees)
     if contrast < law.critical(np.inf, level=for_gap) or not law.reached(gap, deviation):
         return by_gap
     return min(by_gap, float(bound_from_squares(squares, degrees=degrees, level=for_squares)))
@@ -101,8 +103,15 @@ def rejects(
     inf, are arrays that broadcast.
     """
     law = _law(included, excluded, probability, steps)
+    check_level(OWNER, delta=0.0, confidence=confidence)
     for_squares, for_gap = _levels(confidence, shared=squares is not None, samples=samples)
-    tested = np.asarray(noise_multiplier, dtype=np.float64)
+    tested = doors.numbers(OWNER, "noise_multiplier", noise_multiplier)
+    if not np.all(tested >= 0):
+        raise InvalidParameter(f"{OWNER}: noise_multiplier must be at least 0, got less or nan.")
+    gap, deviation = doors.sized(OWNER, "gap", gap), doors.sized(OWNER, "deviation", deviation, least=0.0)
+    if squares is not None:
+        squares = doors.sized(OWNER, "squares", squares, least=0.0)
+        degrees = doors.trials(OWNER, "degrees", degrees)
     contrast = law.contrast(gap, deviation)
     refuted: NDArray[np.bool_] = np.zeros(np.broadcast_shapes(contrast.shape, tested.shape), dtype=np.bool_)
     if samples == "poisson":
@@ -120,12 +129,9 @@ def _law(included: int, excluded: int, probability: float, steps: int) -> GapLaw
     if probability == 0:
         raise InvalidParameter(f"{OWNER}: probability must be above 0, got 0: no canary ever takes part.")
     check_enough(OWNER, included, excluded, least=(1, 2))
-    return GapLaw(
-        included=included,
-        excluded=excluded,
-        probability=probability,
-        steps=validate.count(OWNER, "steps", steps, least=1),
-    )
+    steps = doors.trials(OWNER, "steps", steps)
+    doors.trials(OWNER, "steps times included", included * steps)
+    return GapLaw(included=included, excluded=excluded, probability=probability, steps=steps)
 
 
 def _levels(confidence: float, *, shared: bool, samples: Samples) -> tuple[float, float]:

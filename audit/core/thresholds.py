@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import Array, Counts
 from audit.scores import Values
 from mechanisms.core.errors import InvalidParameter
@@ -136,7 +137,7 @@ def checked_sets(owner: str, included: ArrayLike, excluded: ArrayLike) -> tuple[
 
 
 def _checked(owner: str, included: ArrayLike, excluded: ArrayLike, *, most: int) -> tuple[Values, Values]:
-    scores = np.asarray(included, dtype=np.float64), np.asarray(excluded, dtype=np.float64)
+    scores = doors.numbers(owner, "scores", included), doors.numbers(owner, "scores", excluded)
     shapes = [kind.shape for kind in scores]
     if any(not 1 <= len(one) <= most for one in shapes) or shapes[0][:-1] != shapes[1][:-1]:
         raise InvalidParameter(

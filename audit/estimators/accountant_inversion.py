@@ -56,6 +56,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core.described import GaussianRun, described_poisson
+from audit.core.deviations import deviation
 from audit.core.noise_tests import OWNER, noise_multiplier_upper_bound, rejects
 from audit.evidence import About, Estimator, Guarantee, LowerBound, Null
 from audit.scores import Design, LabelledScores, OneRun
@@ -144,7 +145,7 @@ class AccountantInversion(Estimator):
         inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
         return noise_multiplier_upper_bound(
             gap=_mean(inside) - _mean(outside),
-            deviation=float(np.std(outside, ddof=1)) if len(outside) > 1 else 0.0,
+            deviation=deviation(outside) if len(outside) > 1 else 0.0,
             included=len(inside),
             excluded=len(outside),
             probability=min(1.0, run.participations / run.steps) if poisson is None else poisson.probability,

@@ -23,10 +23,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core import e_processes
+from audit.core import doors, e_processes
+from audit.core.halving import last_refuted
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, Stream, Threshold
-from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
@@ -62,7 +62,7 @@ def lower_bound_from_outcomes(outcomes: ArrayLike, *, delta: float, confidence: 
     def refuted(epsilon: float) -> bool:
         return bool(np.max(log_wealth(*counts, epsilon, delta)) >= required)
 
-    return e_processes.last_refuted(refuted, 0.0, LARGEST)
+    return last_refuted(refuted, 0.0, LARGEST)
 
 
 def rejects(*, outcomes: ArrayLike, epsilon: float, delta: float, confidence: float) -> NDArray[np.bool_]:
@@ -71,7 +71,7 @@ def rejects(*, outcomes: ArrayLike, epsilon: float, delta: float, confidence: fl
     An ε beyond `LARGEST` never is.
     """
     check_level("anytime", delta=delta, confidence=confidence)
-    if validate.real("anytime", "epsilon", epsilon) > LARGEST:
+    if doors.loss("anytime", epsilon) > LARGEST:
         return np.zeros(np.shape(outcomes)[:-1], dtype=bool)
     counted = _checked(outcomes, None)
     streams = counted.reshape(-1, counted.shape[-1])
@@ -105,7 +105,7 @@ class GuessConfidenceSequence(e_processes.ConfidenceSequence):
         def refuted(epsilon: float) -> bool:
             return bool(log_wealth(*counts, epsilon, self.delta) >= required)
 
-        return e_processes.last_refuted(refuted, self.epsilon, LARGEST)
+        return last_refuted(refuted, self.epsilon, LARGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _outcomes(data: LabelledScores) -> NDArray[np.int8]:
 
 
 def _checked(outcomes: ArrayLike, dimensions: int | None) -> NDArray[np.int8]:
-    given = np.asarray(outcomes)
+    given = doors.numbers("anytime", "outcomes", outcomes)
     if given.ndim < 1 or given.shape[-1] < 1 or (dimensions is not None and given.ndim != dimensions):
         raise InvalidParameter(f"anytime: outcomes must have shape (n,), n at least 1, got {given.shape}.")
     if not np.all(np.isin(given, (-1, 0, 1))):

@@ -18,10 +18,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core import e_processes
+from audit.core import doors, e_processes
+from audit.core.halving import last_refuted
 from audit.evidence import Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
-from mechanisms.core import validate
 from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
@@ -76,7 +76,7 @@ def rejects(
     """
     total, count = _sums(values, membership, centre, deviation)
     e_processes.check_normal_level("anytime_normal", delta=delta, confidence=confidence)
-    mu = e_processes.mu_of(float(epsilon), float(delta))
+    mu = e_processes.mu_of(doors.loss("anytime_normal", epsilon), float(delta))
     if mu > e_processes.LARGEST_MU:
         return np.zeros(total.shape[:-1], dtype=bool)
     looks = total.shape[-1]
@@ -162,8 +162,7 @@ class AnytimeNormal(Estimator):
 
 
 def _check_units(owner: str, centre: float, deviation: float) -> None:
-    validate.finite(owner, "centre", centre)
-    validate.positive(owner, "deviation", deviation)
+    e_processes.check_units(owner, centre, deviation=deviation)
 
 
 def _sums(values: ArrayLike, membership: ArrayLike, centre: float, deviation: float) -> tuple[Array, Array]:
@@ -194,4 +193,4 @@ def _last_mu(total: Array, count: Array, confidence: float, known: float) -> flo
     def refuted(mu: float) -> bool:
         return bool(np.max(log_wealth(total, count, mu)) >= required)
 
-    return e_processes.last_refuted(refuted, known, e_processes.LARGEST_MU)
+    return last_refuted(refuted, known, e_processes.LARGEST_MU)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.binomial import ROUND_OFF_PER_RUN, Array, upper_limit
 from audit.core.thresholds import (
     at_most,
@@ -74,6 +75,7 @@ def rejects(
 
     The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number; the rest is as there.
     """
+    epsilon = doors.loss("berk_jones", epsilon)
     check_level("berk_jones", delta=delta, confidence=confidence)
     inside, outside = checked_sets("berk_jones", included, excluded)
     tables = [limits(kind.shape[-1], (1 - confidence) / 2) for kind in (inside, outside)]

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import Array, Counts, upper_limit
 from audit.core.thresholds import (
     at_most,
@@ -65,6 +66,7 @@ def rejects(
 
     The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number; the rest is as there.
     """
+    epsilon = doors.loss("bonferroni", epsilon)
     check_level("bonferroni", delta=delta, confidence=confidence)
     inside, outside = checked_sets("bonferroni", included, excluded)
     runs_in, runs_out = inside.shape[-1], outside.shape[-1]

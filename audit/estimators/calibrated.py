@@ -27,9 +27,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import Array, Counts, near_mean, rounded_up
 from audit.core.counts import Counts as ErrorCounts
 from audit.core.counts import CountsEstimator
+from audit.core.least_rates import boundary, cuts_of
 from audit.core.ordering import LEAST, Ordering
 from audit.core.thresholds import at_most
 from audit.evidence import Guarantee, check_level
@@ -38,6 +40,7 @@ from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
+MOST_RUNS = 1_000_000  # of a kind: minutes; the rectangle loses little there
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
 ROUNDS, STEPS = 24, 40  # of halving pieces, and ε
@@ -79,8 +82,7 @@ def lower_bound_from_counts(
     >>> round(lower_bound_from_counts(**counts, delta=0.0, confidence=0.95), 2)  # the rectangle gives 1.54
     1.73
     """
-    included = _positives(true_positives, false_negatives)
-    excluded = _positives(false_positives, true_negatives)
+    included, excluded = _positives(true_positives, false_negatives), _positives(false_positives, true_negatives)
     check_level("calibrated", delta=delta, confidence=confidence)
     order = ordering(included, excluded, delta, confidence)
     seen = float(order.suggested(int(false_negatives), int(false_positives)))
@@ -102,7 +104,20 @@ def rejects(
     The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number. The next multiple of
     2^-16 is tried, whose critical value is found once (a second for 1,000 runs a side) and kept.
     """
-    order = ordering(included, excluded, delta, confidence)
+    doors.check_errors(
+        "calibrated",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
+    if doors.loss("calibrated", epsilon) > LARGEST:
+        return np.zeros(np.broadcast_shapes(np.shape(false_negatives), np.shape(false_positives)), dtype=bool)
+    for name, runs in (("included", included), ("excluded", excluded)):
+        doors.trials("calibrated", name, runs, most=MOST_RUNS)
+    order = ordering(int(included), int(excluded), delta, confidence)
     tried = max(1, math.ceil(epsilon * FINENESS))
     refuted: NDArray[np.bool_] = order.suggested(false_negatives, false_positives) >= _critical(order, tried)
     return refuted
@@ -172,7 +187,8 @@ class Calibrated(CountsEstimator):
 
 
 def _positives(called: object, missed: object) -> int:
-    total = validate.count("calibrated", "count", called) + validate.count("calibrated", "count", missed)
+    both = validate.count("calibrated", "count", called) + validate.count("calibrated", "count", missed)
+    total = doors.trials("calibrated", "count", both, least=0, most=MOST_RUNS)
     if total == 0:
         raise InvalidParameter(
             "calibrated: counts must hold runs with the canary in and runs with it out, got none of one kind."
@@ -212,7 +228,7 @@ def _crossing(region: Counts, excluded: int, delta: float, level: float, shares:
     low, high = 0.0, LARGEST
     for _ in range(STEPS):
         middle = 0.5 * (low + high)
-        missed, alarms = _boundary(shares, middle, delta)
+        missed, alarms = boundary(shares, middle, delta)
         if np.max(size_bound(region, excluded, missed, alarms)) <= level:
             low = middle
         else:
@@ -220,19 +236,12 @@ def _crossing(region: Counts, excluded: int, delta: float, level: float, shares:
     return low
 
 
-def _boundary(shares: Array, epsilon: float, delta: float) -> tuple[Array, Array]:
-    """Return rates on the two edges of R(ε): an axis is left at share 0, the corner between them reached at 1."""
-    least = shares * (1 - delta) / (1 + np.exp(epsilon))
-    other = np.maximum(1 - delta - np.exp(epsilon) * least, 0.0)
-    return np.concatenate([other, least]), np.concatenate([least, other])
-
-
 def _refuted(region: Counts, excluded: int, epsilon: float, delta: float, level: float) -> tuple[bool, float | None]:
     """Tell whether P[region] <= level on all of the boundary, else a share at which it is above, if one was found."""
-    cuts = _cuts(max(len(region) - 1, excluded), epsilon, delta)
+    cuts = cuts_of(max(len(region) - 1, excluded), epsilon, delta)
     low, high = cuts[:-1], cuts[1:]
     for _ in range(ROUNDS):
-        far, near = _boundary(low, epsilon, delta), _boundary(high, epsilon, delta)
+        far, near = boundary(low, epsilon, delta), boundary(high, epsilon, delta)
         bound = size_bound(region, excluded, np.minimum(far[0], near[0]), np.minimum(far[1], near[1]))
         open_pieces = np.max(bound.reshape(2, -1), axis=0) > level
         low, high = low[open_pieces], high[open_pieces]
@@ -241,19 +250,11 @@ def _refuted(region: Counts, excluded: int, epsilon: float, delta: float, level:
         if len(low) > PIECES:
             return False, None
         middle = 0.5 * (low + high)
-        reached = size_bound(region, excluded, *_boundary(middle, epsilon, delta)).reshape(2, -1).max(axis=0)
+        reached = size_bound(region, excluded, *boundary(middle, epsilon, delta)).reshape(2, -1).max(axis=0)
         if np.max(reached) > level:
             return False, float(middle[np.argmax(reached)])
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
     return False, None
-
-
-def _cuts(runs: int, epsilon: float, delta: float) -> Array:
-    """Return shares from 0 to 1 at which an edge is cut, both rates moving about half a standard deviation between."""
-    angles = np.sin(np.linspace(0, np.pi / 2, 4 + int(np.pi * np.sqrt(runs)))) ** 2
-    corner = (1 - delta) / (1 + np.exp(epsilon))
-    shares = np.concatenate([angles / corner, (1 - delta - angles) / corner * np.exp(-epsilon)])
-    return np.unique(np.concatenate([[0.0, 1.0], shares[(shares > 0) & (shares < 1)]]))
 
 
 def _probability(region: Counts, excluded: int, missed: Array, alarms: Array) -> Array:
@@ -274,7 +275,7 @@ def _critical(order: Ordering, tried: int) -> float:
     A region within another refutes what that does, so the regions that refute are those from some loss on.
     """
     epsilon, level = tried / FINENESS, order.sum_level
-    missed, alarms = _boundary(np.linspace(0.0, 1.0, 33), epsilon, order.delta)
+    missed, alarms = boundary(np.linspace(0.0, 1.0, 33), epsilon, order.delta)
 
     def possible(region: Counts) -> bool:
         return bool(np.max(size_bound(region, order.excluded, missed, alarms)) <= level)

@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import upper_limit
 from audit.core.counts import Counts, CountsEstimator, rectangle_bound, rectangle_refutes
 from audit.evidence import Guarantee, check_level
@@ -84,9 +85,18 @@ def rejects(
     The two counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of
     runs with the canary in and out, both >= 1; δ and the confidence are as there.
     """
+    doors.check_errors(
+        "clopper_pearson",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
     missed = upper_limit(false_negatives, included, (1 - confidence) / 2)
     alarms = upper_limit(false_positives, excluded, (1 - confidence) / 2)
-    return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
+    return rectangle_refutes(missed, alarms, epsilon=doors.losses("clopper_pearson", epsilon), delta=delta)
 
 
 @dataclass(frozen=True, slots=True)

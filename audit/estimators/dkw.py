@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import Array, Counts
 from audit.core.thresholds import (
     at_most,
@@ -64,6 +65,7 @@ def rejects(
 
     The scores of several sets of runs have shapes (…, n_in) and (…, n_out); ε >= 0 is one number; the rest is as there.
     """
+    epsilon = doors.loss("dkw", epsilon)
     check_level("dkw", delta=delta, confidence=confidence)
     inside, outside = checked_sets("dkw", included, excluded)
     allowed = refuting_alarms(

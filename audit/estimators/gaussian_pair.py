@@ -19,15 +19,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accountant import Estimate
-from audit.core import moment_pivots, normal_pairs
+from audit.core import doors, moment_pivots, normal_pairs
 from audit.core.counts import check_enough
+from audit.core.deviations import deviation
 from audit.evidence import Estimator, Guarantee, Null, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
+from audit.scores import LARGEST, Design, IndependentRuns, LabelledScores, OneRun
 from mechanisms.core import validate
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
 OWNER = "gaussian_pair"
+FARTHEST = 1e200  # of ε, above that of all moments allowed
 AT_ONCE = 64  # sets of moments that are looked at together
 
 
@@ -47,6 +50,7 @@ def epsilon_of_pair(*, distance: float, ratio: float, delta: float) -> float:
     check_level(OWNER, delta=delta, confidence=0.5)
     away = validate.non_negative(OWNER, "distance", distance)
     ratio = validate.positive(OWNER, "ratio", ratio)
+    doors.sized(OWNER, "distance, ratio or its inverse", [away, ratio, 1.0 / max(ratio, 1e-300)])
 
     def excess(epsilon: float) -> float:
         directions = normal_pairs.pair_delta(epsilon, np.array([away, away / ratio]), np.array([ratio, 1.0 / ratio]))
@@ -93,7 +97,7 @@ def lower_bound_from_moments(
     deviations = [validate.non_negative(OWNER, "deviation", one) for one in (deviation_in, deviation_out)]
     if 0.0 in deviations:
         return np.inf if gap or any(deviations) else 0.0
-    moments = np.array([[gap], deviations[:1], deviations[1:]])
+    moments = _in_deviations(np.array([[gap], deviations[:1], deviations[1:]]))
     ratio, distance = moment_pivots.possible(moments, included, excluded, delta, confidence)
 
     def excess(epsilon: float) -> float:
@@ -118,10 +122,18 @@ def rejects(
     Arguments are those of `lower_bound_from_moments`, which inverts this test; the three moments are arrays that
     broadcast. Most sets that are not refuted leave a ratio near 1 possible: the others are looked at for the rest only.
     """
-    moments = np.array(np.broadcast_arrays(gap, deviation_in, deviation_out), dtype=np.float64)
-    sets = moments.reshape(3, -1)
+    check_level(OWNER, delta=delta, confidence=confidence)
+    check_enough(OWNER, included, excluded)
+    epsilon = min(doors.loss(OWNER, epsilon), FARTHEST)
+    given = (
+        doors.sized(OWNER, "gap", gap),
+        doors.sized(OWNER, "deviation_in", deviation_in, least=0.0),
+        doors.sized(OWNER, "deviation_out", deviation_out, least=0.0),
+    )
+    moments = np.array(np.broadcast_arrays(*given))
+    sets = _in_deviations(moments.reshape(3, -1))
     still = np.any(sets[1:] == 0.0, axis=0)
-    refuted: NDArray[np.bool_] = still & np.any(sets != 0.0, axis=0) & bool(epsilon < np.inf)
+    refuted: NDArray[np.bool_] = still & np.any(sets != 0.0, axis=0) & bool(epsilon < FARTHEST)
     left = np.flatnonzero(~still)
     for near in (True, False):
         for some in np.split(left, range(AT_ONCE, len(left), AT_ONCE)):
@@ -190,6 +202,24 @@ class GaussianPair(Estimator):
         return estimate_from_moments(**moments(data), delta=delta)
 
 
+def _in_deviations(moments: Array) -> Array:
+    """Return moments, shape (3, n), in units of the deviation out, where that is not 0.
+
+    Raises:
+        InvalidParameter: if they are then too large, or too small, for their squares to be floats.
+    """
+    unit = np.where(moments[2] > 0, moments[2], 1.0)
+    with np.errstate(over="ignore"):
+        scaled: Array = moments / unit
+    ratio = np.where((moments[1] > 0) & (moments[2] > 0), scaled[1], 1.0)
+    if not np.all((np.abs(scaled) <= LARGEST) & (ratio >= 1 / LARGEST)):
+        raise InvalidParameter(
+            f"{OWNER}: gap and deviation_in must be within {LARGEST:g} times deviation_out, and deviation_in not below "
+            "it by more, got others.\nDid training diverge?"
+        )
+    return scaled
+
+
 def moments(data: LabelledScores) -> dict[str, float]:
     """Return gap and deviations.
 
@@ -200,6 +230,6 @@ def moments(data: LabelledScores) -> dict[str, float]:
     check_enough(OWNER, len(inside), len(outside))
     return {
         "gap": float(np.mean(inside) - np.mean(outside)),
-        "deviation_in": float(np.std(inside, ddof=1)),
-        "deviation_out": float(np.std(outside, ddof=1)),
+        "deviation_in": deviation(inside),
+        "deviation_out": deviation(outside),
     }

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.binomial import upper_limit
 from audit.core.counts import RELATIVE_ERROR, Array, Counts, CountsEstimator
 from audit.core.described import check_gaussian
@@ -27,6 +28,7 @@ from audit.evidence import About, Guarantee, Null, check_level
 from audit.scores import LabelledScores
 from mechanisms import Gaussian, Process
 
+FARTHEST = 1e100  # of ε: nothing is refuted there
 DELTA_ERROR = 1e-9  # relative, taken off δ(ε) where ε is tested: its terms and their difference err by less
 
 
@@ -114,8 +116,17 @@ def rejects(
     counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of runs
     with the canary in and out, both >= 1; δ and the confidence are as there.
     """
+    doors.check_errors(
+        "gdp",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
     mu = _mu(false_negatives, included, false_positives, excluded, confidence)
-    shift, point = np.broadcast_arrays(np.where(mu > 0, mu, 1.0), np.asarray(epsilon, dtype=np.float64))
+    shift, point = np.broadcast_arrays(np.where(mu > 0, mu, 1.0), np.minimum(doors.losses("gdp", epsilon), FARTHEST))
     log_p = special.log_ndtr(shift / 2 - point / shift)
     log_q = point + special.log_ndtr(-shift / 2 - point / shift)
     with np.errstate(invalid="ignore"):  # both are −inf where ε/μ is beyond 1e154: nothing is refuted there

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.binomial import Counts
 from audit.core.thresholds import at_most, checked_scores, checked_sets
 from audit.estimators import calibrated
@@ -68,6 +69,7 @@ def rejects(
     """
     check_level("held_out", delta=delta, confidence=confidence)
     inside, outside = checked_sets("held_out", included, excluded)
+    epsilon = doors.loss("held_out", epsilon)
     if min(inside.shape[-1], outside.shape[-1]) < 2:
         return np.zeros(inside.shape[:-1], dtype=bool)
     missed, alarms = _errors_held_out(inside, outside, delta, confidence)

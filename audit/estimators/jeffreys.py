@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.counts import Array, Counts, CountsEstimator, rectangle_bound, rectangle_refutes
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
@@ -81,9 +82,18 @@ def rejects(
     The two counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of
     runs with the canary in and out, both >= 1; δ and the confidence are as there.
     """
+    doors.check_errors(
+        "jeffreys",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
     missed = _limit(false_negatives, included, (1 - confidence) / 2)
     alarms = _limit(false_positives, excluded, (1 - confidence) / 2)
-    return rectangle_refutes(missed, alarms, epsilon=epsilon, delta=delta)
+    return rectangle_refutes(missed, alarms, epsilon=doors.losses("jeffreys", epsilon), delta=delta)
 
 
 @dataclass(frozen=True, slots=True)

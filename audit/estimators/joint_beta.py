@@ -34,7 +34,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.counts import Array, Counts, CountsEstimator
+from audit.core.halving import last_refuted
 from audit.evidence import Guarantee, check_level
 from mechanisms.core.process import Process
 
@@ -46,7 +48,6 @@ ERROR = 1e-9  # absolute, of G; against 30-digit integrals it is below 1e-11
 ROUND_OFF_PER_RUN = 1e-14  # the same, of log B for many runs
 LARGEST = 256.0  # above what counts that fit a computer put into an interval; e^LARGEST fits a double
 BATCH = 256  # of integrals at once, a few megabytes
-RESOLUTION = 1e-11  # of ε, whose effect on G stays below ERROR
 
 
 def interval_from_counts(
@@ -146,7 +147,19 @@ def rejects(
     The two counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of
     runs with the canary in and out, both >= 1; δ and the confidence are as in `lower_bound_from_counts`.
     """
-    missed, alarms, points = np.broadcast_arrays(false_negatives, false_positives, np.asarray(epsilon, np.float64))
+    doors.check_errors(
+        "joint_beta",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
+    asked = np.minimum(doors.losses("joint_beta", epsilon), LARGEST)
+    missed, alarms, points = np.broadcast_arrays(false_negatives, false_positives, asked)
+    if not missed.size:
+        return np.zeros(missed.shape, dtype=bool)
     triples = np.stack([missed.ravel(), alarms.ravel(), points.ravel()], axis=1).astype(np.float64)
     unique, back = np.unique(triples, axis=0, return_inverse=True)
     batches = np.array_split(unique, -(-len(unique) // BATCH))
@@ -194,23 +207,19 @@ def _error(included: int, excluded: int) -> float:
 
 
 def _crossing(counts: Counts, delta: float, level: float, posterior: Posterior) -> float:
-    """Return the ε at which a posterior reaches the level: 0 if it has at 0, inf if it has not by `LARGEST`."""
-    from scipy.optimize import brentq
-
+    """Return the last ε found where a posterior is below the level: 0 if it is not at 0, inf if still at `LARGEST`."""
     missed, alarms = np.array([float(counts.false_negatives)]), np.array([float(counts.false_positives)])
 
-    def excess(epsilon: float) -> float:
+    def below(epsilon: float) -> bool:
         found = posterior(missed, counts.included, alarms, counts.excluded, np.array([epsilon]), delta)
-        return float(found[0]) - level
+        return bool(found[0] < level)
 
-    if excess(0.0) >= 0:
-        return 0.0
     high = 2.0
-    while excess(high) < 0:
+    while below(high):
         if high >= LARGEST:
             return np.inf
         high *= 2
-    return float(brentq(excess, 0.0, high, xtol=RESOLUTION))
+    return last_refuted(below, 0.0, high)
 
 
 def _both(missed: Array, included: int, alarms: Array, excluded: int, epsilon: Array, delta: float) -> Array:

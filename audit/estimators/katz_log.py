@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.counts import Array, Counts, CountsEstimator
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
@@ -83,8 +84,17 @@ def rejects(
     The two counts of errors and `epsilon` >= 0 are arrays that broadcast; `included` and `excluded` are the numbers of
     runs with the canary in and out, both >= 1; δ and the confidence are as there.
     """
+    doors.check_errors(
+        "katz_log",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        delta=delta,
+        confidence=confidence,
+    )
     end = _lower_end(false_negatives, included, false_positives, excluded, delta, confidence)
-    refuted: NDArray[np.bool_] = np.asarray(epsilon, dtype=np.float64) < end
+    refuted: NDArray[np.bool_] = doors.losses("katz_log", epsilon) < end
     return refuted
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.core.least_favourable import LeastFavourable
 from audit.core.ordering import LEAST, Ordering
 from audit.core.thresholds import (
@@ -75,6 +76,8 @@ def rejects(
     """
     check_level("maximal", delta=delta, confidence=confidence)
     inside, outside = checked_sets("maximal", included, excluded)
+    if (epsilon := doors.loss("maximal", epsilon)) > LARGEST:
+        return np.zeros(inside.shape[:-1], dtype=bool)
     order = ordering(inside.shape[-1], outside.shape[-1], delta, confidence)
     return some_threshold_within(inside, outside, order.region(_critical(order, float(epsilon), 1 - confidence))[::-1])
 

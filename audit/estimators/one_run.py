@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from audit.core import doors
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
@@ -20,6 +21,7 @@ from mechanisms.core.process import Process
 
 Array = NDArray[np.float64]
 ROUND_OFF_PER_GUESS = 1e-14  # relative, added to p-values: log C(n, j) in floats errs by 4e-15 n, measured to n = 1e7
+MOST_GUESSES = 10_000_000
 HALVINGS = 48
 LARGEST = 64.0  # no number of guesses that fits a computer shows more
 
@@ -84,14 +86,18 @@ def rejects(
 
     Arguments are those of `lower_bound_from_guesses`; `correct` and `epsilon` >= 0 are arrays that broadcast.
     """
+    check_level("one_run", delta=delta, confidence=confidence)
+    canaries, guesses, _ = _checked(canaries, guesses, 0)
     level = min(1 - confidence, 0.5)
-    counts, points = np.broadcast_arrays(np.asarray(correct), np.asarray(epsilon, dtype=np.float64))
+    right = doors.counts("one_run", "correct", correct, guesses)
+    counts, points = np.broadcast_arrays(right, doors.losses("one_run", epsilon))
+    beyond, points = points > LARGEST, np.minimum(points, LARGEST)
     pairs, back = np.unique(np.stack([counts.ravel(), points.ravel()], axis=1), axis=0, return_inverse=True)
     refuted = [
         _p_value(canaries, guesses, _log_ways(guesses, int(count)), float(point), delta) <= level
         for count, point in pairs
     ]
-    return np.array(refuted, dtype=bool)[back].reshape(counts.shape)
+    return np.array(refuted, dtype=bool)[back].reshape(counts.shape) & ~beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +140,8 @@ class OneRunBound(Estimator):
 
 
 def _checked(canaries: int, guesses: int, correct: int) -> tuple[int, int, int]:
-    canaries = validate.count("one_run", "canaries", canaries, least=1)
-    guesses = validate.count("one_run", "guesses", guesses)
+    canaries = doors.trials("one_run", "canaries", canaries)
+    guesses = doors.trials("one_run", "guesses", guesses, least=0, most=MOST_GUESSES)
     correct = validate.count("one_run", "correct", correct)
     if guesses > canaries:
         raise InvalidParameter(f"one_run: guesses must be at most the {canaries} canaries, got {guesses}.")

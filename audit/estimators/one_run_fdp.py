@@ -33,12 +33,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.curves import SIDES, Curve, Family, GaussianFamily, Side, family_of
 from audit.evidence import About, Estimator, Guarantee, Null, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, OneRun
 from mechanisms import InvalidParameter, Process
 from mechanisms.core import validate
 
+MOST_GUESSES = 1_000_000
 ROUND_OFF = 1e-9  # relative, by which the recursion must exceed g / m: some 1e-16 a step, up to a million steps
 
 
@@ -98,7 +100,8 @@ def rejects(
     ε the least number of right guesses that refutes is found once and kept.
     """
     family = _checked(canaries, guesses, 0, delta, confidence, side, curve)
-    counts, points = np.broadcast_arrays(np.asarray(correct), np.asarray(epsilon, dtype=np.float64))
+    right = doors.counts("one_run_fdp", "correct", correct, guesses)
+    counts, points = np.broadcast_arrays(right, doors.losses("one_run_fdp", epsilon))
     values, back = np.unique(points, return_inverse=True)
     least = [
         _least_refuting(guesses / canaries, guesses, 1 - confidence, family, float(one), delta, side) for one in values
@@ -216,8 +219,8 @@ def _least_refuting(
 def _checked(
     canaries: int, guesses: int, correct: int, delta: float, confidence: float, side: str, curve: str | Family
 ) -> Family:
-    canaries = validate.count("one_run_fdp", "canaries", canaries, least=1)
-    guesses = validate.count("one_run_fdp", "guesses", guesses)
+    canaries = doors.trials("one_run_fdp", "canaries", canaries)
+    guesses = doors.trials("one_run_fdp", "guesses", guesses, least=0, most=MOST_GUESSES)
     correct = validate.count("one_run_fdp", "correct", correct)
     check_level("one_run_fdp", delta=delta, confidence=confidence)
     validate.choice("one_run_fdp", "side", side, SIDES)

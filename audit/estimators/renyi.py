@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.core.cells import Cells
 from audit.core.counts import Array
 from audit.core.held_out import Counts, Halves, OutputsEstimator
@@ -36,6 +37,7 @@ from mechanisms.core.errors import InvalidParameter
 
 TOPS = (0.2, 0.5, 0.8, 0.95, 1.0)  # quantiles of the log-ratio in the likelier world at which w may reach 1
 LEAST = 4  # outputs of a world: variances need two that are held out
+LARGEST_ORDER, FARTHEST = 1_000_000, 1e100  # α, and an ε that nothing refutes
 HALVINGS = 60
 ROUND_OFF = 1e-12  # relative, of the sums of at most 1e9 numbers in [0, 1] and of their logarithms
 
@@ -105,8 +107,9 @@ def rejects(
 
     Outputs of several sets of runs have shape (sets, n, k), and ε is then one number.
     """
+    asked = np.minimum(doors.losses("renyi", epsilon), FARTHEST)
     shown = _divergence(Halves.of("renyi", first, second, least=LEAST, sets=True), order, delta, confidence)
-    refuted: NDArray[np.bool_] = _of_randomized_response(np.asarray(epsilon, dtype=np.float64), order) < shown
+    refuted: NDArray[np.bool_] = _of_randomized_response(asked, order) < shown
     return refuted
 
 
@@ -135,8 +138,8 @@ def _divergence(halves: Halves, order: float, delta: float, confidence: float) -
     There are two directions, and in each as many w as `TOPS`.
     """
     check_level("renyi", delta=delta, confidence=confidence)
-    if validate.finite("renyi", "order", order) <= 1:
-        raise InvalidParameter(f"renyi: order must be above 1, got {order}.")
+    if not 1 < validate.finite("renyi", "order", order) <= LARGEST_ORDER:
+        raise InvalidParameter(f"renyi: order must be above 1 and at most {LARGEST_ORDER:,}, got {order}.")
     level = (1 - confidence) / 2
     with np.errstate(over="ignore", invalid="ignore"):  # of outputs near the largest float, which share a cell
         cells = Cells.of(halves)

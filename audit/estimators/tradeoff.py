@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from audit.core import boundary
+from audit.core import boundary, doors
 from audit.core.counts import Counts, CountsEstimator
 from audit.evidence import About, Guarantee, Null, check_level
 from audit.noise_families import NoiseFamily, TradeoffCurve
+from mechanisms.core import validate
 from mechanisms.core.errors import NumericalFailure
 from mechanisms.core.process import Adjacency, Process
 
@@ -116,6 +117,15 @@ def rejects(
     broadcast; `factor` > 0 multiplies the noise; the rest is as in `lower_bound_from_counts`, which inverts this test
     in the factor.
     """
+    doors.check_errors(
+        "tradeoff",
+        false_negatives=false_negatives,
+        included=included,
+        false_positives=false_positives,
+        excluded=excluded,
+        confidence=confidence,
+    )
+    factor = validate.positive("tradeoff", "factor", factor)
     missed, alarms = np.broadcast_arrays(np.asarray(false_negatives), np.asarray(false_positives))
     family = NoiseFamily(process=process, adjacency=adjacency)
     pairs, back = np.unique(np.stack([missed.ravel(), alarms.ravel()]), axis=1, return_inverse=True)

@@ -8,6 +8,8 @@ from audit.core.e_processes import mu_of
 from audit.estimators import anytime_gdp
 from tests.audit.false_alarms import DELTA, LAWS, by_gdp_scores, shares_alarmed
 
+OPENED = gdp_ladder.Opening(anytime_gdp.OPENING, np.log(20))
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
@@ -25,7 +27,9 @@ def test_wealths_are_those_of_the_library_where_an_alarm_is_near():
     for _ in range(2):
         coins.append(rng.random((40, 500)) < 0.5)
         positions.append(coins[-1] + rng.normal(size=(40, 500)) / mu - anytime_gdp.CENTRE)
-    whole = gdp_ladder.log_wealth(np.concatenate(positions, axis=1), np.concatenate(coins, axis=1), mu=mu)
+    whole = gdp_ladder.log_wealth(
+        np.concatenate(positions, axis=1), np.concatenate(coins, axis=1), mu=mu, opening=OPENED
+    )
     near = np.isfinite(shown := np.concatenate(found, axis=1))
     assert near.sum() > 100 and np.allclose(shown[near], whole[near], atol=1e-9)
     assert np.all(whole[~near] < np.log(20.0))

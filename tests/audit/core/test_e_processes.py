@@ -5,7 +5,7 @@ import pytest
 
 from accountant import delta_bounds
 from audit.core import e_processes
-from audit.core.e_processes import SAFETY, SMALLEST_MU, epsilon_of, last_refuted, log_required, mu_of
+from audit.core.e_processes import SAFETY, SMALLEST_MU, epsilon_of, log_required, mu_of
 from audit.estimators import anytime, anytime_gdp, anytime_normal
 from audit.scores import Threshold
 from mechanisms import Gaussian, InvalidParameter
@@ -123,18 +123,6 @@ def test_what_lies_beyond_all_mu_is_infinite_and_what_lies_below_shows_nothing()
         mu_of(-1.0, 1e-5)
     with pytest.raises(InvalidParameter, match="epsilon must be a number, got nan"):
         mu_of(np.nan, 1e-5)
-
-
-def test_halving_gives_a_point_that_was_refuted():
-    asked = []
-
-    def refuted(point):
-        asked.append((point, point**2 < 2))
-        return point**2 < 2
-
-    found = last_refuted(refuted, 0.0, 4.0)
-    assert (found, True) in asked and found == pytest.approx(np.sqrt(2), abs=1e-12)
-    assert last_refuted(lambda point: False, 0.7, 4.0) == 0.7
 
 
 def test_the_wealth_required_is_one_over_the_error():

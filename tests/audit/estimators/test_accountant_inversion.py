@@ -299,3 +299,21 @@ def test_samples_that_were_revealed_and_used_are_part_of_the_threat_model(reveal
     asked = {"process": EIGHT, "delta": 1e-5, "confidence": 0.95, "threat_model": "white box"}
     bound = AccountantInversion().lower_bound(one_run(200, 0, reveal=reveal), **asked)
     assert bound.threat_model.startswith("white box") and ("told afterwards" in bound.threat_model) == told
+
+
+def test_scores_whose_squares_are_no_floats_are_no_run_without_noise():
+    """Far below the clip norm: squares say nothing, and the gap knows no scale."""
+    values = np.random.default_rng(4).normal(size=60) + 2.0 * (np.arange(60) % 2)
+    level = {"process": Repeat(Sampled(Gaussian(noise_multiplier=1.0), Poisson(probability=0.5)), 4)}
+    found = [
+        AccountantInversion().noise_multiplier(
+            LabelledScores(
+                scores=Scores(values=unit * values, design=OneRun(canaries=60), guessing_rule=Threshold(value=0.0)),
+                membership=np.arange(60) % 2 == 1,
+            ),
+            **level,
+            confidence=0.95,
+        )
+        for unit in (1e-6, 1e-170)
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-9) and found[0] > 0.1

@@ -16,14 +16,13 @@ from audit.core.gdp_ladder import (
     payoffs_against,
 )
 from audit.core.payoffs import CELLS, against_gaussian, gaussian_delta
-from audit.estimators.anytime_gdp import AnytimeGDP, GDPConfidenceSequence, lower_bound_from_scores, rejects
+from audit.estimators.anytime_gdp import OPENING, AnytimeGDP, GDPConfidenceSequence, lower_bound_from_scores, rejects
 from audit.scores import LabelledScores, Scores, Stream, Threshold
 from mechanisms import Gaussian, InvalidParameter
 from tests.audit.detection_times import gdp_times
 
 LEVEL = {"delta": 1e-5, "confidence": 0.95}
-SURE = 14
-OPENED = Opening(guesses=SURE, required=np.log(20))
+OPENED = Opening(guesses=OPENING, required=np.log(20))
 PROCESS = Gaussian(noise_multiplier=1.0)
 
 
@@ -55,7 +54,7 @@ LAWS = {  # of scores − 1/2 where the computation sees x ~ N(±mu/2, 1): whate
 }
 
 
-def false_claims(law, epsilon, looks, streams, seed=11, opening=None):
+def false_claims(law, epsilon, looks, streams, seed=11, opening=OPENING):
     """The share of streams in which the true claim is refuted."""
     rng, mu = np.random.default_rng(seed), mu_of(epsilon, LEVEL["delta"])
     coins = rng.random((streams, looks)) < 0.5
@@ -74,7 +73,7 @@ def test_false_claims_stay_below_the_level_whatever_a_gdp_computation_emits(law,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("opening", [None, SURE])
+@pytest.mark.parametrize("opening", [None, OPENING])
 @pytest.mark.parametrize("epsilon", [1.0, 4.0, 8.0])
 @pytest.mark.parametrize("law", ["expected", "nearest to half the noise", "randomised response"])
 def test_false_claims_of_many_streams(law, epsilon, opening):
@@ -120,7 +119,7 @@ def test_the_bound_is_the_last_rung_refuted_with_all_below():
     found = lower_bound_from_scores(values=values, membership=coins, **LEVEL)
     reached = next(place for place, rung in enumerate(LADDER) if epsilon_of(float(rung), 1e-5) == found)
     places = (0, 10, 100, reached - 1, reached, reached + 1)
-    best = [log_wealth(values - 0.5, coins, mu=float(LADDER[place])).max() for place in places]
+    best = [log_wealth(values - 0.5, coins, mu=float(LADDER[place]), opening=OPENED).max() for place in places]
     assert reached > 101 and [value >= np.log(20) for value in best] == [True] * 5 + [False]
     assert rejects(values=values, membership=coins, epsilon=found, **LEVEL)
 
@@ -129,39 +128,44 @@ def test_a_claim_is_not_refuted_where_a_smaller_one_stands():
     """Wealth need not fall along the ladder: 39 right of 40 weak scores refute a rung, but not the first."""
     coins = np.arange(40) % 2 == 0
     stream = {"values": np.where(coins & (np.arange(40) > 0), 0.51, 0.49), "membership": coins}
-    best = [log_wealth(stream["values"] - 0.5, coins, mu=float(rung)).max() >= np.log(20) for rung in LADDER[::20]]
+    best = [
+        log_wealth(stream["values"] - 0.5, coins, mu=float(rung), opening=OPENED).max() >= np.log(20)
+        for rung in LADDER[::20]
+    ]
     assert not best[0] and any(best)
     assert lower_bound_from_scores(**stream, **LEVEL) == 0.0
     middle = float(LADDER[20 * int(np.argmax(best))])
     assert not rejects(**stream, epsilon=epsilon_of(middle, 1e-5), **LEVEL)
 
 
-@pytest.mark.parametrize("opening", [None, SURE])
+@pytest.mark.parametrize("opening", [None, OPENING])
 @pytest.mark.parametrize(("claim", "bar"), [(4.0, 40), (1.0, 420)])
 def test_half_the_noise_is_found_out_within_the_bars(claim, bar, opening):
     assert np.median(gdp_times(claim, 0.5, 1500 if claim > 1 else 300, np.random.default_rng(8), opening)) <= bar
 
 
 def test_half_the_noise_of_eight_is_found_out_in_few_looks_without_an_opening():
-    assert np.median(gdp_times(8.0, 0.5, 1500, np.random.default_rng(8))) <= 23
+    assert np.median(gdp_times(8.0, 0.5, 1500, np.random.default_rng(8), None)) <= 23
 
 
 @pytest.mark.parametrize("distance", [1e-6, 0.4, 1e6])
 def test_fourteen_right_guesses_refute_eight_and_half_the_noise_gives_them_more_often_than_not(distance):
     """So that the median is 14 at most; 13 are too few."""
-    coins = np.random.default_rng(3).random(SURE) < 0.5
+    coins = np.random.default_rng(3).random(OPENING) < 0.5
     values = 0.5 + distance * np.where(coins, 1.0, -1.0)
-    assert lower_bound_from_scores(values=values, membership=coins, opening=SURE, **LEVEL) >= 8.0
-    assert rejects(values=values, membership=coins, epsilon=8.0, opening=SURE, **LEVEL)
-    watched = GDPConfidenceSequence(opening=SURE, **LEVEL)
+    assert lower_bound_from_scores(values=values, membership=coins, **LEVEL) >= 8.0
+    assert rejects(values=values, membership=coins, epsilon=8.0, **LEVEL)
+    watched = GDPConfidenceSequence(**LEVEL)
     bounds = [watched.update(score, bool(coin)) for score, coin in zip(values, coins, strict=True)]
     assert bounds[-2] < 8.0 <= bounds[-1]
-    assert special.ndtr(mu_of(8.0, 1e-5)) ** SURE > 0.503
+    assert special.ndtr(mu_of(8.0, 1e-5)) ** OPENING > 0.503
 
 
 def test_half_the_noise_is_found_out_within_fourteen_looks_as_often_as_its_guesses_are_right():
-    found = gdp_times(8.0, 0.5, 3000, np.random.default_rng(9), SURE)
-    assert 0.503 - 0.028 < np.mean(found <= SURE) < 0.55  # three standard errors; and the most that any valid test does
+    found = gdp_times(8.0, 0.5, 3000, np.random.default_rng(9))
+    assert (
+        0.503 - 0.028 < np.mean(found <= OPENING) < 0.55
+    )  # three standard errors; and the most that any valid test does
 
 
 def test_a_right_guess_pays_what_its_bound_allows_and_one_wrong_guess_loses_the_stake():
@@ -205,6 +209,16 @@ def test_shares_are_those_of_one_fortune(opening):
     assert np.allclose(shares.sum(axis=1), 1.0, rtol=0, atol=1e-14) and np.all(shares >= 0) and np.all(RATIOS < 1)
     assert shares.shape == (len(LADDER), len(RATIOS)) and shares[:, 0].max() <= MOST_STAKED * (1 + 1e-12)
     assert np.all((shares[:, 0] > 0) == (opening is not None)) and np.all(shares[:, 1:] > 0)
+
+
+def test_the_opening_peaks_where_its_guesses_just_refute_and_fades_on_either_side():
+    """Beyond, they cannot refute: the median against twice that μ is what it is without an opening."""
+    staked = np.exp(log_shares_against(LADDER, OPENED))[:, 0]
+    peak = int(np.argmax(staked))
+    assert np.all(np.diff(staked[: peak + 1]) > 0) and np.all(np.diff(staked[peak:]) < 0)
+    assert 0.84 < staked[peak] <= MOST_STAKED and abs(LADDER[peak] / EIGHT - 1) < 0.03 and staked[-1] < 0.06
+    medians = [np.median(gdp_times(16.0, 0.7, 400, np.random.default_rng(2), opening)) for opening in (None, OPENING)]
+    assert medians[1] <= 1.15 * medians[0]
 
 
 @pytest.mark.parametrize(("opening", "confidence"), [(5, 0.5), (30, 0.95), (60, 0.999)])

@@ -300,3 +300,22 @@ def test_impossible_numbers_are_refused(change, message):
     asked = {"gap": 1.0, "deviation_in": 1.0, "deviation_out": 1.0, "included": 50, "excluded": 50}
     with pytest.raises(InvalidParameter, match=f"gaussian_pair: {message}"):
         lower_bound_from_moments(**(asked | {"delta": DELTA, "confidence": 0.95} | change))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e50])
+def test_units_in_which_squares_are_no_floats_change_nothing(scale):
+    values = np.random.default_rng(4).normal(size=60) + 2.0 * (np.arange(60) % 2)
+    design = OneRun(canaries=60)
+    bounds = [
+        GaussianPair().epsilon(
+            LabelledScores(
+                scores=Scores(values=unit * values, design=design, guessing_rule=Threshold(value=0.0)),
+                membership=np.arange(60) % 2 == 1,
+            ),
+            process=Gaussian(noise_multiplier=1.0),
+            delta=1e-5,
+            confidence=0.95,
+        )
+        for unit in (1.0, scale)
+    ]
+    assert 0 < bounds[0] < 40 and bounds[1] == pytest.approx(bounds[0], rel=1e-9)
