@@ -213,6 +213,16 @@ class DPSGD:
         )
         return protected.described_for(self.unit, run)
 
+    def of_first(self, executed: int) -> DPSGD:
+        """Return the configuration of the first `executed` steps alone, which are the same steps, bit for bit.
+
+        Raises:
+            InvalidParameter: if they are no run: none, more than there are, or with an epoch of Shuffled or BallsInBins
+                that has only begun.
+        """
+        self.process_after(executed)
+        return dataclasses.replace(self, steps=executed, noise=self.noise.of_first(executed))
+
     def to_json(self) -> str:
         """Return the configuration as JSON text; floats come back bit for bit.
 
