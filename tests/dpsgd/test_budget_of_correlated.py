@@ -140,6 +140,7 @@ def test_a_budget_for_less_than_an_epoch_of_cyclic_batches_is_kept():
         assert budget.steps_within(config) == executed
 
 
+@pytest.mark.slow  # some ten prices of composed rounds
 def test_sampled_rounds_are_stopped_within_a_round_and_priced_as_such():
     config = config_of(
         CyclicPoisson(probability=0.2, groups=3),
