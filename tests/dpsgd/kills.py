@@ -1,7 +1,7 @@
 """A run that is killed again and again with no warning, in forked processes: one import of torch serves them all.
 
 `python -m tests.dpsgd.kills FOLDER KILLS NAME` leaves FOLDER/whole, of one of `RUNS` in one piece, and FOLDER/killed,
-of the same in pieces: the weights at the end in `weights`, and in `shown` a line for every release, its step and a digest.
+of the same in pieces: the weights at the end in `weights`; in `shown` a line for every release, its step and a digest.
 """
 
 import contextlib
