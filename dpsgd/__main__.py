@@ -6,6 +6,7 @@ line on stderr.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from mechanisms.core import command_line, validate
 from mechanisms.core.files import check_writable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, CONFIG = "checkpoint.safetensors", "config.json"
 
 
 @app.callback()
@@ -58,6 +59,7 @@ def train(
     }
     _check_out(out, resume)
     settings = _settings(config, own, data=data, delta=delta)
+    _check_config(out, settings)
     seed = None if seed is None else validate.count("train", "seed", seed)
     import torch
 
@@ -100,6 +102,25 @@ def _check_out(out: Path, resume: bool) -> None:
     left = [name for name in (job.WEIGHTS, *job.CARDS) if (out / name).exists()]
     if left:
         raise InvalidParameter(f"train: --out must hold no other run, got {out} with {left[0]}: name another --out.")
+
+
+def _check_config(out: Path, settings: DPSGD) -> None:
+    """Refuse to write over a configuration that this run did not leave: audits leave a file of the same name.
+
+    Of a run that is resumed, its checkpoint tells what it is.
+
+    Raises:
+        InvalidParameter: naming the file.
+    """
+    path = out / CONFIG
+    if not path.exists():
+        return
+    with contextlib.suppress(InvalidParameter, OSError, UnicodeDecodeError):
+        if DPSGD.from_json(path.read_text(encoding="utf-8")) == settings or (out / CHECKPOINT).exists():
+            return
+    raise InvalidParameter(
+        f"train: --out must hold no other {CONFIG} than of this run, got {path}: name another --out."
+    )
 
 
 def _settings(path: Path | None, own: dict[str, Any], *, data: str, delta: float) -> DPSGD:

@@ -12,6 +12,7 @@ from dpsgd.core.schemes import check_neighbours
 from mechanisms import BudgetExceeded
 from mechanisms.core import validate
 from mechanisms.core.process import Adjacency
+from mechanisms.core.sampling import Allocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Budget:
         """Return the largest number of steps of `config` whose certified ε at δ is at most the budget's.
 
         It is a number fixed by what is public, so that a run which ends there has the guarantee of a run of so many
-        steps. Epochs of Shuffled and BallsInBins count as wholes: with the first step of one all others are free.
+        steps. Epochs of Shuffled and BallsInBins count as wholes: with the first step of one all others are free. Those
+        of Cyclic do not, and need not be whole: every step is priced.
 
         Guarantees: compute_epsilon(config.process_after(number), …) <= epsilon, and one step more is not certified to
         keep the budget, or there is none.
@@ -58,7 +60,7 @@ class Budget:
             UnsupportedProcess: if there is no theorem for the scheme and these neighbours.
         """
         check_neighbours("Budget", config.process(), self.adjacency)
-        unit = config.steps_per_epoch or 1
+        unit = (config.steps_per_epoch or 1) if isinstance(config.sampling, Allocation) else 1
         excesses: dict[int, float] = {}
 
         def excess(units: int) -> float:

@@ -11,7 +11,8 @@ record's steps lie [KMSTTX21, CC23]: orders and samples that are drawn anew leav
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from dpsgd.core.schemes import Scheme
 from dpsgd.cyclic import Cyclic, CyclicPoisson
@@ -50,6 +51,10 @@ class NoiseLaw(ABC):
         self, *, noise_multiplier: float, sampling: Scheme, executed: int, steps_per_epoch: int | None
     ) -> Process:
         """Return the process of the first `executed` steps."""
+
+    def of_first(self, steps: int) -> Self:
+        """Return the law of a run of so many first steps alone, which adds to them what this one does, bit for bit."""
+        return self
 
 
 class CorrelatedLaw(NoiseLaw):
@@ -121,6 +126,10 @@ class MatrixGaussian(CorrelatedLaw):
                 f"DPSGD: steps must be at least the number of coefficients of its noise, got {steps} and {bands}.\n"
                 "Leave out the coefficients beyond the last step: they add nothing."
             )
+
+    def of_first(self, steps: int) -> Self:
+        """Return the law without the coefficients beyond the last of so many steps."""
+        return replace(self, coefficients=self.coefficients[:steps])
 
     def mechanism(self, *, noise_multiplier: float, steps: int, steps_per_epoch: int | None) -> MatrixMechanism:
         """Return what `steps` >= 1 steps are, a record's own ones as far apart as an epoch is long."""

@@ -28,7 +28,8 @@ class Cyclic:
     steps_per_epoch apart. With one step in an epoch every batch holds all records. Where the order of the records tells
     something, put them into a random one beforehand.
 
-    Neighbours are zero_out or replace_one: one record less would move all that follow it to other steps.
+    Neighbours are zero_out or replace_one: one record less would move all that follow it to other steps. Users who own
+    several records are taken in the order of their ids, whatever they own; neighbours have the same ids.
 
     >>> Cyclic()
     Cyclic()

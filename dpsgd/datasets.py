@@ -35,7 +35,8 @@ class Dataset:
     Args:
         features: (n, …); the loaders give float32 in [0, 1].
         targets: (n, …); the loaders give class numbers, int64 (n,).
-        owners: int64 (n,), the user to whom each record belongs, by any number; None if records are the unit.
+        owners: int64 (n,), the user to whom each record belongs, by any number, whose order numbers the users; None if
+            records are the unit.
 
     Raises:
         InvalidParameter: if one is no tensor of its kind or their numbers of rows differ.

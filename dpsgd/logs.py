@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,10 @@ def _complete_lines(path: Path) -> list[str]:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TensorBoardLog(Log):
-    """Curves for TensorBoard, which the extra `tracking` installs.
+    """Curves for TensorBoard, which the extra `tracking` installs, with every step taken whenever the run is killed.
+
+    A run that goes on from a checkpoint has its points shown in the place of those that a killed one drew after it. All
+    points of a process bear the time at which it began: how long steps take tells how many records they held.
 
     Args:
         directory: of the event files; made if there is none.
@@ -145,6 +149,7 @@ class TensorBoardLog(Log):
     directory: str | Path
     _tag: str = field(default="", init=False)
     _writer: Any = field(default=None, init=False)
+    _began: float = field(default=0.0, init=False)
 
     def begin(self, meter: Meter | None) -> None:
         """Refuse where TensorBoard is not installed.
@@ -153,16 +158,19 @@ class TensorBoardLog(Log):
             InvalidParameter: with what to install.
         """
         _summary_writer()
+        self._began = time.time()
         self._tag = f"privacy/epsilon at delta={meter.delta} {meter.adjacency}" if meter else ""
 
     def write(self, row: Row) -> None:
         """Add one point to every curve; points of later steps, from a run that was killed, are dropped."""
         if self._writer is None:
             self._writer = _summary_writer()(str(self.directory), purge_step=row.step)
-        self._writer.add_scalar("training/learning_rate", row.learning_rate, row.step)
-        self._writer.add_scalar("training/noisy_norm", row.noisy_norm, row.step)
+        points = {"training/learning_rate": row.learning_rate, "training/noisy_norm": row.noisy_norm}
         if row.epsilon is not None:
-            self._writer.add_scalar(self._tag, row.epsilon, row.step)
+            points[self._tag] = row.epsilon
+        for tag, value in points.items():
+            self._writer.add_scalar(tag, value, row.step, walltime=self._began)
+        self._writer.flush()  # else up to ten points would wait for a thread, and a checkpoint not for them
 
     def end(self) -> None:
         """Close the event file."""

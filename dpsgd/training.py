@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -253,7 +252,7 @@ def _within(budget: Budget, config: DPSGD, meter: Meter | None) -> tuple[DPSGD, 
         raise InvalidParameter(
             f"train: budget must be a Budget, got {type(budget).__name__}.\nWrite Budget(epsilon=..., delta=...)."
         )
-    within = dataclasses.replace(config, steps=budget.steps_within(config))
+    within = config.of_first(budget.steps_within(config))
     return within, meter or Meter(delta=budget.delta, adjacency=budget.adjacency)
 
 

@@ -12,6 +12,7 @@ UNUSED = 1e-3  # of the budget: answers for these schemes cost seconds each
 NARROWEST = 1e-9  # brackets of log noise
 MOST_TRIALS = 60
 LONGEST, LARGEST_LOGARITHM = 3.0, 20.7  # a stride, and about log 1e9
+FIRST_STRIDE = 4e-6  # a little more than the calibration of Poisson samples leaves
 
 
 def least_noise(process: Callable[[float], Process], *, epsilon: float, delta: float, adjacency: str) -> float:
@@ -68,6 +69,43 @@ def least_noise(process: Callable[[float], Process], *, epsilon: float, delta: f
         f"for_budget: no noise multiplier up to 1e9 is certified to keep epsilon = {epsilon} at delta = {delta}. "
         "Raise one of them, or take fewer steps."
     )
+
+
+def lessened(
+    process: Callable[[float], Process], noise: float, *, epsilon: float, delta: float, adjacency: str
+) -> float:
+    """Return a noise multiplier <= `noise` that keeps the budget too, and all but 0.1 % of it is used if floats allow.
+
+    Next to the δ that noise has at ε = 0 a small ε is a matter of the last digits of the noise, which a search in steps
+    of a millionth does not tell apart. So the largest of them that keeps the budget is halved towards one that does
+    not.
+
+    Args:
+        process: of the noise multiplier.
+        noise: that keeps the budget.
+        epsilon: budget, > 0.
+        delta: in (0, 1).
+        adjacency: which datasets are neighbours.
+    """
+
+    def excess(at: float) -> float:
+        return excess_of(process(at), epsilon, delta, adjacency)
+
+    broken, stride, found = 0.0, FIRST_STRIDE, excess(noise)
+    while not broken and noise and found < -UNUSED and stride < 1.0:
+        lower = noise * (1.0 - stride)
+        below = excess(lower)
+        if below > 0.0:
+            broken = lower
+        else:
+            noise, found, stride = lower, below, 4.0 * stride
+    while broken and found < -UNUSED and broken < (middle := broken + (noise - broken) / 2) < noise:
+        between = excess(middle)
+        if between > 0.0:
+            broken = middle
+        else:
+            noise, found = middle, between
+    return noise
 
 
 def _inside(x: float, low: float, high: float) -> float:

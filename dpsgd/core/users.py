@@ -8,9 +8,11 @@ clipped once to max_grad_norm:
 Neighbours differ in one user with all that the user owns. Nothing in the accounting changes but the word: records
 there are users here. Several local steps of a user between two sums (federated averaging) are not done here.
 
-**Who is drawn.** Users are numbered in the order in which they first appear; their ids serve for nothing else. One user
-whose examples follow all others changes no number, and so no other user's part for the same key. One in between does:
-for the guarantee that makes no difference, since every number's coin has the same law, independent of all others'.
+**Who is drawn.** Users are numbered by their ids, in rising order: what a user owns, and where its rows stand among
+those of others, changes nobody's number, and so no other user's part for the same key. One user more, of an id between
+others, does: where users are drawn that makes no difference for the guarantee, since every number's coin, key, bin and
+group has the same law, independent of all others'. With Cyclic a number decides on the steps, and neighbours have the
+same ids.
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ class Holdings:
 
         >>> holdings = holdings_of(torch.tensor([5, 3, 5, 3, 3]), examples_per_user=2)
         >>> holdings.rectangle(np.array([1, 0]))
-        (array([[1, 3],
-               [0, 2]]), tensor([[0.5000, 0.5000],
+        (array([[0, 2],
+               [1, 3]]), tensor([[0.5000, 0.5000],
                 [0.5000, 0.5000]], dtype=torch.float64))
         """
         counts = self.counts[users][:, None]
@@ -61,24 +63,18 @@ class Holdings:
 
 
 def holdings_of(owners: Tensor, *, examples_per_user: int) -> Holdings:
-    """Return what each user owns, users in the order of their first rows.
+    """Return what each user owns, users in the order of their ids.
 
     Args:
         owners: int64 (n,): the id of the user to whom each row belongs, any number.
         examples_per_user: public bound on the rows of a user that count, >= 1.
 
     >>> holdings_of(torch.tensor([5, 3, 5]), examples_per_user=9).counts
-    array([2, 1])
+    array([1, 2])
     """
-    _, first, which, counts = np.unique(
-        owners.cpu().numpy(), return_index=True, return_inverse=True, return_counts=True
-    )
-    order = np.argsort(first)
-    number = np.empty_like(order)
-    number[order] = np.arange(len(order))
-    counts = counts[order]
+    _, number, counts = np.unique(owners.cpu().numpy(), return_inverse=True, return_counts=True)
     return Holdings(
-        rows=np.argsort(number[which], kind="stable"),
+        rows=np.argsort(number, kind="stable"),
         first=np.cumsum(counts) - counts,
         counts=np.minimum(counts, examples_per_user),
     )

@@ -70,7 +70,7 @@ SCHEMES = {  # with the expected size of a batch and the steps of an epoch
     "Shuffled": (Shuffled(), 4, 3),
     "BallsInBins": (BallsInBins(), 4, 3),
     "Cyclic": (Cyclic(), 4, 3),
-    "CyclicPoisson": (CyclicPoisson(probability=0.3, groups=3), 4, None),
+    "CyclicPoisson": (CyclicPoisson(probability=0.3, groups=2), 4, None),
 }
 CHOICES = {
     "scheme": SCHEMES,

@@ -2,7 +2,7 @@
 
 import dpsgd
 import mechanisms
-from dpsgd import DPSGD
+from dpsgd import DPSGD, Cyclic, CyclicPoisson, MatrixGaussian
 from mechanisms import BallsInBins, FixedSize, Poisson, Shuffled, TruncatedPoisson, WithReplacement
 
 
@@ -29,6 +29,10 @@ EVERY_SCHEME = {
     "WithReplacement": config_of(WithReplacement(batch_size=9, records=7)),
     "Shuffled": config_of(Shuffled(), steps_per_epoch=3),
     "BallsInBins": config_of(BallsInBins(), steps_per_epoch=3),
+}
+CYCLIC = {
+    "Cyclic": config_of(Cyclic(), steps_per_epoch=3),
+    "CyclicPoisson": config_of(CyclicPoisson(probability=0.3, groups=2), noise=MatrixGaussian(coefficients=(1.0, 0.5))),
 }
 
 

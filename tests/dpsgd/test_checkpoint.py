@@ -18,6 +18,7 @@ from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.randomness import SecretSource
 from tests.conftest import ROOT
+from tests.dpsgd.kills import RUNS
 from tests.dpsgd.schemes import EVERY_SCHEME
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
@@ -85,9 +86,11 @@ def _same(some, others):
     )
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_ends_at_the_same_weights_and_shows_nothing_new(kills, tmp_path):
-    command = [sys.executable, "-m", "tests.dpsgd.kills", str(tmp_path), str(kills)]
+@pytest.mark.parametrize(
+    ("kills", "name"), [(3, "balls in bins"), *(pytest.param(20, name, marks=pytest.mark.slow) for name in RUNS)]
+)
+def test_a_run_that_is_killed_ends_at_the_same_weights_and_shows_nothing_new(kills, name, tmp_path):
+    command = [sys.executable, "-m", "tests.dpsgd.kills", str(tmp_path), str(kills), name]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,7 @@
+import os
+import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -100,14 +103,18 @@ def test_curves_need_tensorboard(monkeypatch):
 
 
 def test_curves_are_of_step_rate_norm_and_epsilon_where_it_was_asked_for(monkeypatch):
-    drawn = []
+    drawn, times, began = [], [], time.time()
 
     class Writer:
         def __init__(self, directory, purge_step):
             drawn.append((directory, purge_step))
 
-        def add_scalar(self, tag, value, step):
+        def add_scalar(self, tag, value, step, walltime):
             drawn.append((tag, value, step))
+            times.append(walltime)
+
+        def flush(self):
+            drawn.append("on disk")
 
         def close(self):
             drawn.append("closed")
@@ -122,8 +129,34 @@ def test_curves_are_of_step_rate_norm_and_epsilon_where_it_was_asked_for(monkeyp
         ("runs", 4),
         ("training/learning_rate", 0.1, 4),
         ("training/noisy_norm", 2.5, 4),
+        "on disk",
         ("training/learning_rate", 0.1, 5),
         ("training/noisy_norm", 2.5, 5),
         ("privacy/epsilon at delta=1e-05 replace_one", 0.5, 5),
+        "on disk",
         "closed",
     ]
+    assert len(set(times)) == 1 and began <= times[0] <= time.time()
+
+
+@pytest.mark.slow
+def test_every_point_outlives_a_run_that_is_killed_and_one_that_goes_on_shows_each_step_once(tmp_path):
+    pytest.importorskip("tensorboard")
+    import torch.utils.tensorboard  # noqa: F401
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps in (range(20), range(14, 30), range(30, 31)):
+        child = os.fork()
+        if child == 0:
+            log = TensorBoardLog(directory=tmp_path)
+            log.begin(METER)
+            for step in steps:
+                log.write(_row(step, norm=float(steps.start)))
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
+    events.Reload()
+    drawn = [(event.step, event.value) for event in events.Scalars("training/noisy_norm")]
+    assert drawn == [(step, 0.0 if step < 14 else 14.0 if step < 30 else 30.0) for step in range(31)]
+    assert len({event.wall_time for event in events.Scalars("training/noisy_norm")}) == 3  # of three processes
+    assert [event.step for event in events.Scalars(f"privacy/{HEADER.split(',')[-1]}")] == list(range(1, 31, 2))

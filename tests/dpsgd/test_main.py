@@ -181,6 +181,29 @@ def test_files_of_two_runs_never_stand_side_by_side(left, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == [left]
 
 
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+@pytest.mark.parametrize("content", ['{"schema": "dp-calipers/audit-setting/1"}', "", "\xe9", "of another run"])
+def test_a_config_file_that_another_command_left_is_not_written_over(content, more, tmp_path, capsys):
+    if content == "of another run":
+        content = config_of(Poisson(probability=0.1)).to_json()
+    elif more:
+        (tmp_path / "checkpoint.safetensors").write_text("of a run")
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert _run("--seed", 0, "--out", tmp_path, *more) == 2
+    errors = capsys.readouterr().err
+    assert f"--out must hold no other config.json than of this run, got {tmp_path / 'config.json'}: name" in errors
+    assert errors.count("\n") == 1 and {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_was_killed_while_its_files_were_written_is_run_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "write_weights", lambda *_: os.kill(os.getpid(), 2))
+        assert _run("--seed", 0, "--out", tmp_path) == 130
+    assert _run("--seed", 0, "--out", tmp_path) == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_the_card_is_written_after_all_that_it_speaks_of(tmp_path, monkeypatch):
     def unwritable(*_):
         raise KeyboardInterrupt

@@ -1,10 +1,12 @@
 import math
 
+import mpmath
 import pytest
 
+from dpsgd import DPSGD, Cyclic
 from dpsgd.core import calibration
-from dpsgd.core.calibration import least_noise
-from mechanisms import Gaussian, NumericalFailure, RandomizedResponse, Repeat
+from dpsgd.core.calibration import least_noise, lessened
+from mechanisms import Gaussian, NumericalFailure, Poisson, RandomizedResponse, Repeat
 
 
 def _gaussians(times):
@@ -73,3 +75,40 @@ def test_a_process_whose_epsilon_does_not_move_is_refused():
     process = Repeat(RandomizedResponse(epsilon=2.0), 1)
     with pytest.raises(NumericalFailure, match="Raise one of them, or take fewer steps"):
         least_noise(lambda noise: process, epsilon=1.0, delta=1e-5, adjacency="replace_one")
+
+
+@pytest.mark.parametrize("sampling", [Poisson(probability=1.0), Cyclic()])
+@pytest.mark.parametrize("steps", [1, 10**4])
+@pytest.mark.parametrize(("epsilon", "delta"), [(1e-9, 1e-5), (1e-9, 0.1), (1e-6, 0.1), (1e3, 1e-15)])
+def test_the_least_and_the_largest_budgets_are_used_up_and_not_exceeded(epsilon, delta, steps, sampling):
+    config = DPSGD.for_budget(
+        epsilon=epsilon,
+        delta=delta,
+        max_grad_norm=1.0,
+        sampling=sampling,
+        expected_batch_size=1,
+        steps=steps,
+        learning_rate=1.0,
+        steps_per_epoch=1 if isinstance(sampling, Cyclic) else None,
+        adjacency="zero_out",
+    )
+    with mpmath.workdps(60):  # one Gaussian release that moves by √T ÷ noise
+        mu, e = mpmath.sqrt(steps) / mpmath.mpf(config.noise_multiplier), mpmath.mpf(epsilon)
+        kept = mpmath.ncdf(mu / 2 - e / mu) - mpmath.exp(e) * mpmath.ncdf(-mu / 2 - e / mu)
+        e = mpmath.mpf(0.998 * epsilon)
+        less = mpmath.ncdf(mu / 2 - e / mu) - mpmath.exp(e) * mpmath.ncdf(-mu / 2 - e / mu)
+    assert kept <= delta < less
+
+
+def test_noise_that_is_just_enough_is_left_as_it_is():
+    asked = []
+
+    def process(noise):
+        asked.append(noise)
+        return Gaussian(noise_multiplier=noise)
+
+    budget = {"epsilon": 1.0, "delta": 1e-5, "adjacency": "zero_out"}
+    least = lessened(process, 3.7315, **budget)
+    assert least == 3.7315 and asked == [3.7315]
+    assert 3.73063 < lessened(process, 5.0, **budget) < 3.7345 and len(asked) < 60
+    assert lessened(process, 0.0, **budget) == 0.0

@@ -15,7 +15,7 @@ from dpsgd.core.parameters import trainable
 from dpsgd.core.users import holdings_of
 from mechanisms import FixedSize, InvalidParameter, KeyedSource, Poisson, Shuffled
 from mechanisms.core.per_user import PerUser
-from tests.dpsgd.schemes import EVERY_SCHEME
+from tests.dpsgd.schemes import CYCLIC, EVERY_SCHEME
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 TINY_RATE = 1e-30  # leaves float32 weights where they are, so that every step is taken at the same ones
@@ -24,6 +24,7 @@ MODELS = {
     "vmap": lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)),
 }
 OWNERS = [7, -3, 7, 7, 10**15, -3, 7, 0, 7, 0, 7, 7]  # users of 7, 2, 1 and 2 rows
+LAST = 10**16  # whose number follows all others
 
 
 def _data(owners, seed=0):
@@ -63,8 +64,8 @@ def _moves(without, with_):
 @pytest.mark.parametrize("most", [1, 4, 50])
 def test_all_that_a_user_owns_moves_every_sum_by_at_most_the_bound(per_user, make, most):
     still = dataclasses.replace(per_user, learning_rate=TINY_RATE, max_grad_norm=0.7, examples_per_user=most)
-    data = _data([*OWNERS, *[99] * 20])
-    runs = (_run(part, still, make) for part in (_only(data, data.owners != 99), data))
+    data = _data([*OWNERS, *[LAST] * 20])
+    runs = (_run(part, still, make) for part in (_only(data, data.owners != LAST), data))
     moves = _moves(*runs)
     assert moves.max() <= 0.7 * (1 + 1e-5)
     assert {bool(move > 0.1) for move in moves} == {True, False}
@@ -73,8 +74,8 @@ def test_all_that_a_user_owns_moves_every_sum_by_at_most_the_bound(per_user, mak
 
 def test_the_same_rows_move_more_than_the_bound_where_records_are_the_unit(config):
     still = dataclasses.replace(config, steps=2, learning_rate=TINY_RATE, max_grad_norm=0.7)
-    data = _data([*OWNERS, *[99] * 20])
-    moves = _moves(*(_run(_records(part), still) for part in (_only(data, data.owners != 99), data)))
+    data = _data([*OWNERS, *[LAST] * 20])
+    moves = _moves(*(_run(_records(part), still) for part in (_only(data, data.owners != LAST), data)))
     assert moves.max() > 2 * 0.7
 
 
@@ -84,7 +85,7 @@ def test_the_same_rows_move_more_than_the_bound_where_records_are_the_unit(confi
 def test_users_of_one_example_are_records_bit_for_bit(name, make):
     config = EVERY_SCHEME[name]
     per_user = dataclasses.replace(config, unit="user", examples_per_user=3)
-    data = _data([4, -2, 9, 10**12, 0, 1, 8])
+    data = _data([-2, 0, 1, 4, 8, 9, 10**12])
     users, records = _run(data, per_user, make), _run(_records(data), config, make)
     for a, b in zip(users, records, strict=True):
         assert torch.equal(a.noisy_sum, b.noisy_sum) and torch.equal(a.weights_before, b.weights_before)
@@ -122,11 +123,31 @@ def test_the_order_of_a_users_rows_makes_no_difference(per_user):
         torch.testing.assert_close(a.noisy_sum, b.noisy_sum, rtol=0, atol=1e-5)
 
 
-def test_ids_serve_for_nothing_but_telling_users_apart(per_user):
+def test_ids_serve_for_nothing_but_their_order(per_user):
     data = _data(OWNERS)
-    renamed = dataclasses.replace(data, owners=torch.tensor([-5 * owner + 3 for owner in OWNERS]))
+    renamed = dataclasses.replace(data, owners=torch.tensor([5 * owner + 3 for owner in OWNERS]))
     for a, b in zip(_run(data, per_user), _run(renamed, per_user), strict=True):
         assert torch.equal(a.noisy_sum, b.noisy_sum)
+
+
+@pytest.mark.parametrize("name", [*EVERY_SCHEME, *CYCLIC])
+def test_where_rows_stand_and_how_many_a_user_owns_moves_no_other_user(name):
+    """Of seven users the first gives away rows until its own come last: its gradient alone may change a step."""
+    config = dataclasses.replace(
+        {**EVERY_SCHEME, **CYCLIC}[name], learning_rate=TINY_RATE, unit="user", examples_per_user=2
+    )
+    data = _data([0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6])
+    order = torch.tensor([8, 1, 13, 6, 10, 2, 9, 3, 12, 5, 11, 4, 7])  # all of user 0 but its last row are gone
+    most = 2 * max(1, getattr(config.sampling, "batch_size", 1) if name == "WithReplacement" else 1)
+    moves = _moves(_run(data, config), _run(_only(data, order), config))
+    assert moves.max() <= most * (1 + 1e-5)
+    twice = _only(data, torch.cat([order[:-1], torch.tensor([0, 7])]))  # and here nobody's rows are: they only stand
+    torch.testing.assert_close(  # elsewhere
+        torch.stack([release.noisy_sum for release in _run(twice, config)]),
+        torch.stack([release.noisy_sum for release in _run(data, config)]),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 def test_rows_beyond_the_bound_make_no_difference(per_user):
@@ -144,9 +165,9 @@ def test_no_user_and_one_user_train_on(per_user, owners):
 
 
 def test_a_row_that_is_not_finite_takes_its_user_out_and_stops_nothing(per_user):
-    data = _data([*OWNERS, 99, 99])
+    data = _data([*OWNERS, LAST, LAST])
     data.features[12] = float("nan")
-    for a, b in zip(_run(_only(data, data.owners != 99), per_user), _run(data, per_user), strict=True):
+    for a, b in zip(_run(_only(data, data.owners != LAST), per_user), _run(data, per_user), strict=True):
         torch.testing.assert_close(a.noisy_sum, b.noisy_sum)
 
 
@@ -230,7 +251,7 @@ def test_owners_are_one_number_a_record(owners, text):
 @given(st.lists(st.integers(-3, 3), max_size=20), st.integers(1, 5), st.data())
 def test_a_rectangle_holds_the_first_rows_of_each_user_and_weighs_them_alike(owners, most, data):
     holdings = holdings_of(torch.tensor(owners, dtype=torch.int64), examples_per_user=most)
-    in_order = list(dict.fromkeys(owners))
+    in_order = sorted(set(owners))
     assert len(holdings) == len(in_order)
     if not owners:
         return
