@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audit.attack import Attack, attacks
+from audit.core.correlated import CorrelatedRun, correlated_run
 from audit.core.described import GaussianRun, SampledGaussianRun, described_poisson, gaussian_run
+from audit.core.whitened_scores import Whitened
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
 from audit.report import FailedEstimator
@@ -244,7 +246,8 @@ def _refuter(
     if name is None:
         return None
     if name == WHERE_IT_APPLIES:
-        applies = attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and gaussian_run(claim) is not None
+        known = correlated_run(claim) if attack.follows_turns else gaussian_run(claim)
+        applies = attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and known is not None
         if not applies or not isinstance(design, OneRun):
             return None
         return _for_neighbours(_named("refuter", REFUTER, design, "parametric"), adjacency)
@@ -261,7 +264,7 @@ def _refuter(
         )
     if adjacency is Adjacency.REPLACE_ONE:
         raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
-    GaussianRun.of(claim)
+    (CorrelatedRun if attack.follows_turns else GaussianRun).of(claim)
     return _for_neighbours(found, adjacency)
 
 
@@ -281,6 +284,10 @@ def _check_claim(estimator: Estimator, design: Design, claim: Process, *, delta:
     if estimator.about != "any computation":
         few = OneRun(canaries=4) if isinstance(design, OneRun) else IndependentRuns(runs=4)
         scores = Scores(values=np.arange(4.0), design=few, guessing_rule=Threshold(value=0.0))
+        if isinstance(design, OneRun) and correlated_run(claim) is not None:
+            none = np.zeros(4)
+            whitened = Whitened(energies=none, matched=none, halfway=none, lagged=none)
+            scores = replace(scores, squares=none, whitened=whitened)
         nothing = LabelledScores(scores=scores, membership=np.array([True, False, True, False]))
         estimator.epsilon(nothing, process=claim, delta=delta, confidence=confidence)
 

@@ -35,7 +35,7 @@ RULE = (
     "decide nothing."
 )
 
-REFUTES = "refutes the process described, whose ε is not known closely enough to lie below"
+REFUTES = "refutes the process described, by more than ε alone shows"
 
 HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
 
