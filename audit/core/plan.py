@@ -11,7 +11,6 @@ import numpy as np
 from audit.attack import Attack, attacks
 from audit.core.correlated import CorrelatedRun, correlated_run
 from audit.core.described import GaussianRun, SampledGaussianRun, described_poisson, gaussian_run
-from audit.core.whitened_scores import Whitened
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
 from audit.report import FailedEstimator
@@ -284,10 +283,6 @@ def _check_claim(estimator: Estimator, design: Design, claim: Process, *, delta:
     if estimator.about != "any computation":
         few = OneRun(canaries=4) if isinstance(design, OneRun) else IndependentRuns(runs=4)
         scores = Scores(values=np.arange(4.0), design=few, guessing_rule=Threshold(value=0.0))
-        if isinstance(design, OneRun) and correlated_run(claim) is not None:
-            none = np.zeros(4)
-            whitened = Whitened(energies=none, matched=none, halfway=none, lagged=none)
-            scores = replace(scores, squares=none, whitened=whitened)
         nothing = LabelledScores(scores=scores, membership=np.array([True, False, True, False]))
         estimator.epsilon(nothing, process=claim, delta=delta, confidence=confidence)
 
