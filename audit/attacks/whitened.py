@@ -87,7 +87,7 @@ class WhitenedProjection(Attack):
     for a tree, its open nodes, the logarithm of the number of steps; the coins are never seen.
     """
 
-    threat_model: ClassVar[str] = GradientProjection.threat_model
+    threat_model: ClassVar[str] = f"{GradientProjection.threat_model}; knows who takes part in which step"
     sees: ClassVar[Sees] = "steps"
     takes: ClassVar[type] = GradientCanaries
     needs: ClassVar[tuple[str, ...]] = ("max_grad_norm", "expected_sum", "turns", "process")
@@ -156,6 +156,7 @@ class WhitenedProjection(Attack):
             squares=state.squares,
             sums=state.sums,
             whitened=Whitened(
+                steps=state.steps,
                 energies=state.energies,
                 matched=state.matched,
                 halfway=state.halfway,

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.whitening import ToeplitzWhitening, TreeWhitening, Whitening
-from mechanisms import MatrixMechanism, PerUser, Process, Tree, UnsupportedProcess
+from mechanisms import MatrixMechanism, NumericalFailure, PerUser, Process, Tree, UnsupportedProcess
+from mechanisms.core.toeplitz import reciprocal
 
 Array = NDArray[np.float64]
 MOST_BANDS = 1024  # rows of projections that are kept: without a bound memory would grow with the steps
+LARGEST_GROWTH = 2.0**12  # of noise: sums are made in float32, whose rounding is whitened along with it
 MOST_STEPS = 10**6  # as many as the matrix mechanism has: prefix variances take as many floats
 
 
@@ -33,7 +35,8 @@ class CorrelatedRun:
         """Return the run that `process` describes.
 
         Raises:
-            UnsupportedProcess: if it is no matrix mechanism or tree, or one of too many bands or steps.
+            UnsupportedProcess: if it is no matrix mechanism or tree, one of too many bands or steps, or of noise that
+                grows.
 
         >>> run = CorrelatedRun.of(Tree(noise_multiplier=2.0, steps=8))
         >>> run.noise_multiplier, run.with_noise(1.0)
@@ -55,6 +58,12 @@ class CorrelatedRun:
         if inner.steps > MOST_STEPS:
             raise UnsupportedProcess(
                 f"audit: steps must be at most {MOST_STEPS} for noise to be whitened, got {inner.steps}."
+            )
+        if isinstance(inner, MatrixMechanism) and not growth(inner.coefficients, inner.steps) <= LARGEST_GROWTH:
+            raise UnsupportedProcess(
+                "audit: the process must have noise that does not grow from step to step beyond what float32 sums hold, "
+                f"got {inner.coefficients!r}.\nUse coefficients that fall from the first one on, such as "
+                "square_root(bands)."
             )
         return cls(process=process, mechanism=inner)
 
@@ -89,6 +98,21 @@ def correlated_mechanism(process: Process | None) -> MatrixMechanism | Tree | No
     """Return the matrix mechanism or tree that a process is, whatever its unit; None where it is neither."""
     inner = process.part if isinstance(process, PerUser) else process
     return inner if isinstance(inner, (MatrixMechanism, Tree)) else None
+
+
+@lru_cache(maxsize=64)
+def growth(coefficients: tuple[float, ...], steps: int) -> float:
+    """Return the largest deviation of a row of noise ÷ that of the white noise, times |c_0|; inf beyond floats.
+
+    >>> growth((2.0, 0.0), 3), growth((1.0, -2.0), 3) == 21**0.5
+    (1.0, True)
+    """
+    try:
+        inverse = reciprocal(np.array(coefficients), steps)
+    except NumericalFailure:
+        return np.inf
+    with np.errstate(over="ignore"):
+        return float(abs(coefficients[0]) * np.linalg.norm(inverse))
 
 
 @lru_cache(maxsize=8)

@@ -50,7 +50,7 @@ from audit.core.counts import check_enough
 from audit.core.noise_bounds import HALVINGS, ROUND_OFF, STANDARD_ERRORS, bound_from_squares
 from audit.core.whitened_scores import Whitened
 from audit.scores import LabelledScores
-from mechanisms.core.errors import UnsupportedProcess
+from mechanisms.core.errors import InvalidParameter, UnsupportedProcess
 
 Array = NDArray[np.float64]
 OWNER = "accountant_inversion"
@@ -74,10 +74,10 @@ def noise_bound(data: LabelledScores, run: CorrelatedRun, *, confidence: float) 
     Guarantees: at least the true σ with probability 1 − half the error, for any numbers of canaries and steps.
 
     Raises:
-        InvalidParameter: if fewer than one canary was in or fewer than two were out.
+        InvalidParameter: if fewer than one canary was in or fewer than two were out, or steps are missing.
         UnsupportedProcess: if the scores are not whitened.
     """
-    seen, squares = _seen(data)
+    seen, squares = _seen(data, run)
     if not _takes_part(data, seen, squares, run.steps):
         return np.inf
     inside = data.membership
@@ -101,7 +101,7 @@ def p_values(data: LabelledScores, run: CorrelatedRun) -> dict[str, float]:
 
     Errors are those of `noise_bound`.
     """
-    seen, squares = _seen(data)
+    seen, squares = _seen(data, run)
     if seen.lagged is None or run.noise_multiplier == 0 or not _takes_part(data, seen, squares, run.steps):
         return {}
     out, steps = ~data.membership, run.steps
@@ -148,13 +148,17 @@ def lag_p_value(lagged: float, total: float, *, canaries: int, steps: int) -> fl
     return float(min(1.0, 2 * np.exp(min(exponent, 0.0)) + ROUND_OFF))
 
 
-def _seen(data: LabelledScores) -> tuple[Whitened, Array]:
-    """Return what was seen, and Σ p² of every canary."""
+def _seen(data: LabelledScores, run: CorrelatedRun) -> tuple[Whitened, Array]:
+    """Return what was seen of all steps, and Σ p² of every canary."""
     scores, included = data.scores, int(np.count_nonzero(data.membership))
     if scores.whitened is None or scores.squares is None:
         raise UnsupportedProcess(
             f"{OWNER}: scores must be whitened where the claim's noise is correlated over the steps, and are not.\n"
             "Use attack='whitened'."
+        )
+    if scores.whitened.steps != run.steps:
+        raise InvalidParameter(
+            f"{OWNER}: scores must be of the {run.steps} steps described, got those of {scores.whitened.steps}."
         )
     check_enough(OWNER, included, len(data.membership) - included, least=(1, 2))
     return scores.whitened, scores.squares

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.finite import finite
+from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
 Values = NDArray[np.float64]
@@ -21,6 +22,7 @@ class Whitened:
     is in, one number for each canary:
 
     Args:
+        steps: T >= 1 of them, so far.
         energies: Σ a_t², shape (m,), finite and >= 0.
         matched: Σ a_t p_t, (m,), finite.
         halfway: Σ of the projections themselves, not whitened, over the first 2^k steps, as many as there are, (m,).
@@ -28,15 +30,17 @@ class Whitened:
             the projections of others.
 
     Raises:
-        InvalidParameter: if a number is not finite, an energy negative, or the shapes differ.
+        InvalidParameter: if there is no step, a number is not finite, an energy negative, or the shapes differ.
     """
 
+    steps: int
     energies: Values
     matched: Values
     halfway: Values
     lagged: Values | None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", validate.count("Whitened", "steps", self.steps, least=1))
         for name in ("energies", "matched", "halfway", "lagged"):
             given = getattr(self, name)
             if given is None:

@@ -94,6 +94,7 @@ def seen(mechanism, shown, taken):
         squares=np.sum(white**2, axis=0),
         sums=shown.sum(axis=0),
         whitened=Whitened(
+            steps=mechanism.steps,
             energies=energies,
             matched=matched,
             halfway=shown[:half].sum(axis=0),

@@ -148,17 +148,20 @@ def test_scores_that_are_not_whitened_are_refused_by_name():
     data = LabelledScores(scores=plain, membership=[True, True, False, False])
     with pytest.raises(UnsupportedProcess, match=r"accountant_inversion: scores must be whitened where .*\n.*whitened"):
         epsilon(TREE, data)
+    with pytest.raises(InvalidParameter, match="scores must be of the 25 steps described, got those of 24"):
+        epsilon(dataclasses.replace(TREE, steps=25), labelled(TREE, seed=0, canaries=8))
     one_out = dataclasses.replace(labelled(TREE, seed=0, canaries=4), membership=[True, True, True, False])
     with pytest.raises(InvalidParameter, match="accountant_inversion"):
         epsilon(TREE, one_out)
 
 
 def test_what_was_whitened_must_be_finite_numbers_of_one_shape():
-    good = {"energies": np.ones(2), "matched": np.ones(2), "halfway": np.ones(2), "lagged": None}
+    good = {"steps": 3, "energies": np.ones(2), "matched": np.ones(2), "halfway": np.ones(2), "lagged": None}
     for name, bad, text in [
         ("matched", [1.0, np.inf], "matched must be finite"),
         ("halfway", [1.0], r"halfway must have shape \(m,\), as energies, got \(1,\)"),
         ("energies", [-1.0, 0.0], "energies must be at least 0"),
+        ("steps", 0, "steps must be"),
     ]:
         with pytest.raises(InvalidParameter, match=f"Whitened: {text}"):
             Whitened(**(good | {name: bad}))
