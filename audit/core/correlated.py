@@ -61,7 +61,7 @@ class CorrelatedRun:
             )
         if isinstance(inner, MatrixMechanism) and not growth(inner.coefficients, inner.steps) <= LARGEST_GROWTH:
             raise UnsupportedProcess(
-                "audit: the process must have noise that does not grow from step to step beyond what float32 sums hold, "
+                "audit: the process must have noise that does not grow beyond what float32 sums hold, "
                 f"got {inner.coefficients!r}.\nUse coefficients that fall from the first one on, such as "
                 "square_root(bands)."
             )

@@ -92,8 +92,8 @@ def test_a_description_is_read_whatever_its_unit_and_its_noise_replaced():
             matrix(2 * MOST_BANDS, (1.0,) * (MOST_BANDS + 1)),
             f"coefficients must number at most {MOST_BANDS} for noise to be whitened, got {MOST_BANDS + 1}",
         ),
-        (matrix(40, (1.0, 2.0)), "noise that does not grow from step to step beyond what float32 sums hold"),
-        (matrix(2000, (1.0, 2.0)), "noise that does not grow from step to step beyond what float32 sums hold"),
+        (matrix(40, (1.0, 2.0)), "noise that does not grow beyond what float32 sums hold"),
+        (matrix(2000, (1.0, 2.0)), "noise that does not grow beyond what float32 sums hold"),
         (Tree(noise_multiplier=1.0, steps=10**6 + 1), "steps must be at most 1000000 for noise to be whitened"),
     ],
 )
