@@ -79,9 +79,9 @@ def audit(
 
     Guarantees: if the claimed process ran, P(verdict "violated" or "description refuted") <= 1 − confidence; if only
     its (ε, δ) holds, that bounds P("violated") still. "violated" needs no assumption on the trainer but that `runs` do
-    not depend on each other, nor what it says of known records on the coins (`check` finds that out), "description
-    refuted" those of its estimator: none besides if it is the primary. A trainer that raises, releases what no trainer
-    may, or fails the check gets a report that names it under `faults`, and the verdict "none".
+    not depend on each other, nor what it says of known records and turns on the coins (`check` finds that out),
+    "description refuted" those of its estimator: none besides if it is the primary. A trainer that raises, releases
+    what no trainer may, or fails the check gets a report that names it under `faults`, and the verdict "none".
 
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.

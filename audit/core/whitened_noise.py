@@ -99,10 +99,10 @@ def law_refuted(data: LabelledScores, run: CorrelatedRun, *, confidence: float) 
 def p_values(data: LabelledScores, run: CorrelatedRun) -> dict[str, float]:
     """Return those of the five tests, by name; none where canaries are not at right angles, or no noise is described.
 
-    Errors are those of `noise_bound`.
+    What is tested is the noise where canaries are, be they seen in it or not. Errors are those of `noise_bound`.
     """
     seen, squares = _seen(data, run)
-    if seen.lagged is None or run.noise_multiplier == 0 or not _takes_part(data, seen, squares, run.steps):
+    if seen.lagged is None or run.noise_multiplier == 0:
         return {}
     out, steps = ~data.membership, run.steps
     total, canaries = float(np.sum(squares[out])), int(np.count_nonzero(out))
@@ -115,8 +115,9 @@ def p_values(data: LabelledScores, run: CorrelatedRun) -> dict[str, float]:
         "halfway": seen.halfway[out] ** 2 / run.prefix_variance(1 << steps.bit_length() - 1),
     }
     excess, error = _contribution(data, seen, total / (canaries * steps))
+    above = float(special.stdtr(canaries * steps, (TOLERANCE - excess) / error)) if error < np.inf else 1.0
     return {
-        "contribution": float(special.stdtr(canaries * steps, (TOLERANCE - excess) / error)) + ROUND_OFF,
+        "contribution": min(1.0, above + ROUND_OFF),
         **{name: _f_both(float(np.sum(a)), len(a), total, canaries * steps) for name, a in along.items()},
         "lag": lag_p_value(float(np.sum(seen.lagged[out])), total, canaries=canaries, steps=steps),
     }
@@ -167,17 +168,19 @@ def _seen(data: LabelledScores, run: CorrelatedRun) -> tuple[Whitened, Array]:
 def _takes_part(data: LabelledScores, seen: Whitened, squares: Array, steps: int) -> bool:
     """Tell whether a signal is seen, less than three standard errors short of what is described."""
     outside = squares[~data.membership]
-    if not np.any(seen.energies[data.membership] > 0):
-        return False
     excess, error = _contribution(data, seen, float(np.sum(outside)) / (len(outside) * steps))
+    if error == np.inf:
+        return False
     seen_at_all = 1 + excess > -special.ndtri(SIGNAL) * error
     return bool(seen_at_all and excess >= -STANDARD_ERRORS * error - TOLERANCE)
 
 
 def _contribution(data: LabelledScores, seen: Whitened, variance: float) -> tuple[float, float]:
-    """Return what canaries contribute beyond C, in units of it, and the standard error of that."""
+    """Return what canaries contribute beyond C, in units of it, and the standard error, inf if none had a turn."""
     inside = data.membership
     energy = float(np.sum(seen.energies[inside]))
+    if energy == 0:
+        return 0.0, np.inf
     return float(np.sum(seen.matched[inside])) / energy - 1, float(np.sqrt(variance / energy))
 
 

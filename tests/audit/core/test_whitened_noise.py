@@ -80,6 +80,23 @@ def test_noise_without_canaries_shows_nothing():
     assert epsilon(MATRIX, data) == 0.0 and not refuted(MATRIX, data)
 
 
+def test_fakes_are_refuted_though_their_noise_buries_the_canaries():
+    data = labelled(TREE, of_same_variance, seed=0, canaries=400, contribution=0.0)
+    assert noise_bound(data, run_of(TREE), confidence=0.9) == np.inf and refuted(TREE, data)
+
+
+@pytest.mark.parametrize("separation", [2, 5])
+def test_canaries_without_a_turn_and_single_steps_teach_nothing_false(separation):
+    """With the first of five steps alone most canaries never have a turn, or all have one."""
+    mechanism = dataclasses.replace(FEW, steps=5, participations=1, separation=separation)
+    data = labelled(mechanism, seed=0, canaries=40)
+    idle = dataclasses.replace(data.scores.whitened, energies=np.zeros(40), matched=np.zeros(40))
+    unseen = dataclasses.replace(data, scores=dataclasses.replace(data.scores, whitened=idle))
+    assert not refuted(mechanism, unseen) and epsilon(mechanism, unseen) == 0.0
+    once = dataclasses.replace(FEW, coefficients=(1.0,), steps=1, participations=1, separation=1)
+    assert not refuted(once, labelled(once, seed=0)) and epsilon(once, labelled(once, seed=0)) > 0
+
+
 def test_canaries_below_the_norm_described_show_nothing_of_the_noise():
     data = labelled(MATRIX, seed=0, scale=0.1, contribution=0.5)
     assert noise_bound(data, run_of(MATRIX), confidence=0.9) == np.inf
