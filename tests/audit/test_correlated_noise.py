@@ -95,6 +95,7 @@ def rows_of_epochs(apart):
     return following
 
 
+@pytest.mark.thinned(2)
 @EVERY
 def test_honest_runs_are_consistent_and_half_the_noise_is_refuted(name):
     honest, half = reported(name, config(name)), reported(name, dataclasses.replace(config(name), noise_multiplier=1.0))
@@ -112,6 +113,7 @@ def test_honest_runs_are_never_accused_at_a_level_of_one_in_ten_thousand(name):
     assert verdicts <= {"consistent", "none"}
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["tree", "matrix", "buffered"])
 def test_noise_that_is_not_correlated_is_refuted_though_it_is_no_less(name):
     report = reported(name, dataclasses.replace(config(name), noise=IndependentGaussian()), confidence=1 - 1e-4)
@@ -122,15 +124,16 @@ def test_noise_that_is_not_correlated_is_refuted_though_it_is_no_less(name):
 
 
 def test_a_check_of_the_trainer_finds_turns_that_depend_on_the_coins():
-    made = trainer(config("tree"))
+    short = dataclasses.replace(config("tree"), steps=8)
+    made = trainer(short)
 
     def telling(task):
         found = made(task)
         shifted = lambda step: found.turns(step + int(task.membership[0]))  # noqa: E731
         return dataclasses.replace(found, turns=shifted)
 
-    assert reported("tree", made, check=True).faults == ()
-    (fault,) = reported("tree", telling, check=True).faults
+    assert reported("tree", made, claim=short.process(), check=True).faults == ()
+    (fault,) = reported("tree", telling, claim=short.process(), check=True).faults
     assert "turns or known records depend on the coins" in fault
 
 
