@@ -5,9 +5,10 @@ right angles, in T steps. So, exactly,
 
     V = Σ_out ‖p_i‖² + Σ_in ‖p_i − a_i‖²  ~  σ² χ² of m T degrees,     ‖p_i − a_i‖² = ‖p_i‖² − 2 ⟨a_i, p_i⟩ + ‖a_i‖²
 
-which bounds σ as in `audit.core.noise_bounds`, and that holds with anything added to a step before its noise is drawn,
-be it other canaries' parts. Half of the error is for this, half for five tests of the law itself that ask nothing of σ,
-each for a tenth, of canaries at right angles, the out-canaries' noise with V_out = Σ_out ‖p_i‖² and n of them:
+which bounds σ as in `audit.core.noise_bounds`, also with anything added to a step before its noise is drawn [And55].
+Canaries at other angles share noise: their squares scatter more than m T independent ones, and bound nothing here. Half
+of the error is for the squares, half for five tests of the law itself that ask nothing of σ, each for a tenth, of the
+noise of the n canaries that are out, with V_out = Σ_out ‖p_i‖²:
 
 | test         | statistic, and its law                                                                      |
 |--------------|---------------------------------------------------------------------------------------------|
@@ -18,8 +19,8 @@ each for a tenth, of canaries at right angles, the out-canaries' noise with V_ou
 | lag          | Σ_out Σ_t p_t p_{t−1} / V_out; both tails, by Chernoff's bound                              |
 
 In a direction u, ⟨u, p⟩²/‖u‖² and the rest of ‖p‖² are independent; ‖u‖² is the described variance of the prefix. For
-the lag, Σ_t p_t p_{t−1} = ⟨p, J p⟩ with the
-eigenvalues α_j = cos(πj/(T+1)) of J, j = 1, …, T, so that with X = Σ_out ⟨p, (J − q) p⟩
+the lag, Σ_t p_t p_{t−1} = ⟨p, J p⟩ with the eigenvalues α_j = cos(πj/(T+1)) of J, j = 1, …, T, so that with
+X = Σ_out ⟨p, (J − q) p⟩
 
     P(r >= q) = P(X >= 0) <= min over λ of Π_j (1 − 2 λ (α_j − q))^{−n/2}
 
@@ -63,8 +64,8 @@ TOLERANCE = 1e-6  # of C: contributions are cut and added up in float32
 def noise_bound(data: LabelledScores, run: CorrelatedRun, *, confidence: float) -> float:
     """Return the least noise multiplier that is refuted as being at least that large, inf if none is.
 
-    Squares count only where canaries are seen to take part, and in no less than they should, up to three standard
-    errors: noise without canaries shows nothing.
+    Squares count only of canaries at right angles, where these are seen to take part, and in no less than they should,
+    up to three standard errors: noise without canaries shows nothing.
 
     Args:
         data: scores of `audit.attacks.whitened`, and the coins.
@@ -78,7 +79,7 @@ def noise_bound(data: LabelledScores, run: CorrelatedRun, *, confidence: float) 
         UnsupportedProcess: if the scores are not whitened.
     """
     seen, squares = _seen(data, run)
-    if not _takes_part(data, seen, squares, run.steps):
+    if seen.lagged is None or not _takes_part(data, seen, squares, run.steps):
         return np.inf
     inside = data.membership
     residual = np.where(inside, squares - 2 * seen.matched + seen.energies, squares)

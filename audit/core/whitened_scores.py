@@ -26,8 +26,8 @@ class Whitened:
         energies: Σ a_t², shape (m,), finite and >= 0.
         matched: Σ a_t p_t, (m,), finite.
         halfway: Σ of the projections themselves, not whitened, over the first 2^k steps, as many as there are, (m,).
-        lagged: Σ p_t p_{t−1}, (m,), finite; None where canaries are not at right angles, so that what one adds shows in
-            the projections of others.
+        lagged: Σ p_t p_{t−1}, (m,), finite; None where canaries are not at right angles, so that they share noise, and
+            what one adds shows in the projections of others.
 
     Raises:
         InvalidParameter: if there is no step, a number is not finite, an energy negative, or the shapes differ.

@@ -152,11 +152,12 @@ def test_where_there_is_no_lag_nothing_is_refuted(lagged, total, steps):
     assert lag_p_value(lagged, total, canaries=3, steps=steps) == 1.0
 
 
-def test_the_law_is_not_tested_where_canaries_share_directions():
+def test_nothing_is_known_of_the_noise_where_canaries_share_directions():
     data = labelled(MATRIX, of_same_variance, seed=0, canaries=400)
     askew = dataclasses.replace(data.scores.whitened, lagged=None)
     shared = dataclasses.replace(data, scores=dataclasses.replace(data.scores, whitened=askew))
     assert p_values(shared, run_of(MATRIX)) == {} and not law_refuted(shared, run_of(MATRIX), confidence=0.9)
+    assert noise_bound(shared, run_of(MATRIX), confidence=0.9) == np.inf
     assert len(p_values(data, run_of(MATRIX))) == TESTS
 
 
