@@ -26,7 +26,11 @@ ExpectedSum = Callable[..., "Tensor"]
 """Flat weights (d,) -> expected sum of the known records' clipped gradients there, (d,).
 
 Where releases tell a bound that moves, the one in use is handed over as `max_grad_norm=` too, once it has moved.
+Where turns are public, the number of the step is handed over as `step=`, and the sum is exactly that of the step.
 """
+
+Turns = Callable[[int], Coins]
+"""Number of a step -> which canaries have their turn in it, in or out, bool (m,)."""
 
 
 class Release(Protocol):
@@ -103,6 +107,7 @@ class Observations:
             none.
         expected_sum: what the known records, those that are no canaries, contribute to a step on average; or None.
         known: those records; or None.
+        turns: where it is public who takes part in which step, the turns of the canaries; else None.
         participations: where the trainer reveals its samples afterwards: called once, by the harness alone, when all
             is released; how many times each canary took part, int (m,), 0 where it was out. Attacks never see it.
     """
@@ -111,6 +116,7 @@ class Observations:
     max_grad_norm: float | None = None
     expected_sum: ExpectedSum | None = None
     known: Dataset | None = None
+    turns: Turns | None = None
     participations: Callable[[], Counts] | None = None
 
 
@@ -130,6 +136,7 @@ class Public:
         max_grad_norm: see `Observations`.
         expected_sum: see `Observations`.
         known: see `Observations`.
+        turns: see `Observations`.
         pool: public records of the same kind, for shadow models; or None.
         weights: where exactly one canary is in, whole numbers (m,) to which the chances of each are proportional; ()
             where coins decide.
@@ -142,6 +149,7 @@ class Public:
     max_grad_norm: float | None = None
     expected_sum: ExpectedSum | None = None
     known: Dataset | None = None
+    turns: Turns | None = None
     pool: Dataset | None = None
     weights: tuple[int, ...] = ()
 
@@ -157,7 +165,9 @@ class Attack(ABC):
         takes            the kind of canaries it works on
         needs            names of optional fields of `Public` that it cannot do without
         follows_bound    whether it goes along with a bound on contributions that moves from step to step
-        measures_noise   whether an out-score is N(0, T σ²), with its squares: what estimators of the noise rest on
+        follows_turns    whether it is for steps whose participants are public, and noise correlated over them
+        measures_noise   whether an out-score is the noise of a sum of steps, N(0, T σ²) where it is drawn anew, with
+                         its squares: what estimators of the noise rest on
 
     The harness refuses by name what does not fit, before the first step, and hands over nothing that is not seen.
     """
@@ -169,6 +179,7 @@ class Attack(ABC):
     takes: ClassVar[type]
     needs: ClassVar[tuple[str, ...]] = ()
     follows_bound: ClassVar[bool] = False
+    follows_turns: ClassVar[bool] = False
     measures_noise: ClassVar[bool] = False
 
     @property

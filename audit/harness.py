@@ -16,6 +16,7 @@ from audit.attack import Attack, Trainer
 from audit.canaries import Canaries
 from audit.core.checks import check_trainer
 from audit.core.claims import accountant_answers, claimed_bounds
+from audit.core.correlated import correlated_run
 from audit.core.described import gaussian_steps
 from audit.core.faults import TrainerFault
 from audit.core.jaws import Course, jaws_path, looked_at
@@ -78,9 +79,9 @@ def audit(
 
     Guarantees: if the claimed process ran, P(verdict "violated" or "description refuted") <= 1 − confidence; if only
     its (ε, δ) holds, that bounds P("violated") still. "violated" needs no assumption on the trainer but that `runs` do
-    not depend on each other, nor what it says of known records on the coins (`check` finds that out), "description
-    refuted" those of its estimator: none besides if it is the primary. A trainer that raises, releases what no trainer
-    may, or fails the check gets a report that names it under `faults`, and the verdict "none".
+    not depend on each other, nor what it says of known records and turns on the coins (`check` finds that out),
+    "description refuted" those of its estimator: none besides if it is the primary. A trainer that raises, releases
+    what no trainer may, or fails the check gets a report that names it under `faults`, and the verdict "none".
 
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.
@@ -249,14 +250,22 @@ def _faulty(
 
 
 def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
-    """Return the out-scores' variance ÷ (T σ²), where they are sums of the described noise, on whatever samples."""
-    assert setup.process is not None
-    described = gaussian_steps(setup.process)
-    if not setup.attack.measures_noise or described is None or len(data.excluded) < 2:
+    """Return the out-scores' variance ÷ that of the described noise in a sum of all steps, T σ² if it is drawn anew."""
+    described = _noise_in_sum(setup)
+    if not setup.attack.measures_noise or not described or len(data.excluded) < 2:
         return None
-    outside = data.scores.measured[~data.membership]
+    return float(np.var(data.scores.measured[~data.membership], ddof=1)) / described
+
+
+def _noise_in_sum(setup: Setup) -> float | None:
+    """Return the variance of the described noise in a sum of all steps, in units of the clip norm, or None."""
+    assert setup.process is not None
+    if (run := correlated_run(setup.process)) is not None:
+        return run.prefix_variance(run.steps) * run.noise_multiplier**2
+    if (described := gaussian_steps(setup.process)) is None:
+        return None
     noise, steps = described
-    return float(np.var(outside, ddof=1)) / (steps * noise**2) if noise > 0 else None
+    return steps * noise**2
 
 
 def _pictures(setup: Setup, data: LabelledScores, claimed: Claim) -> Pictures:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.core.finite import finite
+from audit.core.whitened_scores import Whitened
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
@@ -18,13 +20,6 @@ Values = NDArray[np.float64]
 Coins = NDArray[np.bool_]
 Guesses = NDArray[np.int8]
 Counts = NDArray[np.int64]
-
-
-LARGEST = 1e60  # in size, of a score: fourth powers of it, summed, are floats
-
-
-class NotFinite(InvalidParameter):
-    """A score is infinite, NaN, or so large that it may as well be."""
 
 
 class Design(ABC):
@@ -181,6 +176,8 @@ class Scores:
             attack does not look at steps one by one. Guesses never see them: they measure the noise.
         sums: shape (m,), finite: projections summed over the steps, in units of the clip norm, where `values` are
             another statistic of the same steps; None where `values` are these sums. Guesses never see them either.
+        whitened: where noise is correlated over the steps: `squares` are then of whitened projections, `sums` of those
+            that are not; None where it is drawn anew. Guesses never see it either.
 
     Raises:
         InvalidParameter: if a number is not finite or too large, a square negative, or there are not as many as coins.
@@ -194,9 +191,12 @@ class Scores:
     guessing_rule: GuessingRule
     squares: Values | None = None
     sums: Values | None = None
+    whitened: Whitened | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", self._checked("values", self.values))
+        if self.whitened is not None and len(self.whitened.energies) != self.design.size:
+            raise InvalidParameter(f"Scores: whitened must be of {self.design.size} canaries, as the values are.")
         if self.sums is not None:
             object.__setattr__(self, "sums", self._checked("sums", self.sums))
         if self.squares is not None:
@@ -208,13 +208,7 @@ class Scores:
         numbers = np.array(given, dtype=np.float64)
         if numbers.shape != (self.design.size,):
             raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
-        if not np.all(np.abs(numbers) <= LARGEST):
-            raise NotFinite(
-                f"Scores: {name} must be finite, and some are not, or beyond {LARGEST:.0e}, where squares overflow. "
-                "Did training diverge?"
-            )
-        numbers.flags.writeable = False
-        return numbers
+        return finite("Scores", name, numbers)
 
     @property
     def guesses(self) -> Guesses:

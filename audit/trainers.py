@@ -14,8 +14,9 @@ from torch import nn
 
 from audit.attack import FinalModel, Observations, Released, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
-from audit.core.expected_sums import check_independent_noise, expected_clipped_sum, units_of
+from audit.core.expected_sums import expected_clipped_sum, units_of
 from audit.core.faults import refusing
+from audit.core.public_turns import check_noise, known_sum_of_step, turns_of
 from audit.scores import Coins, Counts
 from dpsgd import DPSGD, Dataset, steps
 from dpsgd.clipping import FLAT, AdaptiveQuantile, Automatic
@@ -93,6 +94,12 @@ class DPSGDTrainer:
         flat = self.config.clipping == FLAT and isinstance(self.config.noise, IndependentGaussian)
         if isinstance(task.canaries, InputCanaries) and (not flat or isinstance(self.config.sampling, Cyclic)):
             return {}
+        if isinstance(self.config.sampling, Cyclic):
+            return {
+                "max_grad_norm": self.config.max_grad_norm,
+                "expected_sum": known_sum_of_step(self.model, self.dataset, self.config, loss=self.loss),
+                "turns": turns_of(self.config, known=units_of(self.dataset), canaries=len(task.canaries)),
+            }
         expected = expected_clipped_sum(
             self.model, self.dataset, self.config, loss=self.loss, canaries=len(task.canaries)
         )
@@ -122,9 +129,10 @@ def dpsgd_trainer(
 
     | canaries     | what can be run                                                                                  |
     |--------------|--------------------------------------------------------------------------------------------------|
-    | of gradients | any clipping, at whose bound they stand; independent float noise; parts that are drawn. With     |
-    |              | Poisson and BallsInBins neighbours are of either kind, with all other schemes "zero_out": one    |
-    |              | that is out holds its place. All of PerLayer's bound is reached in `directions_across_layers`    |
+    | of gradients | any clipping, at whose bound they stand; independent float noise, with Cyclic correlated, too:   |
+    |              | attack "whitened". With Poisson and BallsInBins neighbours are of either kind, with all other    |
+    |              | schemes "zero_out": one that is out holds its place. All of PerLayer's bound is reached in       |
+    |              | `directions_across_layers`                                                                       |
     | records      | any configuration, seen at its end; at every step, Flat() and independent float noise. Added or  |
     |              | removed with Poisson and BallsInBins alone; replaced in any scheme                               |
 
@@ -146,7 +154,7 @@ def _entering(known: Dataset, config: DPSGD, task: TrainerTask) -> tuple[Dataset
     """Return the records of a run, and the keywords of `steps` by which canaries enter it."""
     canaries = task.canaries
     if isinstance(canaries, GradientCanaries):
-        check_independent_noise("dpsgd_trainer", config)
+        check_noise("dpsgd_trainer", config)
         _check_neighbours(config, task.adjacency)
         return known, {"prescribed": canaries.prescribed(task.membership, max_grad_norm=_length(config))}
     if not isinstance(canaries, InputCanaries):

@@ -10,7 +10,9 @@ import torch
 
 from audit.attack import Attack, Public, Release, Sees
 from audit.canaries import GradientCanaries, Vector
+from audit.core.correlated import correlated_mechanism
 from audit.scores import Scores
+from mechanisms.core.errors import UnsupportedProcess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,7 +57,17 @@ class GradientProjection(Attack):
     measures_noise: ClassVar[bool] = True
 
     def start(self, canaries: GradientCanaries, public: Public) -> Projections:
-        """Return sums of zero."""
+        """Return sums of zero.
+
+        Raises:
+            UnsupportedProcess: if the claim is of noise that is correlated over the steps.
+        """
+        if correlated_mechanism(public.process) is not None:
+            raise UnsupportedProcess(
+                "audit: the process must have noise that is drawn anew in every step for attack 'gradient', got "
+                f"{public.process!r}.\n"
+                "Use attack='whitened', which makes it white first."
+            )
         zeros = np.zeros(len(canaries))
         return Projections(canaries=canaries, sums=zeros, squares=zeros, public=public)
 

@@ -41,7 +41,7 @@ def check_trainer(setup: Setup) -> None:
     for left in reversed(range(_pairs(setup))):
         turned = _Run(setup, ~membership, number)
         if turned.told(first.weights) != first.told(first.weights):
-            raise TrainerFault("the trainer's max_grad_norm, expected_sum or known records depend on the coins")
+            raise TrainerFault("the trainer's max_grad_norm, expected_sum, turns or known records depend on the coins")
         if turned.digest != first.digest:
             return
         if left:
@@ -64,7 +64,7 @@ class _Run:
 
     def __init__(self, setup: Setup, membership: Coins, number: int) -> None:
         kind = StepsSeen if setup.attack.sees == "steps" else ModelSeen
-        self._observations = setup.observations(membership, number)
+        self._observations, self._steps = setup.observations(membership, number), setup.steps
         self._firsts: list[Any] = []
         seen = kind(canaries=setup.canaries, firsts=self._firsts)
         watch = Watch(
@@ -88,7 +88,11 @@ class _Run:
         with blamed("what it knows"):
             state.update(repr(given.max_grad_norm).encode())
             if given.expected_sum is not None and weights is not None:
-                state.update(_bytes(given.expected_sum(weights)))
+                public = {} if given.turns is None else {"step": 0}
+                state.update(_bytes(given.expected_sum(weights, **public)))
+            if given.turns is not None:
+                for step in range(self._steps or 1):
+                    state.update(np.asarray(given.turns(step)).tobytes())
             for part in () if given.known is None else (given.known.features, given.known.targets):
                 for start in range(0, len(part), ROWS):
                     state.update(_bytes(part[start : start + ROWS]))

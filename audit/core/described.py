@@ -13,12 +13,14 @@ from mechanisms import (
     Compose,
     FixedSize,
     Gaussian,
+    MatrixMechanism,
     PerUser,
     Poisson,
     Process,
     Repeat,
     Sampled,
     Shuffled,
+    Tree,
     TruncatedPoisson,
     UnsupportedProcess,
     WithReplacement,
@@ -183,6 +185,8 @@ def released_steps(process: Process) -> int | None:
 
 
 def _sums(leaf: Process) -> int | None:
+    if isinstance(leaf, (MatrixMechanism, Tree)):
+        return leaf.steps
     if isinstance(leaf, Allocated):
         return leaf.part.times if isinstance(leaf.part, Repeat) else None
     return 1 if isinstance(leaf.part if isinstance(leaf, Sampled) else leaf, Gaussian) else None

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from audit.attack import ExpectedSum
@@ -93,8 +94,8 @@ def clipped_sum_of(
     loss: Loss,
     clipper: Callable[[nn.Module], Clipper],
     population: Callable[[Examples], Population],
-) -> Callable[[Tensor], Tensor]:
-    """Return the function w -> Σ_i clip(g_i(w)) over all units of `dataset`, shape (d,).
+) -> Callable[..., Tensor]:
+    """Return the function (w, units) -> Σ_i clip(g_i(w)) over these units of `dataset`, or over all, shape (d,).
 
     Args:
         model: gives the shape; a copy of it is used.
@@ -109,9 +110,9 @@ def clipped_sum_of(
     clipped = gradient_sum_by(clipper(twin), twin, example_dimensions=dimensions, loss=loss)
     units = population(Examples(dataset=dataset, clipped_sum=clipped))
 
-    def summed(weights: Tensor) -> Tensor:
+    def summed(weights: Tensor, taken: NDArray[np.int64] | None = None) -> Tensor:
         assign(weights, parameters)
-        return units.clipped_sum(np.arange(units.units), 0)
+        return units.clipped_sum(np.arange(units.units) if taken is None else taken, 0)
 
     return summed
 
@@ -190,7 +191,7 @@ def check_independent_noise(owner: str, config: DPSGD) -> None:
         raise InvalidParameter(
             f"{owner}: noise must be IndependentGaussian(), got {config.noise!r}: scores assume that every step's "
             "noise is drawn anew, on float sums. Noise that cancels over the steps leaves less of it in a sum of "
-            "projections than any one step has."
+            "projections than any one step has.\nWith Cyclic() it is made white first: attack='whitened'."
         )
 
 

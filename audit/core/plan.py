@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audit.attack import Attack, attacks
+from audit.core.correlated import CorrelatedRun, correlated_run
 from audit.core.described import GaussianRun, SampledGaussianRun, described_poisson, gaussian_run
 from audit.estimators.accountant_inversion import AccountantInversion
 from audit.evidence import Estimator, Guarantee, LowerBound, estimators
@@ -244,7 +245,8 @@ def _refuter(
     if name is None:
         return None
     if name == WHERE_IT_APPLIES:
-        applies = attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and gaussian_run(claim) is not None
+        known = correlated_run(claim) if attack.follows_turns else gaussian_run(claim)
+        applies = attack.measures_noise and adjacency is not Adjacency.REPLACE_ONE and known is not None
         if not applies or not isinstance(design, OneRun):
             return None
         return _for_neighbours(_named("refuter", REFUTER, design, "parametric"), adjacency)
@@ -261,7 +263,7 @@ def _refuter(
         )
     if adjacency is Adjacency.REPLACE_ONE:
         raise InvalidParameter(f"audit: refuter must be None under {adjacency.value} neighbours, got {name!r}.")
-    GaussianRun.of(claim)
+    (CorrelatedRun if attack.follows_turns else GaussianRun).of(claim)
     return _for_neighbours(found, adjacency)
 
 

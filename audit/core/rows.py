@@ -14,7 +14,7 @@ from mechanisms.core.command_line import at_least, at_most, outward
 MEANINGS = {
     "consistent": "The evidence lies below the claim. That proves nothing beyond the attack that was tried.",
     "violated": "The evidence lies above the claim: the computation loses more privacy than is claimed.",
-    "description refuted": "What ran is not the process described: too little noise, or another way of sampling.",
+    "description refuted": "What ran is not what is described: too little or other noise, or another way of sampling.",
     "none": "Nothing was learnt: no estimator could show any loss.",
 }
 NOT_AS_PRIVATE = (
@@ -35,7 +35,7 @@ RULE = (
     "decide nothing."
 )
 
-REFUTES = "refutes the process described, whose ε is not known closely enough to lie below"
+REFUTES = "refutes the process described, by more than ε alone shows"
 
 HEADINGS = ("name", "role", "ε", "ratio", "level", "rests on")
 
@@ -167,7 +167,7 @@ def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:
         *(
             (
                 (
-                    "out-score variance ÷ (T σ²)",
+                    "out-score variance ÷ that of the claim",
                     f"{report.noise_ratio:.3f}, which the described noise makes 1 up to chance",
                 ),
             )

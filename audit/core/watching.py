@@ -13,14 +13,16 @@ from audit.canaries import Canaries, GradientCanaries
 from audit.core.cost import Stopwatch
 from audit.core.faults import TrainerFault, blamed, resized
 from audit.core.final_models import guarded
-from audit.scores import NotFinite, Scores
+from audit.core.finite import NotFinite
+from audit.core.turns import guarded_turns
+from audit.scores import Scores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GIVEN = ("max_grad_norm", "expected_sum", "known")
+GIVEN = ("max_grad_norm", "expected_sum", "known", "turns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,6 +69,8 @@ def scored(
         known = replace(known, max_grad_norm=_checked_bound(known.max_grad_norm))
     if known.expected_sum is not None:
         known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
+    if known.turns is not None:
+        known = replace(known, turns=guarded_turns(known.turns, len(canaries)))
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
     with stopwatch.attacking():
         state = attack.start(canaries, known)
@@ -101,6 +105,11 @@ def check_needs(attack: Attack, public: Public) -> None:
         raise InvalidParameter(
             f"audit: attack {attack.name!r} must be given {' and '.join(missing)}, and is given none.\n"
             "Have the trainer hand them back in its Observations, or choose an attack that does without."
+        )
+    if public.turns is not None and "expected_sum" in attack.needs and not attack.follows_turns:
+        raise InvalidParameter(
+            f"audit: attack {attack.name!r} must have steps that anyone may take part in, and this trainer tells who "
+            "takes part in which.\nUse attack='whitened', which goes along with that."
         )
 
 

@@ -23,6 +23,9 @@ description, with this noise in its place, for the neighbours asked about. For s
 bracket alone: where fixed batches claim ε in [2.86, 12.48], half their noise gives ε >= 12.26. So the described noise
 is compared by itself too, and where it is refuted `refutes_description` says so, whatever is known of ε.
 
+Where noise is correlated over the steps and turns are public, scores are of `audit.attacks.whitened`, and
+`audit.core.whitened_noise` says what bounds the noise and what refutes its law: half of the error each.
+
 What is assumed is the law above: q and T as described, white noise of one σ, canaries of norm exactly C, each alone on
 its coordinate. Where it fails (each is a test; what the gap refutes on Poisson samples is not seen on others):
 
@@ -55,9 +58,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core.correlated import CorrelatedRun, correlated_mechanism
 from audit.core.described import GaussianRun, described_poisson
 from audit.core.deviations import deviation
 from audit.core.noise_tests import OWNER, noise_multiplier_upper_bound, rejects
+from audit.core.whitened_noise import law_refuted, noise_bound
 from audit.evidence import About, Estimator, Guarantee, LowerBound, Null
 from audit.scores import Design, LabelledScores, OneRun
 from mechanisms.core import validate
@@ -109,14 +114,15 @@ class AccountantInversion(Estimator):
 
         Raises:
             InvalidParameter: if fewer than one canary was in or fewer than two were out.
-            UnsupportedProcess: if the process is no Gaussian steps of one noise on records that are drawn.
+            UnsupportedProcess: if the process is no Gaussian steps of one noise on records that are drawn, and no
+                matrix mechanism or tree whose noise can be whitened.
         """
         noise_multiplier = self.noise_multiplier(data, process=process, confidence=confidence)
         if noise_multiplier in (0.0, np.inf):
             return 0.0 if noise_multiplier else np.inf
         from accountant import epsilon_bounds
 
-        run = GaussianRun.of(process)
+        run = described_run(process)
         noise_multiplier = max(noise_multiplier, min(LEAST_NOISE, LEAST_NOISE * run.noise_multiplier))
         try:
             bounds = epsilon_bounds(run.with_noise(noise_multiplier), delta=delta, adjacency=self.adjacency)
@@ -125,9 +131,11 @@ class AccountantInversion(Estimator):
         return float(bounds.lower)
 
     def refutes_description(self, data: LabelledScores, *, process: Process, confidence: float) -> bool:
-        """Tell whether the described noise is refuted, as more than there was."""
+        """Tell whether the described noise is refuted, as more than there was, or as correlated in another way."""
+        run = described_run(process)
         found = self.noise_multiplier(data, process=process, confidence=confidence)
-        return found < GaussianRun.of(process).noise_multiplier
+        other = isinstance(run, CorrelatedRun) and law_refuted(data, run, confidence=confidence)
+        return found < run.noise_multiplier or other
 
     def noise_multiplier(self, data: LabelledScores, *, process: Process, confidence: float) -> float:
         """Return the upper bound of the noise multiplier that `epsilon` is computed from.
@@ -135,12 +143,14 @@ class AccountantInversion(Estimator):
         Raises:
             InvalidParameter, UnsupportedProcess: as `epsilon`.
         """
-        run, poisson = GaussianRun.of(process), described_poisson(process)
+        run, poisson = described_run(process), described_poisson(process)
         if poisson is None and self.norm == "measured":
             raise UnsupportedProcess(
                 f"{OWNER}: the process must be one Gaussian step on Poisson samples, repeated, where the norm is "
                 f"measured, got {process!r}.\nOnly then does the gap tell the noise without a scale."
             )
+        if isinstance(run, CorrelatedRun):
+            return noise_bound(data, run, confidence=confidence)
         squares, degrees = _squares(data, run.steps) if self.norm == "described" else (None, 0)
         inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
         return noise_multiplier_upper_bound(
@@ -178,6 +188,15 @@ class AccountantInversion(Estimator):
         found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
         refuted: NDArray[np.bool_] = np.asarray(epsilon, dtype=np.float64) < found
         return refuted
+
+
+def described_run(process: Process) -> GaussianRun | CorrelatedRun:
+    """Return the run that `process` describes, of noise that is correlated over the steps or drawn anew.
+
+    Raises:
+        UnsupportedProcess: if it is neither, or noise cannot be whitened.
+    """
+    return GaussianRun.of(process) if correlated_mechanism(process) is None else CorrelatedRun.of(process)
 
 
 def _squares(data: LabelledScores, steps: int) -> tuple[float, int]:

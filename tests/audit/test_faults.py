@@ -152,7 +152,7 @@ def test_the_check_names_knowledge_that_is_made_of_the_coins(told):
         return trainer_with(told(torch.tensor(task.canaries.total(task.membership)), members))(task)
 
     report = report_on(telling, check=True)
-    assert report.faults == ("the trainer's max_grad_norm, expected_sum or known records depend on the coins",)
+    assert report.faults == ("the trainer's max_grad_norm, expected_sum, turns or known records depend on the coins",)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")

@@ -152,6 +152,6 @@ def test_a_report_on_fixed_batches_says_in_words_that_the_noise_is_refuted():
     assert honest.verdict in ("consistent", "none") and broken.verdict == "description refuted"
     assert broken.refutation.epsilon <= broken.claim.upper
     text = " ".join(broken.to_markdown().split())
-    assert "refutes the process described, whose ε is not known closely enough to lie below" in text
+    assert "refutes the process described, by more than ε alone shows" in text
     assert "accountant_inversion), refuter, one run" in text
     assert type(broken).from_json(broken.to_json()) == broken

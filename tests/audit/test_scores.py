@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.core.whitened_scores import Whitened
 from audit.scores import GuessExtremes, IndependentRuns, LabelledScores, OneRun, Scores, Threshold
 from mechanisms import InvalidParameter
 
@@ -65,7 +66,9 @@ def test_scores_are_copied_and_read_only():
 
 
 def test_scores_hold_no_membership():
-    assert {field for field in Scores.__slots__} == {"values", "design", "guessing_rule", "squares", "sums"}
+    held = {"values", "design", "guessing_rule", "squares", "sums", "whitened"}
+    assert {field for field in Scores.__slots__} == held
+    assert {field for field in Whitened.__slots__} == {"steps", "energies", "matched", "halfway", "lagged"}
 
 
 @pytest.mark.parametrize("membership", [[1, 0], [True], [0.5, 0.5]])

@@ -96,6 +96,8 @@ def test_noise_that_is_not_drawn_anew_as_floats_is_refused_for_white_box_scores(
     with pytest.raises(InvalidParameter, match=r"audit: noise must be IndependentGaussian\(\), got") as refusal:
         expected_clipped_sum(model, data, other, loss=LOSS)
     assert repr(noise) in str(refusal.value)
+    if isinstance(other.sampling, Cyclic):  # whose turns are public, so that noise can be whitened
+        return
     with pytest.raises(InvalidParameter, match=r"dpsgd_trainer: noise must be IndependentGaussian\(\), got"):
         releases(dpsgd_trainer(model, data, other, loss=LOSS), count_parameters(model), included=True)
 
