@@ -1,8 +1,9 @@
 """Calibration: the least noise, the most steps or the largest sample rate that keep a promise.
 
 δ(target_epsilon) of DP-SGD falls with the noise and rises with steps and rate, so its certified upper end is solved for
-delta: by secants against the δ of the central limit, to which log δ is nearly parallel, else on logarithms inside a
-bracket. What is returned keeps the promise in both ways of asking: δ at target_epsilon and ε at delta.
+delta: by secants against the δ of the central limit, to which log δ is nearly parallel, or against that of the steps
+that a record takes part in, where each of them stands out, else on logarithms inside a bracket. What is returned keeps
+the promise in both ways of asking: δ at target_epsilon and ε at delta.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import scipy
 
 from accountant.core.ask import dp_sgd, named
@@ -22,6 +24,7 @@ from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
 MOST_NUDGES = 24
+MOST_COUNTS = 24  # of steps that a record takes part in, of which the noise is guessed
 LARGEST_NOISE = 1e9
 LEAST_DELTA, LEAST_RATE = 1e-320, 1e-12
 LARGEST_STEPS = 2**53
@@ -74,7 +77,13 @@ def calibrate_noise_multiplier(
         log = math.log1p(each * each) if each < 1e100 else 2 * math.log(each)
         return 1 / math.sqrt(log) if sample_rate < 1 else 1 / each
 
-    found = _solved(promise, process, limit, safe=+1.0)
+    def jumps(w: float) -> float:
+        return _noise_of_jumps(promise, w, sample_rate, steps)
+
+    first = limit(_gaussian_shift(promise.epsilon, math.log(promise.delta)))
+    rate = sample_rate if steps and promise.epsilon > 0 else 0.0
+    jumping = 0.0 < rate < 1.0 and first**-2 > math.log1p(1.0 / rate)  # a step with the record stands out by itself
+    found = _solved(promise, process, limit, safe=+1.0, place=jumps if jumping else None)
     if found is None or found > LARGEST_NOISE:
         raise NumericalFailure(
             f"calibrate: no noise multiplier up to {LARGEST_NOISE:g} is certified to keep the promise. "
@@ -207,8 +216,30 @@ def _gaussian_shift(epsilon: float, log_delta: float) -> float:
     return high
 
 
+def _noise_of_jumps(promise: _Promise, w: float, rate: float, steps: int) -> float:
+    """About the noise multiplier with log δ(ε) = log delta + w where every step that has the record stands out.
+
+    As k of these are a Gaussian step of shift √k / σ, whose loss sampling lowers by k log(1/q): the largest over k,
+    with the chance of k steps or more, of the σ at which that is the δ there is.
+    """
+    counts = np.unique(np.round(np.geomspace(1, steps, MOST_COUNTS)))
+    logs = np.log(np.maximum(scipy.special.bdtrc(counts - 1, steps, rate), LEAST_DELTA))
+    found = [
+        math.sqrt(k)
+        / _gaussian_shift(promise.epsilon - k * math.log(rate), min(math.log(promise.delta) + w - log, -1e-300))
+        for k, log in zip(counts.tolist(), logs.tolist(), strict=True)
+        if math.log(promise.delta) + w < log
+    ]
+    return max(found, default=1.0)
+
+
 def _solved(
-    promise: _Promise, process: Callable[[float], Process], limit: Callable[[float], float], *, safe: float
+    promise: _Promise,
+    process: Callable[[float], Process],
+    limit: Callable[[float], float],
+    *,
+    safe: float,
+    place: Callable[[float], float] | None = None,
 ) -> float | None:
     """Return the x at which the promise is only just kept, None where there is none.
 
@@ -217,16 +248,16 @@ def _solved(
         process: of x.
         limit: the x at which the central limit is a Gaussian of shift μ.
         safe: +1 if a larger x is safer, −1 if a smaller one is.
+        place: the x at which log δ is about log delta + w, by default that of the central limit.
     """
 
     def excess(x: float) -> float:
         return promise.excess(process(x))
 
-    def place(w: float) -> float:
-        """The x at which log δ of the central limit is log delta + w."""
+    def central(w: float) -> float:
         return limit(_gaussian_shift(promise.epsilon, min(math.log(promise.delta) + w, -1e-300)))
 
-    near, accepted = secants(excess, place, safe=safe)
+    near, accepted = secants(excess, place or central, safe=safe)
     found = near if accepted else boundary(excess, near, safe=safe)
     return _nudged(promise, process, found, safe=safe)
 

@@ -22,7 +22,7 @@ from accountant.core.grids import composed_on
 from accountant.core.layered import Layered, cell, layered
 from accountant.core.layers import expected_epsilon, layers
 from accountant.core.ledger import Ledger
-from accountant.core.plans import depths, rare
+from accountant.core.plans import cuttable, depth, depths, rare
 from accountant.core.profile import Profile
 from accountant.core.saddle import Saddle, saddle
 from mechanisms.core import validate
@@ -151,8 +151,9 @@ class LossCurve(Curve):
             epsilon = expected_epsilon(self.steps, delta)
             place = self._places(np.array([epsilon]))[0]
         else:
-            found = saddle(self.steps)
-            place = np.array([math.inf, found.for_delta(delta) if found else 0.0, 0.0])
+            cut = float(depth(math.log(delta), RESERVE, STEP)) if cuttable(self.steps) else math.inf
+            found = saddle(self.steps, cut)
+            place = np.array([cut, found.for_delta(delta), 0.0]) if found else np.array([math.inf, 0.0, 0.0])
         for _ in range(MOST_GUESSES):
             epsilon = self._composed(place).inverted(delta)
             closer = self._places(np.array([epsilon]))[0]
@@ -173,14 +174,14 @@ class LossCurve(Curve):
         Where runs are better split into layers, the last is the ε that these are laid out for.
         """
         cuts = np.full(epsilon.shape, math.inf)
-        jumping = rare(self.steps) and saddle(self.steps, STEP) is not None
-        if jumping:
+        cutting = cuttable(self.steps) and saddle(self.steps, STEP) is not None
+        if cutting:
             cuts = depths(lambda cut, x: self._saddle(cut).log_delta_at(x), epsilon, RESERVE, STEP)
         places = np.stack([cuts, np.zeros_like(epsilon), np.zeros_like(epsilon)], axis=1)
         for cut in np.unique(cuts):
             chosen = cuts == cut
             places[chosen, 1] = self._saddle(float(cut)).rungs(epsilon[chosen])
-            if jumping:
+            if cutting and rare(self.steps):
                 places[chosen] = self._split(epsilon[chosen], places[chosen])
         return places
 
@@ -240,9 +241,11 @@ def _compose(parts: Steps, cut: float, rung: int, relative_width: float, most_po
     """
     found = saddle(parts, cut)
     tilt = found.tilt(rung) if found else None
-    if tilt is None or not tilt.usable:
+    if found is None or tilt is None or not tilt.usable:
         raise NumericalFailure(NO_GRID)
     served, points, before = np.array(tilt.served), FIRST_POINTS, math.inf
+    kept = found.log_delta_at(served) >= RESERVE - cut  # beyond it tilts for rarer outcomes serve
+    served = served[: max(1, np.count_nonzero(kept))]
     aim = min(1.0, AIM * max(1.0, len(parts) / FEW)) * relative_width
     while True:
         composed = composed_on(parts, tilt, min(points, most_points))

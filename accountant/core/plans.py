@@ -10,6 +10,7 @@ import scipy
 
 from accountant.core.base import Steps
 from accountant.core.loss_sums import LossSum
+from mechanisms.core.binned_law import cumulants
 from mechanisms.core.bounds import Array, Bounds
 from mechanisms.core.cut_normals import CutNormals
 from mechanisms.core.mixture_grid import LARGEST_EXPONENT
@@ -32,11 +33,13 @@ def cumulant(parts: Steps, depth: float = math.inf) -> Plan:
     summed = [_summed(pair) for pair, _ in parts]
     together = LossSum.of(tuple(part for part, known in zip(parts, summed, strict=True) if known), depth)
     others = tuple(part for part, known in zip(parts, summed, strict=True) if not known)
+    lasts = [_last(pair, times, depth) for pair, times in others]
 
     def plan(theta: Array) -> tuple[Array, Array, Array]:
         value, slope, bend = together.plan(theta)
-        for pair, times in others:
-            for total, part in zip((value, slope, bend), pair.cumulants(1.0 + theta), strict=True):
+        for (pair, times), last in zip(others, lasts, strict=True):
+            found = cumulants(pair, 1.0 + theta, last) if last < math.inf else pair.cumulants(1.0 + theta)
+            for total, part in zip((value, slope, bend), found, strict=True):
                 total += times * part
         return value, slope, bend
 
@@ -51,7 +54,14 @@ def farthest(parts: Steps, depth: float) -> Array:
     for losses, _ in groups:
         if isinstance(losses, CutNormals):
             found[cuttable] = losses.last_losses()
+    heavy = [k for k, (pair, _) in enumerate(parts) if _heavy(pair)]
+    found[heavy] = [_last(*parts[k], depth) for k in heavy]
     return found
+
+
+def cuttable(parts: Steps) -> bool:
+    """Whether outcomes may be left out that are as rare as their losses are large."""
+    return rare(parts) or any(_heavy(pair) for pair, _ in parts)
 
 
 def rare(parts: Steps) -> bool:
@@ -94,6 +104,18 @@ def depths(expected: Callable[[float, Array], Array], epsilon: Array, reserve: f
             break
         found = needed
     return found
+
+
+def _heavy(pair: DominatingPair) -> bool:
+    """Whether a pair of no known mixture has losses of any size."""
+    return pair.mixture is None and pair.supremum.upper == math.inf
+
+
+def _last(pair: DominatingPair, times: int, nats: float) -> float:
+    """Return a loss beyond which so many steps have one with probability of about e^{−nats}, inf where none is cut."""
+    if nats == math.inf or not _heavy(pair):
+        return math.inf
+    return pair.loss_range(math.exp(-min(nats + math.log(times), 690.0)))[1]
 
 
 def _summed(pair: DominatingPair) -> bool:

@@ -143,10 +143,10 @@ def convex_sum(law: BinnedLaw, function: Callable[[Array], Bounds], beyond: floa
     return Bounds(lower=lower * (1 - slack - 1e-12), upper=upper * (1 + slack))
 
 
-def cumulants(pair: DominatingPair, powers: Array) -> tuple[Array, Array, Array]:
-    """Return about log E_Q[e^{tL}] at many t and its first two derivatives, L = ∞ left out, shape (n,) each."""
+def cumulants(pair: DominatingPair, powers: Array, last: float = math.inf) -> tuple[Array, Array, Array]:
+    """Return about log E_Q[e^{tL}; L <= last] at many t and its first two derivatives, shape (n,) each."""
     law = binned_law(pair)
-    known = np.isfinite(law.log_q.lower) & (law.p.lower > 0)
+    known = np.isfinite(law.log_q.lower) & (law.p.lower > 0) & (law.low < last)
     losses = law.losses[known]
     log_q = 0.5 * (law.log_q.lower + law.log_q.upper)[known]
     found = np.empty((3, len(powers)))

@@ -112,9 +112,8 @@ class NormalsPair(DominatingPair):
         return LossBins(p=p, q=q, edge_error=error)
 
     def loss_range(self, tail: float) -> tuple[float, float]:
-        """Map the z that leave out `tail` of every normal."""
-        reach = -float(scipy.special.ndtri_exp(math.log(tail)))
-        ends = np.array([-reach - self.below[-1][0] * self._middle, reach + self.above[-1][0] * self._middle])
+        """Map the z that leave out `tail` of Q below and of P above."""
+        ends = np.array([-_reach(self.below, self._middle, tail), _reach(self.above, self._middle, tail)])
         low, high = self._loss(ends)[0]
         return float(low), float(high)
 
@@ -181,11 +180,18 @@ class NormalsPair(DominatingPair):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             share = np.clip((goal - losses[place - 1]) / (losses[place] - losses[place - 1]), 0.0, 1.0)
             found = low + np.nan_to_num(share, nan=0.5) * (high - low)
+            left = np.arange(len(goal))
             for _ in range(ROUNDS):
-                loss, slope, _ = self._loss(found)
-                low, high = np.where(loss < goal, found, low), np.where(loss > goal, found, high)
-                moved = found - (loss - goal) / slope
-                found = np.where((moved >= low) & (moved <= high), moved, 0.5 * (low + high))
+                loss, slope, doubt = self._loss(found[left])
+                away = loss - goal[left]
+                low[left] = np.where(away < 0, found[left], low[left])
+                high[left] = np.where(away > 0, found[left], high[left])
+                moved = found[left] - away / slope
+                kept = (moved >= low[left]) & (moved <= high[left])
+                found[left] = np.where(kept, moved, 0.5 * (low[left] + high[left]))
+                left = left[np.abs(away) > doubt]
+                if not len(left):
+                    break
         z[inside] = np.maximum.accumulate(found) if np.all(np.diff(goal) >= 0) else found
         loss, _, doubt = self._loss(z[inside])
         error[inside] = np.abs(loss - goal) + doubt
@@ -239,6 +245,13 @@ class NormalsPair(DominatingPair):
             plain += float(exp(moment + log(weight)).upper)
             apart += float(exp(moment + t * log(float(len(self.above)) * weight)).upper)
         return min(plain, apart) * (1 + 1e-12)
+
+
+def _reach(part: Part, unit: float, tail: float) -> float:
+    """Return a z beyond which the weighted normals N(i unit, 1) have mass of about `tail` together."""
+    share = tail / len(part)
+    logs = [(i * unit, math.log(share / max(weight.upper, share))) for i, weight in part]
+    return max(centre - float(scipy.special.ndtri_exp(log)) for centre, log in logs if log < 0.0)
 
 
 def _grown(logs: list[tuple[Bounds, Bounds]], epsilon: Bounds) -> Bounds:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import accountant.calibrate as module
 from accountant import (
     calibrate_delta,
     calibrate_noise_multiplier,
@@ -168,3 +169,19 @@ def test_any_valid_promise_is_calibrated_or_refused_on_purpose(epsilon, delta, r
         return
     assert 0.0 <= noise < math.inf
     assert Gaussian(noise_multiplier=noise).noise_multiplier == noise
+
+
+@pytest.mark.parametrize(("epsilon", "rate", "steps"), [(50.0, 0.5, 4), (200.0, 0.5, 4), (30.0, 0.9, 3)])
+def test_few_questions_find_the_noise_where_every_step_stands_out(epsilon, rate, steps, monkeypatch):
+    asked, excess = [], module._Promise.excess
+
+    def counted(promise, process):
+        asked.append(process)
+        return excess(promise, process)
+
+    monkeypatch.setattr(module._Promise, "excess", counted)
+    given = {"delta": 1e-5, "sample_rate": rate, "steps": steps, "accountant": COARSE}
+    noise = calibrate_noise_multiplier(target_epsilon=epsilon, **given)
+    assert len(asked) <= 6
+    less = {"noise_multiplier": noise * (1 - 1e-3), **given}
+    assert compute_epsilon(noise_multiplier=noise, **given) <= epsilon < compute_epsilon(**less)

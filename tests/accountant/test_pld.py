@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import accountant.pld as module
+from accountant.closed_form import ClosedForm
 from accountant.core.base import steps
 from accountant.pld import PLD, united
+from accountant.prv import PRV
 from accountant.pure import Pure
-from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled
+from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled, WithReplacement
 from mechanisms.core.bounds import Bounds
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT, Tabulated
 
@@ -98,3 +100,14 @@ def test_delta_next_to_1_below_all_losses_is_rounded_up(share, epsilon):
     profile = PLD().profile(Compose((one, one)), adjacency=ADD_REMOVE)
     upper = float(dict(profile.curves)["remove"].delta(np.array([epsilon])).upper[0])
     assert Fraction(1) - Fraction(upper) <= Fraction(math.exp(epsilon) * (1 - 1e-15)) * Fraction(share) ** 2
+
+
+@pytest.mark.parametrize("noise", [0.5, pytest.param(0.7, marks=pytest.mark.slow)])
+def test_rare_large_losses_of_records_drawn_often_leave_the_bracket_narrow(noise):
+    step = Sampled(Gaussian(noise_multiplier=noise), WithReplacement(batch_size=100, records=1000))
+    one = ClosedForm().profile(step, adjacency=ADD_REMOVE).epsilon(1e-5)
+    found = PLD().profile(Repeat(step, 100), adjacency=ADD_REMOVE).epsilon(1e-5)
+    other = PRV(eps_error=0.1).profile(Repeat(step, 100), adjacency=ADD_REMOVE).epsilon(1e-5)
+    assert one.lower < found.lower <= found.upper
+    assert other.lower < found.lower and found.upper < other.upper
+    assert found.width < 2e-5 * found.upper
