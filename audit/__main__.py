@@ -2,8 +2,9 @@
 
 `zoo` tries out the detectors, `coverage` the estimators, `verdicts` whole reports.
 
-Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported process;
-3 violated or refuted; 4 numerical failure; 130 interrupted. Errors are one line on stderr.
+Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input, an unsupported process, or
+a file or scheduler that is not there; 3 violated or refuted, a bug of the zoo missed, or a guarantee of the bench
+broken; 4 numerical failure; 130 interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ FOLDERS = ("config", "data_dir", "out")
 def main() -> None:
     """Measure from below the privacy that a training run loses, and hold it against the claim.
 
-    Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported
-    process; 3 a claim violated or a description refuted; 4 a numerical failure; 130 interrupted.
+    Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input, an unsupported
+    process, or a file or scheduler that is not there; 3 a claim violated or a description refuted, by zoo a bug that is
+    missed, by coverage and verdicts a guarantee that does not hold; 4 a numerical failure; 130 interrupted.
     """
 
 

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from audit import __main__ as cli
 from audit import demo
+from audit.core.backends import ClusterLost
+from audit.core.faults import TrainerFailure, TrainerFault, TrainerRefusal
 from audit.core.run_config import RunConfig
 from mechanisms import NumericalFailure, UnsupportedProcess
 from mechanisms.core import command_line
@@ -61,7 +63,11 @@ def run_with(outcome, monkeypatch, tmp_path):
     [
         (UnsupportedProcess("no theorem\nuse another"), 2),
         (OSError(28, "No space left on device"), 2),
+        (TrainerRefusal("the adapter\nrefuses"), 2),
+        (ClusterLost("the scheduler\nwas lost"), 2),
         (NumericalFailure("too wide"), 4),
+        (TrainerFailure("too wide for the adapter"), 4),
+        (TrainerFault("the trainer raised KeyError in training"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
