@@ -176,8 +176,11 @@ def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(
 
 
 def test_a_page_about_a_trainer_at_fault_says_nothing_was_shown_and_no_guess_was_made(report, undrawn):
-    faulty = dataclasses.replace(report, verdict="none", faults=("the trainer raised",), guesses=0, correct=0)
+    without = {"verdict": "none", "guesses": 0, "correct": 0, "exploratory": ()}
+    faulty = dataclasses.replace(report, faults=("the trainer raised",), **without)
     text = page(faulty, seconds=None)
+    assert "≥" not in text and "ratio of evidence" not in text
+    assert text.count("<td>not asked</td>") == 1 + (report.refutation is not None)
     assert "Nothing was shown of it." in text and "Shown by the primary" not in text and "right guesses" not in text
     assert "right guesses" in page(report, seconds=None)
 
