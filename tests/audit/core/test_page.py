@@ -12,7 +12,7 @@ import pytest
 from audit import AuditReport, IndependentRuns
 from audit.core.page import page
 from audit.core.printed import DIGITS
-from audit.core.rows import cheapest, rows, summary
+from audit.core.rows import cheapest, facts, rows, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.scores import Stream
 from mechanisms.core.command_line import at_least
@@ -123,6 +123,13 @@ def test_a_ratio_and_a_confidence_are_never_shown_above_what_they_are(report, ju
     row = rows(found)[-1]
     assert (row.ratio, row.level) == (shown, "0.9999") and row.epsilon == f"≥ {at_least(bound.epsilon, DIGITS)}"
     assert " at 0.9999 (" in dict(summary(found))["exploratory, decides nothing"]
+
+
+def test_delta_is_shown_in_all_its_digits(report):
+    delta = 1.2345678e-5
+    claim, evidence = dataclasses.replace(report.claim, at=delta), dataclasses.replace(report.evidence, delta=delta)
+    found = dataclasses.replace(report, claim=claim, evidence=evidence, refutation=None, exploratory=(), accountants=())
+    assert dict(facts(found))["δ and neighbours"] == "1.2345678e-05, add_remove"
 
 
 def test_evidence_that_is_infinite_is_infinitely_above_the_claim(report, judged):
