@@ -67,7 +67,7 @@ def run(
 ) -> None:
     """Train privately with canaries inside, audit the run, print and write the report."""
     started = time.process_time()
-    check_writable("audit", out)
+    check_out(out)
     setting = chosen(context, config)
     import torch
 
@@ -90,6 +90,23 @@ def run(
         raise typer.Exit(1)
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be written, or has the configuration of something else.
+
+    Raises:
+        InvalidParameter: if it is such a one.
+    """
+    check_writable("audit", out)
+    if (out / CONFIG).exists():
+        try:
+            RunConfig.read(out / CONFIG)
+        except InvalidParameter:
+            raise InvalidParameter(
+                f"audit: --out must hold nothing but an audit, got {out} with a {CONFIG} of something else.\n"
+                "It would be written over: name another --out."
+            ) from None
 
 
 def saved(report: AuditReport, path: Path, *, seconds: float) -> bool:

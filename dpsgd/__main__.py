@@ -18,7 +18,7 @@ from mechanisms.core import command_line, validate
 from mechanisms.core.files import check_writable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, CONFIG = "checkpoint.safetensors", "config.json"
 
 
 @app.callback()
@@ -102,8 +102,18 @@ def _check_out(out: Path, resume: bool) -> None:
     from dpsgd.core import job
 
     left = [name for name in (job.WEIGHTS, *job.CARDS) if (out / name).exists()]
+    left += [CONFIG] if (out / CONFIG).exists() and not _is_ours(out / CONFIG) else []
     if left:
         raise InvalidParameter(f"train: --out must hold no other run, got {out} with {left[0]}: name another --out.")
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is a configuration of `train`, and not, say, that of an audit."""
+    try:
+        DPSGD.from_json(path.read_text(encoding="utf-8", errors="replace"))
+    except InvalidParameter:
+        return False
+    return True
 
 
 def _settings(path: Path | None, own: dict[str, Any], *, data: str, delta: float) -> DPSGD:

@@ -118,6 +118,18 @@ def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_repor
     assert (tmp_path / "made" / "here" / "report.json").exists()
 
 
+@pytest.mark.parametrize(("content", "code"), [(RunConfig(seed=3).to_json(), 0), ("of a training run", 2)])
+def test_a_configuration_of_something_else_is_not_written_over(
+    content, code, honest_report, judged, monkeypatch, tmp_path, capsys
+):
+    place = tmp_path / "made" / "here" / "config.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(content)
+    assert run_with(judged(honest_report, "none"), monkeypatch, tmp_path) == code
+    assert (place.read_text() == content) == (code == 2)
+    assert ("with a config.json of something else" in capsys.readouterr().err) == (code == 2)
+
+
 def test_help_says_the_exit_codes(capsys):
     assert command_line.run(cli.app, ["--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())

@@ -172,7 +172,7 @@ def test_an_interrupted_run_is_resumed_and_never_by_accident(seed, tmp_path, mon
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
 
 
-@pytest.mark.parametrize("left", ["weights.safetensors", "card.json", "card.md"])
+@pytest.mark.parametrize("left", ["weights.safetensors", "card.json", "card.md", "config.json"])
 def test_files_of_two_runs_never_stand_side_by_side(left, tmp_path, capsys):
     (tmp_path / left).write_text("of another run")
     for more in ([], ["--resume"], ["--checkpoint-every", 2]):
