@@ -7,11 +7,12 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from audit import AuditReport, IndependentRuns
 from audit.core.page import page
-from audit.core.printed import DIGITS
+from audit.core.printed import DIGITS, quotient
 from audit.core.rows import cheapest, facts, rows, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.scores import Stream
@@ -123,6 +124,12 @@ def test_a_ratio_and_a_confidence_are_never_shown_above_what_they_are(report, ju
     row = rows(found)[-1]
     assert (row.ratio, row.level) == (shown, "0.9999") and row.epsilon == f"≥ {at_least(bound.epsilon, DIGITS)}"
     assert " at 0.9999 (" in dict(summary(found))["exploratory, decides nothing"]
+
+
+def test_no_float_below_the_claim_has_a_ratio_of_one():
+    claims = np.random.default_rng(0).uniform(0.1, 50, size=200)
+    assert {quotient(float(np.nextafter(claim, 0)), float(claim)) for claim in claims} == {"0.99"}
+    assert any(np.floor(100 * np.nextafter(claim, 0) / claim) == 100 for claim in claims)  # as in floats
 
 
 def test_delta_is_shown_in_all_its_digits(report):
