@@ -18,19 +18,19 @@ import numpy as np
 from audit.core.comparing import Additive
 from audit.core.described import truncated_participation
 from audit.core.detectors import CANARIES, Detection, inverted, noise_seen, replayed, sums
-from audit.core.specimens import specimens, title
+from audit.core.specimens import TrainingSpecimen, specimens, title
 from audit.core.toy_samples import SCHEMES, log_likelier
 from audit.core.toy_training import Plan, Train, dp_sgd
 from audit.core.zoo_run import ALPHA, ZooReport, ZooRow
 from mechanisms.core import validate
 from mechanisms.core.randomness import KeyedSource, coins
 
-EVERYWHERE = {
+EVERYWHERE: dict[str, tuple[str, ...]] = {
     "noise_halved": ("noise", "inversion"),
     "mean_clipped": ("replay",),
     "outlier_stops": ("replay",),
 }
-WHERE_BATCHES_VARY = {"divided_by_batch": ("sampling",)}  # else their size is public
+WHERE_BATCHES_VARY: dict[str, tuple[str, ...]] = {"divided_by_batch": ("sampling",)}  # else their size is public
 STATISTICAL = ("sampling", "noise", "inversion")
 STEPS = 64  # of the run whose records are told apart: half a bit a step tells the least different schemes apart
 UNCOUNTED = 0.1  # a hundred deviations of the noise in it
@@ -38,11 +38,11 @@ UNCOUNTED = 0.1  # a hundred deviations of the noise in it
 
 def faults(scheme: str) -> dict[str, tuple[Train, tuple[str, ...]]]:
     """Return what may be run in the place of a scheme's DP-SGD, and the detectors that must catch it."""
-    known, here = specimens(), SCHEMES[scheme]
-    planted = EVERYWHERE | (WHERE_BATCHES_VARY if here.varies else {})
-    found: dict[str, tuple[Train, tuple[str, ...]]] = {
-        name: (known[name].broken, caught_by) for name, caught_by in planted.items()
-    }
+    known, found = specimens(), dict[str, tuple[Train, tuple[str, ...]]]()
+    for name, caught_by in (EVERYWHERE | (WHERE_BATCHES_VARY if SCHEMES[scheme].varies else {})).items():
+        planted = known[name]
+        assert isinstance(planted, TrainingSpecimen)
+        found[name] = (planted.broken, caught_by)
     for name, other in SCHEMES.items():
         if name != scheme:
             found[f"{name} run"] = (functools.partial(dp_sgd, sample=other.sample), ("sampling",))

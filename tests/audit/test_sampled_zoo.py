@@ -95,10 +95,10 @@ def test_probabilities_of_all_counts_sum_to_one(scheme):
 def test_counts_come_as_often_as_their_probability_says(scheme):
     length, blocks = 2 if scheme in EPOCHS else 1, 600
     counts = drawn(scheme, records=4, probability=0.5, steps=length * blocks, seed=1).reshape(blocks, length, 4)
-    seen = Counter(one.tobytes() for one in counts)
-    for key, times in seen.items():
-        probability = np.exp(SCHEMES[scheme].log_probability(np.frombuffer(key, dtype=int).reshape(length, 4), 0.5))
-        assert stats.binomtest(times, blocks, probability).pvalue > 1e-6
+    law, seen = SCHEMES[scheme].log_probability, Counter(one.tobytes() for one in counts)
+    expected = {key: np.exp(law(np.frombuffer(key, dtype=int).reshape(length, 4), 0.5)) for key in seen}
+    assert all(stats.binomtest(times, blocks, expected[key]).pvalue > 1e-6 for key, times in seen.items())
+    assert math.fsum(expected.values()) == pytest.approx(1, rel=1e-12)  # all that can come has come
 
 
 def test_several_epochs_are_as_likely_as_each_by_itself():
