@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audit import AuditReport, IndependentRuns
+from audit import AuditReport, IndependentRuns, plots
 from audit.core.page import page
+from audit.core.plots import COLOURS
 from audit.core.printed import DIGITS, quotient
-from audit.core.rows import cheapest, facts, rows, summary
+from audit.core.rows import cheapest, facts, guessed, rows, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.scores import Stream
 from mechanisms.core.command_line import at_least
@@ -124,6 +125,12 @@ def test_a_ratio_and_a_confidence_are_never_shown_above_what_they_are(report, ju
     row = rows(found)[-1]
     assert (row.ratio, row.level) == (shown, "0.9999") and row.epsilon == f"≥ {at_least(bound.epsilon, DIGITS)}"
     assert " at 0.9999 (" in dict(summary(found))["exploratory, decides nothing"]
+    assert plots._lines(found, COLOURS["light"])[-1].value.endswith(" at 0.9999")
+
+
+def test_the_confidence_of_guesses_of_candidates_is_never_shown_above_what_it_is():
+    golden = AuditReport.from_json((Path(__file__).parents[1] / "report-risk-1.json").read_text(encoding="utf-8"))
+    assert ", each at 0.9999; the claim allows" in guessed(dataclasses.replace(golden.risk, confidence=0.99996))
 
 
 def test_no_float_below_the_claim_has_a_ratio_of_one():
