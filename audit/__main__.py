@@ -2,8 +2,9 @@
 
 `zoo` tries out the detectors, `coverage` the estimators, `verdicts` whole reports.
 
-Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported process;
-3 violated or refuted; 4 numerical failure; 130 interrupted. Errors are one line on stderr.
+Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input, an unsupported process, or
+a file or scheduler that is not there; 3 violated or refuted, a bug of the zoo missed, or a guarantee of the bench
+broken; 4 numerical failure; 130 interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ FOLDERS = ("config", "data_dir", "out")
 def main() -> None:
     """Measure from below the privacy that a training run loses, and hold it against the claim.
 
-    Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input or an unsupported
-    process; 3 a claim violated or a description refuted; 4 a numerical failure; 130 interrupted.
+    Exit codes: 0 done; 1 a bug, or a trainer at fault, so that there is no verdict; 2 bad input, an unsupported
+    process, or a file or scheduler that is not there; 3 a claim violated or a description refuted, by zoo a bug that is
+    missed, by coverage and verdicts a guarantee that does not hold; 4 a numerical failure; 130 interrupted.
     """
 
 
@@ -65,7 +67,7 @@ def run(
 ) -> None:
     """Train privately with canaries inside, audit the run, print and write the report."""
     started = time.process_time()
-    check_writable("audit", out)
+    check_out(out)
     setting = chosen(context, config)
     import torch
 
@@ -88,6 +90,23 @@ def run(
         raise typer.Exit(1)
     if report.verdict in ("violated", "description refuted"):
         raise typer.Exit(3)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be written, or has the configuration of something else.
+
+    Raises:
+        InvalidParameter: if it is such a one.
+    """
+    check_writable("audit", out)
+    if (out / CONFIG).exists():
+        try:
+            RunConfig.read(out / CONFIG)
+        except InvalidParameter:
+            raise InvalidParameter(
+                f"audit: --out must hold nothing but an audit, got {out} with a {CONFIG} of something else.\n"
+                "It would be written over: name another --out."
+            ) from None
 
 
 def saved(report: AuditReport, path: Path, *, seconds: float) -> bool:

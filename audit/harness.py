@@ -86,6 +86,7 @@ def audit(
     Raises:
         InvalidParameter: before the run, if a value breaks its rule or a name is not known.
         UnsupportedProcess: before the run, if no accountant, or not an estimator that is named, can treat the claim.
+        TrainerRefusal, TrainerFailure: if an adapter refuses what it is asked for, or a number that it needs fails.
     """
     check_level("audit", delta=delta, confidence=confidence)
     _check_exploratory(exploratory, delta, Adjacency.parse(adjacency))

@@ -2,7 +2,6 @@
 
 Their features stand in the records' own units. How far they disturb each other is for `audit.interference` to say.
 
-[SNJ23] T. Steinke, M. Nasr, M. Jagielski. Privacy Auditing with One (1) Training Run. NeurIPS 2023. arXiv:2305.08846.
 [JUO20] M. Jagielski, J. Ullman, A. Oprea. Auditing Differentially Private Machine Learning: How Private is Private
 SGD? NeurIPS 2020. arXiv:2006.07709.
 """
@@ -23,7 +22,7 @@ from mechanisms.core.errors import InvalidParameter
 def mislabelled(
     features: ArrayLike, targets: ArrayLike, *, canaries: int, classes: int, rng: np.random.Generator
 ) -> InputCanaries:
-    """Return records drawn without replacement, each of a wrong class, all of which are equally likely [SNJ23].
+    """Return records drawn without replacement, each of a wrong class, all of which are equally likely.
 
     Args:
         features: of public records, (n, …).

@@ -16,7 +16,7 @@ from audit.core import plots
 from audit.core.plots import COLOURS, SMALL, Colours, Scheme
 from audit.core.printed import DIGITS, confidently
 from audit.core.risk_plot import candidate_risk
-from audit.core.rows import roles
+from audit.core.rows import roles, was_asked
 from audit.evidence import GUARANTEES
 from audit.pictures import Pictures
 from mechanisms.core.command_line import at_least, outward
@@ -155,6 +155,7 @@ def _lines(report: AuditReport, colours: Colours) -> list[Line]:
             value=f"≥ {at_least(bound.epsilon, DIGITS)} at {confidently(bound.confidence)}",
         )
         for role, bound in roles(report)
+        if was_asked(report, role)
     ]
 
 

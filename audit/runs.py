@@ -99,7 +99,7 @@ class Setup:
         """Return what the trainer hands back when it is asked for a run; run number and coins fix all that is drawn.
 
         Raises:
-            TrainerFault: if it raises anything but the refusal of an adapter, or hands back something else.
+            TrainerFault: if it raises anything but the refusal or failure of an adapter, or hands back something else.
         """
         task = TrainerTask(
             canaries=self.canaries,

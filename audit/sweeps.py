@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.core.backends import BACKENDS, ClusterLost, Done, run
-from audit.core.jobs import BUG, DescribedJob, Failure, Job, entry_of, json_text, read_entry, result_of, result_text
+from audit.core.jobs import DescribedJob, Failure, Job, entry_of, json_text, read_entry, result_of, result_text
 from audit.core.run_config import RunConfig
 from audit.report import AuditReport
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.command_line import BUG
 from mechanisms.core.documents import read_document
 from mechanisms.core.files import check_writable, write_atomically
 
@@ -102,8 +103,8 @@ class SweepReport:
         """The status of the command.
 
         That of the gravest failure if a job failed: 1 for a bug, a dead worker or a trainer at fault, else 4 for a
-        numerical failure, else 2 for bad input; without failures 3 if any verdict is "violated" or "description
-        refuted", else 0.
+        numerical failure, else 2 for bad input or what is not there; without failures 3 if any verdict is "violated" or
+        "description refuted", else 0.
         """
         failed = {failure.status for failure in self.failures.values()}
         failed |= {BUG for report in self.reports if report.faults}

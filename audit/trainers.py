@@ -54,6 +54,7 @@ class DPSGDTrainer:
 
         Raises:
             TrainerRefusal: if a task asks for what cannot be run, or `dpsgd` refuses the model, the data or the loss.
+            TrainerFailure: if a number that `dpsgd` needs could not be had.
         """
         with refusing():
             return self._observations(task)

@@ -1,7 +1,7 @@
 """The command line: `python -m dpsgd train` trains privately on a public dataset, by one process or under torchrun.
 
-Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 4 numerical failure; 130 interrupted. Errors are one
-line on stderr.
+Exit codes: 0 done; 1 a bug; 2 bad input, an unsupported process, or a file that is not there; 4 numerical failure; 130
+interrupted. Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ CHECKPOINT, CONFIG = "checkpoint.safetensors", "config.json"
 
 @app.callback()
 def main() -> None:
-    """Train models with differential privacy."""
+    """Train models with differential privacy.
+
+    Exit codes: 0 done; 1 a bug; 2 bad input, an unsupported process, or a file that is not there; 4 a numerical
+    failure; 130 interrupted.
+    """
 
 
 @app.command()

@@ -91,7 +91,7 @@ def on_dask(
     except ImportError:
         raise _not_installed("dask", "cluster") from None
     try:
-        client = distributed.Client(scheduler, set_as_default=False, timeout=patience)
+        client = _client(distributed, scheduler, patience)
     except (OSError, ValueError) as error:
         raise InvalidParameter(
             f"sweep: scheduler must be one that answers within {patience:g} s, got {scheduler!r}: "
@@ -106,6 +106,21 @@ def on_dask(
                 f"Start some with: dask worker {scheduler}"
             ) from None
         yield from _ended(distributed, client, jobs, left, _Cluster(client, scheduler, patience))
+
+
+def _client(distributed: Any, scheduler: str, patience: float) -> Any:
+    """Return a client that is connected; one that cannot be is closed at once.
+
+    Left to the garbage collector, it may be closed while the next one holds Dask's lock, which both would wait for.
+    """
+    client = distributed.Client.__new__(distributed.Client)
+    try:
+        client.__init__(scheduler, set_as_default=False, timeout=patience)
+    except BaseException:
+        with contextlib.suppress(Exception):  # one that failed early has nothing to close
+            client.close()
+        raise
+    return client
 
 
 def _ended(

@@ -26,8 +26,9 @@ from audit.black_box import mechanism_lower_bound
 from audit.core import e_processes, gdp_ladder
 from audit.core.extremes import array_neighbours
 from audit.core.findings import ReplayReport
+from audit.core.noise_tests import Samples
 from audit.core.specimens import Mechanism, MechanismSpecimen
-from audit.core.toy_training import Plan, Rows, Train
+from audit.core.toy_training import Mask, Plan, Rows, Train
 from audit.estimators import accountant_inversion, anytime_gdp
 from audit.replay import Additive, Steps, replay_mechanism, replay_training
 from mechanisms.core.command_line import at_least, at_most
@@ -35,6 +36,8 @@ from mechanisms.core.randomness import KeyedSource, Source, coins
 
 Array = NDArray[np.float64]
 DELTA = 1e-5
+CANARIES = 200
+ADDED = Additive(sensitivity=1.0, per_record=("coins",))
 EQUAL_FLOATS = 2.0**-40  # more than the probability that two noises are equal, which have 52 random bits
 
 
@@ -58,21 +61,25 @@ class Detection:
 def by_replay(train: Train, level: float, seed: int) -> Detection:
     """Replay 4 steps on 6 ordinary records and extreme ones, one more or less."""
     plan = Plan(noise_multiplier=1.0, probability=0.75, steps=4, expected_batch_size=4.5)
+    return replayed(train, plan, records=6, adjacency="add_remove", description=ADDED, seed=seed)
+
+
+def replayed(train: Train, plan: Plan, *, records: int, adjacency: str, description: Additive, seed: int) -> Detection:
+    """Replay a plan on neighbours made of ordinary records and of extreme ones."""
 
     def training(rows: Rows, source: Source) -> Steps:
         weights = np.zeros(rows.shape[1])
         return Steps(releases=train(rows, plan, source, weights), force=lambda given: np.copyto(weights, given))
 
-    records = 2.0 * np.random.default_rng(seed).normal(size=(6, 8))
-    pairs = array_neighbours(records, adjacency="add_remove")
-    description = Additive(sensitivity=1.0, per_record=("coins",))
+    ordinary = 2.0 * np.random.default_rng(seed).normal(size=(records, 8))
+    pairs = array_neighbours(ordinary, adjacency=adjacency)
     return _of_report(replay_training(training, pairs, description=description, keys=3, seed=seed))
 
 
 def by_participations(train: Train, level: float, seed: int) -> Detection:
     """Test how numbers of steps and of records scatter."""
     plan = Plan(noise_multiplier=1e-3, probability=0.25, steps=16, expected_batch_size=8.0)
-    took_part = _sums(train, np.eye(32), plan, KeyedSource(seed)) > 0.5
+    took_part = sums(train, np.eye(32), plan, KeyedSource(seed)) > 0.5
     p_values = [
         _dispersion_p_value(took_part.sum(axis=axis), trials=took_part.shape[axis], probability=plan.probability)
         for axis in (0, 1)
@@ -86,8 +93,13 @@ def by_participations(train: Train, level: float, seed: int) -> Detection:
 def by_noise(train: Train, level: float, seed: int) -> Detection:
     """Test the noise of two runs without records: enough of it, and none of it twice."""
     plan = Plan(noise_multiplier=2.0, probability=0.5, steps=10, expected_batch_size=1.0)
+    return noise_seen(train, plan, np.zeros((0, 16)), level, seed)
+
+
+def noise_seen(train: Train, plan: Plan, nothing: Rows, level: float, seed: int) -> Detection:
+    """Test the noise of two runs on records that contribute nothing."""
     source = KeyedSource(seed)
-    noise = np.concatenate([_sums(train, np.zeros((0, 16)), plan, source).ravel() for _ in range(2)])
+    noise = np.concatenate([sums(train, nothing, plan, source).ravel() for _ in range(2)])
     scaled, again = noise / plan.noise_multiplier, len(noise) - len(np.unique(noise))
     little = float(special.gammainc(0.5 * len(scaled), 0.5 * float(scaled @ scaled)))
     twice = 0.5 * len(noise) ** 2 * EQUAL_FLOATS / again if again else 1.0  # Markov's inequality
@@ -102,9 +114,14 @@ def by_inversion(train: Train, level: float, seed: int) -> Detection:
     """Bound the noise of one run with canaries from above."""
     plan = Plan(noise_multiplier=2.0, probability=0.5, steps=20, expected_batch_size=100.0)
     source = KeyedSource(seed)
-    included = coins(source, "membership", 0, 200, probability=0.5)
-    sums = _sums(train, np.eye(200)[included], plan, source)
-    scores, squares = sums.sum(axis=0), np.square(sums).sum(axis=0)[~included]
+    included = coins(source, "membership", 0, CANARIES, probability=0.5)
+    seen = sums(train, np.eye(CANARIES)[included], plan, source)
+    return inverted(seen, included, plan, level, samples="poisson")
+
+
+def inverted(seen: Rows, included: Mask, plan: Plan, level: float, *, samples: Samples) -> Detection:
+    """Bound the noise in the sums (T, m) of a run with canaries along the coordinates from above."""
+    scores, squares = seen.sum(axis=0), np.square(seen).sum(axis=0)[~included]
     bound = accountant_inversion.noise_multiplier_upper_bound(
         gap=float(scores[included].mean() - scores[~included].mean()),
         deviation=float(scores[~included].std(ddof=1)),
@@ -115,6 +132,7 @@ def by_inversion(train: Train, level: float, seed: int) -> Detection:
         confidence=1 - level,
         squares=float(squares.sum()),
         degrees=plan.steps * len(squares),
+        samples=samples,
     )
     return Detection(
         detector="inversion",
@@ -130,7 +148,7 @@ def by_anytime(train: Train, level: float, seed: int) -> Detection:
     source, looks = KeyedSource(seed), 200
     included = coins(source, "membership", 0, looks, probability=0.5)
     canary, none = np.array([[1.0, 0.0]]), np.zeros((0, 2))
-    scores = np.array([_sums(train, canary if coin else none, plan, source)[0, 0] for coin in included])
+    scores = np.array([sums(train, canary if coin else none, plan, source)[0, 0] for coin in included])
     claimed = 1 / plan.noise_multiplier
     positions = (np.nan_to_num(scores) - anytime_gdp.CENTRE) / anytime_gdp.GAP
     refuted = gdp_ladder.log_wealth(positions, included, mu=claimed) >= e_processes.log_required(1 - level)
@@ -185,7 +203,7 @@ def _of_report(report: ReplayReport) -> Detection:
     return Detection(detector="replay", caught=report.found, runs=report.runs, evidence=evidence)
 
 
-def _sums(train: Train, rows: Rows, plan: Plan, source: Source) -> Rows:
+def sums(train: Train, rows: Rows, plan: Plan, source: Source) -> Rows:
     """Return the noisy sums of a run, shape (T, d)."""
     with np.errstate(all="ignore"):
         return np.array([step.noisy_sum for step in train(rows, plan, source, np.zeros(rows.shape[1]))])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from audit.canaries import Canaries, InputCanaries
-from mechanisms.core.errors import DPError, InvalidParameter
+from mechanisms.core.errors import DPError, InvalidParameter, NumericalFailure
 
 RESIZED = (
     "; if that follows from len(dataset), as with batch_size=len(dataset)//k, it changes with how many canaries are in"
@@ -17,14 +17,22 @@ RESIZED = (
 class TrainerFault(DPError):
     """The trainer did not do what every trainer must: there are no scores, and so there is no verdict."""
 
+    exit_status = 1
+
 
 class TrainerRefusal(InvalidParameter):
     """An adapter refuses what it is asked for, in words that hold nothing of the records."""
 
 
+class TrainerFailure(NumericalFailure):
+    """A certified number that an adapter needs could not be had, in words that hold nothing of the records."""
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Make what the library refuses inside a refusal of the adapter: its words hold nothing of the records.
+    """Make what the library refuses inside a refusal of the adapter, and what fails in numbers a failure of its.
+
+    Their words hold nothing of the records.
 
     >>> with refusing():
     ...     raise DPError("steps: model must have parameters, got none.")
@@ -33,8 +41,10 @@ def refusing() -> Iterator[None]:
     """
     try:
         yield
-    except (TrainerFault, TrainerRefusal):
+    except (TrainerFault, TrainerRefusal, TrainerFailure):
         raise
+    except NumericalFailure as error:
+        raise TrainerFailure(str(error)) from None
     except DPError as error:
         raise TrainerRefusal(str(error)) from None
 
@@ -43,7 +53,8 @@ def refusing() -> Iterator[None]:
 def blamed(doing: str) -> Iterator[None]:
     """Blame on the trainer whatever is raised inside; of the error only its type is told, for its text may hold data.
 
-    Refusals of adapters go on as they are; another error of the library may be the user's own, with any text.
+    Refusals and failures of adapters go on as they are; another error of the library may be the user's own, with any
+    text.
 
     A process that the trainer has made by forking ends here: two that went on would both report.
 
@@ -58,7 +69,7 @@ def blamed(doing: str) -> Iterator[None]:
     process = os.getpid()
     try:
         yield
-    except (TrainerFault, TrainerRefusal):
+    except (TrainerFault, TrainerRefusal, TrainerFailure):
         raise
     except (Exception, SystemExit) as error:  # a loop that ends the process ends its own run alone
         raise TrainerFault(f"the trainer raised {type(error).__name__} in {doing}") from None

@@ -14,12 +14,11 @@ from audit.report import AuditReport
 from mechanisms import DPError, InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
+from mechanisms.core.command_line import exit_status
 from mechanisms.core.documents import read_document
 
 RESULT = "dp-calipers/sweep_result/2"
 NAME_DIGITS = 32
-STATUSES = {"InvalidParameter": 2, "UnsupportedProcess": 2, "NumericalFailure": 4}
-BUG = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +141,8 @@ class Failure:
 
     @property
     def status(self) -> int:
-        """The exit status that is due to it."""
-        return STATUSES.get(self.kind, BUG)
+        """The exit status that is due to it: the one with which the job alone would end a command."""
+        return exit_status(self.kind)
 
 
 def _place(run: Any) -> str:

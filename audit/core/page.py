@@ -38,7 +38,10 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; 
 .pairs th { width: 30%; min-width: 7rem; font-weight: 600; }
 @media (max-width: 34rem) { .pairs th, .pairs td { display: block; width: auto; }
   .pairs th { border-bottom: none; padding-bottom: 0; } .pairs td { padding-top: 0; }
-  .scroll table { font-size: .85rem; } }
+  .scroll thead, .scroll td:empty { display: none; } .scroll td { border: none; padding: 0; white-space: normal; }
+  .scroll tr { display: flex; flex-wrap: wrap; gap: 0 .8rem; padding: .35rem 0; border-bottom: 1px solid var(--line); }
+  .scroll td:first-child { flex-basis: 100%; font-weight: 600; } .scroll td:nth-child(3)::before { content: "ε "; }
+  .scroll td:nth-child(4)::before { content: "ratio "; } .scroll td:nth-child(5)::before { content: "level "; } }
 figcaption, footer, .faint { color: var(--faint); font-size: .85rem; }
 @page { margin: 1.5cm; }
 @media print { body { font-size: 10pt; max-width: none; padding: 0; } img { width: 11cm; }

@@ -77,6 +77,11 @@ def roles(report: AuditReport) -> tuple[tuple[str, LowerBound], ...]:
     return (("primary", report.evidence), *refuting, *(("exploratory", bound) for bound in report.exploratory))
 
 
+def was_asked(report: AuditReport, role: str) -> bool:
+    """Tell whether an estimator was asked about scores: those that decide are not where the trainer is at fault."""
+    return role == "exploratory" or not report.faults
+
+
 def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple[str, str], ...]:
     """Return (what, value) for what a reader must know before anything else; `seconds` is what the run took.
 
@@ -85,17 +90,20 @@ def summary(report: AuditReport, *, seconds: float | None = None) -> tuple[tuple
     claim, refutation = report.claim, report.refutation
     exploring = "; ".join(_told(bound) for bound in report.exploratory)
     failing = "".join(f"; failed: {one.method}" for one in report.failed)
-    took = "" if seconds is None else f"; {seconds:.0f} s of processor time"
+    took = "" if seconds is None else f"; the whole run {seconds:.0f} s of processor time"
     designs = "; ".join(dict.fromkeys(_design(bound.design) for _, bound in roles(report)))
     measured = "" if report.cost is None else f"; the audit by itself {report.cost}"
+    primary = (
+        ("primary evidence", f"{_told(report.evidence)}, {report.evidence.guarantee}, about {report.evidence.about}"),
+        ("ratio of evidence to claim", quotient(report.evidence.epsilon, report.claim.upper)),
+    )
     return (
         *(("fault", fault) for fault in report.faults),
         ("claim", f"ε in {outward(claim, DIGITS)} ({claim.method}, proof)"),
         *((("shown by, fewest runs first", showing(report)),) if showing(report) else ()),
-        ("primary evidence", f"{_told(report.evidence)}, {report.evidence.guarantee}, about {report.evidence.about}"),
-        ("ratio of evidence to claim", quotient(report.evidence.epsilon, report.claim.upper)),
+        *(primary if was_asked(report, "primary") else ()),
         *((("guesses of candidates", guessed(report.risk)),) if report.risk is not None else ()),
-        ("refuter", "none was named" if refutation is None else _refuting(refutation, report)),
+        *(_refuter(refutation, report) if was_asked(report, "refuter") else ()),
         ("exploratory, decides nothing", (exploring or "none") + failing),
         ("cost", designs + measured + took),
     )
@@ -240,8 +248,8 @@ def _evidence(report: AuditReport) -> tuple[Row, ...]:
         Row(
             name=bound.method,
             role=role,
-            epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}",
-            ratio=quotient(bound.epsilon, report.claim.upper),
+            epsilon=f"≥ {at_least(bound.epsilon, DIGITS)}" if was_asked(report, role) else "not asked",
+            ratio=quotient(bound.epsilon, report.claim.upper) if was_asked(report, role) else "",
             level=confidently(bound.confidence),
             rests_on=bound.guarantee if bound.about == "any computation" else f"{bound.guarantee}, for the family",
         )
@@ -255,6 +263,10 @@ def _threat_model(report: AuditReport) -> str:
     if len(models) == 1:
         return report.evidence.threat_model
     return " | ".join(f"{bound.method}: {bound.threat_model}" for _, bound in roles(report))
+
+
+def _refuter(refutation: LowerBound | None, report: AuditReport) -> tuple[tuple[str, str], ...]:
+    return (("refuter", "none was named" if refutation is None else _refuting(refutation, report)),)
 
 
 def _refuting(bound: LowerBound, report: AuditReport) -> str:

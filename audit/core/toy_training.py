@@ -1,7 +1,8 @@
 """DP-SGD in miniature, with every part replaceable: what the bugs of `audit.zoo` are planted in.
 
 Records are rows (n, d) and the loss is linear in the weights, so that the gradient of a record is its row. Rows are
-clipped to norm 1. Every coin and noise has its place in the streams by run, step and record, as in `dpsgd`.
+clipped to norm 1. Every coin and noise has its place in the streams by run, step and record, as in `dpsgd`. Samples
+other than Poisson's are in `audit.core.toy_samples`.
 """
 
 from __future__ import annotations
@@ -17,24 +18,8 @@ from mechanisms.core.randomness import Source, coins, normals, uniforms
 
 Rows = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Drawn = Mask | NDArray[np.int64]
 RUN, STEP = 2**60, 2**24
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is claimed to run: Poisson samples, rows clipped to norm 1, normal noise on the sum.
-
-    Args:
-        noise_multiplier: σ.
-        probability: q.
-        steps: T.
-        expected_batch_size: public; the divisor.
-    """
-
-    noise_multiplier: float
-    probability: float
-    steps: int
-    expected_batch_size: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,8 +63,8 @@ class Train(Protocol):
 class Sample(Protocol):
     """Which of `n` records take part in a step."""
 
-    def __call__(self, n: int, place: Place) -> Mask:
-        """Return a mask, shape (n,)."""
+    def __call__(self, n: int, place: Place) -> Drawn:
+        """Return a mask, shape (n,), or the numbers of the records, one of them as often as it takes part."""
 
 
 class Total(Protocol):
@@ -99,6 +84,25 @@ class Noise(Protocol):
 def poisson(n: int, place: Place) -> Mask:
     """Return independent coins of probability q."""
     return coins(place.source, "coins", place.position, n, probability=place.plan.probability)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is claimed to run: such samples, rows clipped to norm 1, normal noise on the sum.
+
+    Args:
+        noise_multiplier: σ.
+        probability: q, how often a record takes part in a step on average, before what a scheme cuts off.
+        steps: T.
+        expected_batch_size: public; the divisor.
+        sample: draws the records of a step.
+    """
+
+    noise_multiplier: float
+    probability: float
+    steps: int
+    expected_batch_size: float
+    sample: Sample = poisson
 
 
 def clipped(rows: Rows, bound: float = 1.0) -> Rows:
@@ -131,16 +135,16 @@ def dp_sgd(
     source: Source,
     weights: Rows,
     *,
-    sample: Sample = poisson,
+    sample: Sample | None = None,
     total: Total = clipped_sum,
     noise: Noise = gaussian,
     rate: float = 0.1,
 ) -> Iterator[Step]:
     """Yield the steps of a run whose parts are what the plan says, unless others are given."""
-    begin = source.reserve("runs", 1) * RUN
+    begin, drawn = source.reserve("runs", 1) * RUN, sample or plan.sample
     for step in range(plan.steps):
         place = Place(plan=plan, source=source, begin=begin, step=step)
-        noisy_sum = total(rows[sample(len(rows), place)], place) + noise(rows.shape[1], place)
+        noisy_sum = total(rows[drawn(len(rows), place)], place) + noise(rows.shape[1], place)
         before = weights.copy()
         weights -= rate * noisy_sum / plan.expected_batch_size
         yield Step(step=step, weights_before=before, noisy_sum=noisy_sum)

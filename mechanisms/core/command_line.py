@@ -1,11 +1,13 @@
 """What every command line here shares: one line for an error, an exit status for its kind, digits rounded outward.
 
-Exit status: 0 done; 1 a bug, with its traceback; 2 bad input or a process that is not supported; 3 a guarantee violated
-or a description refuted (given by the command itself); 4 a numerical failure; 130 interrupted.
+Exit status: 0 done; 1 a bug, with its traceback, or a trainer at fault; 2 bad input, a process that is not supported,
+or a file or scheduler that is not there; 3 a guarantee violated or a description refuted (given by the command itself);
+4 a numerical failure; 130 interrupted.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
 import sys
 from collections.abc import Sequence
@@ -14,9 +16,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 import typer
 
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.errors import DPError, NumericalFailure
+from mechanisms.core.errors import DPError
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 4, 130
+BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
@@ -25,7 +27,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(args=arguments, standalone_mode=False)
     except DPError as error:
-        return _complain(str(error), FAILED if isinstance(error, NumericalFailure) else BAD_INPUT)
+        return _complain(str(error), error.exit_status)
     except OSError as error:
         return _complain(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
@@ -35,6 +37,23 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(getattr(error, "format_message", error.__str__)(), BAD_INPUT)
     return status if isinstance(status, int) else 0
+
+
+def exit_status(kind: str) -> int:
+    """Return the exit status of a command in which an error of this name was raised.
+
+    >>> exit_status("UnsupportedProcess"), exit_status("FileNotFoundError"), exit_status("KeyError")
+    (2, 2, 1)
+    """
+    known, left = dict[str, type[DPError]](), [DPError]
+    while left:
+        one = left.pop()
+        known[one.__name__] = one
+        left += one.__subclasses__()
+    if kind in known:
+        return known[kind].exit_status
+    found = getattr(builtins, kind, None)
+    return BAD_INPUT if isinstance(found, type) and issubclass(found, OSError) else BUG
 
 
 def outward(bounds: Bounds, digits: int = 7) -> str:

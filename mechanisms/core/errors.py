@@ -1,8 +1,15 @@
 """The errors that this library raises on purpose; anything else is a bug."""
 
+from typing import ClassVar
+
 
 class DPError(Exception):
-    """Base of every error raised on purpose: catch this to catch them all."""
+    """Base of every error raised on purpose: catch this to catch them all.
+
+    Each kind says by its `exit_status` how a command ends in which it is raised, see `mechanisms.core.command_line`.
+    """
+
+    exit_status: ClassVar[int] = 2
 
 
 class InvalidParameter(DPError, ValueError):
@@ -15,6 +22,8 @@ class UnsupportedProcess(DPError, TypeError):
 
 class NumericalFailure(DPError, ArithmeticError):
     """A certified number could not be had within the work budget; the message names the knob to turn."""
+
+    exit_status = 4
 
 
 class BudgetExceeded(DPError, RuntimeError):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from audit import AuditReport, Observations, Threshold, audit, signed_coordinates  # noqa: E402
 from audit.attack import Attack, FinalModel  # noqa: E402
 from audit.canaries import Canaries, InputCanaries  # noqa: E402
-from audit.core.faults import TrainerRefusal  # noqa: E402
+from audit.core.faults import TrainerFailure, TrainerRefusal, refusing  # noqa: E402
 from audit.core.rows import facts, meaning  # noqa: E402
 from audit.scores import GuessExtremes, IndependentRuns, Scores  # noqa: E402
 from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, NumericalFailure, UnsupportedProcess  # noqa: E402
@@ -234,12 +234,25 @@ def test_a_trainer_without_a_final_model_is_named():
     assert "released no final model" in audit_model(releasing(step())).faults[0]
 
 
-def test_refusals_of_an_adapter_are_passed_on(auditing):
-    def refusing(task):
-        raise TrainerRefusal("trainer: it cannot do this.")
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        (InvalidParameter, TrainerRefusal),
+        (UnsupportedProcess, TrainerRefusal),
+        (TrainerRefusal, TrainerRefusal),
+        (NumericalFailure, TrainerFailure),
+        (TrainerFailure, TrainerFailure),
+    ],
+)
+def test_refusals_and_failures_of_an_adapter_are_passed_on(auditing, inside, outside):
+    def adapter(task):
+        with refusing():
+            raise inside("trainer: it cannot do this.")
 
-    with pytest.raises(InvalidParameter, match="it cannot do this"):
-        auditing(refusing)
+    with pytest.raises(outside, match="it cannot do this") as caught:
+        auditing(adapter)
+    assert issubclass(outside, NumericalFailure) == issubclass(inside, NumericalFailure)
+    assert type(caught.value) is outside
 
 
 @pytest.mark.parametrize("kind", [InvalidParameter, UnsupportedProcess, NumericalFailure])

@@ -1,5 +1,6 @@
 """Sweeps on a real scheduler and two workers, which are killed: nothing hangs, and what had come is kept."""
 
+import gc
 import json
 import os
 import signal
@@ -185,6 +186,8 @@ def test_a_scheduler_without_workers_is_named_with_its_address(cluster, tmp_path
 def test_no_scheduler_is_named(address, tmp_path):
     with pytest.raises(InvalidParameter, match="scheduler must be one that answers within 1 s"):
         sweep(jobs(), folder=tmp_path, backend="dask", scheduler=address, patience=1)
+    left = [one for one in gc.get_objects() if isinstance(one, distributed.Client)]
+    assert all(client.status == "closed" for client in left)  # else its collector may wait for ever
 
 
 def test_a_sweep_that_is_done_needs_no_scheduler(tmp_path):

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from audit import __main__ as cli
 from audit import demo
+from audit.core.backends import ClusterLost
+from audit.core.faults import TrainerFailure, TrainerFault, TrainerRefusal
 from audit.core.run_config import RunConfig
 from mechanisms import NumericalFailure, UnsupportedProcess
 from mechanisms.core import command_line
@@ -61,7 +63,11 @@ def run_with(outcome, monkeypatch, tmp_path):
     [
         (UnsupportedProcess("no theorem\nuse another"), 2),
         (OSError(28, "No space left on device"), 2),
+        (TrainerRefusal("the adapter\nrefuses"), 2),
+        (ClusterLost("the scheduler\nwas lost"), 2),
         (NumericalFailure("too wide"), 4),
+        (TrainerFailure("too wide for the adapter"), 4),
+        (TrainerFault("the trainer raised KeyError in training"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -110,6 +116,18 @@ def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_repor
     assert run_with(faulty, monkeypatch, tmp_path) == 1
     assert "error: audit: no verdict, for the trainer raised KeyError in training.\n" in capsys.readouterr().err
     assert (tmp_path / "made" / "here" / "report.json").exists()
+
+
+@pytest.mark.parametrize(("content", "code"), [(RunConfig(seed=3).to_json(), 0), ("of a training run", 2)])
+def test_a_configuration_of_something_else_is_not_written_over(
+    content, code, honest_report, judged, monkeypatch, tmp_path, capsys
+):
+    place = tmp_path / "made" / "here" / "config.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(content)
+    assert run_with(judged(honest_report, "none"), monkeypatch, tmp_path) == code
+    assert (place.read_text() == content) == (code == 2)
+    assert ("with a config.json of something else" in capsys.readouterr().err) == (code == 2)
 
 
 def test_help_says_the_exit_codes(capsys):

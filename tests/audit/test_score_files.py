@@ -203,6 +203,8 @@ CLAIMED = "--noise-multiplier 5 --sample-rate .5 --steps 10"
         ),
         (f"--estimator accountant_inversion {CLAIMED}", 3, "if scores are what accountant_inversion takes them for"),
         (f"--estimator gaussian_pair {CLAIMED}", 0, "none. What is parametric, about any computation, decides nothing"),
+        ("--guesses 9 --delta 1.2345678e-5", 0, "at δ = 1.2345678e-05, add_remove neighbours, confidence 0.95 ("),
+        ("--guesses 9 --confidence 0.9999999", 0, "confidence 0.9999 (one_run"),
         ("--guesses 9 --threshold 1", 2, "--threshold and --guesses must not both be given"),
         ("--guesses 9 --steps 3", 2, "--noise-multiplier, --sample-rate and --steps must be given together"),
         ("--guesses 900", 2, "guesses must be at most the 400 canaries"),

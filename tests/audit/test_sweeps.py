@@ -136,6 +136,12 @@ def test_a_worker_that_dies_fails_its_own_job_alone(tmp_path):
         (["InvalidParameter", "NumericalFailure"], ["consistent"], 4),
         (["UnsupportedProcess", "NumericalFailure", "KeyError"], [], 1),
         (["NumericalFailure"], ["fault", "violated"], 1),
+        (["TrainerRefusal"], ["violated"], 2),
+        (["FileNotFoundError", "TrainerFailure"], [], 4),
+        (["FileNotFoundError"], ["description refuted"], 2),
+        (["TrainerFault", "TrainerFailure"], ["consistent"], 1),
+        (["KilledWorker"], ["violated"], 1),
+        (["exit"], ["violated"], 1),
         ([], ["fault", "description refuted"], 1),
     ],
 )
@@ -267,6 +273,9 @@ def dask(submit, *, workers=1):
     class Client(contextlib.nullcontext):
         loop = scheduler = SimpleNamespace(ncores=None)
 
+        def __init__(self, address, **_):
+            super().__init__()
+
         def wait_for_workers(self, count, timeout):
             if not workers:
                 raise TimeoutError
@@ -278,7 +287,7 @@ def dask(submit, *, workers=1):
             return {}
 
     return SimpleNamespace(
-        Client=lambda *_, **__: Client(),
+        Client=Client,
         CancelledError=asyncio.CancelledError,
         as_completed=lambda futures, loop: SimpleNamespace(
             next_batch=lambda block: [futures.pop() for one in futures[-1:] if one.outcome != "never"]
@@ -302,6 +311,22 @@ def test_a_lost_cluster_ends_the_sweep_with_what_had_come(outcome, workers, erro
     with pytest.raises(error, match=message):
         sweep([job(0), job(1)], folder=tmp_path, backend="dask", scheduler="tcp://here:1", patience=0.2)
     assert results(tmp_path) == [f"{job(1).name}.json"] * workers and not (tmp_path / REPORT).exists()
+
+
+def test_a_client_that_cannot_connect_is_closed_at_once(monkeypatch, tmp_path):
+    closed = []
+
+    class Client:
+        def __init__(self, address, **_):
+            raise OSError
+
+        def close(self):
+            closed.append(self)
+
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+    with pytest.raises(InvalidParameter, match="must be one that answers within 60 s, got 'tcp://here:1': OSError"):
+        sweep([job(0)], folder=tmp_path, backend="dask", scheduler="tcp://here:1")
+    assert len(closed) == 1
 
 
 def test_a_report_by_another_version_is_none(monkeypatch, tmp_path):

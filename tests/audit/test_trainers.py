@@ -11,6 +11,7 @@ from audit.attack import FinalModel  # noqa: E402
 from audit.canaries import InputCanaries  # noqa: E402
 from audit.core import expected_sums  # noqa: E402
 from audit.core.expected_sums import expected_clipped_sum  # noqa: E402
+from audit.core.faults import TrainerRefusal  # noqa: E402
 from audit.trainers import with_records  # noqa: E402
 from dpsgd import DPSGD, Dataset, count_parameters, mlp, steps  # noqa: E402
 from dpsgd.core.noise_laws import MatrixGaussian, RoundedGaussian, TreeGaussian  # noqa: E402
@@ -98,7 +99,7 @@ def test_noise_that_is_not_drawn_anew_as_floats_is_refused_for_white_box_scores(
     assert repr(noise) in str(refusal.value)
     if isinstance(other.sampling, Cyclic):  # whose turns are public, so that noise can be whitened
         return
-    with pytest.raises(InvalidParameter, match=r"dpsgd_trainer: noise must be IndependentGaussian\(\), got"):
+    with pytest.raises(TrainerRefusal, match=r"dpsgd_trainer: noise must be IndependentGaussian\(\), got"):
         releases(dpsgd_trainer(model, data, other, loss=LOSS), count_parameters(model), included=True)
 
 
@@ -231,9 +232,9 @@ def test_the_final_model_answers_as_the_trained_one_does_whatever_becomes_of_it(
 def test_input_canaries_of_another_shape_or_beside_owners_are_refused(small):
     model, data, config = small
     wide = InputCanaries(features=np.zeros((2, 6), dtype=np.float32), targets=np.zeros(2, dtype=np.int64))
-    with pytest.raises(InvalidParameter, match=r"features of input canaries must have the shape \(5,\)"):
+    with pytest.raises(TrainerRefusal, match=r"features of input canaries must have the shape \(5,\)"):
         dpsgd_trainer(model, data, config, loss=LOSS)(input_task([True, True], wide))
     owned = dataclasses.replace(data, owners=torch.arange(30))
     by_user = dataclasses.replace(config, unit="user", examples_per_user=1)
-    with pytest.raises(InvalidParameter, match="dataset must be without owners for input canaries"):
+    with pytest.raises(TrainerRefusal, match="dataset must be without owners for input canaries"):
         dpsgd_trainer(model, owned, by_user, loss=LOSS)(input_task([True], input_canaries(1)))

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 import audit.zoo
 from audit.__main__ import app
 from audit.core import zoo_run
-from audit.core.detectors import TRAINING, _dispersion_p_value
+from audit.core.detectors import TRAINING, _dispersion_p_value, black_box
 from audit.core.specimens import MechanismSpecimen, TrainingSpecimen, specimens
 from audit.core.toy_training import Plan, clipped, dp_sgd
 from audit.core.zoo_run import ALPHA, detections, level, run_zoo
@@ -85,6 +86,16 @@ def test_the_error_is_shared_by_all_tests_on_bugs_and_twins():
         for one in FOUND.values()
     )
     assert level() * 2 * tests == pytest.approx(ALPHA)
+
+
+def test_evidence_is_shown_no_stronger_than_it_is(monkeypatch):
+    monkeypatch.setattr("audit.core.detectors.accountant_inversion.noise_multiplier_upper_bound", lambda **_: 1.2341)
+    assert "noise multiplier is below 1.24," in TRAINING["inversion"](dp_sgd, level(), 0).evidence
+    monkeypatch.setattr("audit.core.detectors.e_processes.epsilon_of", lambda mu, delta: 1.2341)
+    assert "ε = 1.24 at δ = 1e-5 is not refuted after 200 runs" in TRAINING["anytime"](dp_sgd, level(), 0).evidence
+    monkeypatch.setattr("audit.core.detectors.mechanism_lower_bound", lambda *_, **__: SimpleNamespace(epsilon=1.2399))
+    specimen = FOUND["svt_unscaled"]
+    assert "ε is at least 1.23," in black_box(specimen, specimen.broken, level(), 0).evidence
 
 
 @pytest.mark.parametrize(("trials", "records", "probability"), [(2, 3, 0.5), (4, 2, 0.25)])

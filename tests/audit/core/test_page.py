@@ -7,12 +7,14 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from audit import AuditReport, IndependentRuns
+from audit import AuditReport, IndependentRuns, plots
 from audit.core.page import page
-from audit.core.printed import DIGITS
-from audit.core.rows import cheapest, rows, summary
+from audit.core.plots import COLOURS
+from audit.core.printed import DIGITS, quotient
+from audit.core.rows import cheapest, facts, guessed, rows, summary
 from audit.pictures import JawsPath, Pictures, RocCurve, ScoreHistogram, WealthPath
 from audit.scores import Stream
 from mechanisms.core.command_line import at_least
@@ -123,6 +125,25 @@ def test_a_ratio_and_a_confidence_are_never_shown_above_what_they_are(report, ju
     row = rows(found)[-1]
     assert (row.ratio, row.level) == (shown, "0.9999") and row.epsilon == f"≥ {at_least(bound.epsilon, DIGITS)}"
     assert " at 0.9999 (" in dict(summary(found))["exploratory, decides nothing"]
+    assert plots._lines(found, COLOURS["light"])[-1].value.endswith(" at 0.9999")
+
+
+def test_the_confidence_of_guesses_of_candidates_is_never_shown_above_what_it_is():
+    golden = AuditReport.from_json((Path(__file__).parents[1] / "report-risk-1.json").read_text(encoding="utf-8"))
+    assert ", each at 0.9999; the claim allows" in guessed(dataclasses.replace(golden.risk, confidence=0.99996))
+
+
+def test_no_float_below_the_claim_has_a_ratio_of_one():
+    claims = np.random.default_rng(0).uniform(0.1, 50, size=200)
+    assert {quotient(float(np.nextafter(claim, 0)), float(claim)) for claim in claims} == {"0.99"}
+    assert any(np.floor(100 * np.nextafter(claim, 0) / claim) == 100 for claim in claims)  # as in floats
+
+
+def test_delta_is_shown_in_all_its_digits(report):
+    delta = 1.2345678e-5
+    claim, evidence = dataclasses.replace(report.claim, at=delta), dataclasses.replace(report.evidence, delta=delta)
+    found = dataclasses.replace(report, claim=claim, evidence=evidence, refutation=None, exploratory=(), accountants=())
+    assert dict(facts(found))["δ and neighbours"] == "1.2345678e-05, add_remove"
 
 
 def test_evidence_that_is_infinite_is_infinitely_above_the_claim(report, judged):
@@ -176,8 +197,11 @@ def test_evidence_about_the_family_shows_a_refuted_description_and_no_violation(
 
 
 def test_a_page_about_a_trainer_at_fault_says_nothing_was_shown_and_no_guess_was_made(report, undrawn):
-    faulty = dataclasses.replace(report, verdict="none", faults=("the trainer raised",), guesses=0, correct=0)
+    without = {"verdict": "none", "guesses": 0, "correct": 0, "exploratory": ()}
+    faulty = dataclasses.replace(report, faults=("the trainer raised",), **without)
     text = page(faulty, seconds=None)
+    assert "≥" not in text and "ratio of evidence" not in text
+    assert text.count("<td>not asked</td>") == 1 + (report.refutation is not None)
     assert "Nothing was shown of it." in text and "Shown by the primary" not in text and "right guesses" not in text
     assert "right guesses" in page(report, seconds=None)
 
