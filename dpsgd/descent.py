@@ -26,7 +26,7 @@ from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, tra
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
-from dpsgd.core.unaltered import check_unaltered, standing
+from dpsgd.core.unaltered import Unaltered
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
@@ -189,10 +189,10 @@ def begun(
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
         draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
-        began = standing(model)
+        unaltered = Unaltered(model, any_mode=known_apart(model, like))
 
         def clipped_sum(rows: Rows, position: int) -> Tensor:
-            check_unaltered(model, began)
+            unaltered.check()
             return population.clipped_sum(rows, position)
 
         shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))

@@ -18,6 +18,7 @@ from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from dpsgd.core.reach import Reach
 from dpsgd.losses import Loss, per_example
 
 EXAMPLES = 3
@@ -36,7 +37,8 @@ class Rowwise:
 
     At its first call an experiment on made-up numbers tells whether the loss keeps examples apart. If so it is given
     whole batches from then on; if not, or if it cannot run on them, `torch.func.vmap` shows it one example at a time,
-    which takes longer and leaves it nothing to mix.
+    which takes longer and leaves it nothing to mix. Where something that it reaches is set otherwise later, another
+    experiment tells.
 
     Guarantees: what is decided follows from the loss and from shapes, never from what records hold. A number that is
     made of a whole batch (the 64 largest losses' least, a count of positives, a mean) is found also where it changes
@@ -49,12 +51,14 @@ class Rowwise:
     """
 
     loss: Loss
-    _apart: bool | None = None
+    _apart: bool = False
+    _reach: Reach | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the losses of a batch, shape (n,)."""
-        if self._apart is None:
+        if self._reach is None or self._reach.altered() is not None:
             self._apart = keeps_apart(self.loss, outputs, targets)
+            self._reach = Reach("loss", self.loss)
         if self._apart:
             return self.loss(outputs, targets)
 
