@@ -4,8 +4,8 @@ Models that are no chains of known layers are shown one example at a time by `to
 reaches the gradient of another. What that leaves open is found here, before the first step:
 
 - **State.** What a module holds and a forward pass changes (a running mean, the last batch, a list of all, a count of
-  calls) holds something of the records, or of how many there are, without noise. Tensors and numbers are found, also
-  in lists and dicts; what objects of other kinds hold is not.
+  calls) holds something of the records, or of how many there are, without noise. It is found wherever
+  `dpsgd.core.reach` looks, which names its limits.
 - **vmap** cannot run every model, and would say so at the first record that is drawn.
 - **Mixing.** A layer that mixes the examples of a batch would be trained on batches of one, as another function than
   the one that is used afterwards.
@@ -18,6 +18,9 @@ reaches the gradient of another. What that leaves open is found here, before the
 
 - **Layout.** Convolutions and GroupNorm must not be given what lies channels last in memory (`dpsgd.core.layouts`): on
   the CPU torch goes wrong on some.
+
+- **Modes.** All of this is asked in the mode in which the model stands, as `dpsgd.steps` leaves it, and in training, in
+  which `dpsgd.train` runs it.
 
 Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
 all, vmap or not, is left to say so itself.
@@ -41,6 +44,7 @@ from dpsgd import gradients
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.layouts import AWRY, SENSITIVE, STRAIGHTEN, lies_awry
+from dpsgd.core.reach import Reach
 from dpsgd.findings import Finding, finding_at
 
 APART = "Let row i of its output depend on row i of its input alone."
@@ -79,19 +83,34 @@ def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) 
     >>> print(*found_by_experiment(nn.Sequential(nn.Linear(2, 2), Centred()), torch.empty(0, 2)))
     Centred at model.1: it mixes the examples of a batch. Let row i of its output depend on row i of its input alone.
     """
-    pair, *others, _ = batches = _made_up(like)
+    batches = _made_up(like)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        probed = copy.deepcopy(model).cpu().train()
-        before = _state(probed)
-        with _Watch(probed) as watch:
-            passes = _passes(probed, pair)
-        if not passes:
-            return ()
-        found = watch.awry or watch.hooked or (not alone and watch.few) or _stored(probed, before)
-        for kept, other in enumerate(others):
-            found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
-        return found or _failure(probed, batches, alone=alone)
+        probed = copy.deepcopy(model).cpu()
+        found = _found(probed, batches, alone=alone)
+        in_training = all(module.training for module in model.modules())
+        return found if found or in_training else _found(probed.train(), batches, alone=alone)
+
+
+def _found(probed: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> tuple[Finding, ...]:
+    pair, *others, _ = batches
+    before = _state(probed)
+    with _Watch(probed) as watch:
+        passes = _passes(probed, pair)
+    if not passes:
+        return ()
+    reach = Reach("model", probed, values=True)
+    found = watch.awry or watch.hooked or (not alone and watch.few) or _stored(probed, before)
+    for kept, other in enumerate(others):
+        found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
+    return found or _left_behind(probed, reach) or _failure(probed, batches, alone=alone)
+
+
+def _left_behind(model: nn.Module, reach: Reach) -> tuple[Finding, ...]:
+    """Return a finding for what objects, closures or globals that the model reaches hold since."""
+    changed = reach.altered()
+    reason = f"changes {changed} when it runs: what that holds of the records, or of how many there are, has no noise"
+    return () if changed is None else (finding_at("", model, reason, STATELESS),)
 
 
 def _made_up(like: Tensor) -> tuple[Tensor, ...]:
