@@ -80,7 +80,7 @@ def keeps_apart(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     >>> keeps_apart(lambda o, t: o[:, 0] / len(o), torch.zeros(1, 2), torch.zeros(1))
     False
     """
-    rows, answers = _made_up(outputs, targets)
+    rows, answers = made_up_batch(outputs, targets)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             together = loss(rows, answers)
@@ -98,7 +98,7 @@ def _gathers(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     """Return whether a loss makes something of a whole batch that has the batch's dimension no more."""
     sides = {*outputs.shape[1:], *targets.shape[1:]} - {0}
     size = next(size for size in MANY if all(side % size for side in sides))
-    batch = _made_up(outputs, targets, size=size)
+    batch = made_up_batch(outputs, targets, size=size)
     watched = Gathering(batch, size=size)
     with watched:
         loss(*batch)
@@ -140,11 +140,16 @@ class Gathering(TorchFunctionMode):
         return isinstance(value, Tensor) and (id(value) in self._held or value.grad_fn is not None)
 
 
-def _made_up(outputs: Tensor, targets: Tensor, *, size: int = EXAMPLES) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(size, *outputs.shape[1:], generator=generator, dtype=outputs.dtype)
+def made_up_batch(rows: Tensor, targets: Tensor, *, size: int = EXAMPLES, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return normals (size, …) in the place of rows (n, …), and targets for them: 0, 1, or floats between.
+
+    >>> made_up_batch(torch.zeros(1, 4), torch.zeros(1))[0].shape
+    torch.Size([3, 4])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    normals = torch.randn(size, *rows.shape[1:], generator=generator, dtype=rows.dtype)
     shape = size, *targets.shape[1:]
     if targets.dtype.is_floating_point:
-        return rows.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype)
-    most = min(2, outputs.shape[1]) if outputs.dim() > 1 else 2
-    return rows.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets.dtype)
+        return normals.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype)
+    most = min(2, rows.shape[1]) if rows.dim() > 1 else 2
+    return normals.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets.dtype)
