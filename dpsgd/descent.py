@@ -24,7 +24,7 @@ from dpsgd.core.failures import check_attempt
 from dpsgd.core.noising import Noising, check_noise, check_range, compile_noise, noising
 from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
-from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
+from dpsgd.core.population import Examples, Population, population_of, runs_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
 from dpsgd.core.unaltered import Unaltered
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
@@ -245,7 +245,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     parameters = trainable(model)
     check_flat(parameters)
     check_compiled(config, conduct)
-    alone = _alone(config, conduct)
+    alone = runs_alone(config, conduct)
     like = seen_by_model(dataset, conduct, alone=alone)
     check_private(model, like=like, alone=alone)
     check_loss(model, conduct.loss, like, dataset.targets, alone=alone)
@@ -270,14 +270,9 @@ def _examples(
         loss=conduct.loss,
         overwrite=fetched,
         compiled=conduct.compiled,
-        formed=_alone(config, conduct) and not known_apart(model, like),
+        formed=runs_alone(config, conduct) and not known_apart(model, like),
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
-
-
-def _alone(config: DPSGD, conduct: Conduct) -> bool:
-    copies = 1 if conduct.augmentation is None else conduct.augmentation.copies
-    return units_alone(config, largest_physical_batch=conduct.largest_physical_batch, copies=copies)
 
 
 def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, clip: Clipper, model: nn.Module) -> Population:

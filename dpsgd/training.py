@@ -242,7 +242,7 @@ def train(
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
         config=config,
-        circumstances=circumstances_of(conduct, course, parameters, budget=budget),
+        circumstances=circumstances_of(config, conduct, course, parameters, budget=budget),
         versions=course.history.versions,
     )
 
