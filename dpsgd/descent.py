@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
-from dpsgd.core.arithmetic import whole_floats
+from dpsgd.core.arithmetic import repeatable, whole_floats
 from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
 from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, check_kinds, told_apart
@@ -218,7 +218,7 @@ def _descend(
     ranks.agree(weights)
     course.begin(parts)
     for step in course.ahead:
-        with whole_floats(), draws.of(step):
+        with whole_floats(), repeatable(weights.device), draws.of(step):
             clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
         noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
         ranks.agree(noisy_sum)

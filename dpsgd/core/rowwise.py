@@ -74,7 +74,7 @@ def keeps_apart(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 
     Args:
         loss: in question.
-        outputs: (n, …), of which nothing but shape and dtype is looked at.
+        outputs: (n, …), of which nothing but shape, dtype and device is looked at.
         targets: (n, …), likewise: class numbers 0 and 1, or floats in (0, 1), are made up for them.
 
     >>> keeps_apart(lambda o, t: o[:, 0] / len(o), torch.zeros(1, 2), torch.zeros(1))
@@ -82,7 +82,7 @@ def keeps_apart(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     """
     rows, answers = made_up_batch(outputs, targets)
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with torch.random.fork_rng(devices=[outputs.device] if outputs.is_cuda else []), torch.enable_grad():
             together = loss(rows, answers)
             alone = torch.cat([loss(rows[i : i + 1], answers[i : i + 1]) for i in range(EXAMPLES)])
             reached = [torch.autograd.grad(one, rows, retain_graph=True)[0] for one in together]
@@ -147,9 +147,9 @@ def made_up_batch(rows: Tensor, targets: Tensor, *, size: int = EXAMPLES, seed: 
     torch.Size([3, 4])
     """
     generator = torch.Generator().manual_seed(seed)
-    normals = torch.randn(size, *rows.shape[1:], generator=generator, dtype=rows.dtype)
+    normals = torch.randn(size, *rows.shape[1:], generator=generator, dtype=rows.dtype).to(rows.device)
     shape = size, *targets.shape[1:]
     if targets.dtype.is_floating_point:
-        return normals.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype)
+        return normals.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype).to(targets.device)
     most = min(2, rows.shape[1]) if rows.dim() > 1 else 2
-    return normals.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets.dtype)
+    return normals.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets)

@@ -145,7 +145,7 @@ def _in_an_object(tally):
 def test_what_objects_beside_the_modules_keep_is_named():
     model = nn.Sequential(nn.Linear(3, 3), Own(_in_an_object(Tally())))
     [finding] = validate_model(model, like=LIKE)
-    assert "changes model.1.code.tally.count when it runs" in str(finding)
+    assert (finding.place, finding.tensor) == ("1", "code.tally.count")
 
 
 @pytest.mark.parametrize("way", [_in_place, MIXING["less the mean"]], ids=["keeping", "mixing"])
@@ -209,6 +209,18 @@ def test_a_model_that_cannot_run_on_what_is_made_up_is_left_to_say_so_itself():
     assert validate_model(nn.Sequential(nn.PReLU(), nn.Linear(4, 2)), like=LIKE) == ()
     from_one = nn.Sequential(Own(lambda own, rows: own.weight[rows - 1]), nn.Linear(3, 1))
     assert validate_model(from_one, like=torch.empty(0, 3, dtype=torch.int64)) == ()
+
+
+def _on_zeros_alone(own, rows):
+    if rows.any():
+        raise ValueError
+    own.running += 1
+    return rows
+
+
+def test_a_model_that_runs_on_zeros_alone_shows_what_it_keeps():
+    [finding] = validate_model(nn.Sequential(Own(_on_zeros_alone), nn.Linear(3, 1)), like=LIKE)
+    assert (finding.place, finding.tensor) == ("0", "running")
 
 
 class Scaled(torch.autograd.Function):
