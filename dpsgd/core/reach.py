@@ -30,13 +30,15 @@ from torch import Tensor, nn
 MANY = 256
 """Entries beyond which a container's number of them is all that is compared between steps."""
 MOST = 20_000
-"""Objects that are looked at: those nearest to where the search begins."""
+"""Objects that are looked at: a tenth of a second."""
 COPIED = 2**22
 """Entries up to which what a tensor holds is compared; of larger ones how often torch wrote to them is."""
 ATOMS = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
-LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "scipy", "functorch"}
+LIBRARIES = sys.stdlib_module_names | {"torch", "functorch", "numpy", "scipy", "dpsgd", "audit", "mechanisms"}
 """Whose functions and classes keep nothing of what they are given; what their objects hold is looked at."""
 PARTS = frozenset({"_modules", "_parameters", "_buffers"})
+DERIVED = frozenset({"_flat_weights", "_flat_weight_refs"})
+"""Lists of their own parameters that recurrent layers make anew."""
 CONTAINERS = (dict, list, set, deque)
 
 
@@ -48,6 +50,7 @@ class Reach:
         root: the object.
         values: whether what tensors hold counts, and what the user's functions and classes refer to.
         free: attributes that may change.
+        most: objects that are looked at, those nearest to the root.
 
     >>> layer = nn.Linear(2, 1)
     >>> reach = Reach("model", layer)
@@ -56,8 +59,10 @@ class Reach:
     'model._forward_hooks'
     """
 
-    def __init__(self, name: str, root: Any, *, values: bool = False, free: Iterable[str] = ()) -> None:
-        self._values, self._free = values, frozenset(free)
+    def __init__(
+        self, name: str, root: Any, *, values: bool = False, free: Iterable[str] = (), most: int = MOST
+    ) -> None:
+        self._values, self._free, self._most = values, DERIVED.union(free), most
         self._empty: list[Any] = []
         self._names_of_empty: list[str] = []
         self._held: list[tuple[str, Any, Any]] = []
@@ -119,7 +124,7 @@ class Reach:
 
     def _search(self, name: str, root: Any) -> None:
         ahead: deque[tuple[str, Any]] = deque([(name, root)])
-        while ahead and len(self._seen) < MOST:
+        while ahead and len(self._seen) < self._most:
             path, one = ahead.popleft()
             if not isinstance(one, ATOMS) and id(one) not in self._seen:
                 self._seen[id(one)] = one
@@ -216,6 +221,8 @@ def _named(path: str, one: Any) -> Iterator[tuple[str, Any]]:
         yield from ((path, each) for each in one)
         return
     for key, value in one.items():
+        if key in DERIVED:
+            continue
         yield (f"{path}.{key}" if isinstance(key, str) and key not in PARTS else path), value
 
 

@@ -121,8 +121,22 @@ def test_a_layer_whose_code_is_exchanged_for_all_is_refused(monkeypatch):
         next(releases)
 
 
-def test_what_a_pass_makes_anew_each_time_does_not_end_the_run():
-    assert len(list(_run(Own()))) == 12
+class Recurrent(nn.Module):
+    """Its layer makes lists of its parameters anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, rows):
+        return self.last(self.inner(rows.unsqueeze(1))[0][:, 0])
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("make", [Own, Recurrent, lambda: parametrizations.weight_norm(nn.Linear(5, 3))])
+@pytest.mark.parametrize("mode", [True, False])
+def test_what_a_pass_makes_anew_each_time_does_not_end_the_run(make, mode):
+    assert len(list(_run(make().train(mode)))) == 12
 
 
 def test_a_loss_that_is_set_to_mix_examples_is_from_then_on_given_them_alone():
