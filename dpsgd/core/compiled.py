@@ -154,10 +154,18 @@ class Compiled:
         clip = FlatClipper(max_grad_norm=self.clip.max_grad_norm, seen=seen)
         expected = BookKeeping(chain=self.chain, loss=Rowwise(loss=self.loss), clip=clip)(rows.detach(), answers)
         found, squares, factors = self._summed(factored, rows.detach().clone(), answers)
-        added = sum(float((each[0] * norms(of_layers)).sum()) for of_layers, each in seen)
-        share = ROUNDING * torch.finfo(found.dtype).eps
-        off = float((found.double() - expected.double()).norm()), abs(float((factors * squares.sqrt()).sum()) - added)
-        return max(off) <= share * added
+        added = sum(_lengths(norms(of_layers), each[0]) for of_layers, each in seen)
+        kind, entries = torch.finfo(found.dtype), size * len(found)
+        share = ROUNDING * kind.eps * added
+        off, lengths = float((found.double() - expected.double()).norm()), _lengths(squares.sqrt(), factors)
+        # What underflows, in either way, is beside that; norms have its square added, by `dpsgd.core.norms`.
+        return off <= share + entries * kind.tiny and abs(lengths - added) <= share + entries * kind.tiny**0.5
+
+
+def _lengths(norms: Tensor, factors: Tensor) -> float:
+    """Return Σ factor · norm of the examples that do not count as zero."""
+    counted = factors != 0.0
+    return float((factors[counted] * norms[counted]).sum())
 
 
 def _in_order(rows: Tensor, strides: tuple[int, ...]) -> Tensor:
