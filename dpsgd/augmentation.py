@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from dpsgd.core.batches import Rows
+from dpsgd.core.reach import Reach, same_values
 from mechanisms import InvalidParameter, Source
 from mechanisms.core import validate
 
@@ -91,6 +92,9 @@ class Augmentation:
         drawn = [source.words(stream, (position + int(unit)) * WORDS, needed) for unit in units for stream in streams]
         floats = (np.stack(drawn) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
         uniforms = torch.from_numpy(floats).view(len(features), self.copies, self.draws).to(features.device)
+        return self._copies(features, uniforms)
+
+    def _copies(self, features: Tensor, uniforms: Tensor) -> Tensor:
         copies: Tensor = vmap(vmap(self.make, in_dims=(None, 0)))(features, uniforms)
         return copies
 
@@ -101,17 +105,28 @@ class Augmentation:
             features: (n, …), of which the shape (…) and the type are taken, and no value.
 
         Raises:
-            InvalidParameter: if it fails, draws numbers of its own or gives another number of dimensions.
+            InvalidParameter: if it fails, keeps something, draws numbers of its own or gives another number of
+                dimensions.
         """
         zeros, uniforms = features.new_zeros(1, *features.shape[1:]), torch.zeros(1, 1, self.draws)
+        uniforms = uniforms.to(features.device)
         try:
-            copies = vmap(vmap(self.make, in_dims=(None, 0)))(zeros, uniforms.to(features.device))
+            copies = self._copies(zeros, uniforms)
+            reach = Reach("make", self.make, values=True)
+            self._copies(torch.ones_like(zeros), uniforms + 0.5)
+            again, kept = self._copies(zeros, uniforms), reach.altered()
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InvalidParameter(
                 "Augmentation: make must be a function of one record's features and the uniforms that torch.func.vmap "
                 f"can run, but on zeros of a record's shape: {str(error).strip()}\n"
                 "Take random numbers from the uniforms, and choose by torch.where and gather instead of if and slices."
             ) from None
+        if kept is not None or (isinstance(copies, Tensor) and not same_values(again, copies)):
+            what = "gave other copies of the same record" if kept is None else f"changed {kept}"
+            raise InvalidParameter(
+                f"Augmentation: make must keep nothing from one call to the next, but {what}.\n"
+                "What it keeps would carry one record to the next one's gradient. Make it a function of its arguments."
+            )
         if not isinstance(copies, Tensor) or copies.dim() != features.dim() + 1:
             raise InvalidParameter(
                 f"Augmentation: make must return a copy with the {features.dim() - 1} dimensions of a record, got "

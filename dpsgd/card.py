@@ -45,6 +45,7 @@ class Circumstances:
         schedule: whether the learning rate was scheduled.
         average: which average of the weights was kept, as its repr; "" if none was.
         compiled: whether clipped sums and float32 noise were compiled; None if nobody has said, as on the first cards.
+        alone: whether every unit's gradient was surely computed by itself, beside no other's; None if nobody has said.
 
     >>> Circumstances(dimension=10, dtype="float32", fresh=True).ranks
     1
@@ -61,6 +62,7 @@ class Circumstances:
     schedule: bool = field(default=False, metadata={"added_later": True})
     average: str = field(default="", metadata={"added_later": True})
     compiled: bool | None = field(default=None, metadata={"added_later": True})
+    alone: bool | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dimension", validate.count("Circumstances", "dimension", self.dimension, least=1))
@@ -73,8 +75,9 @@ class Circumstances:
                 raise InvalidParameter(f"Circumstances: {name} must be text, got {getattr(self, name)!r}.")
         if self.copies is not None:
             object.__setattr__(self, "copies", validate.count("Circumstances", "copies", self.copies, least=1))
-        if self.compiled is not None:
-            _check_bool("Circumstances", "compiled", self.compiled)
+        for name in ("compiled", "alone"):
+            if getattr(self, name) is not None:
+                _check_bool("Circumstances", name, getattr(self, name))
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise InvalidParameter(f"Circumstances: budget must be a Budget or None, got {self.budget!r}.")
 

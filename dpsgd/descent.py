@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
-from dpsgd.core.arithmetic import whole_floats
+from dpsgd.core.arithmetic import repeatable, whole_floats
 from dpsgd.core.batches import STEP, Rows, check_records, drawn_rows
 from dpsgd.core.clippers import Clipper
 from dpsgd.core.conduct import Conduct, check_compiled, check_kinds, told_apart
@@ -24,9 +24,9 @@ from dpsgd.core.failures import check_attempt
 from dpsgd.core.noising import Noising, check_noise, check_range, compile_noise, noising
 from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
-from dpsgd.core.population import Examples, Population, population_of, units_alone, with_absent, with_prescribed
+from dpsgd.core.population import Examples, Population, population_of, runs_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
-from dpsgd.core.unaltered import check_unaltered, standing
+from dpsgd.core.unaltered import Unaltered
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
 from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
@@ -189,10 +189,10 @@ def begun(
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
         draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
-        began = standing(model)
+        unaltered = Unaltered(model, any_mode=known_apart(model, like))
 
         def clipped_sum(rows: Rows, position: int) -> Tensor:
-            check_unaltered(model, began)
+            unaltered.check()
             return population.clipped_sum(rows, position)
 
         shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))
@@ -218,7 +218,7 @@ def _descend(
     ranks.agree(weights)
     course.begin(parts)
     for step in course.ahead:
-        with whole_floats(), draws.of(step):
+        with whole_floats(), repeatable(weights.device), draws.of(step):
             clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
         noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
         ranks.agree(noisy_sum)
@@ -245,7 +245,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     parameters = trainable(model)
     check_flat(parameters)
     check_compiled(config, conduct)
-    alone = _alone(config, conduct)
+    alone = runs_alone(config, conduct)
     like = seen_by_model(dataset, conduct, alone=alone)
     check_private(model, like=like, alone=alone)
     check_loss(model, conduct.loss, like, dataset.targets, alone=alone)
@@ -270,14 +270,9 @@ def _examples(
         loss=conduct.loss,
         overwrite=fetched,
         compiled=conduct.compiled,
-        formed=_alone(config, conduct) and not known_apart(model, like),
+        formed=runs_alone(config, conduct) and not known_apart(model, like),
     )
     return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
-
-
-def _alone(config: DPSGD, conduct: Conduct) -> bool:
-    copies = 1 if conduct.augmentation is None else conduct.augmentation.copies
-    return units_alone(config, largest_physical_batch=conduct.largest_physical_batch, copies=copies)
 
 
 def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, clip: Clipper, model: nn.Module) -> Population:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import torch
@@ -13,11 +14,16 @@ from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.compiled import Compiled
 from dpsgd.core.layouts import check_layout
 from dpsgd.core.once import refused
-from dpsgd.core.recorded import Recorded, recordable
+from dpsgd.core.recorded import Recorded, below_vmap, recordable
 from dpsgd.core.rowwise import Rowwise
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.losses import Loss
 from mechanisms import InvalidParameter
+
+SLOWER = (
+    f"gradient_sum: torch {torch.__version__} does not let layers run below vmap, as other versions do. Every "
+    "example's gradient is formed instead: the sums are the same up to rounding, and take more time and memory."
+)
 
 
 class GradientSum(Protocol):
@@ -104,8 +110,12 @@ def gradient_sum_by(
     if chain is not None:
         return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip, overwrite=overwrite)
     whole = all(has_digits(parameter.dtype) for parameter in model.parameters())
-    way = Recorded if recordable(model) and whole else Vectorised
-    return way(model=model, loss=loss, clip=clip)
+    if not (recordable(model) and whole):
+        return Vectorised(model=model, loss=loss, clip=clip)
+    if not below_vmap():
+        warnings.warn(SLOWER, RuntimeWarning, stacklevel=3)
+        return Vectorised(model=model, loss=loss, clip=clip)
+    return Recorded(model=model, loss=loss, clip=clip)
 
 
 def check_no_autocast(owner: str) -> None:

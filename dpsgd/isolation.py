@@ -10,6 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.hooks import BACKWARD, hooks_of, hooks_of_all
@@ -19,6 +22,16 @@ from dpsgd.replacements import with_replacements
 from mechanisms import InvalidParameter
 
 UNHOOKED = f"Remove them. {OWN_BACKWARD}"
+WRITES = "writes its weight anew before every pass, beside its parameters"
+BY_HOOKS = {
+    WeightNorm: "Use torch.nn.utils.parametrizations.weight_norm.",
+    SpectralNorm: "Use torch.nn.utils.parametrizations.weight_norm; spectral_norm moves with the number of passes.",
+    BasePruningMethod: (
+        "Call torch.nn.utils.prune.remove, after which noise fills what was pruned, or multiply by a mask in a "
+        "parametrization (torch.nn.utils.parametrize)."
+    ),
+}
+"""What torch makes a layer's weight of by a hook, and what to use instead. Such layers cannot be copied."""
 
 
 def check_private(model: nn.Module, *, like: Tensor | None = None, alone: bool = False) -> None:
@@ -64,7 +77,7 @@ def validate_model(model: nn.Module, *, like: Tensor | None = None, alone: bool 
     )
     if like is None or known_apart(model, like):
         return findings
-    if any(map(_lazy, model.modules())):
+    if any(_lazy(module) or _by_hook(module) for module in model.modules()):
         return findings
     ready = with_replacements(model)
     if any(obstacle for module in ready.modules() for obstacle in _obstacles(module)):
@@ -98,6 +111,7 @@ def _obstacles(module: nn.Module) -> list[tuple[str, str]]:
         found.append(("has hooks on its backward pass, which would see the gradients of many examples", UNHOOKED))
     if isinstance(module, _SpectralNorm):
         found.append(("moves in every forward pass, and so with the number of batches", "Use weight_norm."))
+    found.extend((WRITES, instead) for instead in _by_hook(module))
     if _lazy(module):
         found.append(("has no parameters yet", "Run the model once on public data of the right shape."))
     return found
@@ -105,3 +119,9 @@ def _obstacles(module: nn.Module) -> list[tuple[str, str]]:
 
 def _lazy(module: nn.Module) -> bool:
     return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
+
+
+def _by_hook(module: nn.Module) -> list[str]:
+    """Return what to use instead of each hook by which torch makes a weight of the layer."""
+    hooks = module._forward_pre_hooks.values()
+    return [instead for kind, instead in BY_HOOKS.items() if any(isinstance(hook, kind) for hook in hooks)]

@@ -20,13 +20,14 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.card_of import card_of, circumstances_of
 from dpsgd.core.conduct import Conduct, check_kinds
-from dpsgd.core.course import Course, Parts
+from dpsgd.core.course import Course
 from dpsgd.core.parameters import trainable
 from dpsgd.core.reporting import Reporting, checked_reports
 from dpsgd.core.schemes import check_neighbours
 from dpsgd.core.updates import MakeOptimizer, Schedule
 from dpsgd.datasets import Dataset
 from dpsgd.descent import Release, begun
+from dpsgd.isolation import check_private
 from dpsgd.logs import Log
 from dpsgd.losses import Loss
 from dpsgd.meter import Meter
@@ -212,10 +213,9 @@ def train(
         average=average,
         fresh=initialisation_seed is not None,
     )
-    running = None if average is None else RunningAverage(average=average, steps=config.steps)
     trained = initialised(model, initialisation_seed).train()
-    parts: Parts = {} if running is None else {"average": running}
-    course, releases = begun(trained, dataset, config, conduct, parts)
+    running = None if average is None else RunningAverage(average=average, steps=config.steps)
+    course, releases = begun(trained, dataset, config, conduct, {} if running is None else {"average": running})
     parameters = list(trainable(trained).values())
     with Reporting(
         config=config,
@@ -241,7 +241,7 @@ def train(
         executed=executed,
         averaged_model=None if running is None else _averaged(trained, running),
         config=config,
-        circumstances=circumstances_of(conduct, course, parameters, budget=budget),
+        circumstances=circumstances_of(config, conduct, course, parameters, budget=budget),
         versions=course.history.versions,
     )
 
@@ -278,8 +278,9 @@ def initialised(model: nn.Module, seed: int | None) -> nn.Module:
     """Return a copy of `model`, with weights drawn anew by each module's own `reset_parameters` if there is a seed.
 
     Raises:
-        InvalidParameter: if a layer has none, or the seed is no whole number in [0, 2^64).
+        InvalidParameter: if a layer has none, or cannot be private, or the seed is no whole number in [0, 2^64).
     """
+    check_private(model)  # some layers of those that it refuses cannot be copied
     fresh = copy.deepcopy(model)
     if seed is None:
         return fresh
@@ -288,8 +289,7 @@ def initialised(model: nn.Module, seed: int | None) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for name, module in fresh.named_modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
+            if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
             elif any(True for _ in module.parameters(recurse=False)):
                 raise InvalidParameter(

@@ -4,11 +4,16 @@ Torch can be told to cast products to another precision, or to cut their factors
 (bfloat16, TensorFloat-32; convolutions on CUDA do unless told otherwise). Then a product exceeds what its factors say
 by up to a 256th, where `dpsgd.core.clip` leaves room for 2^-22, and what a record adds depends on the size of its batch
 in digits that are not small beside its bound.
+
+On CUDA some of torch's functions add up in an order that each call draws anew. A step that is taken again, after a run
+was killed, would have another sum under the same noise, and the difference of both be bare: torch is told to take an
+order that repeats, where it has one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +22,7 @@ import torch
 from mechanisms import InvalidParameter
 
 CUT = ("tf32", "bf16", True)
+PRODUCTS = ("matmul", "conv", "rnn")
 
 
 @contextlib.contextmanager
@@ -53,10 +59,34 @@ def whole_floats() -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
 
 
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Return a context in which sums on the device are added up in an order that repeats, where torch has one.
+
+    Where it has none it warns, which a step shows nobody. On the CPU orders follow from shapes and threads.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        if not strict:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
+
+
+@functools.cache
 def _settings() -> tuple[str, Any, list[Any]]:
     """Return the name of torch's settings of products, their value for all digits, and where they are."""
     backends: Any = torch.backends
     if hasattr(backends.cuda.matmul, "fp32_precision"):
-        places = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+        kinds = (getattr(backend, kind, None) for backend in (backends.cudnn, backends.mkldnn) for kind in PRODUCTS)
+        places = [backends.cuda.matmul, *(kind for kind in kinds if hasattr(kind, "fp32_precision"))]
         return "fp32_precision", "ieee", places
     return "allow_tf32", False, [backends.cuda.matmul, backends.cudnn]  # before torch 2.9

@@ -11,7 +11,9 @@ from dpsgd.card import Circumstances, PrivacyCard
 from dpsgd.config import DPSGD
 from dpsgd.core.conduct import Conduct
 from dpsgd.core.course import Course
+from dpsgd.core.population import runs_alone
 from dpsgd.core.schemes import check_neighbours
+from dpsgd.core.whole import WHOLE
 
 
 def card_of(
@@ -60,6 +62,7 @@ def card_of(
 
 
 def circumstances_of(
+    config: DPSGD,
     conduct: Conduct,
     course: Course,
     parameters: Sequence[nn.Parameter],
@@ -69,10 +72,13 @@ def circumstances_of(
     """Return the circumstances of a run, as its card tells them.
 
     Args:
+        config: of the run.
         conduct: of the run.
         course: of the run.
         parameters: what was trained.
         budget: as in `Circumstances`.
+
+    A run that could be taken up again might have gone on in other physical batches, which are not kept with it.
     """
     return Circumstances(
         dimension=sum(parameter.numel() for parameter in parameters),
@@ -86,4 +92,5 @@ def circumstances_of(
         schedule=conduct.schedule is not None,
         average="" if conduct.average is None else repr(conduct.average),
         compiled=conduct.compiled,
+        alone=isinstance(config.noise, WHOLE) or (conduct.checkpoint is None and runs_alone(config, conduct)),
     )

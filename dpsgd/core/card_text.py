@@ -66,6 +66,7 @@ def _rows(card: PrivacyCard) -> Iterator[tuple[str, str]]:
     yield "Accountant", f"{claim.method}, certified: ε in [{_ends(card)}]"
     yield "Errors counted", _errors(claim.ledger)
     yield "Noise in floats", _resolution(card)
+    yield "Sums in floats", _sums(card)
     yield "Randomness", _randomness(card)
     yield "Weights began", "drawn afresh" if card.circumstances.fresh else "as those of a model that was given"
     yield "On public data first", card.public_data or "not stated"
@@ -167,6 +168,21 @@ def _resolution(card: PrivacyCard) -> str:
         f"{here.dtype}, within {at_most(resolution.error, 2)} standard deviations of normals in all {here.dimension} "
         f"coordinates of all steps, but with probability {at_most(failure, 2)}: ε holds for readers of no finer "
         f"digits, and what last digits of noise and sums tell is not covered{count}"
+    )
+
+
+def _sums(card: PrivacyCard) -> str:
+    """Return what of the sums is not as accountants take it: one unit more or less moves them by the bound at most."""
+    unit, here = card.config.unit, card.circumstances
+    if isinstance(card.config.noise, (RoundedGaussian, LatticeGaussian)):
+        return f"none: whole numbers, made of each {unit} alone, which one {unit} moves by at most the bound, exactly"
+    roundoff = "2^-24" if here.dtype == "float32" else "2^-53"
+    kept = f"what each {unit} adds keeps the bound in floats; adding up rounds, by {roundoff} of each sum on the way"
+    if here.alone:
+        return f"{kept}, which ε does not cover; each {unit} goes alone, and no other moves its gradient"
+    return (
+        f"{kept}, and gradients that are computed together round otherwise beside others, by last digits of what they "
+        f"are made of, a larger share of those that nearly cancel: ε covers neither"
     )
 
 

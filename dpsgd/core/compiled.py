@@ -5,6 +5,10 @@ compute. Here the forward and the backward pass, norms and factors are traced on
 products; the sums are products of torch as before, straight into their place. The arithmetic is that of the other way:
 squares of float32 are exact in float64 and added there, a factor is made by the same roundings, and the loops are
 compiled without leave to assume finite numbers or to contract.
+
+That a compiler has made what was written is not taken on trust. Before the first record its sums of made-up batches,
+of a size below the width of vectors, of one that is no multiple of it and of the one compiled for, are held against
+those of the other way; where they differ by more than rounding there is none.
 """
 
 from __future__ import annotations
@@ -17,9 +21,9 @@ from torch import Tensor, nn
 from dpsgd.core.bookkeeping import BookKeeping, FlatSums
 from dpsgd.core.chains import ELEMENTWISE, Chain, trains
 from dpsgd.core.clip import clipping_bound
-from dpsgd.core.clippers import Clipper, FlatClipper
+from dpsgd.core.clippers import Clipper, FlatClipper, Seen, norms
 from dpsgd.core.once import FEWEST, Once, refused
-from dpsgd.core.rowwise import Rowwise, keeps_apart
+from dpsgd.core.rowwise import Rowwise, keeps_apart, made_up_batch
 from dpsgd.core.written import Outcome, Written
 from dpsgd.losses import Loss
 from mechanisms import InvalidParameter
@@ -27,6 +31,10 @@ from mechanisms import InvalidParameter
 FITTING = (ELEMENTWISE - {nn.Dropout}) | {nn.Linear, nn.Flatten}
 COMPILED_FOR = 256
 """Examples of the made-up batch that is compiled for; the same code serves all batches, so that runs repeat."""
+COMPARED_FOR = (FEWEST, 61, COMPILED_FOR)
+ROUNDING, TRIES = 1024, 3
+"""Last digits of what all examples add by which two sums may differ; in one of so many batches, as another rounding at
+the kink of a ReLU changes an example's gradient by a part of it, once in some twenty batches."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -87,10 +95,15 @@ class Compiled:
             self._factored = self._compiled_for(_zeros(features), _zeros(targets))
         if len(features) < FEWEST:
             return self._few(features, targets)
-        features, targets = _in_order(features, self._strides[0]), _in_order(targets, self._strides[1])
-        weighted, inputs, squares, factors = self._run(self._factored, features, targets)
+        total, squares, factors = self._summed(self._factored, features, targets)
         if self.clip.seen is not None:
             self.clip.seen.append(([squares], [factors]))
+        return total
+
+    def _summed(self, factored: Once, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum, and squared norms and factors of the examples."""
+        features, targets = _in_order(features, self._strides[0]), _in_order(targets, self._strides[1])
+        weighted, inputs, squares, factors = self._run(factored, features, targets)
         if len(inputs) < len(weighted):
             inputs = [_silenced(features if self.overwrite else features.clone(), factors), *inputs]
         total, sums = self._flat.room()
@@ -98,7 +111,7 @@ class Compiled:
             torch.mm(b.T, a, out=of_layer[0])
             for bias in of_layer[1:]:
                 torch.sum(b, 0, out=bias)
-        return total
+        return total, squares, factors
 
     def _run(self, factored: Once, features: Tensor, targets: Tensor) -> Outcome:
         bound = clipping_bound(self.clip.max_grad_norm)
@@ -126,7 +139,33 @@ class Compiled:
             told = " ".join(str(error).split("\n", 2)[:2]).strip()  # of records of zeros
             raise refused(f"model and loss must compile, got {type(error).__name__}: {told}") from None
         self._strides = features.stride(), targets.stride()
+        for size in COMPARED_FOR:
+            if not any(self._agrees(factored, features, targets, size=size, seed=seed) for seed in range(TRIES)):
+                raise refused(
+                    f"the compiled sum of {size} made-up examples must be that of the other way up to rounding, and is "
+                    "another: the compiler has made something else"
+                )
         return factored
+
+    def _agrees(self, factored: Once, features: Tensor, targets: Tensor, *, size: int, seed: int) -> bool:
+        """Return whether both ways have the same sum of a made-up batch, and the same lengths of what is added."""
+        rows, answers = made_up_batch(features, targets, size=size, seed=seed)
+        seen: Seen = []
+        clip = FlatClipper(max_grad_norm=self.clip.max_grad_norm, seen=seen)
+        expected = BookKeeping(chain=self.chain, loss=Rowwise(loss=self.loss), clip=clip)(rows.detach(), answers)
+        found, squares, factors = self._summed(factored, rows.detach().clone(), answers)
+        added = sum(_lengths(norms(of_layers), each[0]) for of_layers, each in seen)
+        kind, entries = torch.finfo(found.dtype), size * len(found)
+        share = ROUNDING * kind.eps * added
+        off, lengths = float((found.double() - expected.double()).norm()), _lengths(squares.sqrt(), factors)
+        # What underflows, in either way, is beside that; norms have its square added, by `dpsgd.core.norms`.
+        return off <= share + entries * kind.tiny and abs(lengths - added) <= share + entries * kind.tiny**0.5
+
+
+def _lengths(norms: Tensor, factors: Tensor) -> float:
+    """Return Σ factor · norm of the examples that do not count as zero."""
+    counted = factors != 0.0
+    return float((factors[counted] * norms[counted]).sum())
 
 
 def _in_order(rows: Tensor, strides: tuple[int, ...]) -> Tensor:

@@ -16,6 +16,7 @@ from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.conduct import Conduct
+from dpsgd.core.reach import Reach
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum, gradient_sum_by
 from dpsgd.losses import Loss
@@ -29,6 +30,10 @@ WHOLE = (
 STATELESS = (
     "One of them keeps something from one call to the next, such as a running mean, which would carry one record to "
     "another's gradient; or draws numbers other than torch's. Make it a function of its arguments and the weights."
+)
+KEEPS = (
+    "What one record leaves behind would reach the next one's gradient, and how many there are has no noise. Make it a "
+    "function of its arguments; what is to be watched is in the releases that callbacks are shown."
 )
 UNCLIPPED = 2.0**60
 KEPT = 2.0**-16
@@ -74,8 +79,9 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
     """Refuse a loss that computes in few digits, or keeps something; one that cannot run at all says so in the run.
 
     A running mean, say, that loss or model keep outside of buffers would carry what one record holds to the gradients
-    of the next. The same made-up record is summed twice, with another one between. What changes only after more calls
-    than these, or by values that are not made up here, is not seen.
+    of the next. The same made-up record is summed twice, with another one between. Nothing that is reached from the
+    loss may change after the first, which may leave constants behind; and the gradients must be the same. What C code
+    keeps, and uses only after more calls than these or by values that are not made up here, is not seen.
 
     Args:
         model: is run.
@@ -97,16 +103,33 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
     clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen, formed=alone)
     devices = [like.device] if like.is_cuda else []
     with torch.random.fork_rng(devices), whole_floats():
-        first, _, again = (_sum_of(clipped_sum, like, targets, value) for value in (0, 1, 0))
+        first = _sum_of(clipped_sum, like, targets, 0)
+        reach = Reach("loss", loss, values=True)
+        _, again = (_sum_of(clipped_sum, like, targets, number) for number in (1, 0))
+        kept = reach.altered()
+    if kept is not None:
+        raise InvalidParameter(f"train: loss must keep nothing from one call to the next, but {kept} changed.\n{KEEPS}")
     if first is not None and (again is None or (again - first).norm() > KEPT * first.norm()):
         raise InvalidParameter(f"train: loss and model must give a record the same gradient each time.\n{STATELESS}")
     if not alone and watched.kind is not None:
         raise InvalidParameter(f"train: loss must compute in float32 or float64, got {watched.kind}.\n{WHOLE}")
 
 
-def _sum_of(clipped_sum: GradientSum, like: Tensor, targets: Tensor, value: int) -> Tensor | None:
-    """Return the gradient of a made-up record, None if there is none."""
+def _sum_of(clipped_sum: GradientSum, like: Tensor, targets: Tensor, number: int) -> Tensor | None:
+    """Return the gradient of a made-up record of that number, 0 or 1, None if there is none."""
     torch.manual_seed(0)
     with contextlib.suppress(Exception):  # the run says what is wrong
-        return clipped_sum(like.new_full((1, *like.shape[1:]), value), targets.new_zeros(1, *targets.shape[1:]))
+        return clipped_sum(made_up(like, number), made_up(targets, number))
     return None
+
+
+def made_up(like: Tensor, number: int) -> Tensor:
+    """Return a row (1, …) of whole numbers that are `number`, or of normals.
+
+    >>> made_up(torch.zeros(3, 2, dtype=torch.int64), 1)
+    tensor([[1, 1]])
+    """
+    if not like.dtype.is_floating_point:
+        return like.new_full((1, *like.shape[1:]), number)
+    generator = torch.Generator().manual_seed(number)
+    return torch.randn(1, *like.shape[1:], generator=generator).to(like)

@@ -21,14 +21,17 @@ Rule = Callable[[Any, Tensor, Tensor, Workspace], Contributions]
 def covers(layer: nn.Module) -> bool:
     """Return whether a rule gives the gradients of all the layer's parameters, and the layer is as torch made it.
 
+    A weight that was taken out and set again stands after the bias, where the rules do not look for it.
+
     >>> covers(nn.Linear(3, 2)), covers(nn.PReLU())
     (True, False)
     """
-    own = list(layer.parameters())
+    own, names = list(layer.parameters()), [name for name, _ in layer.named_parameters(remove_duplicate=False)]
     changed = hooks_of(layer) or "forward" in vars(layer)
     # These scale a row's gradient by its count in the batch, or change the row looked up.
     unusual = type(layer) is nn.Embedding and (layer.scale_grad_by_freq or layer.sparse or layer.max_norm is not None)
-    return type(layer) in RULES and all(p.requires_grad for p in own) and not changed and not unusual
+    plain = type(layer) in RULES and names in (["weight"], ["weight", "bias"])
+    return plain and all(p.requires_grad for p in own) and not changed and not unusual
 
 
 def contributions(layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:

@@ -15,6 +15,7 @@ from dpsgd.augmentation import Augmentation
 from dpsgd.config import DPSGD
 from dpsgd.core.batches import Rows
 from dpsgd.core.clippers import Clipper, FlatClipper
+from dpsgd.core.conduct import Conduct
 from dpsgd.core.failures import told_without_records
 from dpsgd.core.physical import added, checked_physical_batch, even_parts, uneven_parts
 from dpsgd.core.users import holdings_of
@@ -135,6 +136,12 @@ def units_alone(config: DPSGD, *, largest_physical_batch: object, copies: int) -
     """
     largest = checked_physical_batch(largest_physical_batch, unit_rows=(config.examples_per_user or 1) * copies)
     return isinstance(config.noise, WHOLE) or (config.unit == "record" and largest is not None and largest < 2 * copies)
+
+
+def runs_alone(config: DPSGD, conduct: Conduct) -> bool:
+    """Return whether every unit of a run goes by itself: see `units_alone`."""
+    copies = 1 if conduct.augmentation is None else conduct.augmentation.copies
+    return units_alone(config, largest_physical_batch=conduct.largest_physical_batch, copies=copies)
 
 
 def records_of(examples: Examples, largest: int | None) -> Population:

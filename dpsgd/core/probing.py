@@ -4,8 +4,8 @@ Models that are no chains of known layers are shown one example at a time by `to
 reaches the gradient of another. What that leaves open is found here, before the first step:
 
 - **State.** What a module holds and a forward pass changes (a running mean, the last batch, a list of all, a count of
-  calls) holds something of the records, or of how many there are, without noise. Tensors and numbers are found, also
-  in lists and dicts; what objects of other kinds hold is not.
+  calls) holds something of the records, or of how many there are, without noise. It is found wherever
+  `dpsgd.core.reach` looks, which names its limits.
 - **vmap** cannot run every model, and would say so at the first record that is drawn.
 - **Mixing.** A layer that mixes the examples of a batch would be trained on batches of one, as another function than
   the one that is used afterwards.
@@ -19,17 +19,21 @@ reaches the gradient of another. What that leaves open is found here, before the
 - **Layout.** Convolutions and GroupNorm must not be given what lies channels last in memory (`dpsgd.core.layouts`): on
   the CPU torch goes wrong on some.
 
-Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them at
-all, vmap or not, is left to say so itself.
+- **Modes.** All of this is asked in the mode in which the model stands, as `dpsgd.steps` leaves it, and in training, in
+  which `dpsgd.train` runs it.
+
+Made-up examples have the shape and dtype of the records, and nothing else of theirs. A model that cannot run on them,
+or not on the CPU, is given zeros, as before every run, or runs where it lies: of zeros it shows what it keeps, if not
+what it mixes. One that cannot run even so is left to say so itself.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import traceback
 import warnings
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -41,6 +45,7 @@ from dpsgd import gradients
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.layouts import AWRY, SENSITIVE, STRAIGHTEN, lies_awry
+from dpsgd.core.reach import Reach
 from dpsgd.findings import Finding, finding_at
 
 APART = "Let row i of its output depend on row i of its input alone."
@@ -55,18 +60,12 @@ SEPARATE = 1e-4
 """Of sums, up to which what a record adds may seem to depend on another's: rounding."""
 CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
 
-DEEPEST = 4  # of lists in lists
-OWN = frozenset(vars(nn.Module()))
-"""What every module has: its parts, which are looked at by themselves, and its hooks."""
-
-State = dict[tuple[str, str], Any]
-"""(place of the module, name) -> a copy of what stands there."""
 Passes = list[tuple[str, Any, Any]]
 """(place of the module, its inputs, its outputs) of every module, in the order in which they were done."""
 
 
 def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) -> tuple[Finding, ...]:
-    """Return what experiments on a copy of the model, on the CPU, find.
+    """Return what experiments on a copy of the model find, on the CPU unless it cannot run there.
 
     Args:
         model: without layers that are known not to be private.
@@ -79,19 +78,34 @@ def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) 
     >>> print(*found_by_experiment(nn.Sequential(nn.Linear(2, 2), Centred()), torch.empty(0, 2)))
     Centred at model.1: it mixes the examples of a batch. Let row i of its output depend on row i of its input alone.
     """
-    pair, *others, _ = batches = _made_up(like)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    own = next((held.device for held in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    devices = list(dict.fromkeys([torch.device("cpu")] + [own] * (own.type != "meta")))
+    with torch.random.fork_rng(devices=[own] if own.type == "cuda" else []), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        probed = copy.deepcopy(model).cpu().train()
-        before = _state(probed)
-        with _Watch(probed) as watch:
-            passes = _passes(probed, pair)
-        if not passes:
+        probed = copy.deepcopy(model)
+        for batches, device in itertools.product((_made_up(like), _zeros(like)), devices):
+            placed = tuple(batch.to(device) for batch in batches)
+            if _passes(probed.to(device), placed[0]):
+                break
+        else:
             return ()
-        found = watch.awry or watch.hooked or (not alone and watch.few) or _stored(probed, before)
-        for kept, other in enumerate(others):
-            found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
-        return found or _failure(probed, batches, alone=alone)
+        probed = copy.deepcopy(model).to(device)  # as it was before it ran
+        found = _found(probed, placed, alone=alone)
+        in_training = all(module.training for module in model.modules())
+        return found if found or in_training else _found(probed.train(), placed, alone=alone)
+
+
+def _found(probed: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> tuple[Finding, ...]:
+    pair, *others, _ = batches
+    reach = Reach("model", probed, values=True)
+    with _Watch(probed) as watch:
+        passes = _passes(probed, pair)
+    if not passes:
+        return ()
+    found = watch.awry or watch.hooked or (not alone and watch.few) or _kept(probed, reach)
+    for kept, other in enumerate(others):
+        found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
+    return found or _kept(probed, reach) or _failure(probed, batches, alone=alone)
 
 
 def _made_up(like: Tensor) -> tuple[Tensor, ...]:
@@ -105,43 +119,22 @@ def _made_up(like: Tensor) -> tuple[Tensor, ...]:
     return tuple(map(torch.stack, rows))
 
 
-def _state(model: nn.Module) -> State:
-    """Return copies of all tensors and numbers that the modules hold, and of lists and dicts of such."""
-    return {
-        (place, name): _copied(value)
-        for place, module in model.named_modules()
-        for name, value in (vars(module) | module._parameters | module._buffers).items()
-        if name not in OWN
-    }
+def _zeros(like: Tensor) -> tuple[Tensor, ...]:
+    """Return the same of zeros, as the first record that a run is tried on."""
+    return (torch.zeros(2, *like.shape[1:], dtype=like.dtype),) * 4
 
 
-def _copied(value: Any, depth: int = 0) -> Any:
-    """Return a copy that does not follow the value; of what is neither tensor, number nor a list of such, its kind."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, Mapping) and depth < DEEPEST:
-        return [(repr(key), _copied(one, depth + 1)) for key, one in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset, deque)) and depth < DEEPEST:
-        return [_copied(one, depth + 1) for one in value]
-    return value if isinstance(value, (int, float, complex, str)) else type(value)
-
-
-def _stored(model: nn.Module, before: State) -> tuple[Finding, ...]:
-    """Return a finding for everything that is no longer as it was."""
+def _kept(model: nn.Module, reach: Reach) -> tuple[Finding, ...]:
+    """Return a finding for the first place that is no longer as it was, at the module that it is reached from."""
+    changed = reach.altered()
+    if changed is None:
+        return ()
+    places = [f"model.{place}" if place else "model" for place, _ in model.named_modules()]
+    at = max((place for place in places if f"{changed}.".startswith(f"{place}.")), key=len, default="model")
+    name = changed.removeprefix(at).removeprefix(".")
     reason = "changes when the model runs: what it holds of the records, or of how many there are, has no noise"
-    return tuple(
-        finding_at(place, model.get_submodule(place), reason, STATELESS, tensor=name)
-        for (place, name), after in _state(model).items()
-        if (place, name) not in before or not _unchanged(before[place, name], after)
-    )
-
-
-def _unchanged(before: Any, after: Any) -> bool:
-    if isinstance(before, Tensor) and isinstance(after, Tensor):
-        return _same(before, after)
-    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
-        return len(before) == len(after) and all(map(_unchanged, before, after))
-    return type(before) is type(after) and bool(before == after or before != before)  # NaN is what it was
+    place = at.removeprefix("model").removeprefix(".")
+    return (finding_at(place, model.get_submodule(place), reason, STATELESS, tensor=name),)
 
 
 def _passes(model: nn.Module, batch: Tensor) -> Passes:

@@ -2,6 +2,9 @@
 
 `torch.func.vmap` shows the model one example at a time, so that no code of the user's can mix examples, while layers
 compute whole batches; their inputs and outputs are recorded on the way, and the backward pass is an ordinary one.
+
+Going below `vmap` takes functions of torch that have no public name. Whether they are there and do what is asked of
+them is tried once (`below_vmap`): where not, such models go by `dpsgd.core.vectorised`, in more time.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _functorch as functorch
 from torch.autograd.graph import Node, get_gradient_edge
 from torch.func import vmap
 
@@ -30,6 +32,7 @@ from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
 from dpsgd.losses import Loss, per_example
 
+functorch: Any = getattr(torch._C, "_functorch", None)
 # Dimensions that one example has for these, without a batch's.
 OF_ONE_EXAMPLE: dict[type[nn.Module], int] = {nn.Conv1d: 2, nn.Conv2d: 3}
 
@@ -43,6 +46,27 @@ def recordable(model: nn.Module) -> bool:
     layers = _layers(model)
     owned = Counter(id(parameter) for layer in layers for parameter in layer.parameters())
     return bool(layers) and all(map(covers, layers)) and set(owned.values()) == {1}
+
+
+@functools.cache
+def below_vmap() -> bool:
+    """Return whether this version of torch lets a layer compute a whole batch below `vmap`, as one layer shows.
+
+    >>> below_vmap()
+    True
+    """
+    taken: list[Tensor] = []
+    rows, layer = torch.arange(6.0).view(3, 2), nn.LayerNorm(2)  # which draws no numbers
+
+    def run(row: Tensor, anchor: Tensor) -> Tensor:
+        return _run_below(layer, row, anchor, lambda _, a, b: taken.extend((a, b)))
+
+    try:
+        given = vmap(run)(rows, torch.zeros(3))
+        asked = layer(rows)
+        return len(taken) == 2 and all(map(torch.equal, (*taken, given), (rows, asked, asked)))
+    except Exception:  # whatever a torch of later says to what it does not know
+        return False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -163,7 +187,8 @@ def _run_below(
     finally:
         functorch.push_dynamic_layer_stack(above)
     note(layer, a, b)
-    return functorch._add_batch_dim(b.unsqueeze(1) if within else b, 0, level)
+    given: Tensor = functorch._add_batch_dim(b.unsqueeze(1) if within else b, 0, level)
+    return given
 
 
 @contextlib.contextmanager

@@ -18,9 +18,12 @@ from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from dpsgd.core.reach import Reach
 from dpsgd.losses import Loss, per_example
 
 EXAMPLES = 3
+WATCHED = 500
+"""Objects that a loss reaches and that are looked at in every batch, at some .2 µs each."""
 MANY = (61, 67, 71, 73, 79, 83, 89, 97)
 """Examples of a batch by one of whose sizes, all prime, none of an example's own dimensions can be divided."""
 VALUES = frozenset(
@@ -36,7 +39,8 @@ class Rowwise:
 
     At its first call an experiment on made-up numbers tells whether the loss keeps examples apart. If so it is given
     whole batches from then on; if not, or if it cannot run on them, `torch.func.vmap` shows it one example at a time,
-    which takes longer and leaves it nothing to mix.
+    which takes longer and leaves it nothing to mix. Where something that it reaches is set otherwise later, another
+    experiment tells.
 
     Guarantees: what is decided follows from the loss and from shapes, never from what records hold. A number that is
     made of a whole batch (the 64 largest losses' least, a count of positives, a mean) is found also where it changes
@@ -49,12 +53,14 @@ class Rowwise:
     """
 
     loss: Loss
-    _apart: bool | None = None
+    _apart: bool = False
+    _reach: Reach | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the losses of a batch, shape (n,)."""
-        if self._apart is None:
+        if self._reach is None or self._reach.altered() is not None:
             self._apart = keeps_apart(self.loss, outputs, targets)
+            self._reach = Reach("loss", self.loss, most=WATCHED)
         if self._apart:
             return self.loss(outputs, targets)
 
@@ -70,15 +76,15 @@ def keeps_apart(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
 
     Args:
         loss: in question.
-        outputs: (n, …), of which nothing but shape and dtype is looked at.
+        outputs: (n, …), of which nothing but shape, dtype and device is looked at.
         targets: (n, …), likewise: class numbers 0 and 1, or floats in (0, 1), are made up for them.
 
     >>> keeps_apart(lambda o, t: o[:, 0] / len(o), torch.zeros(1, 2), torch.zeros(1))
     False
     """
-    rows, answers = _made_up(outputs, targets)
+    rows, answers = made_up_batch(outputs, targets)
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with torch.random.fork_rng(devices=[outputs.device] if outputs.is_cuda else []), torch.enable_grad():
             together = loss(rows, answers)
             alone = torch.cat([loss(rows[i : i + 1], answers[i : i + 1]) for i in range(EXAMPLES)])
             reached = [torch.autograd.grad(one, rows, retain_graph=True)[0] for one in together]
@@ -94,7 +100,7 @@ def _gathers(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     """Return whether a loss makes something of a whole batch that has the batch's dimension no more."""
     sides = {*outputs.shape[1:], *targets.shape[1:]} - {0}
     size = next(size for size in MANY if all(side % size for side in sides))
-    batch = _made_up(outputs, targets, size=size)
+    batch = made_up_batch(outputs, targets, size=size)
     watched = Gathering(batch, size=size)
     with watched:
         loss(*batch)
@@ -136,11 +142,16 @@ class Gathering(TorchFunctionMode):
         return isinstance(value, Tensor) and (id(value) in self._held or value.grad_fn is not None)
 
 
-def _made_up(outputs: Tensor, targets: Tensor, *, size: int = EXAMPLES) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(size, *outputs.shape[1:], generator=generator, dtype=outputs.dtype)
+def made_up_batch(rows: Tensor, targets: Tensor, *, size: int = EXAMPLES, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return normals (size, …) in the place of rows (n, …), and targets for them: 0, 1, or floats between.
+
+    >>> made_up_batch(torch.zeros(1, 4), torch.zeros(1))[0].shape
+    torch.Size([3, 4])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    normals = torch.randn(size, *rows.shape[1:], generator=generator, dtype=rows.dtype).to(rows.device)
     shape = size, *targets.shape[1:]
     if targets.dtype.is_floating_point:
-        return rows.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype)
-    most = min(2, outputs.shape[1]) if outputs.dim() > 1 else 2
-    return rows.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets.dtype)
+        return normals.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype).to(targets.device)
+    most = min(2, rows.shape[1]) if rows.dim() > 1 else 2
+    return normals.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets)

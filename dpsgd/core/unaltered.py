@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
+from torch.nn.modules import module as everywhere
 
-from dpsgd.core.hooks import BACKWARD, FORWARD, hooks_of, hooks_of_all
+from dpsgd.core.hooks import BACKWARD, FORWARD
+from dpsgd.core.reach import Reach
 from mechanisms import InvalidParameter
 
 
-def standing(model: nn.Module) -> tuple[Any, ...]:
-    """Return what tells whether modules, hooks or parameters of the model are exchanged, added or set otherwise.
+class Unaltered:
+    """What tells whether modules, hooks, parameters or settings of a model are exchanged, added or set otherwise.
 
-    What parameters hold is left out: steps change it, and so may the caller by what was released.
+    What parameters and buffers hold is left out: steps change it, and so may the caller by what was released.
+
+    Args:
+        model: as it is checked.
+        any_mode: whether it may be switched between training and evaluation, as it keeps examples apart in both.
 
     >>> layer = nn.Linear(2, 1)
-    >>> before = standing(layer)
-    >>> layer.bias.requires_grad_(False).mul_(2.0)
-    Parameter containing:
-    ...
-    >>> standing(layer) == before
-    False
+    >>> unaltered = Unaltered(layer, any_mode=True)
+    >>> unaltered.check()
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> unaltered.check()
+    Traceback (most recent call last):
+    mechanisms.core.errors.InvalidParameter: train: the model must keep its modules, ... but model.bias changed...
     """
-    modules = [
-        (id(module), hooks_of(module, FORWARD), hooks_of(module, BACKWARD), "forward" in vars(module))
-        for module in model.modules()
-    ]
-    parameters = [(id(each), each.requires_grad, each.data_ptr()) for each in model.parameters()]
-    return (hooks_of_all(), *modules, *parameters)
 
+    def __init__(self, model: nn.Module, *, any_mode: bool) -> None:
+        hooks = {f"_global{kind}": getattr(everywhere, f"_global{kind}") for kind in FORWARD + BACKWARD}
+        self._model = Reach("model", model, free=("training",) if any_mode else ())
+        self._hooks = Reach("torch's modules", hooks)
 
-def check_unaltered(model: nn.Module, before: tuple[Any, ...]) -> None:
-    """Refuse a step on a model that is another than before: a layer or hook that was added could mix examples.
+    def check(self) -> None:
+        """Refuse a step on another model: a layer, hook or mode that was not checked could mix or keep examples.
 
-    Raises:
-        InvalidParameter: if it is.
-    """
-    if standing(model) != before:
-        raise InvalidParameter(
-            "train: the model must keep its modules, hooks and parameters between two steps of a run, and has others, "
-            "or parameters that are frozen or moved otherwise.\nBegin another run with the changed model; what both "
-            "show adds up. To look at the weights copy the model: copy.deepcopy(model)."
-        )
+        Raises:
+            InvalidParameter: naming what changed first.
+        """
+        changed = self._model.altered() or self._hooks.altered()
+        if changed is not None:
+            raise InvalidParameter(
+                "train: the model must keep its modules, hooks, parameters and settings between two steps of a run, "
+                f"but {changed} changed.\nBegin another run with the changed model; what both show adds up. To look at "
+                "the weights copy the model, copy.deepcopy(model), or set back what was set."
+            )

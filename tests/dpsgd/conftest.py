@@ -1,6 +1,7 @@
 import pytest
 
 from dpsgd import DPSGD
+from dpsgd.core.rowwise import Rowwise
 from mechanisms import Poisson
 
 
@@ -15,3 +16,16 @@ def config():
         steps=20,
         learning_rate=0.1,
     )
+
+
+@pytest.fixture
+def rows_at_once(monkeypatch):
+    """Return the list to which every batch that a loss is given adds its number of rows."""
+    noted, losses = [], Rowwise.__call__
+
+    def noting(rowwise, outputs, targets):
+        noted.append(len(outputs))
+        return losses(rowwise, outputs, targets)
+
+    monkeypatch.setattr(Rowwise, "__call__", noting)
+    return noted

@@ -119,18 +119,14 @@ def test_parts_change_neither_copies_nor_noise(few, largest):
 
 
 @pytest.mark.parametrize(("largest", "records_at_once"), [(3, 1), (7, 2), (8, 2), (9, 3)])
-def test_physical_batches_count_copies(few, largest, records_at_once):
-    seen = []
-
-    def loss(outputs, targets):
-        seen.append(len(outputs))
-        return CROSS_ENTROPY(outputs, targets)
-
-    chosen = dict(loss=loss, randomness=KeyedSource(0), augmentation=_shaken(3), largest_physical_batch=largest)
+def test_physical_batches_count_copies(few, rows_at_once, largest, records_at_once):
+    chosen = dict(
+        loss=CROSS_ENTROPY, randomness=KeyedSource(0), augmentation=_shaken(3), largest_physical_batch=largest
+    )
     run = steps(mlp(5, (4,), 3), _data(30), few, **chosen)
-    seen.clear()  # of what is made up
+    rows_at_once.clear()  # of what is made up
     list(run)
-    assert max(seen) == 3 * records_at_once
+    assert max(rows_at_once) == 3 * records_at_once
 
 
 def test_copies_of_a_users_examples_are_clipped_with_the_user(few):
@@ -188,6 +184,46 @@ def test_what_is_no_function_of_one_record_is_refused_before_the_first_step(few,
     with pytest.raises(InvalidParameter, match=f"Augmentation: (.|\n)*{text}"):
         steps(mlp(5, (), 3), _data(9), few, loss=CROSS_ENTROPY, randomness=source, augmentation=augmentation)
     assert source.reserve("runs", 0) == 0
+
+
+def _last():
+    kept = {"last": 0.0}
+
+    def make(x, u):
+        before, kept["last"] = kept["last"], x
+        return x + before
+
+    return make
+
+
+class Counting:
+    """Copies scaled by the number of calls."""
+
+    calls = 0
+
+    def __call__(self, x, u):
+        self.calls += 1
+        return x * self.calls
+
+
+def _drawn():
+    numbers = np.random.default_rng(0)
+    return lambda x, u: x + numbers.random()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (_last(), "changed make.kept.last"),
+        (Counting(), "changed make.calls"),
+        (_drawn(), "gave other copies of the same record"),
+    ],
+    ids=["the last record", "calls", "numbers of its own"],
+)
+def test_what_keeps_something_from_one_copy_to_the_next_is_refused(few, make, text):
+    augmentation = Augmentation(make=make, copies=2, draws=1)
+    with pytest.raises(InvalidParameter, match=f"Augmentation: make must keep nothing .* but {text}"):
+        steps(mlp(5, (), 3), _data(9), few, loss=CROSS_ENTROPY, randomness=KeyedSource(0), augmentation=augmentation)
 
 
 @pytest.mark.parametrize(

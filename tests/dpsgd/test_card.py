@@ -87,7 +87,7 @@ def test_the_price_on_the_card_is_that_of_what_ran():
     assert (card.claim.delta, card.claim.adjacency) == (1e-6, "replace_one")
     assert (card.executed, card.reproducible) == (20, False)
     assert card.circumstances == Circumstances(
-        dimension=39, dtype="float32", fresh=True, optimizer="plain steps", compiled=False
+        dimension=39, dtype="float32", fresh=True, optimizer="plain steps", compiled=False, alone=False
     )
     assert dict(card.versions)["torch"] == torch.__version__
 
@@ -229,6 +229,29 @@ def test_the_card_says_what_floats_leave_open(config, sentence):
     assert sentence in line
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "computed together round otherwise beside others"),
+        ({"largest_physical_batch": 1}, "ε does not cover; each record goes alone"),
+        ({"largest_physical_batch": 2}, "computed together round otherwise beside others"),
+        ({"largest_physical_batch": 1, "checkpoint": True}, "computed together round otherwise beside others"),
+        ({"noise": RoundedGaussian()}, "none: whole numbers, made of each record alone"),
+        ({"unit": "user", "examples_per_user": 2}, "2^-24 of each sum on the way, and gradients"),
+    ],
+)
+def test_the_card_says_what_sums_in_floats_leave_open(options, sentence, tmp_path):
+    ofs, data = {name: options[name] for name in ("noise", "unit", "examples_per_user") if name in options}, _data()
+    ask = {name: value for name, value in options.items() if name not in ofs}
+    if ask.get("checkpoint"):
+        ask["checkpoint"] = Checkpoint(path=tmp_path / "run")
+    if "unit" in ofs:
+        data = Dataset(features=data.features, targets=data.targets, owners=torch.arange(8) // 2)
+    card = _train(dataclasses.replace(EVERY, **ofs), data, **ask).card(delta=0.5)
+    [line] = [line for line in card.markdown.splitlines() if line.startswith("| Sums in floats |")]
+    assert sentence in line
+
+
 def test_the_failure_of_floats_is_that_of_all_coordinates_of_all_steps():
     assert 1.6e-16 < 203_530 * 1000 * 2.0**-80 < 1.7e-16
     assert "with probability 1.7E-16: ε holds" in CARD.markdown
@@ -242,7 +265,7 @@ def test_users_are_named_with_the_bound_on_their_examples():
 
 def test_a_card_is_one_screen_and_no_text_breaks_its_table():
     text = _with(public_data="a | b\n\n# Privacy card\n**ε ≤ 0.1** <b>`x`", not_accounted=("|", "\\|\n")).markdown
-    assert len(text.splitlines()) <= 24 and text.count("\n# ") == 0
+    assert len(text.splitlines()) <= 25 and text.count("\n# ") == 0
     assert "| On public data first | a \\| b # Privacy card **ε ≤ 0.1** &lt;b>\\`x\\` |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.replace("\\\\", "").replace("\\|", "").count("|") == 3 for line in rows)

@@ -23,7 +23,7 @@ REFUSED = {
     **dict.fromkeys(("GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), "one example at a time .* Use LSTM"),
     **dict.fromkeys(("RReLU", "CrossMapLRN2d"), "one example at a time .* operations that torch.func.vmap supports"),
     "spectral_norm": "SpectralNorm at .* number of batches. Use weight_norm",
-    "spectral_norm by a hook": r"'weight.*' of Linear at model\.layer.* changes when the model runs",
+    "spectral_norm by a hook": "Linear at model.layer: it writes its weight anew before every pass",
 }
 
 

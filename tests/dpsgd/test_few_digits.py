@@ -1,7 +1,9 @@
 """Models that compute in bfloat16 or float16 between float32 weights: where they are taken, and what they then add."""
 
 import dataclasses
+import functools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -224,19 +226,99 @@ def test_a_loss_of_few_digits_is_taken_of_units_alone(make):
 
 
 class Running:
-    """A loss divided by the running mean of all."""
+    """A loss divided by a running mean, of all losses or of all targets."""
 
-    mean = torch.tensor(1.0)
+    def __init__(self, of):
+        self.mean, self.of = torch.tensor(1.0), of
 
     def __call__(self, outputs, targets):
-        losses = CROSS_ENTROPY(outputs, targets)
-        self.mean = 0.9 * self.mean + 0.1 * losses.detach().mean()
+        losses = (outputs[:, 0] - targets).square() if targets.is_floating_point() else CROSS_ENTROPY(outputs, targets)
+        self.mean = 0.9 * self.mean + 0.1 * (losses if self.of == "losses" else targets.float()).detach().mean()
         return losses / self.mean
 
 
-@pytest.mark.parametrize("way", ALONE)
-def test_a_loss_that_keeps_something_is_refused(way):
-    config, options = ALONE[way]
-    data = Dataset(features=torch.randn(RECORDS, WIDTH), targets=torch.arange(RECORDS) % CLASSES)
+@pytest.mark.parametrize("way", [None, *ALONE])
+@pytest.mark.parametrize("of", ["losses", "targets"])
+@pytest.mark.parametrize("numbers", [torch.float32, torch.int64])
+def test_a_loss_that_keeps_something_is_refused(way, of, numbers):
+    config, options = ALONE[way] if way else (QUIET, {})
+    data = Dataset(features=torch.ones(RECORDS, WIDTH), targets=(torch.arange(RECORDS) % CLASSES).to(numbers))
+    with pytest.raises(InvalidParameter, match=r"loss must keep nothing .* but loss\.mean changed"):
+        steps(nn.Linear(WIDTH, CLASSES), data, config, loss=Running(of), randomness=KeyedSource(0), **options)
+
+
+KEPT = {"of all": torch.zeros(())}
+
+
+def _in_a_global(outputs, targets):
+    KEPT["of all"] = KEPT["of all"] + outputs.detach().mean()
+    return (outputs[:, 0] - targets).square() + KEPT["of all"] * outputs[:, 1]
+
+
+def _in_a_closure():
+    kept = np.zeros(3)
+
+    def loss(outputs, targets):
+        kept[0] += 1.0
+        return (outputs[:, 0] - targets).square() + kept[0] * outputs[:, 1]
+
+    return loss
+
+
+def _in_a_class():
+    class Counted:
+        __slots__ = ()
+        calls = 0
+
+        def __call__(self, outputs, targets):
+            type(self).calls += 1
+            return outputs[:, 0] * targets
+
+    return Counted()
+
+
+def _in_a_default(outputs, targets, kept=[]):  # noqa: B006
+    kept.append(targets)
+    return outputs[:, 0] * sum(float(each.sum()) for each in kept if not torch._C._functorch.is_batchedtensor(each))
+
+
+@pytest.mark.parametrize(
+    ("loss", "place"),
+    [
+        (_in_a_global, "KEPT.of all"),
+        (_in_a_closure(), "loss.kept"),
+        (_in_a_class(), "Counted.calls"),
+        (functools.partial(_in_a_default, kept=[]), "loss.kept"),
+        (Running("targets").__call__, "loss.mean"),
+    ],
+    ids=["global", "closure", "class", "argument", "method"],
+)
+def test_wherever_a_loss_keeps_it_it_is_found_by_name(loss, place):
+    data = Dataset(features=torch.ones(4, WIDTH), targets=torch.ones(4))
+    with pytest.raises(InvalidParameter, match=f"but {place} changed"):
+        steps(nn.Linear(WIDTH, CLASSES), data, QUIET, loss=loss, randomness=KeyedSource(0))
+
+
+def test_a_loss_that_draws_numbers_of_its_own_is_refused():
+    drawn, data = np.random.default_rng(0), Dataset(features=torch.ones(4, WIDTH), targets=torch.ones(4))
     with pytest.raises(InvalidParameter, match="same gradient each time"):
-        steps(nn.Linear(WIDTH, CLASSES), data, config, loss=Running(), randomness=KeyedSource(0), **options)
+        steps(
+            nn.Linear(WIDTH, CLASSES),
+            data,
+            QUIET,
+            loss=lambda outputs, targets: outputs[:, 0] * drawn.random(),
+            randomness=KeyedSource(0),
+        )
+
+
+def test_a_loss_may_leave_constants_behind_at_its_first_call_and_refer_to_anything():
+    class Weighted:
+        weights = None
+
+        def __call__(self, outputs, targets):
+            if self.weights is None:
+                self.weights = torch.ones(CLASSES)
+            return (outputs * self.weights).sum(1) * KEPT["of all"]
+
+    data = Dataset(features=torch.ones(4, WIDTH), targets=torch.ones(4))
+    assert len(list(steps(nn.Linear(WIDTH, CLASSES), data, QUIET, loss=Weighted(), randomness=KeyedSource(0)))) == 1

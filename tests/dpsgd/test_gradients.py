@@ -45,7 +45,8 @@ def _one_by_one(model, loss, features, targets, max_grad_norm):
     total = torch.zeros(sum(parameter.numel() for parameter in parameters)).double()
     for i in range(len(features)):
         value = loss(model(features[i : i + 1]), targets[i : i + 1])[0]
-        gradient = torch.cat([piece.flatten() for piece in torch.autograd.grad(value, parameters)]).double()
+        pieces = torch.autograd.grad(value, parameters, materialize_grads=True)
+        gradient = torch.cat([piece.flatten() for piece in pieces]).double()
         if torch.isfinite(gradient).all():
             total += gradient * min(1.0, max_grad_norm / float(gradient.norm().clamp(min=1e-300)))
     return total
@@ -116,6 +117,19 @@ def _hooked():
     return model
 
 
+def _set_again(layer):
+    """A layer whose weight comes after its bias, as torch.nn.utils.prune.remove leaves it."""
+    weight = layer.weight
+    del layer.weight
+    layer.weight = nn.Parameter(torch.randn_like(weight))
+    return layer
+
+
+def _with_another_parameter(layer):
+    layer.further = nn.Parameter(torch.ones(3))
+    return layer
+
+
 IMAGES, ROWS, WORDS = torch.rand(6, 1, 6, 6), torch.randn(6, 5), torch.randint(7, (6, 4))
 MODELS = {
     "linear": (lambda: nn.Linear(5, 3), ROWS, BookKeeping),
@@ -128,6 +142,16 @@ MODELS = {
     "tied": (Tied, torch.randn(6, 4), Recorded),
     "layer norm": (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)), ROWS, BookKeeping),
     "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 3)), ROWS, Vectorised),
+    "bias first": (
+        lambda: nn.Sequential(nn.Linear(5, 4), _set_again(nn.LayerNorm(4)), _set_again(nn.Linear(4, 4))),
+        ROWS,
+        Vectorised,
+    ),
+    "one parameter more": (
+        lambda: nn.Sequential(_with_another_parameter(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3)),
+        ROWS,
+        Vectorised,
+    ),
     "convolution": (
         lambda: nn.Sequential(
             nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)

@@ -1,10 +1,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
-from dpsgd import check_private
+from dpsgd import Dataset, check_private, steps, train
 from dpsgd.isolation import validate_model
-from mechanisms import InvalidParameter
+from mechanisms import InvalidParameter, KeyedSource
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,42 @@ from mechanisms import InvalidParameter
 def test_a_layer_that_cannot_be_private_is_named_with_what_to_use(layer, text):
     with pytest.raises(InvalidParameter, match=text):
         check_private(nn.Sequential(nn.Identity(), layer))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (nn.utils.weight_norm, r"Use torch\.nn\.utils\.parametrizations\.weight_norm"),
+        (nn.utils.spectral_norm, r"Use torch\.nn\.utils\.parametrizations\.weight_norm; spectral_norm moves"),
+        (lambda layer: prune.l1_unstructured(layer, "weight", 2), r"Call torch\.nn\.utils\.prune\.remove"),
+    ],
+    ids=["weight norm", "spectral norm", "pruned"],
+)
+def test_weights_that_hooks_write_are_named_with_what_to_use(change, text, config):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    change(model[0])
+    data = Dataset(features=torch.ones(4, 3), targets=torch.zeros(4, dtype=torch.int64))
+    ask = {"loss": nn.CrossEntropyLoss(reduction="none"), "randomness": KeyedSource(0)}
+    for run in (
+        lambda: check_private(model, like=data.features),
+        *(lambda way=way: way(model, data, config, **ask) for way in (steps, train)),
+    ):
+        with pytest.raises(InvalidParameter, match=rf"got Linear at model\.0: it writes its weight anew .* {text}"):
+            run()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [parametrizations.weight_norm, lambda layer: prune.remove(prune.l1_unstructured(layer, "weight", 2), "weight")],
+)
+def test_what_is_suggested_for_them_runs(change, config):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    change(model[0])
+    data = Dataset(features=torch.ones(4, 3), targets=torch.zeros(4, dtype=torch.int64))
+    ask = {"loss": nn.CrossEntropyLoss(reduction="none"), "randomness": KeyedSource(0)}
+    assert train(model, data, config, **ask).executed == 20
 
 
 def test_a_model_that_is_such_a_layer_itself_is_named():

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, mlp, steps
-from dpsgd.core.arithmetic import whole_floats
+from dpsgd.core.arithmetic import repeatable, whole_floats
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
+BACKENDS = (torch.backends.cudnn, torch.backends.mkldnn)
 CONFIG = config_of(Poisson(probability=1.0))
 needs_places = pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9 has other settings"
@@ -66,3 +67,36 @@ def test_a_step_within_another_arithmetic_is_refused_also_where_that_began_after
     next(releases)
     with context(), pytest.raises(InvalidParameter, match=text):
         next(releases)
+
+
+@needs_places
+def test_layers_that_recur_have_all_their_digits_too():
+    """Torch cuts those of cuDNN unless told otherwise, and those of oneDNN where it is told to for all."""
+    torch.backends.fp32_precision = "tf32"
+    try:
+        with whole_floats():
+            kinds = {getattr(backend.rnn, "fp32_precision", "ieee") for backend in BACKENDS}
+        assert kinds == {"ieee"} and torch.backends.cudnn.rnn.fp32_precision == "tf32"
+    finally:
+        torch.backends.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("before", [(False, False), (True, False), (True, True)])
+def test_sums_on_cuda_repeat_and_torch_is_set_as_before_afterwards(before):
+    """As far as the settings go: there is no CUDA here."""
+
+    def read():
+        kept = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        return kept, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    try:
+        was = read()
+        with repeatable(torch.device("cpu")):
+            assert read() == was
+        with contextlib.suppress(ZeroDivisionError), repeatable(torch.device("cuda", 0)):
+            assert read() == ((True, before != (True, False)), True, False)
+            raise ZeroDivisionError
+        assert read() == was
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -82,19 +82,13 @@ def test_without_records_there_is_noise_alone(few, largest):
         assert torch.equal(a.noisy_sum, b.noisy_sum)
 
 
-def test_no_more_rows_than_allowed_go_through_the_model_at_once(few):
-    seen = []
-
-    def loss(outputs, targets):
-        seen.append(len(outputs))
-        return CROSS_ENTROPY(outputs, targets)
-
+def test_no_more_rows_than_allowed_go_through_the_model_at_once(few, rows_at_once):
     for largest in (1, 2, 3):
-        kept = dict(loss=loss, randomness=KeyedSource(0), largest_physical_batch=largest)
+        kept = dict(loss=CROSS_ENTROPY, randomness=KeyedSource(0), largest_physical_batch=largest)
         run = steps(mlp(5, (4,), 3), _data(40), few, **kept)
-        seen.clear()  # of what is made up
+        rows_at_once.clear()  # of what is made up
         list(run)
-        assert max(seen) == largest
+        assert max(rows_at_once) == largest
 
 
 @pytest.mark.parametrize("place", [0, 4, 9])

@@ -125,6 +125,40 @@ def test_a_tensor_that_a_forward_pass_changes_is_named(name):
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items()) and model[1].last is None
 
 
+class Tally:
+    """An object that is no module."""
+
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
+def _in_an_object(tally):
+    def code(own, rows):
+        tally.count += 1
+        return rows
+
+    return code
+
+
+def test_what_objects_beside_the_modules_keep_is_named():
+    model = nn.Sequential(nn.Linear(3, 3), Own(_in_an_object(Tally())))
+    [finding] = validate_model(model, like=LIKE)
+    assert (finding.place, finding.tensor) == ("1", "code.tally.count")
+
+
+@pytest.mark.parametrize("way", [_in_place, MIXING["less the mean"]], ids=["keeping", "mixing"])
+def test_a_mode_hides_nothing(way):
+    """A run goes on in the mode in which the model stands."""
+    for mode in (True, False):
+        model = nn.Sequential(
+            nn.Linear(3, 3), Own(lambda own, rows, mode=mode: way(own, rows) if own.training is mode else rows)
+        )
+        assert len(validate_model(model.eval(), like=LIKE)) == 1
+        assert len(validate_model(model.train(), like=LIKE)) == mode
+
+
 @pytest.mark.parametrize("name", MIXING)
 def test_a_module_that_mixes_examples_is_named(name):
     [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), Own(MIXING[name]), nn.Linear(3, 2)), like=LIKE)
@@ -175,6 +209,18 @@ def test_a_model_that_cannot_run_on_what_is_made_up_is_left_to_say_so_itself():
     assert validate_model(nn.Sequential(nn.PReLU(), nn.Linear(4, 2)), like=LIKE) == ()
     from_one = nn.Sequential(Own(lambda own, rows: own.weight[rows - 1]), nn.Linear(3, 1))
     assert validate_model(from_one, like=torch.empty(0, 3, dtype=torch.int64)) == ()
+
+
+def _on_zeros_alone(own, rows):
+    if rows.any():
+        raise ValueError
+    own.running += 1
+    return rows
+
+
+def test_a_model_that_runs_on_zeros_alone_shows_what_it_keeps():
+    [finding] = validate_model(nn.Sequential(Own(_on_zeros_alone), nn.Linear(3, 1)), like=LIKE)
+    assert (finding.place, finding.tensor) == ("0", "running")
 
 
 class Scaled(torch.autograd.Function):

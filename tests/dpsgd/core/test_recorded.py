@@ -1,5 +1,7 @@
 """Book-keeping of whole models against `Vectorised`: its sums, its sensitivity, and what it must leave alone."""
 
+import types
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from dpsgd.core.bookkeeping import BookKeeping
 from dpsgd.core.chains import rowwise_chain
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.parameters import trainable
-from dpsgd.core.recorded import Recorded
+from dpsgd.core.recorded import Recorded, below_vmap
 from dpsgd.core.vectorised import Vectorised
 
 
@@ -297,3 +299,45 @@ def test_an_error_in_the_model_leaves_its_layers_as_they_were():
         gradient_sum(model, example_dimensions=1, loss=_loss, max_grad_norm=1.0)(ROWS, torch.arange(6) % 3)
     assert "forward" not in vars(model.a)
     assert list(trainable(model)) == ["a.weight", "a.bias"]
+
+
+@pytest.fixture
+def tried_anew():
+    """Forget whether this version of torch lets layers run below vmap, before and after."""
+    below_vmap.cache_clear()
+    yield
+    below_vmap.cache_clear()
+
+
+NEEDED = [
+    "TransformType",
+    "maybe_get_level",
+    "peek_interpreter_stack",
+    "_unwrap_batched",
+    "pop_dynamic_layer_stack",
+    "push_dynamic_layer_stack",
+    "_add_batch_dim",
+]
+
+
+@pytest.mark.parametrize("name", [*NEEDED, None])
+def test_without_torchs_private_names_gradients_are_formed_and_it_is_said(name, monkeypatch, tried_anew):
+    torch.manual_seed(0)
+    make, features, way = COVERED["layers in another order than they are run"]
+    model, targets = make(), torch.arange(6) % 3
+    ask = {"model": model, "loss": _loss, "max_grad_norm": 0.3, "example_dimensions": 1}
+    usual = gradient_sum(**ask)
+    assert type(usual) is way is Recorded
+    expected = usual(features, targets)
+    below_vmap.cache_clear()
+    lacking = types.SimpleNamespace(**{key: getattr(torch._C._functorch, key) for key in NEEDED if key != name})
+    monkeypatch.setattr("dpsgd.core.recorded.functorch", lacking if name else None)
+    with pytest.warns(RuntimeWarning, match=r"gradient_sum: torch .* does not let layers run below vmap"):
+        formed = gradient_sum(**ask)
+    assert type(formed) is Vectorised
+    torch.testing.assert_close(formed(features, targets), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_torch_whose_names_mean_something_else_is_not_relied_on(monkeypatch, tried_anew):
+    monkeypatch.setattr(torch._C._functorch, "_add_batch_dim", lambda rows, place, level: rows.sum(0))
+    assert not below_vmap()
