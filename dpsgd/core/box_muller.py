@@ -1,142 +1,153 @@
 """Normal noise in the floats of the sums it is added to, at little more than what the cipher takes: Box–Muller.
 
-The first 32 binary digits of two real uniforms U and V (64 for float64) are the words of a pair of coordinates; the
-digits after them are further words. Then z = √(−2 log U) (cos 2πV, sin 2πV) are independent standard normals, exactly
-[BM58], and what is computed is z̃ near z. Proof of how near: u is the unit roundoff (2^−24, 2^−53), b the digits of a
-word, k = b/2, w and s the words of U and V as integers, s with a sign, r = √(−2 log U). Of numpy's log, sin and cos it
-is assumed that they are off by at most 4 ulp: by 8 u relative, and by 4 u where they are at most 1.
+The noise of all steps of a run, one after the other, is one sequence, which is made block by block. The first 32 binary
+digits of two real uniforms U and V (64 for float64) are the words of a pair of coordinates; 64 digits more of every U
+that needs them follow the words of its block. Then z = √(−2 log U) (cos 2πV, sin 2πV) are independent standard normals,
+exactly [BM58], and what is computed is z̃ near z. Proof of how near: u is the unit roundoff (2^−24, 2^−53), b the digits
+of a word, m = 2^15 (2^32) the least word that is not rare, w and s the words of U and V as integers, s with a sign,
+r = √(−2 log U). Of torch's log, sin and cos it is assumed that they are off by at most 4 ulp: by 8 u relative, and by
+4 u where they are at most 1.
 
-1.  Ordinary words, 2^k <= w < 2^b − 2^k. The logarithms of U = (w + θ) 2^−b and of the float x = w 2^−b (1 + η),
-    |η| <= u, differ by at most 1/w + 1.01 u. As |√a − √b| = |a − b|/(√a + √b), the radius is off by at most
-    1.01 (1/w + 1.01 u)/r + 5.1 u r. Here r lies between 2^((k − b + 1)/2) and √(2 k log 2); the first term is largest
-    where r is: 3.3e-6 (3.6e-11 for float64), or where r is smallest: 1.2e-5 (5.3e-12).
+1.  Ordinary words, m <= w < 2^b − m. The logarithms of U = (w + θ) 2^−b and of the float x = w 2^−b (1 + η) differ by
+    at most 1/w + 1.01 |η|, where |η| <= u, and |η| <= u/2 as x nears 1, the last float below it being 1 − u. As
+    |√a − √b| = |a − b|/(√a + √b), the radius is off by at most 1.01 (1/w + 1.01 |η|)/r + 5.1 u r. Here r lies between
+    √(2 m 2^−b) and √(2 log(2^b/m)); the first term is largest where r is: 6.4e-6 (3.6e-11 for float64), or where r is
+    smallest: 7.9e-6 (2.7e-12).
 2.  Rare words, all others. U is known to b + 64 digits and the radius made in float64, then rounded: off by at most
-    1.01 · 2^−(k + 1)/r + 4 u r, r <= 10.6 (11.6), unless these digits spell a number below 2^k, which has probability
-    2^−(b + 64 − k). Near U = 1 the digits that are left open move it by at most √(2 · 2^−(b + 64)).
+    1.01 · 2^−(b/2 + 1)/r + 4 u r, r <= 10.6 (11.6), unless these digits spell a number below 2^(b/2), which has
+    probability 2^−(b/2 + 64). Near U = 1 the digits that are left open move it by at most √(2 · 2^−(b + 64)). A block
+    has digits for MOST_RARE words: with a probability below 2^−150 it has more that are rare, and some share theirs.
+    Failures allow for that: from 2^(b/2 − 1) on numbers keep within the error as well, which leaves 2^−(b/2 + 65).
 3.  Angle: s, 2π 2^−b and their product are rounded, so that it is off by at most 3.01 u π + 2π 2^−b, and its cosine
     and sine, with the 4 u of these functions, by at most 13.6 u.
 4.  The scale, its product with the radius and that with the cosine are rounded: 3.01 u r, and 2 u more where products
     are below the normal floats, rounded or flushed to 0, as the scale is at least 1/u times the least of these.
 
-In sum, for float32: 9.6e-6 where r is largest in 1, 1.2e-5 where it is smallest, and 1.4e-5 at r = 10.6 in 2: below
+In sum, for float32: 1.3e-5 where r is largest in 1, 7.9e-6 where it is smallest, and 1.4e-5 at r = 10.6 in 2: below
 2^−16 everywhere. For float64: below 2^−34. These are the figures of `dpsgd.resolution`; tests hold the computation and
-numpy's functions against exact values.
+torch's functions against exact values.
 
 [BM58] G. E. P. Box, M. E. Muller. A Note on the Generation of Random Normal Deviates. Ann. Math. Statist. 29 (1958).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mechanisms import Source
 from mechanisms.core.randomness import Words
 
 Array = NDArray[Any]
 
-BLOCK = 2**15
+BLOCK = 2**16
 """Coordinates made at once, the first half by cosines, the other by sines, which are whole runs of memory. It is a part
-of the definition of the noise, and small enough that a block's buffers stay in the cache."""
-ALIGNED = 4
-"""A step's coordinates are counted as a multiple of this, so that steps begin with a block of the cipher."""
-MORE_DIGITS = 64
+of the definition of the noise: so small that what a block is made in stays in the cache, and so large that small models
+have the noise of several steps at once, for what it costs to call the functions for one of them."""
+RARE = {"float32": 2**15, "float64": 2**32}
+"""How far from 0 and from 2^b words are that are not rare."""
+MORE_DIGITS, MOST_RARE = 64, 32
 WIDTHS = {"float32": 32, "float64": 64}
 
 
 class BoxMuller:
-    """Makes the noise of `dimension` coordinates, at any position, and adds it to sums.
+    """Makes the noise of coordinates at any position, and adds it to sums.
 
     Args:
-        source: where the noise comes from, its streams "noise float32" and "noise float32 digits" (or float64).
-        dtype: of the sums, "float32" or "float64". Both have streams of their own: no word is used by both.
-        dimension: of the whole sums, >= 1.
+        source: where the noise comes from, its stream "noise float32" or "noise float64": no word is used by both.
+        dtype: of the sums, "float32" or "float64".
 
     >>> from mechanisms import KeyedSource
-    >>> noise = BoxMuller(KeyedSource(0), dtype="float32", dimension=6)
-    >>> whole, part = np.zeros(6, dtype=np.float32), np.zeros(2, dtype=np.float32)
+    >>> noise = BoxMuller(KeyedSource(0), dtype="float32")
+    >>> whole, part = torch.zeros(6), torch.zeros(2)
     >>> noise.add_to(whole, position=0, scale=1.0)
-    >>> noise.add_to(part, position=0, scale=1.0, start=3)
-    >>> bool((part == whole[3:5]).all())
+    >>> noise.add_to(part, position=3, scale=1.0)
+    >>> torch.equal(part, whole[3:5])
     True
     """
 
-    def __init__(self, source: Source, *, dtype: str, dimension: int) -> None:
-        self._source, self._digits = source, f"noise {dtype} digits"
-        self._bits = WIDTHS[dtype]
-        self._per_word = self._bits // 32
-        self.width = self.width_of(dimension)
-        self._reader = source.reader(f"noise {dtype}", most=min(BLOCK, self.width) * self._per_word)
-        half = min(BLOCK, self.width) // 2
-        self._radius, self._angle, self._values = (np.empty(half, dtype=dtype) for _ in range(3))
-        number = self._radius.dtype.type
-        self._unit, self._minus_two = number(2.0**-self._bits), number(-2.0)
-        self._turn = number(2.0 * math.pi * 2.0**-self._bits)
+    def __init__(self, source: Source, *, dtype: str) -> None:
+        self._source = source
+        self._bits, self._rare = WIDTHS[dtype], RARE[dtype]
+        self._words = BLOCK * self._bits // 32 + MOST_RARE * MORE_DIGITS // 32
+        self._reader = source.reader(f"noise {dtype}", most=self._words)
+        self._noise = np.empty(BLOCK, dtype=dtype)
+        self._shown = torch.from_numpy(self._noise)
+        number = self._noise.dtype.type
+        self._unit, self._turn = number(2.0**-self._bits), number(2.0 * math.pi * 2.0**-self._bits)
+        self._made: tuple[int, float] | None = None
 
-    @staticmethod
-    def width_of(dimension: int) -> int:
-        """Return how many coordinates of the stream a step takes.
-
-        >>> BoxMuller.width_of(6)
-        8
-        """
-        return -(-dimension // ALIGNED) * ALIGNED
-
-    def add_to(self, total: Array, *, position: int, scale: float, start: int = 0) -> None:
-        """Add scale · z̃ to `total` (n,), coordinates start, …, start + n − 1 of `dimension`, in place.
+    def add_to(self, total: Tensor, *, position: int, scale: float) -> None:
+        """Add scale · z̃ to `total` (n,), the coordinates position, …, position + n − 1 of the sequence, in place.
 
         Args:
-            total: of the dtype, with start + n <= dimension.
-            position: where the coordinates begin in the stream, a multiple of 4; two that are `width` apart share none.
+            total: of the dtype, on the CPU.
+            position: >= 0.
             scale: in the range that `dpsgd.core.noise` asks for.
-            start: the first coordinate that `total` holds.
+
+        Raises:
+            InvalidParameter: if the source is used in a forked process, which would draw the same numbers.
         """
-        stop, first = start + len(total), start - start % BLOCK
-        self._reader.seek((position + first) * self._per_word)
-        for begin in range(first, stop, BLOCK):
-            size = min(BLOCK, self.width - begin)
-            low, high = max(start, begin), min(stop, begin + size)
-            words = self._reader.read(size * self._per_word)
-            self._add_block(
-                total[low - start : high - start], words, pair=(position + begin) // 2, scale=scale, skipped=low - begin
-            )
+        self._source.check_process()  # also where the block has been made before
+        stop = position + len(total)
+        for block in range(position // BLOCK, -(-stop // BLOCK)):
+            if self._made != (block, scale):
+                self._make(block, scale)
+            begin = block * BLOCK
+            low, high = max(position, begin), min(stop, begin + BLOCK)
+            total[low - position : high - position].add_(self._shown[low - begin : high - begin])
 
-    def _add_block(self, part: Array, words: Words, *, pair: int, scale: float, skipped: int) -> None:
-        """Add the noise of a block, whose first pair's number is given, to `part`, all of it but what is skipped."""
-        half = len(words) // (2 * self._per_word)
-        radius, angle, values = self._radius[:half], self._angle[:half], self._values[:half]
-        self._fill_radius(radius, words[: half * self._per_word].view(f"<u{self._bits // 8}"), pair)
+    def _make(self, block: int, scale: float) -> None:
+        self._made = None  # until it is: an interrupt may come between
+        self._reader.seek(block * self._words)
+        words = self._reader.read(self._words)
+        digits = words[-MOST_RARE * MORE_DIGITS // 32 :].reshape(MOST_RARE, -1)
+        self._fill(words[: -digits.size].view(f"<u{self._bits // 8}"), digits, scale)
+        self._made = block, scale
+
+    def _fill(self, words: Words, digits: Words, scale: float) -> None:
+        """Make the noise of a block from its words, those of U and then those of V, and the digits of rare ones.
+
+        The words are written over.
+        """
+        half = BLOCK // 2
+        radius, angle = self._noise[:half], self._noise[half:]
+        self._fill_radius(radius, words[:half], digits)
         np.multiply(radius, radius.dtype.type(scale), out=radius)
-        np.copyto(angle, words[half * self._per_word :].view(f"<i{self._bits // 8}"), casting="unsafe")
+        np.copyto(angle, words[half:].view(f"<i{self._bits // 8}"), casting="unsafe")
         np.multiply(angle, self._turn, out=angle)
-        for function, place in ((np.cos, 0), (np.sin, half)):
-            low, high = max(skipped, place), min(skipped + len(part), place + half)
-            if low < high:
-                function(angle, out=values)
-                np.multiply(values, radius, out=values)
-                some = part[low - skipped : high - skipped]
-                np.add(some, values[low - place : high - place], out=some)
+        cosines = words[:half].view(angle.dtype)  # in memory of words that have been read
+        turns = torch.from_numpy(angle)
+        torch.cos(turns, out=torch.from_numpy(cosines))
+        torch.sin(turns, out=turns)
+        np.multiply(angle, radius, out=angle)
+        np.multiply(radius, cosines, out=radius)
 
-    def _fill_radius(self, radius: Array, words: Array, pair: int) -> None:
+    def _fill_radius(self, radius: Array, words: Words, digits: Words) -> None:
         np.copyto(radius, words, casting="unsafe")
         np.multiply(radius, self._unit, out=radius)
-        with np.errstate(divide="ignore"):  # of a zero word, which is a rare one
-            np.log(radius, out=radius)
-        np.multiply(radius, self._minus_two, out=radius)
+        logs = torch.from_numpy(radius)
+        torch.log(logs, out=logs)
+        np.multiply(radius, radius.dtype.type(-2.0), out=radius)
         np.sqrt(radius, out=radius)
-        rare = 2 ** (self._bits // 2)
-        if np.minimum.reduce(words) < rare or np.maximum.reduce(words) >= 2**self._bits - rare:
-            for i in np.flatnonzero((words < rare) | (words >= 2**self._bits - rare)):
-                radius[i] = self._rare_radius(int(words[i]), pair + int(i))
+        if np.minimum.reduce(words) < self._rare or np.maximum.reduce(words) >= 2**self._bits - self._rare:
+            for place, rare in self._rare_radii(words, digits):
+                radius[place] = rare
 
-    def _rare_radius(self, word: int, pair: int) -> float:
-        """Return √(−2 log U) from 64 digits more: U is taken in the middle of what they leave open."""
-        more = self._source.words(self._digits, 4 * pair, MORE_DIGITS // 32)
-        odd = 2 * (word << MORE_DIGITS | int(more[0]) << 32 | int(more[1])) + 1
-        bits = self._bits + MORE_DIGITS + 1
-        if word >> (self._bits - 1):
-            return math.sqrt(-2.0 * math.log1p(-math.ldexp(2**bits - odd, -bits)))
-        return math.sqrt(-2.0 * math.log(math.ldexp(odd, -bits)))
+    def _rare_radii(self, words: Words, digits: Words) -> Iterator[tuple[int, float]]:
+        """Yield where words are rare and √(−2 log U) from 64 digits more, U in the middle of what they leave open."""
+        last, bits = 2**self._bits - self._rare, self._bits + MORE_DIGITS + 1
+        places = np.flatnonzero((words < self._rare) | (words >= last)).tolist()
+        for place, (high, low) in zip(places, itertools.cycle(digits.tolist())):
+            odd = 2 * (int(words[place]) << MORE_DIGITS | high << 32 | low) + 1
+            if odd >> (bits - 1):
+                yield place, math.sqrt(-2.0 * math.log1p(-math.ldexp(2**bits - odd, -bits)))
+            else:
+                yield place, math.sqrt(-2.0 * math.log(math.ldexp(odd, -bits)))

@@ -30,12 +30,13 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dpsgd.core.box_muller import BLOCK, Array, BoxMuller
+from dpsgd.core import box_muller
+from dpsgd.core.box_muller import BLOCK, BoxMuller
 from dpsgd.core.once import Kernel, inductor, refused
 from mechanisms import Source
 from mechanisms.core.randomness import Words
 
-RARE = 2**16
+RARE = box_muller.RARE["float32"]
 TURN = float(np.float32(2.0 * math.pi * 2.0**-32))
 ROOT_OF_HALF = 0x3F3504F3
 """The bits of √½ as a float; those of a float's exponent lie above its 23 last bits."""
@@ -52,43 +53,26 @@ class CompiledBoxMuller(BoxMuller):
 
     Args:
         source: as there.
-        dimension: as there.
 
     Raises:
         InvalidParameter: if there is no compiler, or it does not round every operation as IEEE 754 says.
     """
 
-    def __init__(self, source: Source, *, dimension: int) -> None:
-        super().__init__(source, dtype="float32", dimension=dimension)
-        self._kernels = kernels(dimension)
-        self._space = np.empty(min(BLOCK, self.width), dtype=np.float32)
-        self._halves = {size: _halves(self._space[:size]) for size in self._kernels}
-        self._scale = math.nan, torch.empty(0)
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, dtype="float32")
+        self._kernel = block_kernel()
+        self._halves = list(torch.from_numpy(self._noise).view(2, -1))
+        self._scale = torch.zeros((), dtype=torch.float32, device="cpu")
 
-    def _add_block(self, part: Array, words: Words, *, pair: int, scale: float, skipped: int) -> None:
-        size, half, inside = len(words), len(words) // 2, slice(skipped, skipped + len(part))
-        in_place = len(part) == size and part.flags.c_contiguous
-        total = part if in_place else self._space[:size]
-        if not in_place:
-            total[inside] = part
-        if scale != self._scale[0]:
-            self._scale = scale, torch.tensor(scale, dtype=torch.float32, device="cpu")
-        signed = words.view("<i4")
-        sums = _halves(total) if in_place else self._halves[size]
-        [least] = self._kernels[size]([*sums, torch.from_numpy(signed), self._scale[1]])
+    def _fill(self, words: Words, digits: Words, scale: float) -> None:
+        half, signed = BLOCK // 2, words.view("<i4")
+        self._noise.fill(0.0)
+        [least] = self._kernel([*self._halves, torch.from_numpy(signed), self._scale.fill_(scale)])
         if least.item() < RARE:
-            for i in np.flatnonzero(_distance(signed[:half]) < RARE).tolist():
-                radius = scale * self._rare_radius(int(words[i]), pair + i)
-                angle = 2.0 * math.pi * math.ldexp(int(signed[half + i]), -32)
-                total[i] += np.float32(radius * math.cos(angle))
-                total[half + i] += np.float32(radius * math.sin(angle))
-        if not in_place:
-            part[...] = total[inside]
-
-
-def _halves(total: Array) -> tuple[Tensor, Tensor]:
-    half = len(total) // 2
-    return torch.from_numpy(total[:half]), torch.from_numpy(total[half:])
+            for place, radius in self._rare_radii(words[:half], digits):
+                angle = 2.0 * math.pi * math.ldexp(int(signed[half + place]), -32)
+                self._noise[place] = scale * radius * math.cos(angle)
+                self._noise[half + place] = scale * radius * math.sin(angle)
 
 
 def serves(like: Tensor) -> bool:
@@ -96,14 +80,13 @@ def serves(like: Tensor) -> bool:
     return like.dtype == torch.float32 and like.device.type == "cpu"
 
 
-def kernels(dimension: int) -> dict[int, Kernel]:
-    """Return the compiled functions for blocks of all sizes that sums of so many coordinates are made of.
+def block_kernel() -> Kernel:
+    """Return the compiled function for the blocks that all noise is made of.
 
     Raises:
         InvalidParameter: as `CompiledBoxMuller`.
     """
-    width = BoxMuller.width_of(dimension)
-    return {size: kernel(size) for size in {min(BLOCK, width), width % BLOCK} - {0}}
+    return kernel(BLOCK)
 
 
 @functools.cache

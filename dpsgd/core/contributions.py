@@ -192,10 +192,13 @@ def _add_some_products(
     b = factors.weigh(b)  # in memory that the layer after this one has just left
     if a.dim() > 2:
         a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
-    sums[0].addmm_(b.T, a, beta=keep)
-    if layer.bias and keep:
-        sums[1].add_(b.sum(0))
-    elif layer.bias:
+    if keep:
+        sums[0].addmm_(b.T, a)
+        if layer.bias:
+            sums[1].add_(b.sum(0))
+        return
+    torch.mm(b.T, a, out=sums[0])  # in less time than a sum with beta = 0
+    if layer.bias:
         torch.sum(b, 0, out=sums[1])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsgd.core.box_muller import Array, BoxMuller
+from dpsgd.core.box_muller import BoxMuller
 from dpsgd.core.compiled_noise import CompiledBoxMuller, serves
 from dpsgd.resolution import RESOLUTIONS, NoiseResolution
 from mechanisms import InvalidParameter, Source
@@ -29,7 +29,7 @@ class Noise:
         compiled: whether noise for float32 on the CPU is compiled, see `dpsgd.core.compiled_noise`; other noise is not.
 
     Guarantees: the noise of a coordinate depends on source, run, step, d, dtype, coordinate and `compiled` alone, where
-    it is not compiled up to the rounding of numpy's functions from one machine to another. `resolution` says how far
+    it is not compiled up to the rounding of torch's functions from one machine to another. `resolution` says how far
     floats are from the normals that accountants price, and what that leaves open, of either.
 
     >>> from mechanisms import KeyedSource
@@ -50,14 +50,16 @@ class Noise:
     resolution: NoiseResolution = field(init=False, repr=False)
     """How far the noise is from normal noise."""
     _normals: BoxMuller = field(init=False, repr=False)
+    _dimension: int = field(init=False, repr=False)
     _checked: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
+        self._dimension = len(self.like)
         self.resolution = RESOLUTIONS[str(self.like.dtype).removeprefix("torch.")]
         if self.compiled and serves(self.like):
-            self._normals = CompiledBoxMuller(self.source, dimension=len(self.like))
+            self._normals = CompiledBoxMuller(self.source)
         else:
-            self._normals = BoxMuller(self.source, dtype=self.resolution.dtype, dimension=len(self.like))
+            self._normals = BoxMuller(self.source, dtype=self.resolution.dtype)
 
     def add_to(self, total: Tensor, *, step: int, scale: float, part: slice = slice(None)) -> None:
         """Add N(0, scale² I), the noise of a step, to `total`, in place.
@@ -78,19 +80,20 @@ class Noise:
             self._checked = fitting_scale(scale, self.resolution)
         if not scale:
             return
-        position = self.run + step * self._normals.width
-        cpu = total.device.type == "cpu"
-        target = _values(total) if cpu else np.zeros(len(total), dtype=self.resolution.dtype)
-        self._normals.add_to(target, position=position, scale=scale, start=start)
-        if not cpu:
-            total.add_(torch.from_numpy(target).to(total.device))
+        position = self.run + step * self._dimension + start
+        plain = total.detach() if total.requires_grad else total
+        if plain.device.type == "cpu":
+            self._normals.add_to(plain, position=position, scale=scale)
+        else:
+            made = torch.zeros(len(plain), dtype=plain.dtype, device="cpu")
+            self._normals.add_to(made, position=position, scale=scale)
+            plain.add_(made.to(plain.device))
 
     def _start(self, total: Tensor, part: slice) -> int:
-        start, stop, stride = part.indices(len(self.like))
-        fits = stride == 1 and total.dim() == 1 and len(total) == max(stop - start, 0)
-        if not fits or total.dtype != self.like.dtype:
+        start, stop, stride = part.indices(self._dimension)
+        if stride != 1 or total.shape != (max(stop - start, 0),) or total.dtype != self.like.dtype:
             raise InvalidParameter(
-                f"Noise: total must hold the coordinates of {part} of {len(self.like)}, as {self.like.dtype}, "
+                f"Noise: total must hold the coordinates of {part} of {self._dimension}, as {self.like.dtype}, "
                 f"got shape {tuple(total.shape)}, {total.dtype}."
             )
         return start
@@ -111,8 +114,3 @@ def fitting_scale(scale: float, resolution: NoiseResolution) -> float:
             "It is noise_multiplier · max_grad_norm: measure gradients in another unit."
         )
     return scale
-
-
-def _values(total: Tensor) -> Array:
-    """Return the memory of a tensor; detaching it costs more than asking whether that is needed."""
-    return (total.detach() if total.requires_grad else total).numpy()

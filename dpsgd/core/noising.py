@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpsgd.clipping import LOG_RANGE, AdaptiveQuantile
 from dpsgd.config import DPSGD
-from dpsgd.core.compiled_noise import kernels, serves
+from dpsgd.core.compiled_noise import block_kernel, serves
 from dpsgd.core.correlated import correlated
 from dpsgd.core.noise import Noise, fitting_scale
 from dpsgd.core.whole import released
@@ -66,7 +66,7 @@ def compile_noise(config: DPSGD, *, like: Tensor) -> None:
         InvalidParameter: if there is no compiler, or it does not do what it must.
     """
     if isinstance(config.noise, IndependentGaussian) and serves(like):
-        kernels(len(like))
+        block_kernel()
 
 
 def check_range(config: DPSGD, *, like: Tensor) -> None:

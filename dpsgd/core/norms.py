@@ -42,14 +42,13 @@ def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
     """
     width = rows.shape[1]
     if rows.dtype != torch.float32 or width <= BLOCK:
-        squares = _in_float64(rows)
-        return squares.add_(lost(width, rows.dtype) + plus)
+        return _squared(_norms(rows), 1.0, lost(width, rows.dtype) + plus)
     blocks, size, rounding = _blocks(width)
     taken = blocks * size
     each = (rows if taken == width else rows[:, :taken]).reshape(len(rows), blocks, size)
-    norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2), dim=1, dtype=torch.float64)
-    squares = norms.square_().mul_(rounding).add_(lost(width, rows.dtype) + plus)
-    return squares if taken == width else squares.add_(_in_float64(rows[:, taken:]))
+    norms = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2).double(), dim=1)
+    squares = _squared(norms, rounding, lost(width, rows.dtype) + plus)
+    return squares if taken == width else squares.add_(_norms(rows[:, taken:]).square_())
 
 
 def lost(width: int, dtype: torch.dtype) -> float:
@@ -64,10 +63,20 @@ def _blocks(width: int) -> tuple[int, int, float]:
     return width // size, size, (1.0 - UNIT) ** -(size + 3)
 
 
-def _in_float64(rows: Tensor) -> Tensor:
+def _squared(norms: Tensor, factor: float, plus: float) -> Tensor:
+    """Return factor · norm² + plus."""
+    return torch.addcmul(_constant(plus, norms.device), norms, norms, value=factor)
+
+
+@functools.cache
+def _constant(value: float, device: torch.device) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, device=device)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Return norms from sums in float64."""
     size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
     if len(rows) <= size:
         norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        return norms.square_()
-    pieces = [torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size)]
-    return torch.cat(pieces).square_()
+        return norms
+    return torch.cat([torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size)])

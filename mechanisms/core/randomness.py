@@ -150,14 +150,16 @@ class Reader:
         """
         self._source.check_process()
         if counter != self._next:
+            self._next = None
             self._cipher = _counter_cipher(self._key, counter)
             self._next = counter
 
     def read(self, n: int) -> Words:
         """Return the next n <= most words, shape (n,), valid until the next call writes over them."""
-        assert self._next is not None
+        start, self._next = self._next, None  # an interrupt may leave the cipher anywhere
+        assert start is not None
         self._cipher.update_into(self._zeros[: 4 * n], self._room)
-        self._next += n
+        self._next = start + n
         return self._words[:n]
 
 

@@ -4,10 +4,11 @@
 
 The private step fetches its batch, sums clipped gradients, adds Gaussian noise and moves the weights; the plain one
 fetches the same batch and does backward and `torch.optim.SGD`. They take turns on one thread; times are medians of
-process CPU seconds. Opacus, where installed, takes turns with another plain step, its own noise included; otherwise it
-is left out. Peak memory is how far four steps lift the resident memory of a process of their own above what it held
-before the first (VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains). Of the models of linear layers it
-is told too what tensors torch holds at once in two steps on batches of several sizes: the same at every measurement.
+process CPU seconds, of short steps those of means of several in a row: small models' noise is made for several at once.
+Opacus, where installed, takes turns with another plain step, its own noise included; otherwise it is left out. Peak
+memory is how far four steps lift the resident memory of a process of their own above what it held before the first
+(VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains). Of the models of linear layers it is told too what
+tensors torch holds at once in two steps on batches of several sizes: the same at every measurement.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ BATCHES, LINEAR = (64, 256, 1024, 4096), ("logreg", "MLP")
 """Batches for which tensors are counted, and the cases."""
 PATIENCE, MOST_ROUNDS = 5.0, 400
 """Seconds for which short steps are repeated beyond the rounds asked for, and how often at most."""
+GROUP, FEWEST_GROUPS = 16, 5
+"""Turns of which the mean is taken, more than a block of noise serves steps of 7,850 parameters, and how many such."""
 
 
 def milliseconds(case: Case, names: list[str], *, rounds: int) -> dict[str, float]:
-    """Return the medians of contestants that take turns."""
+    """Return the typical times of contestants that take turns."""
     torch.manual_seed(0)
     model, (features, targets) = case.make(), case.data()
     made = {name: AVAILABLE[name](case, features, targets, copy.deepcopy(model)) for name in names}
@@ -59,7 +62,20 @@ def milliseconds(case: Case, names: list[str], *, rounds: int) -> dict[str, floa
             start = time.process_time()
             step(rows, turn)
             seconds[name].append(time.process_time() - start)
-    return {name: 1e3 * statistics.median(taken[WARM:]) for name, taken in seconds.items()}
+    return {name: 1e3 * typical(taken[WARM:]) for name, taken in seconds.items()}
+
+
+def typical(seconds: list[float]) -> float:
+    """Return the median of the means of GROUP turns in a row, or of single turns where there are few.
+
+    A median of single turns would leave out what happens in one of several.
+
+    >>> typical([1.0, 1.0, 1.0, 9.0] * 40)
+    3.0
+    """
+    size = GROUP if len(seconds) >= FEWEST_GROUPS * GROUP else 1
+    whole = len(seconds) - len(seconds) % size
+    return statistics.median(statistics.fmean(seconds[start : start + size]) for start in range(0, whole, size))
 
 
 def memory(name: str, contestant: str) -> float:

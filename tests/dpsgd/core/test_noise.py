@@ -159,7 +159,7 @@ class Watched(KeyedSource):
 
 
 @pytest.mark.parametrize("dimension", [1, 6, BLOCK + 7])
-def test_no_word_makes_the_noise_of_two_steps_or_runs_or_dtypes(dimension):
+def test_no_word_makes_the_noise_of_two_blocks_or_runs_or_dtypes(dimension):
     source = Watched("tests of noise")
     for dtype in DTYPES:
         for run in (0, RUN, 2 * RUN):
@@ -167,9 +167,35 @@ def test_no_word_makes_the_noise_of_two_steps_or_runs_or_dtypes(dimension):
             for step in (0, 1, 2, STEPS - 1):
                 _of(noise, step)
     ranges = sorted(source.read)
-    assert len(ranges) == 24 * math.ceil(dimension / BLOCK)
+    blocks = {(step * dimension + i) // BLOCK for step in (0, 1, 2, STEPS - 1) for i in (0, dimension - 1)}
+    assert len(ranges) == 6 * len(blocks)
     for (stream, _, stop), (other, start, _) in itertools.pairwise(ranges):
         assert stream != other or stop <= start
+
+
+@pytest.mark.parametrize("dimension", [1, 51, BLOCK // 2 + 3, BLOCK + 7])
+def test_no_coordinate_of_a_sequence_makes_the_noise_of_two_steps(dimension):
+    """The noise of steps, one after the other, is what a step of as many coordinates as all of them has."""
+    noise, steps = _noise(dimension=dimension), 5
+    whole = _of(_noise(dimension=steps * dimension), 0)
+    for step in (3, 0, 4, 1, 2):
+        assert torch.equal(_of(noise, step), whole[step * dimension : (step + 1) * dimension])
+    assert len(np.unique(whole.numpy())) > len(whole) - 2 - len(whole) ** 2 / 2**26
+
+
+def test_another_scale_in_the_midst_of_a_block_changes_the_noise_by_that_factor():
+    noise = _noise()
+    found = [_of(noise, step, scale=scale) for step, scale in enumerate((2.0, 4.0, 2.0))]
+    for step, scale in enumerate((2.0, 4.0, 2.0)):
+        assert torch.equal(found[step], scale * _of(_noise(), step, scale=1.0))
+
+
+def test_a_block_that_has_been_made_serves_no_forked_process(monkeypatch):
+    noise = _noise()
+    _of(noise, 0)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(InvalidParameter, match="a source must stay in the process that made it"):
+        _of(noise, 1)
 
 
 def test_noise_is_added_to_what_is_there():

@@ -93,6 +93,28 @@ def test_threads_read_the_same_words():
     assert len(found) == 1200 and len(set(found)) == 1
 
 
+class Interrupting:
+    """A cipher that has moved on when an interrupt comes."""
+
+    def __init__(self, cipher):
+        self.cipher = cipher
+
+    def update_into(self, *given):
+        self.cipher.update_into(*given)
+        raise KeyboardInterrupt
+
+
+def test_a_reader_that_was_interrupted_reads_on_where_it_is_told():
+    source = KeyedSource(0)
+    reader = source.reader("noise", most=8)
+    reader.seek(0)
+    reader._cipher = Interrupting(reader._cipher)
+    with pytest.raises(KeyboardInterrupt):
+        reader.read(8)
+    reader.seek(0)
+    assert reader.read(8).tolist() == source.words("noise", 0, 8).tolist()
+
+
 def test_a_reader_is_refused_in_a_forked_process():
     source = KeyedSource(KEY)
     reader = source.reader("noise", most=4)
