@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from audit.candidates import CandidateGuesses, Risk, risk
     from audit.core.auditors import BoundAuditor
     from audit.core.cost import Cost
-    from audit.core.faults import TrainerFault
+    from audit.core.faults import TrainerFailure, TrainerFault, TrainerRefusal
     from audit.core.jobs import Job
     from audit.coverage import Coverage
     from audit.crafted import detector, rehearsed
@@ -113,7 +113,9 @@ _HOMES = {
     "Threshold": "scores",
     "TradeoffCurve": "noise_families",
     "Trainer": "attack",
+    "TrainerFailure": "core.faults",
     "TrainerFault": "core.faults",
+    "TrainerRefusal": "core.faults",
     "TrainerTask": "attack",
     "WealthPath": "pictures",
     "area_under_curve": "roc",
@@ -207,7 +209,9 @@ __all__ = [
     "Threshold",
     "TradeoffCurve",
     "Trainer",
+    "TrainerFailure",
     "TrainerFault",
+    "TrainerRefusal",
     "TrainerTask",
     "WealthPath",
     "area_under_curve",
