@@ -12,19 +12,17 @@ depends on their number alone.
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audit.core.binomial import probability_at_most
 from audit.core.plan import check_neighbours, check_rule
+from audit.core.score_columns import read_scores
 from audit.evidence import LowerBound, estimators
 from audit.report import decides
 from audit.scores import (
@@ -44,25 +42,10 @@ from mechanisms.core import validate
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency
 
-COLUMNS = ("scores", "membership")
 DESIGNS: dict[str, Callable[[int], Design]] = {
     "one_run": lambda size: OneRun(canaries=size),
     "independent_runs": lambda size: IndependentRuns(runs=size),
 }
-TRUTH = {"true": 1.0, "false": 0.0}
-DAMAGED = (
-    ValueError,
-    EOFError,
-    KeyError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What reading an archive raises that is damaged, encrypted, larger than memory, or none."""
 THREAT_MODEL = "not known: the scores are somebody else's"
 UNFAIR = 1e-9  # probability below which no fair coins are believed
 
@@ -178,83 +161,6 @@ def _check_coins(design: Design, membership: NDArray[np.bool_]) -> None:
             f"{len(membership)}.\nOf canaries most of which are out, to guess all out is right without any loss: toss "
             "fair coins, or draw as many that were in as were out, each by its own coin."
         )
-
-
-def read_scores(path: Path) -> tuple[Values, NDArray[np.bool_]]:
-    """Return scores and membership from a file, both (m,).
-
-    Raises:
-        InvalidParameter: if the file is none of the two kinds, is damaged, or holds something else.
-        OSError: if it cannot be read.
-    """
-    ending = validate.choice("scores", "the ending of the file", path.suffix, (".npz", ".csv"))
-    found = _from_npz(path) if ending == ".npz" else _from_csv(path)
-    values, membership = (np.asarray(found[name]) for name in COLUMNS)
-    if values.ndim != 1 or values.dtype.kind not in "iuf" or not len(values):
-        raise InvalidParameter(
-            f"scores: scores must be numbers of shape (m,), m >= 1, got {values.dtype} of shape {values.shape}."
-        )
-    if membership.shape != values.shape:
-        raise InvalidParameter(
-            f"scores: membership must have the shape of the scores, {values.shape}, got {membership.shape}."
-        )
-    if membership.dtype.kind not in "biuf" or not np.all((membership == 0) | (membership == 1)):
-        raise InvalidParameter(
-            f"scores: membership must be true or false, or 1 or 0, got {membership.dtype} with others."
-        )
-    with np.errstate(over="ignore"):  # what is not finite is refused as a score
-        return values.astype(np.float64), membership.astype(np.bool_)
-
-
-def _from_npz(path: Path) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as file:
-        try:
-            with _archive(file) as arrays:
-                missing = [name for name in COLUMNS if name not in arrays]
-                if missing:
-                    raise InvalidParameter(
-                        f"scores: {path.name} must hold the arrays scores and membership, got {sorted(arrays.files)}."
-                    )
-                return {name: arrays[name] for name in COLUMNS}
-        except InvalidParameter:
-            raise
-        except DAMAGED:
-            raise InvalidParameter(
-                f"scores: {path.name} must be a .npz file of plain arrays, and is none.\n"
-                "Write it with numpy.savez(path, scores=..., membership=...), both arrays of numbers."
-            ) from None
-
-
-def _archive(file: IO[bytes]) -> Any:
-    """Return the arrays of an undamaged archive, read when asked for.
-
-    Raises:
-        ValueError: if it is no archive, or the sum of a part is not the one written down, which numpy never looks at.
-    """
-    arrays = np.load(file, allow_pickle=False)
-    if not isinstance(arrays, np.lib.npyio.NpzFile) or arrays.zip is None or arrays.zip.testzip() is not None:
-        raise ValueError
-    return arrays
-
-
-def _from_csv(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets begin with a mark of the byte order
-            heading, *rows = csv.reader(lines, strict=True)
-        if sorted(heading) != sorted(COLUMNS):
-            raise InvalidParameter(f"scores: the first line of {path.name} must be scores,membership, got {heading}.")
-        each = [dict(zip(heading, row, strict=True)) for row in rows if row]
-        membership = [row["membership"].strip().lower() for row in each]
-        return {
-            "scores": np.array([float(row["scores"]) for row in each]),
-            "membership": np.array([TRUTH[word] if word in TRUTH else float(word) for word in membership]),
-        }
-    except (ValueError, csv.Error) as error:
-        if isinstance(error, InvalidParameter):
-            raise
-        raise InvalidParameter(
-            f"scores: {path.name} must hold a line scores,membership and then two numbers a line, and does not."
-        ) from None
 
 
 def claimed(*, noise_multiplier: float | None, sample_rate: float | None, steps: int | None) -> Process | None:

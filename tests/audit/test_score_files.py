@@ -1,13 +1,15 @@
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from audit import __main__ as cli
+from audit.core.score_columns import read_scores
 from audit.estimators import held_out
 from audit.estimators.clopper_pearson import lower_bound_from_counts
 from audit.estimators.one_run import lower_bound_from_guesses
-from audit.score_files import lower_bound_from_file, read_scores
+from audit.score_files import lower_bound_from_file
 from audit.scores import GuessExtremes, Threshold
 from mechanisms import InvalidParameter, UnsupportedProcess
 from mechanisms.core import command_line
@@ -77,7 +79,7 @@ def test_the_bound_is_that_of_the_counts(tmp_path):
     ("arrays", "message"),
     [
         ({"scores": np.array([1, "a", None], dtype=object), "membership": np.ones(3)}, "must be a .npz file of plain"),
-        ({"scores": np.ones(3)}, r"must hold the arrays scores and membership, got \['scores'\]"),
+        ({"scores": np.ones(3)}, r"must hold the arrays scores and membership, once each, got membership 0 times"),
         ({"scores": np.ones((3, 1)), "membership": np.ones(3)}, r"scores must be numbers of shape \(m,\)"),
         ({"scores": np.array(["a"]), "membership": np.ones(1)}, r"scores must be numbers of shape \(m,\)"),
         ({"scores": np.ones(0), "membership": np.ones(0)}, "m >= 1"),
@@ -99,7 +101,11 @@ def test_arrays_that_are_no_scores_are_refused(tmp_path, arrays, message):
     [
         ("junk.npz", "hello", "must be a .npz file of plain arrays"),
         ("empty.npz", "", "must be a .npz file of plain arrays"),
-        ("empty.csv", "", "must hold a line scores,membership"),
+        ("empty.csv", "", "the first line of empty.csv must be scores,membership, got 0 columns"),
+        ("twice.csv", "scores,scores,membership\n1,2,1\n", "must be scores,membership, got 3 columns"),
+        ("thousands.csv", 'scores,membership\n"1,000",1\n', "must hold a line scores,membership and then two numbers"),
+        ("python.csv", "scores,membership\n1_000,1\n", "must hold a line scores,membership and then two numbers"),
+        ("semicolons.csv", "scores;membership\n1;1\n", "must be scores,membership, got 1 columns"),
         ("other.csv", "score,in\n1,1\n", "the first line of other.csv must be scores,membership"),
         ("short.csv", "scores,membership\n1\n", "must hold a line scores,membership and then two numbers"),
         ("words.csv", "scores,membership\n1,maybe\n", "must hold a line scores,membership and then two numbers"),
@@ -272,3 +278,37 @@ def test_a_line_of_three_numbers_is_refused(tmp_path):
     (tmp_path / "three.csv").write_text("scores,membership\n1,1,9\n")
     with pytest.raises(InvalidParameter, match="and then two numbers a line"):
         read_scores(tmp_path / "three.csv")
+
+
+def test_a_first_line_that_is_no_heading_is_not_repeated(tmp_path):
+    (tmp_path / "bare.csv").write_text("0.8125,1\n2,0\n")
+    with pytest.raises(InvalidParameter, match="got 2 columns of other names") as refused:
+        read_scores(tmp_path / "bare.csv")
+    assert "0.8125" not in str(refused.value)
+
+
+def test_lines_may_end_as_on_any_machine(tmp_path):
+    for end in ("\r\n", "\r", "\n"):
+        (tmp_path / "lines.csv").write_bytes(end.join(("membership,scores", "1,2", "FALSE,3", "")).encode())
+        assert [one.tolist() for one in read_scores(tmp_path / "lines.csv")] == [[2.0, 3.0], [True, False]]
+
+
+@pytest.mark.parametrize("names", [("scores.npy", "scores.npy"), ("scores", "scores.npy")])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_in_which_an_array_stands_twice_is_refused(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
+        for number, name in enumerate((*names, "membership.npy")):
+            with archive.open(name, "w") as file:
+                np.save(file, np.array([number, 1]) % 2)
+    with pytest.raises(InvalidParameter, match="once each, got scores 2 times"):
+        read_scores(tmp_path / "twice.npz")
+
+
+def test_a_long_file_takes_little_more_memory_than_its_numbers(tmp_path):
+    (tmp_path / "long.csv").write_text("scores,membership\n" + "0.123456789,1\n" * 50_000)
+    tracemalloc.start()
+    try:
+        assert len(read_scores(tmp_path / "long.csv")[0]) == 50_000
+        assert tracemalloc.get_traced_memory()[1] < 50_000 * 16 * 5
+    finally:
+        tracemalloc.stop()
