@@ -35,12 +35,7 @@ from mechanisms.core.process import Adjacency
 from mechanisms.core.serialise import from_json
 from mechanisms.core.version import VERSION
 
-app = typer.Typer(
-    help="What a computation promises: certified bounds of ε and δ.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 NoiseMultiplier = Annotated[float, typer.Option(help="Noise standard deviation ÷ clipping norm.")]
 SampleRate = Annotated[float, typer.Option(help="Probability with which a record takes part in a step.")]
@@ -59,6 +54,14 @@ CALIBRATIONS: dict[str, Callable[..., float]] = {
 }
 PICTURES = (".png", ".svg", ".pdf")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback()
+def main() -> None:
+    """Say what a computation promises: certified bounds of ε and δ.
+
+    Exit codes: 0 done; 1 a bug; 2 bad input or an unsupported process; 4 a numerical failure; 130 interrupted.
+    """
 
 
 @app.command()

@@ -32,6 +32,11 @@ def test_the_module_runs_as_a_program():
     assert done.stderr == ""
 
 
+def test_help_says_the_exit_codes(capsys):
+    status, out, _ = asked(capsys, "--help")
+    assert status == 0 and "2 bad input or an unsupported process; 4 a numerical failure" in " ".join(out.split())
+
+
 def test_json_is_strict_and_complete(capsys):
     def refuse(constant):
         raise AssertionError(constant)
