@@ -22,7 +22,7 @@ from rich.table import Table
 
 from audit.core.plan import WHERE_IT_APPLIES
 from audit.core.printed import DIGITS, confidently
-from audit.core.rows import HEADINGS, MEANINGS, ceiling_note, facts, meaning, rows, showing, shown
+from audit.core.rows import HEADINGS, MEANINGS, facts, meaning, notes, rows, showing, shown
 from audit.core.run_config import CANARIES, RUNS, RunConfig
 from audit.core.sweep_command import sweep
 from audit.report import AuditReport, decides, verdict
@@ -268,8 +268,8 @@ def show(report: AuditReport, console: Console) -> None:
     console.print(table)
     for name, value in facts(report):
         console.print(f"{name}: {value}", markup=False)
-    if ceiling_note(report):
-        console.print(ceiling_note(report), markup=False)
+    for note in notes(report):
+        console.print(note, markup=False)
     console.print(shown(report), markup=False)
     if showing(report):
         console.print(f"shown by, fewest runs first: {showing(report)}", markup=False)

@@ -143,14 +143,18 @@ def showing(report: AuditReport) -> str:
 
 def warnings(report: AuditReport) -> tuple[str, ...]:
     """Return what a reader must be warned of, as sentences."""
-    stamp = "reproducible: not private. Noise and coins were made with a key that others may know."
-    notes = (
+    stamp = ("reproducible: not private. Noise and coins were made with a key that others may know.",)
+    return (
         *(f"No verdict, for {fault}." for fault in report.faults),
-        ONE_STEP if isinstance(report.evidence.design, Stream) else "",
-        ceiling_note(report) if not report.faults else "",
-        stamp if report.reproducible else "",
+        *notes(report),
+        *(stamp if report.reproducible else ()),
     )
-    return tuple(note for note in notes if note)
+
+
+def notes(report: AuditReport) -> tuple[str, ...]:
+    """Return what claim and evidence are not about, and what the primary could not have shown, as sentences."""
+    about = ONE_STEP if isinstance(report.evidence.design, Stream) else ""
+    return tuple(note for note in (about, "" if report.faults else ceiling_note(report)) if note)
 
 
 def facts(report: AuditReport) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from audit import demo
 from audit.core.backends import ClusterLost
 from audit.core.faults import TrainerFailure, TrainerFault, TrainerRefusal
 from audit.core.run_config import RunConfig
+from audit.scores import Stream
 from mechanisms import NumericalFailure, UnsupportedProcess
 from mechanisms.core import command_line
 
@@ -142,6 +143,14 @@ def test_the_table_fits_a_terminal_of_eighty_columns(honest_report):
     text = printed.getvalue()
     assert "…" not in text
     assert "accountant_inversion  refuter" in text and "verdict: consistent" in text
+
+
+def test_the_terminal_says_that_a_stream_is_about_one_step(honest_report):
+    streamed = dataclasses.replace(honest_report.evidence, design=Stream(looks=7))
+    for evidence, told in ((streamed, 1), (honest_report.evidence, 0)):
+        printed = io.StringIO()
+        cli.show(dataclasses.replace(honest_report, evidence=evidence), Console(width=200, file=printed))
+        assert printed.getvalue().count("Claim and evidence are about one step") == told
 
 
 def test_the_module_runs_as_a_command(tmp_path):
