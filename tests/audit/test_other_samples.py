@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from audit import GuessExtremes, Observations, audit  # noqa: E402
 from audit.core.claims import claimed_bounds  # noqa: E402
 from audit.core.simulated_trainers import coordinates  # noqa: E402
+from audit.core.toy_samples import balls_in_bins, fixed_size, shuffled, truncated, with_replacement  # noqa: E402
 from audit.core.toy_training import Plan, dp_sgd, gaussian  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
 from mechanisms import (  # noqa: E402
@@ -26,7 +27,6 @@ from mechanisms import (  # noqa: E402
     TruncatedPoisson,
     WithReplacement,
 )
-from mechanisms.core.randomness import coins, uniforms  # noqa: E402
 
 CANARIES, KNOWN, NOISE = 100, 20, 1.0
 UNITS = CANARIES + KNOWN
@@ -41,33 +41,6 @@ def verdicts_alone(monkeypatch):
     monkeypatch.setattr("audit.harness.pictured", lambda *_, **__: Pictures())
     monkeypatch.setattr("audit.harness.looked_at", lambda *_: ())
     monkeypatch.setattr("audit.harness.claimed_bounds", CLAIMED)
-
-
-def numbers(n, place, *, epoch=False):
-    """Return uniform numbers of a step, or of its epoch of two steps."""
-    position = place.position - (place.step % 2) * 2**24 if epoch else place.position
-    return uniforms(place.source.words("order", position, 2 * n))
-
-
-def fixed_size(n, place):
-    return np.argsort(numbers(n, place))[:BATCH]
-
-
-def with_replacement(n, place):
-    return (numbers(n, place)[:BATCH] * n).astype(int)
-
-
-def truncated(n, place):
-    drawn = np.flatnonzero(coins(place.source, "coins", place.position, n, probability=place.plan.probability))
-    return drawn[np.argsort(numbers(n, place)[: len(drawn)])][:BATCH]
-
-
-def shuffled(n, place):
-    return np.split(np.argsort(numbers(n, place, epoch=True)), 2)[place.step % 2]
-
-
-def balls_in_bins(n, place):
-    return (numbers(n, place, epoch=True) < 0.5) == (place.step % 2 == 0)
 
 
 def one_step(sampling):
