@@ -87,12 +87,13 @@ class _Run:
         given, state = self._observations, hashlib.sha256()
         with blamed("what it knows"):
             state.update(repr(given.max_grad_norm).encode())
-            if given.expected_sum is not None and weights is not None:
-                public = {} if given.turns is None else {"step": 0}
-                state.update(_bytes(given.expected_sum(weights, **public)))
+            steps = range(self._steps or 1)
             if given.turns is not None:
-                for step in range(self._steps or 1):
+                for step in steps:
                     state.update(np.asarray(given.turns(step)).tobytes())
+            if given.expected_sum is not None and weights is not None:
+                for public in [{}] if given.turns is None else [{"step": step} for step in steps]:
+                    state.update(_bytes(given.expected_sum(weights, **public)))
             for part in () if given.known is None else (given.known.features, given.known.targets):
                 for start in range(0, len(part), ROWS):
                     state.update(_bytes(part[start : start + ROWS]))

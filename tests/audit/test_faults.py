@@ -17,7 +17,7 @@ from audit.attacks.gradient import GradientProjection  # noqa: E402
 from audit.attacks.loss import LossThreshold  # noqa: E402
 from audit.core.rows import facts  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
-from mechanisms import Gaussian, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
+from mechanisms import Gaussian, KeyedSource, MatrixMechanism, Poisson, Repeat, Sampled  # noqa: E402
 from mechanisms.core.randomness import normals  # noqa: E402
 
 DIMENSION, STEPS, SIGMA = 60, 3, 2.0
@@ -153,6 +153,27 @@ def test_the_check_names_knowledge_that_is_made_of_the_coins(told):
 
     report = report_on(telling, check=True)
     assert report.faults == ("the trainer's max_grad_norm, expected_sum, turns or known records depend on the coins",)
+
+
+def test_the_check_asks_what_is_known_of_every_step_where_turns_are_public():
+    """A sum that is of the coins from the second step on hides any loss, or refutes what is honest."""
+    claim = MatrixMechanism(
+        noise_multiplier=SIGMA, coefficients=(1.0,), steps=STEPS, participations=STEPS, separation=1
+    )
+
+    def telling(task):
+        members = torch.tensor(task.canaries.total(task.membership))
+        known = {
+            "turns": lambda step: np.ones(DIMENSION, dtype=np.bool_),
+            "expected_sum": lambda weights, *, step: members if coined and step == STEPS - 1 else 0 * weights.double(),
+        }
+        return trainer_with(known)(task)
+
+    asked = {"claim": claim, "attack": "whitened", "adjacency": "zero_out", "check": True}
+    for coined in (False, True):
+        report = report_on(telling, **asked)
+        told = ("the trainer's max_grad_norm, expected_sum, turns or known records depend on the coins",)
+        assert report.faults == (told if coined else ())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
