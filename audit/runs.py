@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dpsgd import Dataset
 
 FEWEST_CANARIES, FEWEST_RUNS = 20, 4
+MOST_RUNS = 10**7  # their coins and scores are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -187,13 +188,18 @@ def independent_design(setup: Setup, runs: int) -> IndependentRuns:
     """Return the design of runs that have one canary.
 
     Raises:
-        InvalidParameter: if there are fewer than 4 runs, or not exactly one canary.
+        InvalidParameter: if there are fewer than 4 runs or more than ten million, or not exactly one canary.
     """
     if len(setup.canaries) != 1:
         raise InvalidParameter(
             f"audit: canaries must be exactly one for independent runs, which all have it, got {len(setup.canaries)}."
         )
-    return IndependentRuns(runs=validate.count("audit", "runs", runs, least=FEWEST_RUNS))
+    count = validate.count("audit", "runs", runs, least=FEWEST_RUNS)
+    if count > MOST_RUNS:
+        raise InvalidParameter(
+            f"audit: runs must be at most {MOST_RUNS}, got {count}: a coin and a score of each are kept."
+        )
+    return IndependentRuns(runs=count)
 
 
 def toss(randomness: Source, count: int) -> Coins:

@@ -106,6 +106,7 @@ def test_every_accountant_is_listed_with_its_bounds_or_its_refusal(honest_report
         ({"runs": 50, "canaries": ONE}, "guessing_rule must be a Threshold for independent runs"),
         ({"runs": 50}, "canaries must be exactly one for independent runs, which all have it, got 2000"),
         ({"runs": 3, "canaries": ONE}, "runs must be at least 4, got 3"),
+        ({"runs": 10**11, "canaries": ONE, "guessing_rule": Threshold(value=0.0)}, "runs must be at most 10000000"),
         ({"canaries": 19}, "canaries must be 20 or more for one run, got 19"),
         ({"delta": 1.0}, "delta must be below 1"),
         ({"confidence": 1.5}, "confidence must lie strictly between 0 and 1"),
