@@ -32,6 +32,7 @@ EPSILONS = (0.1, 1.0, 4.0, 8.0)
 LEAST_EPSILON, LARGEST_EPSILON = 0.01, 16.0  # beyond, accountants take minutes, and so few canaries show nothing
 FEWER = 100  # times fewer reports of trainers with a bug, whose rates need no such precision
 LEAST = 20  # canaries, or runs: fewer may all be in, or all out
+MOST = 10**6  # of them: all are drawn at once
 WIDTH = 100  # of the table
 HEADINGS = ("trainer", "refuter", "ε", "size", "reports", "violated", "refuted", "shared", "")
 
@@ -74,12 +75,19 @@ def run(
     return [found[place] for place in sorted(found)]
 
 
+def _size(name: str, value: int) -> int:
+    size = validate.count("verdicts", name, value, least=LEAST)
+    if size > MOST:
+        raise InvalidParameter(f"verdicts: {name} must be at most {MOST}, got {size}: all are drawn at once.")
+    return size
+
+
 def _sizes(canaries: Sequence[int] | None, runs: Sequence[int] | None) -> dict[DesignName, Sequence[int]]:
     if not canaries and not runs:
         return dict(SIZES)
     return {
-        "one_run": [validate.count("verdicts", "canaries", one, least=LEAST) for one in canaries or ()],
-        "independent_runs": [validate.count("verdicts", "runs", one, least=LEAST) for one in runs or ()],
+        "one_run": [_size("canaries", one) for one in canaries or ()],
+        "independent_runs": [_size("runs", one) for one in runs or ()],
     }
 
 

@@ -181,6 +181,8 @@ def test_what_was_done_is_not_done_again_and_decides_the_exit_code(tmp_path, mon
         ("--reports 0", "reports must be at least 1, got 0"),
         ("--canaries 3", "canaries must be at least 20, got 3"),
         ("--runs 3", "runs must be at least 20, got 3"),
+        ("--runs 99999999999", "runs must be at most 1000000, got 99999999999"),
+        ("--canaries 99999999999", "canaries must be at most 1000000, got 99999999999"),
         ("--epsilon 0", "epsilon must be above 0, got 0"),
         ("--epsilon 1e9", "epsilon must be between 0.01 and 16, got 1e+09"),
         ("--epsilon 1e-9", "epsilon must be between 0.01 and 16, got 1e-09"),
