@@ -46,6 +46,7 @@ from audit.core.faults import TrainerFault
 from audit.core.paths import ThinnedPath, stream_pictures
 from audit.core.picturing import whatever_succeeds
 from audit.core.tosses import TossedCanaries, Tosses
+from audit.core.watching import guarded_sum
 from audit.estimators.anytime_gdp import GDPConfidenceSequence
 from audit.evidence import LowerBound
 from audit.pictures import Pictures
@@ -125,6 +126,11 @@ class StreamingAudit:
                 f"StreamingAudit: canaries must be SignedCoordinates, got {type(self.canaries).__name__}.\n"
                 "Others may add to each other's scores."
             )
+        if not (self.expected_sum is None or callable(self.expected_sum)):
+            raise InvalidParameter(
+                "StreamingAudit: expected_sum must be a function of the weights, or None, got "
+                f"{type(self.expected_sum).__name__}."
+            )
         if not isinstance(self.config.noise, IndependentGaussian):
             raise InvalidParameter(
                 f"StreamingAudit: config.noise must be IndependentGaussian(), got {self.config.noise!r}."
@@ -143,7 +149,7 @@ class StreamingAudit:
         Raises:
             InvalidParameter: if no sum was made for this release: the run was not given `prescribed`; if it is not
                 the step after the last; or if a run goes on and the coins have a key that was given.
-            TrainerFault: if the noisy sum has another shape, or numbers that are not finite.
+            TrainerFault: if the noisy sum or what is expected of it has another shape, or numbers that are not finite.
         """
         if self._tosses.untold is None:
             raise InvalidParameter(
@@ -177,7 +183,9 @@ class StreamingAudit:
                 f"the run released a noisy sum that is not finite, or not of shape ({self.canaries.dimension},)"
             )
         if self.expected_sum is not None:
-            noisy = noisy - self.expected_sum(release.weights_before)
+            noisy = noisy - guarded_sum(self.expected_sum)(release.weights_before)
+            if not bool(torch.isfinite(noisy).all()):
+                raise TrainerFault("the run's expected_sum has numbers that are not finite")
         unit = self.config.max_grad_norm
         return self.canaries.projections(noisy.detach().to("cpu", torch.float64).numpy()) / unit
 

@@ -68,7 +68,7 @@ def scored(
     if known.max_grad_norm is not None:
         known = replace(known, max_grad_norm=_checked_bound(known.max_grad_norm))
     if known.expected_sum is not None:
-        known = replace(known, expected_sum=_guarded_sum(known.expected_sum))
+        known = replace(known, expected_sum=guarded_sum(known.expected_sum))
     if known.turns is not None:
         known = replace(known, turns=guarded_turns(known.turns, len(canaries)))
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
@@ -255,7 +255,9 @@ def _checked_bound(max_grad_norm: Any) -> float:
         raise TrainerFault("the trainer's max_grad_norm is no finite number above 0") from None
 
 
-def _guarded_sum(expected_sum: ExpectedSum) -> ExpectedSum:
+def guarded_sum(expected_sum: ExpectedSum) -> ExpectedSum:
+    """Return the trainer's expected sum, what is ill-formed in it blamed on the trainer."""
+
     def guarded(weights: Tensor, **bound: float) -> Tensor:
         with blamed("its expected_sum"):
             found = expected_sum(weights, **bound)

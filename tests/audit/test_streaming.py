@@ -306,6 +306,22 @@ def test_a_noisy_sum_that_is_none_is_a_fault(noisy):
         watched(SimpleNamespace(step=0, weights_before=torch.zeros(40), noisy_sum=noisy))
 
 
+@pytest.mark.parametrize(
+    ("expected_sum", "fault"),
+    [
+        (lambda weights: torch.tensor(3.0), r"expected_sum has shape \(\), not the weights'"),
+        (lambda weights: torch.ones(1), r"expected_sum has shape \(1,\), not the weights'"),
+        (lambda weights: 1j * weights, "expected_sum is complex"),
+        (lambda weights: torch.full_like(weights, torch.nan), "expected_sum has numbers that are not finite"),
+        (lambda weights: 1 / 0, "raised ZeroDivisionError in its expected_sum"),
+    ],
+)
+def test_an_expected_sum_that_is_none_is_a_fault(expected_sum, fault):
+    watched = watch(expected_sum=expected_sum)
+    with pytest.raises(TrainerFault, match=fault):
+        list(released(watched, np.random.default_rng(0), noise=1.0, steps=1))
+
+
 def test_a_run_that_has_but_half_of_the_audit_is_refused():
     watched = watch()
     with pytest.raises(InvalidParameter, match="every release must be of a sum with its canaries"):
@@ -320,6 +336,7 @@ def test_a_run_that_has_but_half_of_the_audit_is_refused():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        ({"expected_sum": torch.zeros(40)}, "expected_sum must be a function of the weights, or None, got Tensor"),
         ({"delta": 0}, "delta must be above 0"),
         ({"confidence": 1.0}, "confidence must lie strictly between 0 and 1"),
         ({"config": replace(CONFIG, noise_multiplier=0.0)}, "config.noise_multiplier must be above 0"),
