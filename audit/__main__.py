@@ -93,20 +93,26 @@ def run(
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that cannot be written, or has the configuration of something else.
+    """Refuse a folder that cannot be written, or has the configuration or the report of something else.
 
     Raises:
         InvalidParameter: if it is such a one.
     """
     check_writable("audit", out)
-    if (out / CONFIG).exists():
+    for name, read in ((CONFIG, RunConfig.read), (REPORTS[0], _read_report)):
+        if not (out / name).exists():
+            continue
         try:
-            RunConfig.read(out / CONFIG)
+            read(out / name)
         except InvalidParameter:
             raise InvalidParameter(
-                f"audit: --out must hold nothing but an audit, got {out} with a {CONFIG} of something else.\n"
+                f"audit: --out must hold nothing but an audit, got {out} with a {name} of something else.\n"
                 "It would be written over: name another --out."
             ) from None
+
+
+def _read_report(path: Path) -> AuditReport:
+    return AuditReport.from_json(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def saved(report: AuditReport, path: Path, *, seconds: float) -> bool:

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -119,16 +120,26 @@ def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_repor
     assert (tmp_path / "made" / "here" / "report.json").exists()
 
 
-@pytest.mark.parametrize(("content", "code"), [(RunConfig(seed=3).to_json(), 0), ("of a training run", 2)])
-def test_a_configuration_of_something_else_is_not_written_over(
-    content, code, honest_report, judged, monkeypatch, tmp_path, capsys
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("config.json", RunConfig(seed=3).to_json(), 0),
+        ("config.json", "of a training run", 2),
+        ("report.json", Path(__file__).with_name("report-1.json").read_text(), 0),
+        ("report.json", Path(__file__).with_name("sweep-1.json").read_text(), 2),
+        ("report.json", "[" * 100_000, 2),
+    ],
+    ids=["own", "other", "own report", "sweep", "nested"],
+)
+def test_what_belongs_to_something_else_is_not_written_over(
+    name, content, code, honest_report, judged, monkeypatch, tmp_path, capsys
 ):
-    place = tmp_path / "made" / "here" / "config.json"
+    place = tmp_path / "made" / "here" / name
     place.parent.mkdir(parents=True)
     place.write_text(content)
     assert run_with(judged(honest_report, "none"), monkeypatch, tmp_path) == code
     assert (place.read_text() == content) == (code == 2)
-    assert ("with a config.json of something else" in capsys.readouterr().err) == (code == 2)
+    assert (f"with a {name} of something else" in capsys.readouterr().err) == (code == 2)
 
 
 def test_help_says_the_exit_codes(capsys):
