@@ -176,6 +176,9 @@ class Scores:
             attack does not look at steps one by one. Guesses never see them: they measure the noise.
         sums: shape (m,), finite: projections summed over the steps, in units of the clip norm, where `values` are
             another statistic of the same steps; None where `values` are these sums. Guesses never see them either.
+        measuring: bool (m,), where canaries share directions, so that `measured` of different ones share noise: those
+            whose `squares` count, which are then of projections made independent, or none of them; None where canaries
+            are at right angles, and all count.
         whitened: where noise is correlated over the steps: `squares` are then of whitened projections, `sums` of those
             that are not; None where it is drawn anew. Guesses never see it either.
 
@@ -191,6 +194,7 @@ class Scores:
     guessing_rule: GuessingRule
     squares: Values | None = None
     sums: Values | None = None
+    measuring: Coins | None = None
     whitened: Whitened | None = None
 
     def __post_init__(self) -> None:
@@ -199,6 +203,8 @@ class Scores:
             raise InvalidParameter(f"Scores: whitened must be of {self.design.size} canaries, as the values are.")
         if self.sums is not None:
             object.__setattr__(self, "sums", self._checked("sums", self.sums))
+        if self.measuring is not None:
+            object.__setattr__(self, "measuring", self._told("measuring", self.measuring))
         if self.squares is not None:
             object.__setattr__(self, "squares", self._checked("squares", self.squares))
             if np.any(self.squares < 0):
@@ -209,6 +215,15 @@ class Scores:
         if numbers.shape != (self.design.size,):
             raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
         return finite("Scores", name, numbers)
+
+    def _told(self, name: str, given: Coins) -> Coins:
+        told = np.array(given)
+        if told.dtype != np.bool_ or told.shape != (self.design.size,):
+            raise InvalidParameter(
+                f"Scores: {name} must be bool of shape ({self.design.size},), got {told.dtype} of shape {told.shape}."
+            )
+        told.flags.writeable = False
+        return told
 
     @property
     def guesses(self) -> Guesses:
