@@ -183,11 +183,7 @@ class GaussianPair(Estimator):
         Raises:
             InvalidParameter: if fewer than two scores were in, or out, or canaries share directions.
         """
-        if data.scores.measuring is not None:
-            raise InvalidParameter(
-                f"{OWNER}: scores must be independent, and these are of canaries that share directions.\n"
-                "Use signed_coordinates or orthogonal_directions, or an estimator that rests on guesses."
-            )
+        doors.check_apart(OWNER, data.scores)
         return lower_bound_from_moments(
             **moments(data),
             included=len(data.included),

@@ -335,5 +335,7 @@ def test_scores_of_canaries_that_share_directions_are_refused():
 
     assert GaussianPair().epsilon(shared(None), **asked) >= 0
     for measuring in (np.zeros(40, dtype=bool), membership):
-        with pytest.raises(InvalidParameter, match="gaussian_pair: scores must be independent, and these are of canar"):
+        with pytest.raises(
+            InvalidParameter, match="gaussian_pair: scores must share no noise, and these are of canaries"
+        ):
             GaussianPair().epsilon(shared(measuring), **asked)
