@@ -98,9 +98,11 @@ def rows_of_epochs(apart):
 @pytest.mark.thinned(2)
 @EVERY
 def test_honest_runs_are_consistent_and_half_the_noise_is_refuted(name):
-    honest, half = reported(name, config(name)), reported(name, dataclasses.replace(config(name), noise_multiplier=1.0))
+    """At a level that no seed meets by chance, whatever the noise is drawn from."""
+    halved = dataclasses.replace(config(name), noise_multiplier=1.0)
+    honest, half = (reported(name, run, confidence=1 - 1e-4) for run in (config(name), halved))
     assert honest.verdict in ("consistent", "none") and not honest.refutation.description_refuted
-    assert 0.9 * honest.claim.lower < honest.refutation.epsilon < honest.claim.lower
+    assert 0.8 * honest.claim.lower < honest.refutation.epsilon < honest.claim.lower
     assert half.verdict == "description refuted" and half.refutation.description_refuted
     assert half.refutation.epsilon > half.claim.upper
     assert 0.3 < honest.noise_ratio < 2.2 and half.noise_ratio == pytest.approx(honest.noise_ratio / 4, rel=1e-3)
