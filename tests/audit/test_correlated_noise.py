@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 from audit import AuditReport, GuessExtremes, audit, signed_coordinates  # noqa: E402
 from audit.core.claims import claimed_bounds  # noqa: E402
+from audit.core.correlated import CorrelatedRun  # noqa: E402
 from audit.pictures import Pictures  # noqa: E402
 from audit.trainers import dpsgd_trainer  # noqa: E402
 from dpsgd import DPSGD, Dataset  # noqa: E402
@@ -170,3 +171,20 @@ def test_a_trainer_that_tells_no_turns_is_refused():
     made = trainer(config("tree"))
     with pytest.raises(InvalidParameter, match="attack 'whitened' must be given turns"):
         reported("tree", lambda task: dataclasses.replace(made(task), turns=None))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 8, 12, 23, 24])
+@EVERY
+def test_the_first_steps_are_described_as_a_run_that_ends_there(name, steps):
+    ended = dataclasses.replace(config(name), steps=steps, noise=config(name).noise.of_first(steps))
+    assert CorrelatedRun.of(config(name).process()).first(steps) == ended.process()
+
+
+def test_the_jaws_along_a_run_are_claim_and_evidence_of_runs_that_ended_there():
+    jaws = reported("tree", config("tree")).pictures.jaws
+    assert jaws.steps == (3, 6, 9, 12, 15, 18, 21, 24) and max(jaws.evidence) > 0
+    for steps, claimed, shown in zip(jaws.steps, jaws.claimed, jaws.evidence, strict=True):
+        if steps in (6, 18):
+            short = dataclasses.replace(config("tree"), steps=steps)
+            ended = reported("tree", short, claim=short.process())
+            assert (claimed, shown) == (ended.claim.upper, ended.evidence.epsilon)
