@@ -92,6 +92,13 @@ def test_what_measures_the_noise_is_what_dense_matrices_say(mechanism):
         np.testing.assert_allclose(getattr(scores.whitened, name), getattr(dense.whitened, name), rtol=1e-9)
 
 
+def test_canaries_that_share_directions_are_said_to_measure_nothing(monkeypatch):
+    assert watched(TREE, *shown(TREE)).measuring is None
+    monkeypatch.setattr("audit.attacks.whitened.at_right_angles", lambda _: False)
+    scores = watched(TREE, *shown(TREE))
+    assert scores.whitened.lagged is None and not np.any(scores.measuring) and len(scores.measuring) == CANARIES
+
+
 def test_users_as_the_unit_change_nothing():
     projections, taken = shown(TREE)
     plain, users = (watched(TREE, projections, taken, claim=claim) for claim in (TREE, PerUser(TREE)))

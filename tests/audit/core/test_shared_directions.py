@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from audit import Observations, audit  # noqa: E402
 from audit.attack import Public  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
 from audit.attacks.likelihood import StepLikelihoodRatio  # noqa: E402
@@ -13,8 +14,9 @@ from audit.core.noise_bounds import bound_from_squares  # noqa: E402
 from audit.core.shared_directions import MOST, Independent, at_right_angles  # noqa: E402
 from audit.directions import Directions, orthogonal_directions, random_directions  # noqa: E402
 from audit.estimators.accountant_inversion import AccountantInversion  # noqa: E402
+from audit.pictures import Pictures  # noqa: E402
 from audit.scores import LabelledScores, OneRun, Threshold  # noqa: E402
-from mechanisms import Gaussian, Poisson, Repeat, Sampled  # noqa: E402
+from mechanisms import Gaussian, KeyedSource, Poisson, Repeat, Sampled  # noqa: E402
 
 LEVEL, RUNS, STEPS = 0.02, 3000, 4
 
@@ -117,6 +119,51 @@ def test_the_gap_of_canaries_that_share_directions_bounds_nothing(attack):
     apart = signed_coordinates(canaries=60, dimension=60, rng=np.random.default_rng(0))
     data, claim = run(apart, noise=0.3, probability=0.5, steps=10, seed=1, attack=attack)
     assert data.scores.measuring is None and found_noise(data, claim, norm="measured") < 1.0
+
+
+def test_the_bound_is_that_of_the_squares_of_those_that_are_out_and_measure():
+    canaries, steps = random(60, 50), 10
+    data, claim = run(canaries, noise=0.2, probability=1.0, steps=steps, seed=2)
+    counted = ~data.membership & data.scores.measuring
+    assert 0 < np.count_nonzero(counted) < np.count_nonzero(~data.membership)
+    total, degrees = np.sum(data.scores.squares[counted]), steps * np.count_nonzero(counted)
+    assert found_noise(data, claim) == pytest.approx(bound_from_squares(total, degrees=degrees, level=0.05))
+
+
+def test_squares_are_those_of_independent_projections_summed_over_the_steps():
+    canaries, sums = random(30, 40), np.random.default_rng(5).normal(size=(3, 40))
+    attack, zero = GradientProjection(), torch.zeros(40, dtype=torch.float64)
+    public = Public(
+        design=OneRun(canaries=30), guessing_rule=Threshold(value=0.0), max_grad_norm=2.0, expected_sum=lambda _: zero
+    )
+    state = attack.start(canaries, public)
+    for step, noisy in enumerate(sums):
+        release = SimpleNamespace(step=step, weights_before=zero, noisy_sum=torch.from_numpy(noisy))
+        state = attack.observe(state, release)
+    found, scores = Independent.of(canaries), attack.finish(state)
+    wanted = sum(found.seen(canaries.projections(noisy) / 2.0) ** 2 for noisy in sums)
+    np.testing.assert_allclose(scores.squares, wanted, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(scores.values, canaries.projections(sums.sum(0)) / 2.0, rtol=1e-4, atol=1e-6)
+
+
+def test_a_report_sets_scores_that_hold_parts_of_others_against_no_law_of_the_noise(monkeypatch):
+    """Nor does it say what their variance should be."""
+    given = []
+    monkeypatch.setattr("audit.harness.accountant_answers", lambda *_, **__: ())
+    monkeypatch.setattr("audit.harness.pictured", lambda *_, described, **__: given.append(described) or Pictures())
+    rng = np.random.default_rng(0)
+
+    def trainer(task):
+        noisy = torch.from_numpy(task.canaries.total(task.membership) + rng.normal(size=task.canaries.dimension))
+        step = SimpleNamespace(step=0, weights_before=torch.zeros(len(noisy)), noisy_sum=noisy)
+        return Observations(released=[step], max_grad_norm=1.0, expected_sum=torch.zeros_like)
+
+    for canaries in (random(30, 60), signed_coordinates(canaries=30, dimension=60, rng=rng)):
+        report = audit(
+            trainer, claim=Gaussian(noise_multiplier=1.0), delta=1e-5, canaries=canaries,
+            guessing_rule=Threshold(value=0.5), randomness=KeyedSource(0),
+        )  # fmt: skip
+        assert (report.noise_ratio is None) == (given[-1] is None) == (len(given) == 1)
 
 
 def test_beyond_the_most_that_are_looked_at_the_others_measure_nothing(monkeypatch):
