@@ -204,7 +204,7 @@ class Scores:
         if self.sums is not None:
             object.__setattr__(self, "sums", self._checked("sums", self.sums))
         if self.measuring is not None:
-            object.__setattr__(self, "measuring", self._told("measuring", self.measuring))
+            object.__setattr__(self, "measuring", _bools("Scores", "measuring", self.measuring, self.values.shape))
         if self.squares is not None:
             object.__setattr__(self, "squares", self._checked("squares", self.squares))
             if np.any(self.squares < 0):
@@ -215,15 +215,6 @@ class Scores:
         if numbers.shape != (self.design.size,):
             raise InvalidParameter(f"Scores: {name} must have shape ({self.design.size},), got {numbers.shape}.")
         return finite("Scores", name, numbers)
-
-    def _told(self, name: str, given: Coins) -> Coins:
-        told = np.array(given)
-        if told.dtype != np.bool_ or told.shape != (self.design.size,):
-            raise InvalidParameter(
-                f"Scores: {name} must be bool of shape ({self.design.size},), got {told.dtype} of shape {told.shape}."
-            )
-        told.flags.writeable = False
-        return told
 
     @property
     def guesses(self) -> Guesses:
@@ -259,13 +250,7 @@ class LabelledScores:
     participations: Counts | None = None
 
     def __post_init__(self) -> None:
-        membership = np.array(self.membership)
-        if membership.dtype != np.bool_ or membership.shape != self.scores.values.shape:
-            raise InvalidParameter(
-                f"LabelledScores: membership must be bool of shape {self.scores.values.shape}, "
-                f"got {membership.dtype} of shape {membership.shape}."
-            )
-        membership.flags.writeable = False
+        membership = _bools("LabelledScores", "membership", self.membership, self.scores.values.shape)
         object.__setattr__(self, "membership", membership)
         if self.participations is not None:
             object.__setattr__(self, "participations", self._counted(self.participations))
@@ -305,3 +290,13 @@ class LabelledScores:
     def correct(self) -> int:
         """The number of guesses that are right."""
         return int(np.count_nonzero(self.scores.guesses == np.where(self.membership, 1, -1)))
+
+
+def _bools(owner: str, name: str, given: Coins, shape: tuple[int, ...]) -> Coins:
+    told = np.array(given)
+    if told.dtype != np.bool_ or told.shape != shape:
+        raise InvalidParameter(
+            f"{owner}: {name} must be bool of shape {shape}, got {told.dtype} of shape {told.shape}."
+        )
+    told.flags.writeable = False
+    return told
