@@ -176,11 +176,9 @@ class Scores:
             attack does not look at steps one by one. Guesses never see them: they measure the noise.
         sums: shape (m,), finite: projections summed over the steps, in units of the clip norm, where `values` are
             another statistic of the same steps; None where `values` are these sums. Guesses never see them either.
-        measuring: bool (m,), where canaries share directions, so that `measured` of different ones share noise: those
-            whose `squares` count, which are then of projections made independent, or none of them; None where canaries
-            are at right angles, and all count.
-        whitened: where noise is correlated over the steps: `squares` are then of whitened projections, `sums` of those
-            that are not; None where it is drawn anew. Guesses never see it either.
+        measuring: bool (m,), where canaries share directions, so that their `measured` share noise: whose `squares`,
+            then of projections made independent, count; None where canaries are at right angles, and all do.
+        whitened: where noise is correlated over the steps: `squares` are then of whitened projections, `sums` are not.
 
     Raises:
         InvalidParameter: if a number is not finite or too large, a square negative, or there are not as many as coins.
@@ -250,8 +248,8 @@ class LabelledScores:
     participations: Counts | None = None
 
     def __post_init__(self) -> None:
-        membership = _bools("LabelledScores", "membership", self.membership, self.scores.values.shape)
-        object.__setattr__(self, "membership", membership)
+        shape = self.scores.values.shape
+        object.__setattr__(self, "membership", _bools("LabelledScores", "membership", self.membership, shape))
         if self.participations is not None:
             object.__setattr__(self, "participations", self._counted(self.participations))
 
