@@ -70,6 +70,10 @@ class GradientCanaries(Canaries):
         each = np.arange(len(self))
         return np.array([self.total(each == index) for index in indices]).reshape(-1, self.dimension)
 
+    def cosines(self, indices: NDArray[np.int64]) -> Vector:
+        """Return ⟨g_i, g_j⟩ of the canaries named, float64 (k, k)."""
+        return np.array([self.projections(self.rows(indices[[place]])[0])[indices] for place in range(len(indices))])
+
     @abstractmethod
     def prescribed(self, included: Mask, *, max_grad_norm: float) -> Prescribed:
         """Return what `dpsgd.steps` takes for these canaries; it loads torch."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpsgd.prescribed import Prescribed
 
 BYTES = 2**30  # what the vectors of one set may take: the trainer holds them once more
+AT_ONCE = 4096  # coordinates that products are taken over
 ROUND_OFF = 1e-6  # how far the norm of a float32 vector may be from 1
 
 
@@ -62,6 +63,18 @@ class Directions(GradientCanaries):
     def projections(self, vector: Vector) -> Vector:
         """Return the products of all rows with the vector."""
         products: Vector = (self.vectors @ vector.astype(np.float32)).astype(np.float64)
+        return products
+
+    def rows(self, indices: NDArray[np.int64]) -> Vector:
+        """Return the rows named."""
+        return self.vectors[indices].astype(np.float64)
+
+    def cosines(self, indices: NDArray[np.int64]) -> Vector:
+        """Return the products of the rows named, summed in float64, a part of the coordinates after the other."""
+        products = np.zeros((len(indices), len(indices)))
+        for start in range(0, self.dimension, AT_ONCE):
+            part = self.vectors[indices, start : start + AT_ONCE].astype(np.float64)
+            products += part @ part.T
         return products
 
     def prescribed(self, included: Mask, *, max_grad_norm: float) -> Prescribed:

@@ -251,9 +251,12 @@ def _faulty(
 
 
 def _noise_ratio(setup: Setup, data: LabelledScores) -> float | None:
-    """Return the out-scores' variance ÷ that of the described noise in a sum of all steps, T σ² if it is drawn anew."""
+    """Return the out-scores' variance ÷ that of the described noise in a sum of all steps, T σ² if it is drawn anew.
+
+    None where canaries share directions, so that their parts stand in each other's scores.
+    """
     described = _noise_in_sum(setup)
-    if not setup.attack.measures_noise or not described or len(data.excluded) < 2:
+    if not setup.attack.measures_noise or data.scores.measuring is not None or not described or len(data.excluded) < 2:
         return None
     return float(np.var(data.scores.measured[~data.membership], ddof=1)) / described
 
@@ -274,7 +277,8 @@ def _pictures(setup: Setup, data: LabelledScores, claimed: Claim) -> Pictures:
     assert setup.process is not None
     if not told_apart(data):
         return Pictures()
-    summed = setup.attack.measures_noise and setup.adjacency is not Adjacency.REPLACE_ONE
+    apart = data.scores.measuring is None
+    summed = setup.attack.measures_noise and setup.adjacency is not Adjacency.REPLACE_ONE and apart
     return pictured(
         data,
         process=setup.process,

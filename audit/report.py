@@ -85,7 +85,7 @@ class AuditReport:
         guesses: number of guesses of the primary, fixed before the run.
         correct: how many of them were right.
         noise_ratio: variance of the out-scores ÷ the claim's, T σ² if noise is drawn anew, 1 if the described noise was
-            added; None where scores are no sums of it.
+            added; None where scores are no sums of it alone.
         reproducible: whether the randomness had a key that others may know: then the run is not private.
         data: name of the dataset, or None.
         seed: the seed that everything was derived from, or None.

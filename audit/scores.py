@@ -176,8 +176,9 @@ class Scores:
             attack does not look at steps one by one. Guesses never see them: they measure the noise.
         sums: shape (m,), finite: projections summed over the steps, in units of the clip norm, where `values` are
             another statistic of the same steps; None where `values` are these sums. Guesses never see them either.
-        whitened: where noise is correlated over the steps: `squares` are then of whitened projections, `sums` of those
-            that are not; None where it is drawn anew. Guesses never see it either.
+        measuring: bool (m,), where canaries share directions, so that their `measured` share noise: whose `squares`,
+            then of projections made independent, count; None where canaries are at right angles, and all do.
+        whitened: where noise is correlated over the steps: `squares` are then of whitened projections, `sums` are not.
 
     Raises:
         InvalidParameter: if a number is not finite or too large, a square negative, or there are not as many as coins.
@@ -191,6 +192,7 @@ class Scores:
     guessing_rule: GuessingRule
     squares: Values | None = None
     sums: Values | None = None
+    measuring: Coins | None = None
     whitened: Whitened | None = None
 
     def __post_init__(self) -> None:
@@ -199,6 +201,8 @@ class Scores:
             raise InvalidParameter(f"Scores: whitened must be of {self.design.size} canaries, as the values are.")
         if self.sums is not None:
             object.__setattr__(self, "sums", self._checked("sums", self.sums))
+        if self.measuring is not None:
+            object.__setattr__(self, "measuring", _bools("Scores", "measuring", self.measuring, self.values.shape))
         if self.squares is not None:
             object.__setattr__(self, "squares", self._checked("squares", self.squares))
             if np.any(self.squares < 0):
@@ -244,14 +248,8 @@ class LabelledScores:
     participations: Counts | None = None
 
     def __post_init__(self) -> None:
-        membership = np.array(self.membership)
-        if membership.dtype != np.bool_ or membership.shape != self.scores.values.shape:
-            raise InvalidParameter(
-                f"LabelledScores: membership must be bool of shape {self.scores.values.shape}, "
-                f"got {membership.dtype} of shape {membership.shape}."
-            )
-        membership.flags.writeable = False
-        object.__setattr__(self, "membership", membership)
+        shape = self.scores.values.shape
+        object.__setattr__(self, "membership", _bools("LabelledScores", "membership", self.membership, shape))
         if self.participations is not None:
             object.__setattr__(self, "participations", self._counted(self.participations))
 
@@ -290,3 +288,13 @@ class LabelledScores:
     def correct(self) -> int:
         """The number of guesses that are right."""
         return int(np.count_nonzero(self.scores.guesses == np.where(self.membership, 1, -1)))
+
+
+def _bools(owner: str, name: str, given: Coins, shape: tuple[int, ...]) -> Coins:
+    told = np.array(given)
+    if told.dtype != np.bool_ or told.shape != shape:
+        raise InvalidParameter(
+            f"{owner}: {name} must be bool of shape {shape}, got {told.dtype} of shape {told.shape}."
+        )
+    told.flags.writeable = False
+    return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from audit.attack import Attack, Public, Release, Sees
 from audit.canaries import GradientCanaries, Vector
 from audit.core.correlated import correlated_mechanism
+from audit.core.shared_directions import Independent, at_right_angles
 from audit.scores import Scores
 from mechanisms.core.errors import UnsupportedProcess
 
@@ -22,13 +23,15 @@ class Projections:
     Args:
         canaries: whose gradients are looked for.
         sums: projections summed over the steps seen, float64 (m,), in units of the bound.
-        squares: their squares, summed likewise.
+        squares: their squares, summed likewise; of those made independent where canaries share directions.
+        independent: makes them so; None where canaries are at right angles.
         public: see `Public`.
     """
 
     canaries: GradientCanaries
     sums: Vector
     squares: Vector
+    independent: Independent | None
     public: Public
 
 
@@ -36,11 +39,13 @@ class Projections:
 class GradientProjection(Attack):
     """score_i = Σ_t ⟨g_i, noisy sum_t − E[clipped sum of the known records | w_t]⟩ / C of a canary of gradient C g_i.
 
-    In units of the clip norm C, with canaries orthogonal to one another, an out-score is N(0, T σ²), an in-score that
-    plus Bin(T, q), up to the known records' own sampling, which is small beside the noise. Without the subtraction the
-    known records' gradients stay in the scores: on digits they hide even a quarter of the described noise from the
+    In units of the clip norm C, with canaries at right angles to one another, an out-score is N(0, T σ²), an in-score
+    that plus Bin(T, q), up to the known records' own sampling, which is small beside the noise. Without the subtraction
+    the known records' gradients stay in the scores: on digits they hide even a quarter of the described noise from the
     guesses. The squares of the projections, summed over the steps too, are σ² χ² of T degrees where the canary is out:
-    they measure the noise step by step. Where the bound moves, C is that of the step.
+    they measure the noise step by step. Canaries at other angles share noise, and add to each other's scores: squares
+    are then of projections that `audit.core.shared_directions` makes independent. Where the bound moves, C is that of
+    the step.
 
     Guarantees: memory and cost of a step do not depend on the number of steps; the coins are never seen.
     """
@@ -69,7 +74,13 @@ class GradientProjection(Attack):
                 "Use attack='whitened', which makes it white first."
             )
         zeros = np.zeros(len(canaries))
-        return Projections(canaries=canaries, sums=zeros, squares=zeros, public=public)
+        return Projections(
+            canaries=canaries,
+            sums=zeros,
+            squares=zeros,
+            independent=None if at_right_angles(canaries) else Independent.of(canaries),
+            public=public,
+        )
 
     def observe(self, state: Projections, release: Release) -> Projections:
         """Return the state with one more step's projections added."""
@@ -79,12 +90,8 @@ class GradientProjection(Attack):
         noise = release.noisy_sum - given.expected_sum(release.weights_before, **bound)
         unit = np.float64(bound.get("max_grad_norm", given.max_grad_norm))
         seen = state.canaries.projections(noise.to("cpu", torch.float64).numpy()) / unit
-        return Projections(
-            canaries=state.canaries,
-            sums=state.sums + seen,
-            squares=state.squares + seen**2,
-            public=state.public,
-        )
+        alone = seen if state.independent is None else state.independent.seen(seen)
+        return replace(state, sums=state.sums + seen, squares=state.squares + alone**2)
 
     def finish(self, state: Projections) -> Scores:
         """Return the sums, and the sums of squares."""
@@ -93,4 +100,5 @@ class GradientProjection(Attack):
             design=state.public.design,
             guessing_rule=state.public.guessing_rule,
             squares=state.squares,
+            measuring=None if state.independent is None else state.independent.measuring,
         )

@@ -47,7 +47,8 @@ class GradientProduct(Attack):
     ḡ_i(w) is canary i's gradient at w, clipped to C; of a canary that replaces a record, less that record's. The
     expectation is that of the known records plus q/2 Σ_j ḡ_j of the canaries, of which only the coins are secret. Where
     canaries are at right angles, a step adds N(−q/2 ‖ḡ_i‖²/C², σ² ‖ḡ_i‖²/C²) to an out-score, and to an in-score on
-    average q ‖ḡ_i‖²/C² more.
+    average q ‖ḡ_i‖²/C² more. At other angles, which gradients of records have, scores share noise and each other's
+    parts: they say of themselves that no canary measures the noise, and estimators that want them independent refuse.
 
     Args:
         model: of the audited model's kind; its trainable weights do not matter and are left alone.
@@ -114,4 +115,5 @@ class GradientProduct(Attack):
             values=state.sums.numpy() / np.float64(state.public.max_grad_norm) ** 2,
             design=state.public.design,
             guessing_rule=state.public.guessing_rule,
+            measuring=np.zeros(len(state.sums), dtype=np.bool_),
         )

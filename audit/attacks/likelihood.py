@@ -85,6 +85,7 @@ class StepLikelihoodRatio(Attack):
             guessing_rule=plain.guessing_rule,
             squares=plain.squares,
             sums=plain.values,
+            measuring=plain.measuring,
         )
 
 

@@ -30,13 +30,11 @@ from audit.attack import Attack, Public, Release, Sees
 from audit.attacks.gradient import GradientProjection
 from audit.canaries import GradientCanaries, Vector
 from audit.core.correlated import CorrelatedRun
+from audit.core.shared_directions import at_right_angles
 from audit.core.turns import Taken
 from audit.core.whitened_scores import Whitened
 from audit.core.whitening import Kept
 from audit.scores import Scores
-
-PROBES = 4
-ASKEW = 1e-3  # what all canaries at random signs may add to one, in its own unit: a variance of a millionth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,6 +153,7 @@ class WhitenedProjection(Attack):
             guessing_rule=state.public.guessing_rule,
             squares=state.squares,
             sums=state.sums,
+            measuring=None if state.upright else np.zeros(len(state.sums), dtype=np.bool_),
             whitened=Whitened(
                 steps=state.steps,
                 energies=state.energies,
@@ -163,19 +162,3 @@ class WhitenedProjection(Attack):
                 lagged=state.lagged if state.upright else None,
             ),
         )
-
-
-def at_right_angles(canaries: GradientCanaries) -> bool:
-    """Tell whether canaries are unit vectors at right angles: what all at random signs add to one is its own sign.
-
-    >>> from audit.canaries import signed_coordinates
-    >>> at_right_angles(signed_coordinates(canaries=3, dimension=5, rng=np.random.default_rng(0)))
-    True
-    """
-    rng = np.random.default_rng(0)
-    for _ in range(PROBES):
-        positive = rng.random(len(canaries)) < 0.5
-        added = canaries.projections(canaries.total(positive) - canaries.total(~positive))
-        if np.max(np.abs(added - np.where(positive, 1.0, -1.0))) > ASKEW:
-            return False
-    return True

@@ -11,7 +11,7 @@ import numpy as np
 
 from audit.attack import Attack, FinalModel, Public, Release, Sees
 from audit.canaries import Canaries, InputCanaries
-from audit.core.faults import TrainerFault, blamed, resized
+from audit.core.faults import TrainerFault, blamed, resized, rounds
 from audit.core.plan import described_noise
 from audit.core.streams import reserve_run
 from audit.core.watching import Watch
@@ -73,6 +73,7 @@ class _Run:
             steps=setup.steps,
             dimension=None,
             resized=resized(setup.canaries),
+            rounds=rounds(setup.process),
         )
         watch.follow(self._observations)
         self.digest: str = watch.state.hexdigest()

@@ -86,8 +86,24 @@ class CorrelatedRun:
 
     def with_noise(self, noise_multiplier: float) -> Process:
         """Return the description with this noise in its place."""
-        other = replace(self.mechanism, noise_multiplier=noise_multiplier)
-        return PerUser(other) if isinstance(self.process, PerUser) else other
+        return self._described(replace(self.mechanism, noise_multiplier=noise_multiplier))
+
+    def first(self, steps: int) -> Process:
+        """Return the description of the first `steps` >= 1 sums: noise reaches forward alone, and so do turns.
+
+        >>> CorrelatedRun.of(Tree(noise_multiplier=2.0, steps=8, participations=3, separation=3)).first(4)
+        Tree(noise_multiplier=2.0, steps=4, participations=2, separation=3)
+        """
+        apart = min(steps, self.mechanism.separation)
+        turns = min(self.mechanism.participations, -(-steps // apart))
+        pattern = {"steps": steps, "participations": turns, "separation": apart}
+        if isinstance(self.mechanism, Tree):
+            return self._described(replace(self.mechanism, **pattern))
+        seen = self.mechanism.coefficients[:steps]
+        return self._described(replace(self.mechanism, coefficients=seen, **pattern))
+
+    def _described(self, mechanism: MatrixMechanism | Tree) -> Process:
+        return PerUser(mechanism) if isinstance(self.process, PerUser) else mechanism
 
     def prefix_variance(self, steps: int) -> float:
         """Return the variance of a coordinate of the noise of the first `steps` >= 1 sums together, ÷ (σC)²."""

@@ -64,6 +64,10 @@ class SampledGaussianRun:
             )
         return cls(noise_multiplier=leaf.noise_multiplier, probability=probability, steps=steps)
 
+    def first(self, steps: int) -> Process:
+        """Return the description of the first `steps` >= 1 of them."""
+        return replace(self, steps=steps).process()
+
     def process(self) -> Process:
         """Return the description for an accountant."""
         step = Sampled(Gaussian(noise_multiplier=self.noise_multiplier), Poisson(probability=self.probability))

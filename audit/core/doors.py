@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core.finite import LARGEST
 from audit.evidence import check_level
+from audit.scores import Scores
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 
@@ -125,6 +126,19 @@ def counts(owner: str, name: str, values: ArrayLike, most: int) -> Array:
     if not np.all(whole):
         raise InvalidParameter(f"{owner}: {name} must be whole numbers, at least 0 and at most all there are.")
     return given
+
+
+def check_apart(owner: str, scores: Scores) -> None:
+    """Refuse scores that say that they share noise, for an estimator whose validity rests on their independence.
+
+    Raises:
+        InvalidParameter: if canaries share directions.
+    """
+    if scores.measuring is not None:
+        raise InvalidParameter(
+            f"{owner}: scores must share no noise, and these are of canaries that are not at right angles.\n"
+            "Use signed_coordinates or orthogonal_directions, or an estimator of one run that rests on guesses."
+        )
 
 
 def check_errors(

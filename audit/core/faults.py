@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from audit.canaries import Canaries, InputCanaries
+from mechanisms import Gaussian, Poisson, Process, Sampled, leaves
 from mechanisms.core.errors import DPError, InvalidParameter, NumericalFailure
 
 RESIZED = (
     "; if that follows from len(dataset), as with batch_size=len(dataset)//k, it changes with how many canaries are in"
+)
+ROUNDS = (
+    "; if their noise is correlated and their records are drawn, as by CyclicPoisson, the claim is of rounds, each of "
+    "several steps that share noise, and tells neither bands nor groups: such sums are not audited one by one; take an "
+    "attack that sees the final model"
 )
 
 
@@ -76,6 +82,23 @@ def blamed(doing: str) -> Iterator[None]:
     finally:
         if os.getpid() != process:
             os._exit(1)
+
+
+def rounds(process: Process | None) -> str:
+    """Return what explains more steps than are claimed where the claim may be of sampled rounds, else nothing.
+
+    >>> from mechanisms import MatrixMechanism
+    >>> claim = MatrixMechanism(noise_multiplier=1.0, coefficients=(1.0, 0.5), steps=9).amplified(probability=0.1)
+    >>> rounds(claim) == ROUNDS, rounds(Gaussian(noise_multiplier=1.0))
+    (True, '')
+    """
+    if process is None:
+        return ""
+    drawn = [
+        isinstance(leaf, Sampled) and isinstance(leaf.sampling, Poisson) and isinstance(leaf.part, Gaussian)
+        for leaf, _ in leaves(process)
+    ]
+    return ROUNDS if drawn and all(drawn) else ""
 
 
 def resized(canaries: Canaries) -> str:

@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from accountant import Claim, epsilon_bounds
+from audit.core.correlated import CorrelatedRun, correlated_run
+from audit.core.described import SampledGaussianRun
 from audit.core.plan import Plan, described_noise
 from audit.evidence import LowerBound
 from audit.pictures import JawsPath
@@ -20,11 +22,11 @@ Course = tuple[tuple[int, LabelledScores], ...]
 
 
 def looked_at(setup: Setup) -> tuple[int, ...]:
-    """Return after how many steps to ask for scores before the end: nowhere, if the claim is no run of equal steps.
+    """Return after how many steps to ask for scores before the end: nowhere, if the claim tells of no single steps.
 
     They depend on the claim alone, and what is found there on no choice.
     """
-    described = None if setup.process is None else described_noise(setup.process)
+    described = _described(setup.process)
     if described is None or setup.attack.sees != "steps":
         return ()
     places = np.unique(np.round(np.linspace(0, described.steps, POINTS + 1)).astype(int))
@@ -43,15 +45,13 @@ def jaws_path(setup: Setup, plan: Plan, before: Course, *, claimed: Claim, evide
         claimed: of the whole run.
         evidence: of the primary, on the whole run.
     """
-    described = None if setup.process is None else described_noise(setup.process)
+    described = _described(setup.process)
     if not before or described is None:
         return None
     points: list[tuple[int, float, float]] = []
     try:
         for step, data in before:
-            part = type(described)(
-                noise_multiplier=described.noise_multiplier, probability=described.probability, steps=step
-            ).process()
+            part = described.first(step)
             shown = plan.primary.epsilon(data, process=part, delta=plan.delta, confidence=plan.primary_confidence)
             points.append((step, _upper(part, plan.delta, plan.adjacency), shown))
     except (UnsupportedProcess, NumericalFailure):
@@ -59,6 +59,11 @@ def jaws_path(setup: Setup, plan: Plan, before: Course, *, claimed: Claim, evide
     points.append((described.steps, float(claimed.upper), evidence.epsilon))
     steps, uppers, bounds = zip(*points, strict=True)
     return JawsPath(steps=steps, claimed=uppers, evidence=bounds)
+
+
+def _described(process: Process | None) -> SampledGaussianRun | CorrelatedRun | None:
+    """Return the run of equal steps on Poisson samples, or of correlated noise, that a claim is."""
+    return None if process is None else described_noise(process) or correlated_run(process)
 
 
 @lru_cache(maxsize=256)

@@ -55,8 +55,9 @@ def noise_multiplier_upper_bound(
         samples: "poisson", or "other": then the gap bounds nothing, and there must be squares, which have all of the
             error.
 
-    Guarantees: at least the true σ with probability `confidence`, if the scores have the law above, for any numbers of
-    canaries and steps: the law of K is bounded, not approximated. On other samples, if the squares are of such noise.
+    Guarantees: at least the true σ with probability `confidence`, if the scores have the law above and are independent,
+    for any numbers of canaries and steps: the law of K is bounded, not approximated. On other samples scores may depend
+    on each other in any way, if the squares are of noise that is independent.
 
     Raises:
         InvalidParameter: if a number breaks its rule.

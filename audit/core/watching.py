@@ -11,7 +11,7 @@ import numpy as np
 from audit.attack import Attack, ExpectedSum, FinalModel, Observations, Public, Released
 from audit.canaries import Canaries, GradientCanaries
 from audit.core.cost import Stopwatch
-from audit.core.faults import TrainerFault, blamed, resized
+from audit.core.faults import TrainerFault, blamed, resized, rounds
 from audit.core.final_models import guarded
 from audit.core.finite import NotFinite
 from audit.core.turns import guarded_turns
@@ -83,6 +83,7 @@ def scored(
         stopwatch=stopwatch,
         at=frozenset(at),
         resized=resized(canaries),
+        rounds=rounds(public.process),
     )
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the scores
@@ -143,6 +144,7 @@ class Watch:
         stopwatch: see `scored`.
         at: as there.
         resized: explains other numbers of steps.
+        rounds: explains more of them.
     """
 
     attack: Attack
@@ -153,6 +155,7 @@ class Watch:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     at: frozenset[int] = frozenset()
     resized: str = ""
+    rounds: str = ""
     before: list[tuple[int, Scores]] = field(default_factory=list)
     taken: int = 0
     ended: bool = False
@@ -203,7 +206,8 @@ class Watch:
     def _seen(self, release: Any) -> SeenStep:
         """Return what is well-formed of a step."""
         if self.steps is not None and self.taken == self.steps:
-            raise TrainerFault(f"the trainer released more than the {self.steps} steps claimed{self.resized}")
+            more = f"the trainer released more than the {self.steps} steps claimed"
+            raise TrainerFault(more + (self.resized or self.rounds))
         with blamed("showing a step"):
             weights, noisy_sum = (self._vector(release, name) for name in ("weights_before", "noisy_sum"))
             if getattr(release, "step", None) != self.taken:

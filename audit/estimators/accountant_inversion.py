@@ -23,11 +23,17 @@ description, with this noise in its place, for the neighbours asked about. For s
 bracket alone: where fixed batches claim ε in [2.86, 12.48], half their noise gives ε >= 12.26. So the described noise
 is compared by itself too, and where it is refuted `refutes_description` says so, whatever is known of ε.
 
+Canaries that share directions share noise: their scores are dependent, and the gap bounds nothing. Squares are then of
+projections made independent, see `audit.core.shared_directions`: what other canaries add to these is fixed before the
+noise is drawn, so the squares bound it as on other samples, at the whole error. If an attack makes none, nothing does.
+Whoever makes scores elsewhere says by `Scores.measuring` that canaries share directions, or they are taken not to.
+
 Where noise is correlated over the steps and turns are public, scores are of `audit.attacks.whitened`, and
 `audit.core.whitened_noise` says what bounds the noise and what refutes its law: half of the error each.
 
-What is assumed is the law above: q and T as described, white noise of one σ, canaries of norm exactly C, each alone on
-its coordinate. Where it fails (each is a test; what the gap refutes on Poisson samples is not seen on others):
+What is assumed is the law above: q and T as described, white noise of one σ, canaries of norm exactly C, each alone in
+its direction or known to share it. Where it fails (each is a test; what the gap refutes on Poisson samples is not seen
+on others, nor where canaries share directions):
 
 | what ran                                          | what is shown                                                    |
 |---------------------------------------------------|------------------------------------------------------------------|
@@ -40,7 +46,7 @@ its coordinate. Where it fails (each is a test; what the gap refutes on Poisson 
 | fewer steps                                       | less if the gap shows it, or they look like less noise           |
 | further variance, such as unsubtracted gradients  | less                                                             |
 | gradients, unsubtracted, that answer the noise    | less from steps; too much from sums: the noise cancels in them   |
-| canaries that share coordinates                   | less: they are such a variance                                   |
+| canaries that share directions, untold            | too much: squares that share noise scatter more than χ² does     |
 | canaries far below C                              | less: squares are ignored, and the gap sees their own scale      |
 | canaries just below C                             | the ε of records at C, more than these canaries lose             |
 | other samples than described                      | not seen by the squares: σ is right, ε is that of the described  |
@@ -151,7 +157,12 @@ class AccountantInversion(Estimator):
             )
         if isinstance(run, CorrelatedRun):
             return noise_bound(data, run, confidence=confidence)
+        apart = data.scores.measuring is None
+        if not apart and (self.norm == "measured" or data.scores.squares is None):
+            return np.inf
         squares, degrees = _squares(data, run.steps) if self.norm == "described" else (None, 0)
+        if squares is not None and not degrees:
+            return np.inf
         inside, outside = (data.scores.measured[world] for world in (data.membership, ~data.membership))
         return noise_multiplier_upper_bound(
             gap=_mean(inside) - _mean(outside),
@@ -163,7 +174,7 @@ class AccountantInversion(Estimator):
             confidence=confidence,
             squares=squares,
             degrees=degrees,
-            samples="other" if poisson is None else "poisson",
+            samples="poisson" if poisson is not None and apart else "other",
         )
 
     def lower_bound(
@@ -200,8 +211,11 @@ def described_run(process: Process) -> GaussianRun | CorrelatedRun:
 
 
 def _squares(data: LabelledScores, steps: int) -> tuple[float, int]:
-    """Return V and its degrees, of the most numbers that are noise alone."""
+    """Return V and its degrees, of the most numbers that are noise alone; no degree where canaries measure nothing."""
     scores, out = data.scores, ~data.membership
+    if scores.measuring is not None and scores.squares is not None:
+        measuring = out & scores.measuring
+        return float(np.sum(scores.squares[measuring])), int(np.count_nonzero(measuring)) * steps
     if scores.squares is not None:
         return float(np.sum(scores.squares[out])), max(1, int(np.count_nonzero(out))) * steps
     if data.participations is not None:

@@ -46,7 +46,9 @@ def lower_bound_from_outcomes(outcomes: ArrayLike, *, delta: float, confidence: 
         confidence: in (0, 1), one-sided.
 
     Guarantees: at most the true ε with probability `confidence`, for any computation of which every look is (ε, δ)-
-    differentially private given the earlier ones, whenever one stops. The float returned was itself refuted.
+    differentially private given the earlier ones, whenever one stops. Several looks at one noisy sum are so along
+    directions at right angles alone: else the coin of one, once told, tells of the noise of the next. The float that is
+    returned was itself refuted.
 
     Raises:
         InvalidParameter: if an outcome is none of these, there are none, or a level breaks its rule.
@@ -123,8 +125,9 @@ class Anytime(Estimator):
         """Return the bound; the process plays no part.
 
         Raises:
-            InvalidParameter: if guesses were read off all scores together, later ones too.
+            InvalidParameter: if guesses were read off all scores together, later ones too, or scores share noise.
         """
+        doors.check_apart(self.name, data.scores)
         return lower_bound_from_outcomes(_outcomes(data), delta=delta, confidence=confidence)
 
     def rejects(

@@ -88,8 +88,9 @@ def lower_bound_from_scores(
             beforehand; None for nothing staked on that.
 
     Guarantees: at most the ε of every μ-GDP computation with probability `confidence`, whatever its scores and whenever
-    one stops, if each look is μ-GDP given the earlier ones and has a fair coin of its own. It is a statement about
-    GDP: a computation that is (ε, δ)-private, but not GDP with that δ(ε), may give more.
+    one stops, if each look is μ-GDP given the earlier ones and has a fair coin of its own. Several looks at one noisy
+    sum are so along directions at right angles alone: else the coin of one, once told, tells of the noise of the next.
+    It is a statement about GDP: a computation that is (ε, δ)-private, but not GDP with that δ(ε), may give more.
 
     Raises:
         InvalidParameter: if there are no scores, one is not finite, or a number breaks its rule.
@@ -228,7 +229,9 @@ class AnytimeGDP(Estimator):
         Raises:
             UnsupportedProcess: if it is anything but Gaussian mechanisms, composed and not sampled: an honest run of it
                 need not be GDP with its δ(ε).
+            InvalidParameter: if scores share noise.
         """
+        doors.check_apart(self.name, data.scores)
         check_gaussian(self.name, process)
         return lower_bound_from_scores(
             values=data.scores.measured,

@@ -42,9 +42,10 @@ def lower_bound_from_guesses(*, canaries: int, guesses: int, correct: int, delta
         delta: in [0, 1).
         confidence: in (0, 1), one-sided.
 
-    Guarantees: at most the true ε with probability `confidence`, for any computation and any rule of guessing. The
-    float returned was itself refuted. Levels 1 − confidence above 1/2 are answered at 1/2, since up to there p rises
-    through the level once only: p can fall where 2mδ > i, but then P[B >= v − i] >= 1/2 bounds it from below.
+    Guarantees: at most the true ε with probability `confidence`, for any computation and any rule of guessing. Scores
+    may depend on each other in any way: only coins are to be independent. The float returned was itself refuted. Levels
+    1 − confidence above 1/2 are answered at 1/2, since up to there p rises through the level once only: p can fall
+    where 2mδ > i, but then P[B >= v − i] >= 1/2 bounds it from below.
 
     Raises:
         InvalidParameter: if a number breaks its rule.

@@ -15,7 +15,16 @@ from audit.canaries import Canaries, InputCanaries  # noqa: E402
 from audit.core.faults import TrainerFailure, TrainerRefusal, refusing  # noqa: E402
 from audit.core.rows import facts, meaning  # noqa: E402
 from audit.scores import GuessExtremes, IndependentRuns, Scores  # noqa: E402
-from mechanisms import Adjacency, Gaussian, InvalidParameter, KeyedSource, NumericalFailure, UnsupportedProcess  # noqa: E402
+from mechanisms import (  # noqa: E402
+    Adjacency,
+    Gaussian,
+    InvalidParameter,
+    KeyedSource,
+    MatrixMechanism,
+    NumericalFailure,
+    Repeat,
+    UnsupportedProcess,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +187,20 @@ def unknowing(task):
 def miscounting(task):
     every = [step()] * 100
     return dataclasses.replace(releasing(*every)(task), participations=lambda: np.ones(2_000, dtype=np.int64))
+
+
+@pytest.mark.parametrize(("steps", "check"), [(8, True), (9, False)])
+def test_more_steps_than_rounds_are_explained_where_the_claim_may_be_of_rounds(steps, check):
+    mechanism = MatrixMechanism(noise_multiplier=5.0, coefficients=(1.0, 0.5), steps=steps)
+    asked = {"canaries": signed_coordinates(canaries=40, dimension=60, rng=np.random.default_rng(0)), "check": check}
+    asked |= {"guessing_rule": GuessExtremes(included=5, excluded=5), "attack": "gradient"}
+    trainer = releasing(*[step(60)] * steps)
+    report = audit_model(trainer, claim=mechanism.amplified(probability=0.25), **asked)
+    rounds = (steps + 1) // 2
+    assert report.verdict == "none" and f"released more than the {rounds} steps claimed; if " in report.faults[0]
+    assert "as by CyclicPoisson, the claim is of rounds" in report.faults[0]
+    report = audit_model(trainer, claim=Repeat(Gaussian(noise_multiplier=5.0), steps - 1), **asked)
+    assert report.faults == (f"the trainer released more than the {steps - 1} steps claimed",)
 
 
 @pytest.mark.parametrize(

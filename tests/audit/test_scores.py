@@ -66,7 +66,7 @@ def test_scores_are_copied_and_read_only():
 
 
 def test_scores_hold_no_membership():
-    held = {"values", "design", "guessing_rule", "squares", "sums", "whitened"}
+    held = {"values", "design", "guessing_rule", "squares", "sums", "measuring", "whitened"}
     assert {field for field in Scores.__slots__} == held
     assert {field for field in Whitened.__slots__} == {"steps", "energies", "matched", "halfway", "lagged"}
 
@@ -84,6 +84,12 @@ def test_membership_must_be_one_bool_a_score(membership):
 def test_squares_must_be_one_number_a_score_and_none_negative(squares, message):
     with pytest.raises(InvalidParameter, match=f"Scores: .*{message}"):
         Scores(values=np.zeros(2), design=OneRun(canaries=2), guessing_rule=ANY_RULE, squares=squares)
+
+
+@pytest.mark.parametrize("measuring", [[1, 0], [True], True])
+def test_what_measures_the_noise_must_be_one_bool_a_score(measuring):
+    with pytest.raises(InvalidParameter, match=r"Scores: measuring must be bool of shape \(2,\)"):
+        Scores(values=np.zeros(2), design=OneRun(canaries=2), guessing_rule=ANY_RULE, measuring=measuring)
 
 
 @pytest.mark.parametrize("participations", [[1], [0.5, 0.0], [-1, 0], [3, 1]])

@@ -196,19 +196,20 @@ def test_a_config_file_that_another_command_left_is_not_written_over(content, mo
     assert errors.count("\n") == 1 and {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_run_that_was_killed_while_its_files_were_written_is_run_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(job, "write_weights", lambda *_: os.kill(os.getpid(), 2))
+        patched.setattr(job, "write_weights", interrupted)
         assert _run("--seed", 0, "--out", tmp_path) == 130
     assert _run("--seed", 0, "--out", tmp_path) == 0
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_card_is_written_after_all_that_it_speaks_of(tmp_path, monkeypatch):
-    def unwritable(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(job, "write_weights", unwritable)
+    monkeypatch.setattr(job, "write_weights", interrupted)
     assert _run("--out", tmp_path) == 130
     assert {path.name for path in tmp_path.iterdir()} == {"config.json"}
 

@@ -84,6 +84,7 @@ def test_scores_of_a_real_run_have_the_law_that_the_docstring_says():
         model.weight.data.zero_()
     included, excluded = (np.concatenate([getattr(data, kind) for data in scores]) for kind in ("included", "excluded"))
     deviation = noise * np.sqrt(steps)
+    assert not any(data.scores.measuring.any() for data in scores)
     assert excluded.mean() == pytest.approx(-RATE / 2 * steps, abs=5 * deviation / np.sqrt(len(excluded)))
     assert excluded.std() == pytest.approx(deviation, rel=0.2)
     assert included.mean() - excluded.mean() == pytest.approx(RATE * steps, abs=0.9)

@@ -12,13 +12,11 @@ torch = pytest.importorskip("torch")
 from audit.attack import Observations, Public  # noqa: E402
 from audit.attacks.gradient import GradientProjection  # noqa: E402
 from audit.attacks.likelihood import StepLikelihoodRatio  # noqa: E402
-from audit.attacks.whitened import WhitenedProjection, at_right_angles  # noqa: E402
-from audit.canaries import signed_coordinates  # noqa: E402
+from audit.attacks.whitened import WhitenedProjection  # noqa: E402
 from audit.core.cost import Stopwatch  # noqa: E402
 from audit.core.faults import TrainerFault  # noqa: E402
 from audit.core.simulated_trainers import coordinates  # noqa: E402
 from audit.core.watching import scored  # noqa: E402
-from audit.directions import orthogonal_directions, random_directions  # noqa: E402
 from audit.scores import OneRun, Threshold  # noqa: E402
 from mechanisms import (  # noqa: E402
     Gaussian,
@@ -92,6 +90,13 @@ def test_what_measures_the_noise_is_what_dense_matrices_say(mechanism):
         np.testing.assert_allclose(getattr(scores, name), getattr(dense, name), rtol=1e-9)
     for name in ("energies", "matched", "halfway", "lagged"):
         np.testing.assert_allclose(getattr(scores.whitened, name), getattr(dense.whitened, name), rtol=1e-9)
+
+
+def test_canaries_that_share_directions_are_said_to_measure_nothing(monkeypatch):
+    assert watched(TREE, *shown(TREE)).measuring is None
+    monkeypatch.setattr("audit.attacks.whitened.at_right_angles", lambda _: False)
+    scores = watched(TREE, *shown(TREE))
+    assert scores.whitened.lagged is None and not np.any(scores.measuring) and len(scores.measuring) == CANARIES
 
 
 def test_users_as_the_unit_change_nothing():
@@ -182,10 +187,3 @@ def test_more_turns_than_claimed_are_a_fault_though_they_lie_far_enough_apart():
     twice = dataclasses.replace(TREE, participations=2)
     with pytest.raises(TrainerFault, match="more turns of a canary than the 2 claimed"):
         watched(TREE, *shown(TREE), claim=twice)
-
-
-def test_right_angles_are_told_from_others():
-    rng = np.random.default_rng(0)
-    made = {"canaries": 20, "dimension": 500, "rng": rng}
-    assert at_right_angles(signed_coordinates(**made)) and at_right_angles(orthogonal_directions(**made))
-    assert not at_right_angles(random_directions(**made))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -174,6 +176,17 @@ def labelled(values, membership, *, squares=None, participations=None):
     design, rule = OneRun(canaries=len(values)), Threshold(value=0.0)
     scores = Scores(values=values, design=design, guessing_rule=rule, squares=squares)
     return LabelledScores(scores=scores, membership=membership, participations=participations)
+
+
+def test_scores_that_share_noise_and_measure_none_of_it_show_nothing(described):
+    membership = np.arange(40) < 20
+    data = labelled(np.where(membership, 50.0, 0.0), membership, participations=np.where(membership, 50, 0))
+    nothing = dataclasses.replace(data, scores=dataclasses.replace(data.scores, measuring=np.zeros(40, dtype=bool)))
+    none_out = dataclasses.replace(nothing, scores=dataclasses.replace(nothing.scores, squares=np.ones(40)))
+    assert epsilon_of(data, described()) == np.inf
+    for other in (nothing, none_out):
+        assert epsilon_of(other, described()) == 0.0
+        assert not AccountantInversion().refutes_description(other, process=described(), confidence=0.9)
 
 
 def epsilon_of(data, process):

@@ -1,9 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from audit.estimators.anytime import LARGEST, STAKES, Anytime, log_wealth, lower_bound_from_outcomes, rejects
+from audit.estimators.anytime_gdp import AnytimeGDP
+from audit.estimators.anytime_normal import AnytimeNormal
 from audit.scores import GuessExtremes, LabelledScores, Scores, Stream, Threshold
-from mechanisms import InvalidParameter
+from mechanisms import Gaussian, InvalidParameter
 
 LEVEL = {"delta": 1e-5, "confidence": 0.95}
 
@@ -159,3 +163,14 @@ def test_the_ceiling_is_the_bound_of_right_guesses_alone():
     data = LabelledScores(scores=scores, membership=np.arange(100) >= 50)
     best = Anytime().ceiling(data, **LEVEL)
     assert best == Anytime().epsilon(data, process=None, **LEVEL) == lower_bound_from_outcomes(np.ones(100), **LEVEL)
+
+
+@pytest.mark.parametrize("estimator", [Anytime(), AnytimeGDP(), AnytimeNormal()], ids=lambda one: one.name)
+def test_looks_that_share_noise_are_refused(estimator):
+    process, asked = Gaussian(noise_multiplier=1.0), {"delta": 1e-5, "confidence": 0.95}
+    design, coins = Stream(looks=4), np.array([True, False, True, False])
+    scores = Scores(values=coins - 0.5, design=design, guessing_rule=Threshold(value=0.0))
+    assert estimator.epsilon(LabelledScores(scores=scores, membership=coins), process=process, **asked) >= 0
+    shared = LabelledScores(scores=dataclasses.replace(scores, measuring=coins), membership=coins)
+    with pytest.raises(InvalidParameter, match=f"{estimator.name}: scores must share no noise"):
+        estimator.epsilon(shared, process=process, **asked)

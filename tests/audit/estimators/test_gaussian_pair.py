@@ -319,3 +319,23 @@ def test_units_in_which_squares_are_no_floats_change_nothing(scale):
         for unit in (1.0, scale)
     ]
     assert 0 < bounds[0] < 40 and bounds[1] == pytest.approx(bounds[0], rel=1e-9)
+
+
+def test_scores_of_canaries_that_share_directions_are_refused():
+    """Of canaries all alike, honest runs would be accused far too often."""
+    rng, membership = np.random.default_rng(0), np.arange(40) < 20
+    asked = {"process": Gaussian(noise_multiplier=1.0), "delta": DELTA, "confidence": 0.95}
+
+    def shared(measuring):
+        scores = Scores(
+            values=membership + rng.normal(size=40), design=OneRun(canaries=40),
+            guessing_rule=Threshold(value=0.5), measuring=measuring,
+        )  # fmt: skip
+        return LabelledScores(scores=scores, membership=membership)
+
+    assert GaussianPair().epsilon(shared(None), **asked) >= 0
+    for measuring in (np.zeros(40, dtype=bool), membership):
+        with pytest.raises(
+            InvalidParameter, match="gaussian_pair: scores must share no noise, and these are of canaries"
+        ):
+            GaussianPair().epsilon(shared(measuring), **asked)
