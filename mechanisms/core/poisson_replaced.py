@@ -61,5 +61,5 @@ def poisson_replaced(base: Base, probability: float) -> Pairs:
         parts = ((0.0, (1.0 - share).clip(0.0, 1.0)), (1.0, share.clip(0.0, 1.0)))
         attained = whole.attained
         return {"replace": NormalsPair(unit=left_out.shift, above=parts, below=parts, attained=attained)}
-    found: dict[Direction, DominatingPair] = {"replace": Merged(half=at_most(whole, probability))}
+    found: dict[Direction, DominatingPair] = {"replace": Merged.of(at_most(whole, probability))}
     return found | shown(removed, Bounds.exact(probability))

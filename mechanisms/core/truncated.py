@@ -73,8 +73,8 @@ def truncated_pairs(
     witnesses = shown(below, seen) if seen.lower > 0 else {}
     plain = poisson(base)
     if adjacency == "replace_one":
-        return {"replace": _either(plain["replace"], Merged(half=fixed), cut), **witnesses}
-    pair = _either(plain["remove"], fixed if adjacency == "add_remove" else Merged(half=fixed), cut)
+        return {"replace": _either(plain["replace"], Merged.of(fixed), cut), **witnesses}
+    pair = _either(plain["remove"], fixed if adjacency == "add_remove" else Merged.of(fixed), cut)
     return in_both_orders(pair, "remove", "add") | witnesses
 
 
