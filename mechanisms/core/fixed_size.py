@@ -78,15 +78,28 @@ def fixed_size_pairs(base: Base, adjacency: str, *, batch_size: int, records: in
     if adjacency == "add_remove":
         pair = sampled(whole, share)
         return in_both_orders(pair, "remove", "add") | ({} if pair.attained else shown(alike(base, replaced), share))
-    merged = Merged.of(at_most(whole, share.upper))
-    found: dict[Direction, DominatingPair] = {"replace": merged}
     if adjacency == "replace_one":
+        found: dict[Direction, DominatingPair] = {"replace": Merged.of(at_most(whole, share.upper))}
         return found | shown(alike(base, replaced), share)
     zeroed = base("zero_out")["remove"]
-    if opposed(zeroed, whole):
-        return opposed_pairs(zeroed, share)
-    found = {"remove": merged, "add": merged}
-    return found | shown(zeroed, share)
+    found = in_both_orders(zeroed_pair(zeroed, whole, share.upper), "remove", "add")
+    if not opposed(zeroed, whole) or not zeroed.attained:
+        return found | shown(zeroed, share)
+    shift = cast(NormalMixture, zeroed.mixture).shift
+    opposite = OpposedNormals(shift=shift, probability=share.lower, attained=True)
+    return found | {"witness": opposite, "witness_reversed": at_least(zeroed, share)}
+
+
+def zeroed_pair(zeroed: DominatingPair, replaced: DominatingPair, probability: float) -> Merged:
+    """Return the pair of a record against the same one zeroed, in the place of another, for an upper end of γ.
+
+    With γ its profile rises, by joint convexity.
+    """
+    if not opposed(zeroed, replaced):
+        return Merged.of(at_most(replaced, probability))
+    shift = cast(NormalMixture, zeroed.mixture).shift
+    ahead = OpposedNormals(shift=shift, probability=probability, attained=False)
+    return Merged(ahead=ahead, behind=at_most(zeroed, probability).reverse())
 
 
 def opposed(zeroed: DominatingPair, replaced: DominatingPair) -> bool:
@@ -95,18 +108,6 @@ def opposed(zeroed: DominatingPair, replaced: DominatingPair) -> bool:
     if not isinstance(near, NormalMixture) or not isinstance(far, NormalMixture):
         return False
     return near.probability == far.probability == 1.0 and far.shift.upper >= 2.0 * near.shift.lower
-
-
-def opposed_pairs(zeroed: DominatingPair, share: Bounds) -> Pairs:
-    """Return the pairs of `mechanisms.core.opposed_normals`: with γ the profiles rise, by joint convexity."""
-    shift = cast(NormalMixture, zeroed.mixture).shift
-    upper = OpposedNormals(shift=shift, probability=share.upper, attained=False)
-    merged = Merged(ahead=upper, behind=at_most(zeroed, share.upper).reverse())
-    found: dict[Direction, DominatingPair] = {"remove": merged, "add": merged.reverse()}
-    if not zeroed.attained:
-        return found
-    opposite = OpposedNormals(shift=shift, probability=share.lower, attained=True)
-    return found | {"witness": opposite, "witness_reversed": at_least(zeroed, share)}
 
 
 def shown(pair: DominatingPair, share: Bounds) -> dict[Direction, DominatingPair]:
