@@ -32,8 +32,10 @@ class RDP(Accountant):
     heterogeneous steps by the million, and for comparison with numbers in papers.
 
     Assumes that every step has a pair or a Rényi bound. Guarantees: an upper bound for every order: each gives one,
-    and divergences are computed by a quadrature whose error is bounded and added. On the case of Abadi et al. (σ = 4,
-    q = .01, 10,000 steps, δ = 1e-5) the truth is .946867:
+    and divergences are computed by a quadrature whose error is bounded and added. ε is infinite where a step's pair
+    counts any outcome as one that tells all, as many draws with replacement do with probability 1e-32: so is then
+    every divergence, and `pld` has the better route. On the case of Abadi et al. (σ = 4, q = .01, 10,000 steps,
+    δ = 1e-5) the truth is .946867:
 
     >>> from mechanisms import Gaussian, Poisson, Repeat, Sampled
     >>> abadi = Repeat(Sampled(Gaussian(noise_multiplier=4.0), Poisson(probability=0.01)), 10_000)

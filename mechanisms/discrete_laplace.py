@@ -18,6 +18,7 @@ from mechanisms.core.bounds import Array, Bounds, down, exp, expm1
 from mechanisms.core.discrete_noise import discrete_laplace
 from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.integers import check_sensitivity, noisy_integers
+from mechanisms.core.opposed_records import opposed_discrete
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Direction, Mechanism, Pairs
 from mechanisms.core.randomness import Source
@@ -90,6 +91,10 @@ class DiscreteLaplace(Mechanism):
         found: dict[Direction, DominatingPair] = dict.fromkeys(adjacency.directions, above)
         witnesses: tuple[Direction, ...] = ("witness", "witness_reversed")
         return found | dict.fromkeys(witnesses[: len(adjacency.directions)], below)
+
+    def opposed(self, probability: float) -> DominatingPair | None:
+        """Return the pair of `mechanisms.core.opposed_records`."""
+        return opposed_discrete(self.noise_multiplier, self.sensitivity, probability)
 
     def release(self, value: Any, *, sensitivity: float, randomness: Source) -> Any:
         """Return `value` plus noise: an int for an int, else an array of the same shape, int64 where all of it fits.

@@ -19,6 +19,7 @@ from mechanisms.core.discrete_pair import DiscretePair
 from mechanisms.core.exact_noise import Exponential, noisy, numbers
 from mechanisms.core.laplace_moments import cumulants, log_mixture_moment, log_moment
 from mechanisms.core.mixtures import BoundedMixture
+from mechanisms.core.opposed_records import opposed_laplace
 from mechanisms.core.pair import UNIT_ROUNDOFF, DominatingPair, LossBins
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source, uniforms
@@ -60,6 +61,10 @@ class Laplace(Mechanism):
             one, no_noise = Bounds.exact(1.0), self.noise_multiplier == 0.0
             pair = DiscretePair(losses=(), masses=(), infinite_mass=one, missing_mass=one, attained=no_noise)
         return dict.fromkeys(adjacency.directions, pair)
+
+    def opposed(self, probability: float) -> DominatingPair | None:
+        """Return the pair of `mechanisms.core.opposed_records`."""
+        return opposed_laplace(self.noise_multiplier, probability)
 
     def release(self, value: Any, *, sensitivity: float, randomness: Source, granularity: float | None = None) -> Any:
         """Return `value` plus noise, rounded to a multiple of the granularity: a float, or float64 of the same shape.

@@ -96,8 +96,11 @@ def steps(process: Process, adjacency: Adjacency) -> dict[Direction, Steps]:
     found = {
         direction: tuple((pairs[direction], times) for pairs, times in parts) for direction in adjacency.directions
     }
-    for witness, order in zip(WITNESSES, (adjacency.directions * 2)[:2], strict=True):
-        if any(witness in pairs for pairs, _ in parts):
+    orders = adjacency.directions
+    for witness, order in zip(WITNESSES, (orders * 2)[:2], strict=True):
+        attained = [pairs[order].attained for pairs, _ in parts]
+        partly = WITNESSES.index(witness) < len(orders) and any(attained) and not all(attained)
+        if partly or any(witness in pairs for pairs, _ in parts):
             seen = [(pairs.get(witness, pairs[order]), times) for pairs, times in parts]
             found[witness] = tuple((pair, times) for pair, times in seen if pair.attained)
     return found

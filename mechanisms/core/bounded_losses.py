@@ -125,7 +125,12 @@ def _atoms(one: BoundedMixture) -> tuple[Array, Array, Array, Array]:
         raise NumericalFailure("contour: the losses or masses of a step are not known to 1e-10. Use accountant='pld'.")
     totals = (_sum(one.masses), _sum(one.masses * exp(one.losses)))
     if one.reach.upper == 0 and not all(total.contains(1.0) for total in totals):
-        raise NumericalFailure("contour: the masses of a step do not sum to 1. Use accountant='pld'.")
+        off = max((total - 1.0 for total in totals), key=lambda total: max(-total.lower, total.upper))
+        raise NumericalFailure(
+            "contour: it integrates laws, and the pair of a step, or of records spread over steps, is a bound rounded "
+            f"to one side, whose masses sum to 1 {off.lower if off.upper < 0 else off.upper:+.1e}. "
+            "Use accountant='pld', which takes such pairs."
+        )
     return l, mass, moved, heavier
 
 

@@ -95,7 +95,7 @@ def with_replacement_pairs(base: Base, adjacency: str, *, batch_size: int, recor
     half = some_copies(whole, weights, beyond)
     if adjacency == "add_remove":
         return in_both_orders(half, "remove", "add")
-    merged = Merged(half=half)
+    merged = Merged.of(half)
     if adjacency == "zero_out":
         shown = copies_of_a_normal(base("zero_out")["remove"], weights, beyond)
     found: dict[Direction, DominatingPair] = {"replace": merged}

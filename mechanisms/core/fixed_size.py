@@ -20,7 +20,9 @@ the profile of ((1 − γ) Q + γ P, Q) at α'. Exchanging x and x' gives the sa
 merged dominate (`mechanisms.core.merged`) [ZDW22]. Where x' is what all others hold, that pair itself is attained.
 
 *Zero-out*: as replace-one with an x' that contributes nothing, which is what setting a record to zero makes of it.
-Where all others contribute nothing as well, the Poisson pair of the step's pair under zero-out is attained.
+Where all others contribute nothing as well, the Poisson pair of the step's pair under zero-out is attained. Normal
+steps that a record replaced moves twice as far as one that is zeroed have the smallest pair that dominates, of two that
+are attained, in `mechanisms.core.opposed_normals`.
 
 [BBG18] B. Balle, G. Barthe, M. Gaboardi. Privacy Amplification by Subsampling: Tight Analyses via Couplings and
 Divergences. NeurIPS 2018. arXiv:1807.01647.
@@ -38,7 +40,9 @@ from typing import TYPE_CHECKING, Any, cast
 from mechanisms.core.bounds import Bounds, down, up
 from mechanisms.core.errors import UnsupportedProcess
 from mechanisms.core.merged import Merged
+from mechanisms.core.mixtures import NormalMixture
 from mechanisms.core.normals_pair import NormalsPair
+from mechanisms.core.opposed_normals import OpposedNormals
 from mechanisms.core.pair import DominatingPair
 from mechanisms.core.poisson_pairs import PoissonRemove
 
@@ -74,12 +78,36 @@ def fixed_size_pairs(base: Base, adjacency: str, *, batch_size: int, records: in
     if adjacency == "add_remove":
         pair = sampled(whole, share)
         return in_both_orders(pair, "remove", "add") | ({} if pair.attained else shown(alike(base, replaced), share))
-    merged = Merged(half=at_most(whole, share.upper))
-    found: dict[Direction, DominatingPair] = {"replace": merged}
     if adjacency == "replace_one":
+        found: dict[Direction, DominatingPair] = {"replace": Merged.of(at_most(whole, share.upper))}
         return found | shown(alike(base, replaced), share)
-    found = {"remove": merged, "add": merged}
-    return found | shown(base("zero_out")["remove"], share)
+    zeroed = base("zero_out")["remove"]
+    found = in_both_orders(zeroed_pair(zeroed, whole, share.upper), "remove", "add")
+    if not opposed(zeroed, whole) or not zeroed.attained:
+        return found | shown(zeroed, share)
+    shift = cast(NormalMixture, zeroed.mixture).shift
+    opposite = OpposedNormals(shift=shift, probability=share.lower, attained=True)
+    return found | {"witness": opposite, "witness_reversed": at_least(zeroed, share)}
+
+
+def zeroed_pair(zeroed: DominatingPair, replaced: DominatingPair, probability: float) -> Merged:
+    """Return the pair of a record against the same one zeroed, in the place of another, for an upper end of γ.
+
+    With γ its profile rises, by joint convexity.
+    """
+    if not opposed(zeroed, replaced):
+        return Merged.of(at_most(replaced, probability))
+    shift = cast(NormalMixture, zeroed.mixture).shift
+    ahead = OpposedNormals(shift=shift, probability=probability, attained=False)
+    return Merged(ahead=ahead, behind=at_most(zeroed, probability).reverse())
+
+
+def opposed(zeroed: DominatingPair, replaced: DominatingPair) -> bool:
+    """Return whether these are normal steps that a record replaced moves twice as far as one that is zeroed."""
+    near, far = zeroed.mixture, replaced.mixture
+    if not isinstance(near, NormalMixture) or not isinstance(far, NormalMixture):
+        return False
+    return near.probability == far.probability == 1.0 and far.shift.upper >= 2.0 * near.shift.lower
 
 
 def shown(pair: DominatingPair, share: Bounds) -> dict[Direction, DominatingPair]:

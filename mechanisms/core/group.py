@@ -82,7 +82,7 @@ class Group(Process):
         if not replaced:
             return in_both_orders(shown or some_copies(one, weights, beyond), "remove", "add")
         if shown is None:
-            return {"replace": Merged(half=some_copies(step.pairs(adjacency)["replace"], weights, beyond))}
+            return {"replace": Merged.of(some_copies(step.pairs(adjacency)["replace"], weights, beyond))}
         return {
             "replace": NormalsPair(
                 unit=shown.unit,

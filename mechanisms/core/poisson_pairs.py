@@ -42,7 +42,7 @@ class PoissonRemove(DominatingPair):
     @property
     def infinite_mass(self) -> Bounds:
         """q P(L = ∞)."""
-        return self.probability * self.base.infinite_mass
+        return (self.probability * self.base.infinite_mass).clip(0.0, 1.0)
 
     @property
     def mixture(self) -> NormalMixture | BoundedMixture | None:

@@ -13,7 +13,7 @@ sample is one with the product of the probabilities.
 *Other steps*: H_α(P_x ‖ R) and H_α(P_x ‖ P_x') are at most H_α(P ‖ Q), (P, Q) the step's pair under replace-one: to
 leave a record out of a query is to replace it by one that contributes nothing. So the merged pair of
 `mechanisms.core.fixed_size` dominates, with q in the place of γ, and a record replaced by one that contributes nothing
-has the Poisson pair.
+has the Poisson pair. What opposite records show is in `mechanisms.core.opposed_records`.
 
 [KJH20] A. Koskela, J. Jälkö, A. Honkela. Computing Tight Differential Privacy Guarantees Using FFT. AISTATS 2020.
 arXiv:1906.03049.
@@ -61,5 +61,5 @@ def poisson_replaced(base: Base, probability: float) -> Pairs:
         parts = ((0.0, (1.0 - share).clip(0.0, 1.0)), (1.0, share.clip(0.0, 1.0)))
         attained = whole.attained
         return {"replace": NormalsPair(unit=left_out.shift, above=parts, below=parts, attained=attained)}
-    found: dict[Direction, DominatingPair] = {"replace": Merged(half=at_most(whole, probability))}
+    found: dict[Direction, DominatingPair] = {"replace": Merged.of(at_most(whole, probability))}
     return found | shown(removed, Bounds.exact(probability))

@@ -49,6 +49,10 @@ class Process(ABC):
         """Return the same process made of steps, for one that asks something of all the steps inside it."""
         return self
 
+    def opposed(self, probability: float) -> DominatingPair | None:
+        """Return what opposite records show on a Poisson sample where others contribute nothing, if that is known."""
+        return None
+
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return a bound of the Rényi divergences of this process as one step, where one is known beside its pairs.
 
@@ -147,7 +151,13 @@ class Sampled(Process):
         check_schemes(self.sampling, self.part, adjacency)
         batch = getattr(self.sampling, "batch_size", None)
         sizes = () if batch is None else (batch,)
-        return self.sampling.pairs(lambda name: fitting(self.part.pairs(Adjacency(name)), self.part, *sizes), adjacency)
+        found = self.sampling.pairs(
+            lambda name: fitting(self.part.pairs(Adjacency(name)), self.part, *sizes), adjacency
+        )
+        if adjacency is not Adjacency.REPLACE_ONE or not isinstance(self.sampling, Poisson) or "witness" not in found:
+            return found
+        opposed = self.part.opposed(self.sampling.probability)
+        return found if opposed is None else {**found, "witness_reversed": opposed}
 
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the bound of a sampled part that has one of its own, where its scheme has a theorem for it."""

@@ -5,7 +5,9 @@ a Poisson-sampled one. With |T| = B there are c >= B of these in the sample, T b
 with x shows x with probability q B/(c + 1) in the place of one of T, so that given T it shows (1 − q') R + q' P_x
 against R,
 
-    q' = q E[B/(c + 1) | c >= B],              as in `mechanisms.core.fixed_size`, with its pairs for a share of q'.
+    q' = q E[B/(c + 1) | c >= B],              as in `mechanisms.core.fixed_size`, with its pairs for a share of q'
+
+under every adjacency: a record that is set to zero takes its place as before.
 
 With probability P(c < B) the pair of the Poisson sample, else that of a batch of fixed size with γ = q', dominates.
 Where the number of records is not stated, c may be anything, and the second pair, with γ = q, stands alone. This is
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING
 import mpmath as mp
 
 from mechanisms.core.bounds import Bounds, down, up
-from mechanisms.core.fixed_size import Base, at_most, in_both_orders, ratio, shown
+from mechanisms.core.fixed_size import Base, at_most, in_both_orders, ratio, shown, zeroed_pair
 from mechanisms.core.merged import Merged
 from mechanisms.core.public_mixture import PublicMixture
 
@@ -67,14 +69,15 @@ def truncated_pairs(
         return poisson(base)
     cut, stays = cut_chance(probability, largest, records)
     share = (probability * stays / cut).upper if cut.lower > 0.0 else probability
-    fixed = at_most(base("replace_one")["replace"], min(share, probability))
+    whole, share = base("replace_one")["replace"], min(share, probability)
     below = base("add_remove" if adjacency == "replace_one" else adjacency)["remove"]
     seen = probability * ((1.0 - cut).clip(0.0, 1.0) + stays).clip(0.0, 1.0) if records else Bounds.exact(probability)
     witnesses = shown(below, seen) if seen.lower > 0 else {}
     plain = poisson(base)
     if adjacency == "replace_one":
-        return {"replace": _either(plain["replace"], Merged(half=fixed), cut), **witnesses}
-    pair = _either(plain["remove"], fixed if adjacency == "add_remove" else Merged(half=fixed), cut)
+        return {"replace": _either(plain["replace"], Merged.of(at_most(whole, share)), cut), **witnesses}
+    fixed = at_most(whole, share) if adjacency == "add_remove" else zeroed_pair(below, whole, share)
+    pair = _either(plain["remove"], fixed, cut)
     return in_both_orders(pair, "remove", "add") | witnesses
 
 

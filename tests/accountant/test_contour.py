@@ -20,18 +20,21 @@ from accountant.gdp import GDP
 from accountant.pld import PLD
 from accountant.rdp import RDP
 from mechanisms import (
+    Allocated,
     ApproximateDP,
+    BallsInBins,
     Compose,
     Gaussian,
     NumericalFailure,
     Poisson,
     Repeat,
     Sampled,
+    Shuffled,
     UnsupportedProcess,
 )
 from mechanisms.core.errors import DPError
 from tests.reference.truth import line_delta
-from tests.strategies import ADD_REMOVE, REPLACE_ONE
+from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
 PUBLISHED = [
     (1.1, 0.01, 10_000, 1e-5, 5.19258344588),
@@ -270,3 +273,10 @@ def test_rare_jumps_are_bracketed_as_on_a_grid(sigma, chance, times, delta):
     assert found.width <= 1e-7 * found.upper and other.width <= 1e-3 * other.upper
     assert any("left out" in entry.source for entry in found.ledger)
     assert delta_bounds(process, epsilon=found.upper, accountant="contour").upper <= delta
+
+
+@pytest.mark.parametrize("scheme", [Shuffled(), BallsInBins()])
+def test_pairs_that_are_rounded_bounds_are_refused_with_that_reason(scheme):
+    process = Allocated(Repeat(Gaussian(noise_multiplier=1.0), 10), scheme)
+    with pytest.raises(NumericalFailure, match=r"rounded to one side, whose masses sum to 1 [+-]\d\.\de-1\d\. Use"):
+        Contour().profile(process, adjacency=ZERO_OUT).epsilon(1e-5)

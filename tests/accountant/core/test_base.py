@@ -6,17 +6,20 @@ import pytest
 
 from accountant import epsilon_bounds
 from accountant.core.base import dominating, steps
+from accountant.pld import PLD
 from mechanisms import (
     Allocated,
     Compose,
     FixedSize,
     Gaussian,
+    Laplace,
     Poisson,
     Repeat,
     Sampled,
     Shuffled,
     TruncatedPoisson,
     UnsupportedProcess,
+    WithReplacement,
 )
 from mechanisms.core.process import Adjacency, Process
 
@@ -44,9 +47,22 @@ def test_a_witness_gives_lower_ends_and_the_dominating_pair_upper_ones(adjacency
 def test_a_step_without_a_witness_shows_its_attained_pair_or_nothing():
     attained, loose = Gaussian(noise_multiplier=3.0), Loose(noise=5.0)
     found = steps(Compose((attained, Repeat(loose, 2))), Adjacency.ADD_REMOVE)
-    assert set(found) == {"remove", "add", "witness"}
+    assert set(found) == {"remove", "add", "witness", "witness_reversed"}
     assert [times for _, times in found["witness"]] == [1, 2]
+    assert found["witness_reversed"] == ((attained.pairs(Adjacency.ADD_REMOVE)["add"], 1),)
     assert set(dominating(Compose((attained, loose)), Adjacency.ADD_REMOVE)) == {"remove", "add"}
+
+
+@pytest.mark.parametrize("adjacency", list(Adjacency))
+def test_a_run_shows_no_less_than_a_step_beside_others_of_which_nothing_is_shown(adjacency):
+    told = Gaussian(noise_multiplier=2.0)
+    untold = Sampled(Laplace(noise_multiplier=100.0), WithReplacement(batch_size=2, records=1000))
+    assert not any(pair.attained for pair in untold.pairs(adjacency).values())
+    rough = PLD(relative_width=0.1, most_points=2**13)
+    one = epsilon_bounds(told, delta=1e-5, adjacency=adjacency.value)
+    whole = epsilon_bounds(Compose((told, untold)), delta=1e-5, adjacency=adjacency.value, accountant=rough)
+    assert 0.95 * one.lower < whole.lower <= one.upper < whole.upper
+    assert set(steps(untold, adjacency)) == set(adjacency.directions)
 
 
 def test_a_process_without_a_renyi_bound_of_its_own_says_so():

@@ -23,6 +23,7 @@ from mechanisms import (
 )
 from mechanisms.core.bounds import Bounds
 from mechanisms.core.copies import binomial_weights
+from mechanisms.core.renyi import PairDivergence
 from tests.strategies import ADD_REMOVE, REPLACE_ONE, ZERO_OUT
 
 G = Gaussian(noise_multiplier=1.0)
@@ -124,6 +125,15 @@ def test_draws_of_other_mechanisms_have_an_upper_end_alone():
 
 
 # Groups
+
+
+@pytest.mark.parametrize("adjacency", [ADD_REMOVE, REPLACE_ONE])
+def test_masses_of_what_is_left_out_are_no_less_than_nothing(adjacency):
+    step = Sampled(Laplace(noise_multiplier=1.0), WithReplacement(batch_size=100, records=1000))
+    for pair in step.pairs(adjacency).values():
+        assert 0.0 <= pair.infinite_mass.lower <= pair.infinite_mass.upper < 1e-30
+        assert 0.0 <= pair.missing_mass.lower <= pair.missing_mass.upper < 1e-30
+        assert (PairDivergence(pair=pair).divergence(2.0) == math.inf) == (pair.infinite_mass.upper > 0.0)
 
 
 def test_groups_of_a_guarantee_are_those_of_group_privacy():

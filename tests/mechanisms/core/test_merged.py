@@ -69,7 +69,7 @@ over_all_pairs = pytest.mark.parametrize("name", PAIRS)
 @over_all_pairs
 def test_delta_encloses_its_definition(name):
     half, law = PAIRS[name]
-    assert_delta(Merged(half=half), Mirrored(law))
+    assert_delta(Merged.of(half), Mirrored(law))
 
 
 @pytest.mark.thinned(9)
@@ -77,18 +77,18 @@ def test_delta_encloses_its_definition(name):
 @pytest.mark.parametrize("asked", edges().values(), ids=edges())
 def test_masses_on_bins_are_those_of_the_definition(name, asked):
     half, law = PAIRS[name]
-    assert_bins(Merged(half=half), Mirrored(law), asked, digits=800)  # masses of 1e-340 beside 1
+    assert_bins(Merged.of(half), Mirrored(law), asked, digits=800)  # masses of 1e-340 beside 1
 
 
 @over_all_pairs
 def test_masses_on_all_bins_sum_to_one_but_for_infinite_losses(name):
-    assert_totals(Merged(half=PAIRS[name][0]))
-    assert_edges_near(Merged(half=PAIRS[name][0]), 1e-9 if "1e-06" in name else 1e-12)
+    assert_totals(Merged.of(PAIRS[name][0]))
+    assert_edges_near(Merged.of(PAIRS[name][0]), 1e-9 if "1e-06" in name else 1e-12)
 
 
 @over_all_pairs
 def test_a_merged_pair_is_its_own_reverse_and_not_attained(name):
-    merged = Merged(half=PAIRS[name][0])
+    merged = Merged.of(PAIRS[name][0])
     assert merged.reverse() is merged and not merged.attained
     assert merged.missing_mass == merged.infinite_mass == PAIRS[name][0].infinite_mass
     assert merged.supremum.overlaps(PAIRS[name][0].supremum)
@@ -118,21 +118,21 @@ def moment(mu, chance, p, power):
 def test_moments_are_enclosed_to_one_part_in_ten_thousand(mu, chance, p, power):
     with mp.workdps(30):
         truth = mp.log(moment(mu, chance, p, power))
-        found = Merged(half=sampled(gaussian(mu), chance)).log_mixture_moment(p, power)
+        found = Merged.of(sampled(gaussian(mu), chance)).log_mixture_moment(p, power)
         assert mp.mpf(found.lower) <= truth <= mp.mpf(found.upper)
         assert found.upper - found.lower <= 1e-4 * abs(truth)
 
 
 def test_moments_of_a_pair_with_infinite_losses_leave_them_out():
     tell_all = Gaussian(noise_multiplier=0.0).pairs(ADD_REMOVE)["remove"]
-    merged = Merged(half=sampled(tell_all, 0.25))  # losses 0 and ±∞ of masses .75, .25 under P and Q
+    merged = Merged.of(sampled(tell_all, 0.25))  # losses 0 and ±∞ of masses .75, .25 under P and Q
     assert merged.log_mixture_moment(1.0, 2.0).contains(np.log(0.75))
     assert merged.log_mixture_moment(0.5, 2.0).contains(np.log(0.75 + 0.25 * 0.5**2))
     assert merged.log_mixture_moment(1.0, -1.0).upper == np.inf
 
 
 def test_plans_know_the_cumulants_to_a_part_in_a_thousand():
-    merged = Merged(half=sampled(gaussian(2.0), 0.2))
+    merged = Merged.of(sampled(gaussian(2.0), 0.2))
     powers = np.array([-0.7, 1.5, 2.0, 6.0])
     value, slope, bend = merged.cumulants(powers)
     truth = np.array([merged.log_mixture_moment(1.0, float(power)).upper for power in powers])
@@ -146,11 +146,11 @@ def test_plans_know_the_cumulants_to_a_part_in_a_thousand():
 def test_a_half_whose_mirror_image_is_the_larger_one_is_refused():
     half = DiscretePair.from_probabilities((0.99, 0.01), (0.9, 0.1), attained=True)
     with pytest.raises(UnsupportedProcess, match="its own mirror image"):
-        Merged(half=half).loss_bins(np.array([-1.0, 0.0, 1.0]), np.zeros(2))
+        Merged.of(half).loss_bins(np.array([-1.0, 0.0, 1.0]), np.zeros(2))
 
 
 def test_a_merged_laplace_pair_has_the_largest_loss_of_its_half():
     half = sampled(Laplace(noise_multiplier=1.0).pairs(ADD_REMOVE)["remove"], 0.5)
-    merged = Merged(half=half)
+    merged = Merged.of(half)
     assert merged.supremum == half.supremum and merged.supremum_mass == half.supremum_mass
     assert merged.delta(merged.supremum * (1 + 1e-9)).upper == 0.0
