@@ -13,7 +13,7 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.history import History
 from dpsgd.core.ranks import Ranks
-from dpsgd.core.runs import RUN, begin_run, resume_run
+from dpsgd.core.runs import DRAWS, RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved, Stateful
 from dpsgd.core.structure import first_difference, structure
 from dpsgd.datasets import Dataset
@@ -291,4 +291,10 @@ def _check_fits(saved: Saved, config: DPSGD, fixed: dict[str, str], randomness: 
         raise InvalidParameter(
             f"Checkpoint: the library must be version {saved.library}, which began the run, got {__version__}.\n"
             "Another version may draw other noise from the same key. Finish the run with the version it was begun with."
+        )
+    if saved.draws != DRAWS and not saved.complete:
+        raise InvalidParameter(
+            f"Checkpoint: draws must be {DRAWS}, the definition of noise and samples here, got {saved.draws}: the run "
+            "was begun by an earlier or later state of the library, which draws others from the same key.\nFinish it "
+            "with that, or begin anew under another path: steps that were taken and seen then count too."
         )

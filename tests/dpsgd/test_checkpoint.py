@@ -13,7 +13,7 @@ from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
 from dpsgd.core import history
 from dpsgd.core.parameters import flatten
-from dpsgd.core.runs import RUN, begin_run, resume_run
+from dpsgd.core.runs import DRAWS, RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.randomness import SecretSource
@@ -432,6 +432,18 @@ def test_a_run_of_another_version_is_refused_until_it_is_complete(tmp_path, monk
     _train(tmp_path / "complete")
     monkeypatch.setattr(courses, "__version__", "99.0")
     with pytest.raises(InvalidParameter, match=r"the library must be version .*, which began the run, got 99\.0"):
+        _train(tmp_path / "run")
+    _train(tmp_path / "complete")
+
+
+@pytest.mark.parametrize("draws", [1, 9])
+def test_a_run_of_other_draws_is_refused_until_it_is_complete(draws, tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(courses, "DRAWS", draws)
+        earlier.setattr(courses, "Saved", partial(Saved, draws=draws))
+        _stopped(tmp_path / "run")
+        _train(tmp_path / "complete")
+    with pytest.raises(InvalidParameter, match=f"draws must be {DRAWS}, the definition of noise .* got {draws}: the"):
         _train(tmp_path / "run")
     _train(tmp_path / "complete")
 
