@@ -41,9 +41,11 @@ class Checkpoint:
 
     A file that is damaged, of another configuration, model, optimizer, schedule, average, number of copies, key or
     version, or of sums that were compiled where these are not, or the other way round, is refused, by name. So is one
-    of other records where the key is secret, by a digest under that key. That loss, `make` of copies and prescribed
-    gradients are the same is not checked: the file holds nothing of them. Under the same noise the sums of another loss
-    show their difference bare to whoever has seen both.
+    of other records where the key is secret, by a digest under that key, and a run with steps to come that drew by an
+    earlier definition of samples and noise. That loss, `make` of copies and prescribed gradients are the same is not
+    checked, nor that whoever writes to the weights between steps writes the same again: the file holds nothing of them.
+    Under the same noise the sums of another loss, or at other weights, show their difference bare to whoever has seen
+    both.
 
     Raises:
         InvalidParameter: if a value breaks its rule.

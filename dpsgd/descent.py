@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from dpsgd.augmentation import Augmentation
 from dpsgd.checkpoint import Checkpoint
@@ -168,15 +169,7 @@ def begun(
 
     if conduct.compiled:
         compile_noise(config, like=flatten(parameters))
-    course = set_out(
-        conduct.checkpoint,
-        conduct.randomness,
-        config=config,
-        model=model,
-        dataset=dataset,
-        conduct=told_apart(conduct, made, steps=config.steps),
-        fresh=conduct.fresh,
-    )
+    course = _course(model, dataset, config, conduct, made)
     examples.source = course.source
     with whole_floats():  # before a record is touched, or a file is made
         check_attempt(pass_of_zeros, device=like.device)
@@ -200,6 +193,19 @@ def begun(
         yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
+
+
+def _course(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, optimizer: Optimizer | None) -> Course:
+    """Return the course of a run with the optimiser that its conduct has made."""
+    return set_out(
+        conduct.checkpoint,
+        conduct.randomness,
+        config=config,
+        model=model,
+        dataset=dataset,
+        conduct=told_apart(conduct, optimizer, steps=config.steps),
+        fresh=conduct.fresh,
+    )
 
 
 def _descend(

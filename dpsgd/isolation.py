@@ -5,10 +5,15 @@ Layers of torch that are known to do so are found by their kind, all else by exp
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -32,6 +37,8 @@ BY_HOOKS = {
     ),
 }
 """What torch makes a layer's weight of by a hook, and what to use instead. Such layers cannot be copied."""
+
+WRAPPED = "Give the module that it was made of"
 
 
 def check_private(model: nn.Module, *, like: Tensor | None = None, alone: bool = False) -> None:
@@ -112,6 +119,14 @@ def _obstacles(module: nn.Module) -> list[tuple[str, str]]:
     if isinstance(module, _SpectralNorm):
         found.append(("moves in every forward pass, and so with the number of batches", "Use weight_norm."))
     found.extend((WRITES, instead) for instead in _by_hook(module))
+    if isinstance(module, torch.jit.ScriptModule):
+        found.append(("is a program of torch.jit, which takes no hooks", f"{WRAPPED}."))
+    if isinstance(module, DistributedDataParallel):
+        shared = "adds gradients of whole batches over ranks, before they are clipped"
+        found.append((shared, f"{WRAPPED}, its .module: ranks are shared out by train."))
+    dynamo: Any = sys.modules.get("torch._dynamo")  # loaded where anything is of its kind
+    if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
+        found.append(("is compiled anew for what it is given", f"{WRAPPED}, its ._orig_mod; compiled=True compiles."))
     if _lazy(module):
         found.append(("has no parameters yet", "Run the model once on public data of the right shape."))
     return found

@@ -37,6 +37,8 @@ from mechanisms.core import validate
 
 ENTRIES = 2**20
 """Numbers that models worked on together hold at once: 4 MiB of float32 stay in the cache."""
+MODELS_AT_ONCE = 256
+"""Each of those that are trained together holds the words and the noise of a block, however small it is: .7 MiB."""
 ROWS_AT_ONCE = 1024
 Move = Callable[[Tensor, int], None]
 """(gradient sums (models, d), which may be written to, number of the step) -> None: moves the weights."""
@@ -173,7 +175,8 @@ def train_together(
     runs = [begin_run(randomness) for _ in members]
     records, batch = Records(dataset), _batch_size(config)
     clip = run_clipping(config, model).clip if isinstance(config, DPSGD) else None
-    for group in _groups(len(members), int(ENTRIES / (2 * weights.shape[1] + batch * entries_for_row(chain)))):
+    at_once = int(ENTRIES / (2 * weights.shape[1] + batch * entries_for_row(chain)))
+    for group in _groups(len(members), min(MODELS_AT_ONCE, at_once)):
         own = nn.Parameter(weights[group])  # a view: the steps move the rows of `weights`
         draws = [_drawn(randomness, config, run, rows) for run, rows in zip(runs[group], members[group], strict=True)]
         _descend(

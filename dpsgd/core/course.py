@@ -15,9 +15,10 @@ from dpsgd.core.history import History
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.runs import RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved, Stateful
-from dpsgd.core.structure import first_difference, structure
+from dpsgd.core.structure import structure
+from dpsgd.core.taken_up import check_conduct, check_fits, check_records
 from dpsgd.datasets import Dataset
-from mechanisms import InvalidParameter, Source, SystemSource, __version__
+from mechanisms import InvalidParameter, Source, SystemSource
 from mechanisms.core.randomness import SecretSource
 
 MOST_RUNS = 2**32
@@ -158,22 +159,16 @@ def set_out(
     saved = _found(checkpoint, ranks)
     fixed = structure(model)
     if saved is not None:
-        _check_fits(saved, config, fixed, randomness)
-        _check_conduct(saved, conduct)
-    key = b""
-    if not randomness.reproducible and (saved is None or not saved.complete):
-        key = _lasting_key(randomness, checkpoint if saved is not None else None, ranks)
-    source = SecretSource(key) if key else randomness
+        check_fits(saved, config, fixed, randomness)
+        check_conduct(saved, conduct)
+    source, key = _lasting(randomness, saved, checkpoint, ranks)
     if saved is None:
         run, last = _new(source, config, fixed, conduct)
     else:
         run, last = _same(source, saved), saved
-    told = not last.complete and (ranks.count > 1 or not source.reproducible)
-    records = dataset.digest(source) if told else ""
     same = repr((config, fixed, conduct, last.fingerprint, run))
     ranks.check_same(same, what="model, configuration, optimizer, schedule, key and number of runs")
-    ranks.check_same(records, what="the records, in their order,")
-    _check_records(last, records)
+    records = _told_of(dataset, last, source, ranks)
     if not last.complete:
         history = history if last.history is None else last.history.taken_up(ranks=ranks.count)
         last = dataclasses.replace(last, history=history, records="" if source.reproducible else records)
@@ -182,20 +177,6 @@ def set_out(
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
     ahead = range(last.steps_taken, last.steps_taken if last.complete else config.steps)
     return Course(source=source, run=run, ahead=ahead, kept=kept, history=last.history or history, **common)
-
-
-def _check_records(saved: Saved, records: str) -> None:
-    """Refuse other records than those that a run with a secret key was begun with.
-
-    Raises:
-        InvalidParameter: if they are others; of which ones they are it says nothing.
-    """
-    if saved.records and saved.records != records:
-        raise InvalidParameter(
-            "Checkpoint: the records must be those that the run was begun with, in their order, and are others.\n"
-            "Steps taken again on them would show the difference of both bare, under the same noise. Other records are "
-            "another run: give it a path of its own; what both show adds up."
-        )
 
 
 def _new(source: Source, config: DPSGD, fixed: Mapping[str, str], conduct: Mapping[str, str]) -> tuple[int, Saved]:
@@ -237,6 +218,29 @@ def _found(checkpoint: Checkpoint | None, ranks: Ranks) -> Saved | None:
     return Saved.from_bytes(content, name=str(checkpoint.path)) if content else None
 
 
+def _lasting(
+    randomness: Source, saved: Saved | None, checkpoint: Checkpoint | None, ranks: Ranks
+) -> tuple[Source, bytes]:
+    """Return the source of samples and noise, and its key where that is secret and steps are to come, else nothing."""
+    if randomness.reproducible or (saved is not None and saved.complete):
+        return randomness, b""
+    key = _lasting_key(randomness, checkpoint if saved is not None else None, ranks)
+    return SecretSource(key), key
+
+
+def _told_of(dataset: Dataset, last: Saved, source: Source, ranks: Ranks) -> str:
+    """Return a digest of the records where a secret run goes on, or ranks must agree on them; "" elsewhere.
+
+    Raises:
+        InvalidParameter: if ranks have others, or the run was begun with others.
+    """
+    told = not last.complete and (ranks.count > 1 or not source.reproducible)
+    records = dataset.digest(source) if told else ""
+    ranks.check_same(records, what="the records, in their order,")
+    check_records(last, records)
+    return records
+
+
 def _lasting_key(randomness: Source, resumed: Checkpoint | None, ranks: Ranks) -> bytes:
     """Return the key that the first rank draws or, for a run that is resumed, finds in its file, on every rank."""
     if type(randomness) is not SystemSource:
@@ -248,47 +252,3 @@ def _lasting_key(randomness: Source, resumed: Checkpoint | None, ranks: Ranks) -
     if ranks.first:
         own = SecretSource.new_key() if resumed is None else resumed.read_key()
     return ranks.from_first(own)
-
-
-def _check_conduct(saved: Saved, conduct: Mapping[str, str]) -> None:
-    """Refuse another conduct than that of the file, where it tells.
-
-    Raises:
-        InvalidParameter: naming what differs first.
-    """
-    for name, was in {"compiled": "no", **saved.conduct}.items():  # which early files do not say
-        if conduct.get(name) != was:
-            raise InvalidParameter(
-                f"Checkpoint: {name} must be {was}, as when the run was begun, got {conduct.get(name)}.\n"
-                "What was kept would go on as something else, and steps taken again after it be shown at other weights "
-                "under the same noise."
-            )
-
-
-def _check_fits(saved: Saved, config: DPSGD, fixed: dict[str, str], randomness: Source) -> None:
-    """Refuse a file of another run.
-
-    Raises:
-        InvalidParameter: naming what differs first.
-    """
-    for field in dataclasses.fields(DPSGD):
-        was, is_ = getattr(saved.config, field.name), getattr(config, field.name)
-        if was != is_:
-            raise InvalidParameter(
-                f"Checkpoint: {field.name} must be {was!r}, as it was when the run was begun, got {is_!r}.\n"
-                "Another configuration is another run: give it a path of its own."
-            )
-    difference = first_difference(saved.model, fixed)
-    if difference is not None:
-        raise InvalidParameter(f"Checkpoint: the model {difference}: the run was begun with the first.")
-    if saved.reproducible != randomness.reproducible:
-        kinds = ("a SystemSource", "a source with the key that was given then")
-        raise InvalidParameter(
-            f"Checkpoint: randomness must be {kinds[saved.reproducible]}, as when the run was begun, "
-            f"got {randomness!r}."
-        )
-    if saved.library != __version__ and not saved.complete:
-        raise InvalidParameter(
-            f"Checkpoint: the library must be version {saved.library}, which began the run, got {__version__}.\n"
-            "Another version may draw other noise from the same key. Finish the run with the version it was begun with."
-        )

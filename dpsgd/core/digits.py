@@ -33,7 +33,8 @@ STATELESS = (
 )
 KEEPS = (
     "What one record leaves behind would reach the next one's gradient, and how many there are has no noise. Make it a "
-    "function of its arguments; what is to be watched is in the releases that callbacks are shown."
+    "function of its arguments, without a generator of its own; what is to be watched is in the releases that "
+    "callbacks are shown."
 )
 UNCLIPPED = 2.0**60
 KEPT = 2.0**-16

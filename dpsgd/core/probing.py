@@ -49,12 +49,13 @@ from dpsgd.core.reach import Reach
 from dpsgd.findings import Finding, finding_at
 
 APART = "Let row i of its output depend on row i of its input alone."
-STATELESS = "Have no forward pass write to it."
+STATELESS = "Have no forward pass write to it, and make masks and tables when the module is made."
 RUNS = "Write it with operations that torch.func.vmap supports, and without branches on values."
 WHOLE = (
     "Compute in float32 or float64: cast the model once it is trained, and what frozen layers give beforehand. Or let "
     "every record run alone: largest_physical_batch=1, or noise=RoundedGaussian()."
 )
+DRAWS = "Draw with torch.rand, torch.randn or torch.bernoulli, whose numbers are the same when a step is taken again."
 OWN_BACKWARD = "Change gradients inside of a torch.autograd.Function with generate_vmap_rule = True."
 SEPARATE = 1e-4
 """Of sums, up to which what a record adds may seem to depend on another's: rounding."""
@@ -103,6 +104,7 @@ def _found(probed: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> tu
     if not passes:
         return ()
     found = watch.awry or watch.hooked or (not alone and watch.few) or _kept(probed, reach)
+    found = found or _moved(probed, passes, _passes(probed, pair))
     for kept, other in enumerate(others):
         found = found or _mixing(probed, passes, _passes(probed, other), kept=kept)
     return found or _kept(probed, reach) or _failure(probed, batches, alone=alone)
@@ -183,11 +185,38 @@ class _Watch(TorchFunctionMode):
         return (finding_at(*_innermost(self.model, frames), reason, instead),)
 
 
+def _moved(model: nn.Module, passes: Passes, again: Passes) -> tuple[Finding, ...]:
+    """Return the first module that gives the same examples something else in another pass, if one does."""
+    at = _differing(passes, again, kept=slice(None))
+    if at is None:
+        return ()
+    reason = (
+        "gives the same examples something else from pass to pass, of numbers that are not torch's or that it keeps"
+    )
+    return (finding_at(at, model.get_submodule(at), reason, DRAWS),)
+
+
 def _mixing(model: nn.Module, passes: Passes, others: Passes, *, kept: int) -> tuple[Finding, ...]:
     """Return the first module that gives an example something else when the other one is another, if one does."""
-    if not others or _agree(passes[-1][2], others[-1][2], kept):
+    at = _differing(passes, others, kept=kept)
+    if at is None:
         return ()
-    at = next(
+    module = model.get_submodule(at)
+    first = getattr(module, "batch_first", True)
+    return (finding_at(at, module, "mixes the examples of a batch", APART if first else "Use batch_first=True."),)
+
+
+def _differing(passes: Passes, others: Passes, *, kept: int | slice) -> str | None:
+    """Return the place of the first module whose outputs differ in rows where its inputs agree, None if there is none.
+
+    Args:
+        passes: of one batch.
+        others: of another.
+        kept: the rows that are the same in both.
+    """
+    if not others or _agree(passes[-1][2], others[-1][2], kept):
+        return None
+    return next(
         (
             a[0]
             for a, b in zip(passes, others, strict=False)
@@ -195,13 +224,10 @@ def _mixing(model: nn.Module, passes: Passes, others: Passes, *, kept: int) -> t
         ),
         "",
     )
-    module = model.get_submodule(at)
-    first = getattr(module, "batch_first", True)
-    return (finding_at(at, module, "mixes the examples of a batch", APART if first else "Use batch_first=True."),)
 
 
-def _agree(some: Any, others: Any, row: int) -> bool:
-    """Return whether all tensors of two rows agree in one of them."""
+def _agree(some: Any, others: Any, row: int | slice) -> bool:
+    """Return whether all tensors of two rows agree in one of them, or in those of a slice."""
     if isinstance(some, Tensor) and isinstance(others, Tensor):
         return some.shape != others.shape or some.shape[:1] != (2,) or _same(some[row], others[row])
     if isinstance(some, (tuple, list)) and isinstance(others, (tuple, list)):
@@ -233,6 +259,7 @@ def _failure(model: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> t
         place, module = _where(model, error)
         said = " ".join(str(error).split(". ")[0].split())[:200].rstrip(".")
         instead = "Use LSTM, or write it with Linear layers." if isinstance(module, CELLS) else RUNS
+        instead = DRAWS if "inplace randomness" in said else instead
         return (finding_at(place, module, f"cannot run one example at a time ({said})", instead),)
     mixed = (sums[0] - sums[1] - sums[2] + sums[3]).norm() > SEPARATE * max(each.norm() for each in sums)
     return (finding_at("", model, "mixes the gradients of a batch on its way back", OWN_BACKWARD),) * bool(mixed)

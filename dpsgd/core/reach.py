@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 import sys
 import types
 from collections import deque
@@ -40,6 +41,7 @@ PARTS = frozenset({"_modules", "_parameters", "_buffers"})
 DERIVED = frozenset({"_flat_weights", "_flat_weight_refs"})
 """Lists of their own parameters that recurrent layers make anew."""
 CONTAINERS = (dict, list, set, deque)
+GENERATORS = (torch.Generator, random.Random, np.random.Generator)
 
 
 class Reach:
@@ -146,6 +148,8 @@ class Reach:
             yield from ((path, one.func), (path, one.args), (path, one.keywords))
         elif isinstance(one, type):
             yield from self._class(path, one)
+        elif isinstance(one, GENERATORS):
+            self._note_generator(path, one)
         elif not isinstance(one, (types.ModuleType, types.BuiltinFunctionType)):
             yield from self._object(path, one)
 
@@ -154,6 +158,10 @@ class Reach:
             self._tensors.append((path, one, (getattr(one, "_version", 0), _copy(one))))
         elif isinstance(one, nn.Parameter):
             self._tensors.append((path, one, (one.requires_grad, one.data_ptr())))
+
+    def _note_generator(self, path: str, one: Any) -> None:
+        if self._values and not isinstance(one, random.SystemRandom):  # between steps they may move as weights do
+            self._read.append((path, _place_of(one), _place_of(one)()))
 
     def _container(self, path: str, one: Any) -> Iterator[tuple[str, Any]]:
         if len(one) > MANY and not self._values:
@@ -205,6 +213,14 @@ class Reach:
         read = functools.partial(getattr, owner, attribute, None)
         self._read.append((path, read, read()))
         return self._read[-1][2]
+
+
+def _place_of(generator: Any) -> Callable[[], Any]:
+    """Return what tells where a generator of numbers stands in its sequence."""
+    if isinstance(generator, np.random.Generator):
+        return lambda: repr(generator.bit_generator.state)
+    place: Callable[[], Any] = generator.getstate if isinstance(generator, random.Random) else generator.get_state
+    return place
 
 
 def _identical(live: Any, was: Any) -> bool:

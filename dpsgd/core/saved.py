@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dpsgd.config import DPSGD
 from dpsgd.core.history import History
+from dpsgd.core.runs import DRAWS
 from mechanisms import InvalidParameter, __version__
 from mechanisms.core import validate
 
@@ -34,7 +35,7 @@ FIELDS = {
     "parts",
     "scalars",
 }
-LATER = {"stopped", "conduct", "history", "records"}
+LATER = {"stopped", "conduct", "history", "records", "draws"}
 """Fields that files of the first versions lack."""
 BLANK = "0" * 64
 State = Mapping[str, Tensor | int | float]
@@ -68,6 +69,7 @@ class Saved:
         records: digest of the records under a secret key, see `Dataset.digest`; "" where the key is known, and once no
             step is to come.
         library: the version that wrote it.
+        draws: number of the definition of what its key draws, see `dpsgd.core.runs`; of files of the first versions 1.
 
     Guarantees: what is in here depends on the records through the noisy sums of the steps taken alone, but for a digest
     that shows nothing to who lacks the key: it may be shown to whom the model may be shown.
@@ -85,6 +87,7 @@ class Saved:
     history: History | None = None
     records: str = ""
     library: str = __version__
+    draws: int = DRAWS
 
     @property
     def complete(self) -> bool:
@@ -109,6 +112,7 @@ class Saved:
             "stopped": self.stopped,
             "history": None if self.history is None else dataclasses.asdict(self.history),
             "records": "" if self.complete else self.records,
+            "draws": self.draws,
             "scalars": {key: _written(value) for key, value in entries.items() if not isinstance(value, Tensor)},
         }
         text = json.dumps(document, allow_nan=False)
@@ -164,6 +168,7 @@ class Saved:
             history=None if document.get("history") is None else History(**document["history"]),
             records=str(document.get("records", "")),
             library=document["library"],
+            draws=validate.count("Checkpoint", "draws", document.get("draws", 1)),
         )
 
 

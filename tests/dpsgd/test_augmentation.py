@@ -1,6 +1,7 @@
 """Copies of records: their mean gradient is clipped once, and no record's copies depend on another record."""
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -216,9 +217,10 @@ def _drawn():
     [
         (_last(), "changed make.kept.last"),
         (Counting(), "changed make.calls"),
-        (_drawn(), "gave other copies of the same record"),
+        (_drawn(), "changed make.numbers"),
+        (lambda x, u: x + random.random(), "gave other copies of the same record"),
     ],
-    ids=["the last record", "calls", "numbers of its own"],
+    ids=["the last record", "calls", "numbers of its own", "Python's numbers"],
 )
 def test_what_keeps_something_from_one_copy_to_the_next_is_refused(few, make, text):
     augmentation = Augmentation(make=make, copies=2, draws=1)

@@ -11,9 +11,9 @@ from torch import nn
 from dpsgd import STOP, Augmentation, Cosine, Dataset, ExponentialAverage, PrescribedGradients, mlp, steps, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import course as courses
-from dpsgd.core import history
+from dpsgd.core import history, taken_up
 from dpsgd.core.parameters import flatten
-from dpsgd.core.runs import RUN, begin_run, resume_run
+from dpsgd.core.runs import DRAWS, RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource, Poisson, SystemSource
 from mechanisms.core.randomness import SecretSource
@@ -430,8 +430,20 @@ def test_a_secret_run_is_not_resumed_with_a_key_that_is_given(tmp_path):
 def test_a_run_of_another_version_is_refused_until_it_is_complete(tmp_path, monkeypatch):
     _stopped(tmp_path / "run")
     _train(tmp_path / "complete")
-    monkeypatch.setattr(courses, "__version__", "99.0")
+    monkeypatch.setattr(taken_up, "__version__", "99.0")
     with pytest.raises(InvalidParameter, match=r"the library must be version .*, which began the run, got 99\.0"):
+        _train(tmp_path / "run")
+    _train(tmp_path / "complete")
+
+
+@pytest.mark.parametrize("draws", [1, 9])
+def test_a_run_of_other_draws_is_refused_until_it_is_complete(draws, tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(taken_up, "DRAWS", draws)
+        earlier.setattr(courses, "Saved", partial(Saved, draws=draws))
+        _stopped(tmp_path / "run")
+        _train(tmp_path / "complete")
+    with pytest.raises(InvalidParameter, match=f"draws must be {DRAWS}, the definition of noise .* got {draws}: the"):
         _train(tmp_path / "run")
     _train(tmp_path / "complete")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import random
 
 import numpy as np
 import pytest
@@ -299,16 +300,19 @@ def test_wherever_a_loss_keeps_it_it_is_found_by_name(loss, place):
         steps(nn.Linear(WIDTH, CLASSES), data, QUIET, loss=loss, randomness=KeyedSource(0))
 
 
-def test_a_loss_that_draws_numbers_of_its_own_is_refused():
-    drawn, data = np.random.default_rng(0), Dataset(features=torch.ones(4, WIDTH), targets=torch.ones(4))
-    with pytest.raises(InvalidParameter, match="same gradient each time"):
-        steps(
-            nn.Linear(WIDTH, CLASSES),
-            data,
-            QUIET,
-            loss=lambda outputs, targets: outputs[:, 0] * drawn.random(),
-            randomness=KeyedSource(0),
-        )
+@pytest.mark.parametrize(
+    ("draw", "text"),
+    [
+        (np.random.default_rng(0).random, "but loss.draw changed.*without a generator of its own"),
+        (random.random, "same gradient each time"),
+    ],
+    ids=["a generator", "Python's"],
+)
+def test_a_loss_that_draws_numbers_of_its_own_is_refused(draw, text):
+    data = Dataset(features=torch.ones(4, WIDTH), targets=torch.ones(4))
+    ask = {"loss": lambda outputs, targets: outputs[:, 0] * draw(), "randomness": KeyedSource(0)}
+    with pytest.raises(InvalidParameter, match=f"(?s){text}"):
+        steps(nn.Linear(WIDTH, CLASSES), data, QUIET, **ask)
 
 
 def test_a_loss_may_leave_constants_behind_at_its_first_call_and_refer_to_anything():

@@ -20,12 +20,28 @@ from mechanisms import InvalidParameter, KeyedSource
         ),
         (nn.Embedding(3, 2, max_norm=1.0), "Embedding .* Use max_norm=None"),
         (nn.EmbeddingBag(3, 2, max_norm=1.0), "EmbeddingBag .* Use max_norm=None"),
+        (torch.compile(nn.Linear(3, 2), backend="eager"), r"OptimizedModule .* Give the module .* \._orig_mod"),
         (nn.LazyLinear(3), "LazyLinear .* no parameters yet. Run the model once on public data"),
     ],
 )
 def test_a_layer_that_cannot_be_private_is_named_with_what_to_use(layer, text):
     with pytest.raises(InvalidParameter, match=text):
         check_private(nn.Sequential(nn.Identity(), layer))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+def test_wrapped_modules_are_named_with_what_is_to_be_given(tmp_path):
+    with pytest.raises(
+        InvalidParameter, match=r"ScriptModule at model: it is a program of torch\.jit.* Give the module"
+    ):
+        check_private(torch.jit.script(nn.Sequential(nn.Linear(3, 2))))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(nn.Linear(3, 2))
+        with pytest.raises(InvalidParameter, match=r"DistributedDataParallel at model: .*its \.module: ranks"):
+            check_private(model)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")

@@ -9,7 +9,7 @@ from dpsgd import DPSGD, AdaptiveQuantile, Automatic, Dataset, PerLayer, Rounded
 from dpsgd.core.parameters import flatten
 from dpsgd.core.runs import RUN
 from dpsgd.nonprivate import NonPrivate, ordered_rows
-from dpsgd.shadows import train_together
+from dpsgd.shadows import MODELS_AT_ONCE, train_together
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import EVERY_SCHEME
 
@@ -123,6 +123,15 @@ def test_without_privacy_every_shadow_is_that_of_torch_alone(config, make):
             nn.functional.cross_entropy(model(batch.features), batch.targets).backward()
             optimizer.step()
         torch.testing.assert_close(weights[number], flatten(model.parameters()))
+
+
+def test_small_models_hold_no_more_noise_for_being_many(config, monkeypatch):
+    one_step, held = dataclasses.replace(config, steps=1), []
+    move = shadows._move
+    monkeypatch.setattr(shadows, "_move", lambda weights, *others: held.append(len(weights)) or move(weights, *others))
+    many = MODELS_AT_ONCE + 1
+    found = _together(one_step, membership=np.ones((many, 9), dtype=bool))
+    assert len(found) == sum(held) == many and max(held) <= MODELS_AT_ONCE
 
 
 @pytest.mark.parametrize("kind", ["private", "plain"])

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ class Own(nn.Module):
         super().__init__()
         self.register_buffer("running", torch.zeros(3))
         self.weight, self.code, self.last = nn.Parameter(torch.ones(3)), code, None
-        self.kept, self.calls = {}, 0
+        self.kept, self.calls, self.generator = {}, 0, torch.Generator()
 
     def forward(self, rows):
         return self.code(self, rows) * self.weight
@@ -63,6 +65,10 @@ def _written(own, rows):
     return rows
 
 
+def _drawing(own, rows):
+    return rows + torch.randn(rows.shape, generator=own.generator)
+
+
 STORING = {
     "in place": (_in_place, "running"),
     "reassigned": (_reassigned, "running"),
@@ -72,6 +78,7 @@ STORING = {
     "appended to a list": (_appended, "seen"),
     "under a key": (_mapped, "kept"),
     "counting calls in a number": (_numbered, "calls"),
+    "drawing from a generator of its own": (_drawing, "generator"),
 }
 MIXING = {
     "less the mean": lambda own, rows: rows - rows.mean(0),
@@ -121,7 +128,7 @@ def test_a_tensor_that_a_forward_pass_changes_is_named(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     [finding] = validate_model(model, like=LIKE)
     assert (finding.place, finding.kind, finding.tensor) == ("1", "Own", tensor)
-    assert "has no noise. Have no forward pass write to it." in str(finding)
+    assert "has no noise. Have no forward pass write to it, and make masks" in str(finding)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items()) and model[1].last is None
 
 
@@ -163,6 +170,19 @@ def test_a_mode_hides_nothing(way):
 def test_a_module_that_mixes_examples_is_named(name):
     [finding] = validate_model(nn.Sequential(nn.Linear(3, 3), Own(MIXING[name]), nn.Linear(3, 2)), like=LIKE)
     assert (finding.place, finding.reason) == ("1", "mixes the examples of a batch")
+
+
+def test_numbers_that_are_not_torchs_are_told_from_mixing():
+    model = nn.Sequential(nn.Linear(3, 3), Own(lambda own, rows: rows * random.random()))
+    [finding] = validate_model(model, like=LIKE)
+    assert finding.place == "1" and "of numbers that are not torch's" in finding.reason
+    assert "Draw with torch.rand" in finding.replacement
+
+
+def test_draws_that_vmap_does_not_know_are_told_what_to_draw_with():
+    model = nn.Sequential(nn.Linear(3, 3), Own(lambda own, rows: rows * torch.empty(len(rows), 1).bernoulli_(0.5)))
+    [finding] = validate_model(model, like=LIKE)
+    assert "cannot run one example at a time" in finding.reason and "torch.bernoulli" in finding.replacement
 
 
 @pytest.mark.parametrize("name", LOW)

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import random
 import types
 
 import numpy as np
@@ -29,6 +30,8 @@ class Held:
         self.bound = functools.partial(max, 1, key=abs)
         self.inner = types.SimpleNamespace(deep=1)
         self.tensor, self.array = torch.ones(2), np.ones(2)
+        self.torchs, self.numpys = torch.Generator(), np.random.default_rng(0)
+        self.pythons, self.systems = random.Random(0), random.SystemRandom()
 
 
 def _closed_over():
@@ -63,6 +66,9 @@ OF_VALUES = {
     "tensor, another": lambda held: setattr(held, "tensor", torch.zeros(2)),
     "array": lambda held: held.array.__setitem__(0, 2.0),
     "object": lambda held: setattr(held, "inner", types.SimpleNamespace(deep=1)),
+    "torch's generator": lambda held: torch.rand(1, generator=held.torchs),
+    "numpy's generator": lambda held: held.numpys.random(),
+    "Python's generator": lambda held: held.pythons.random(),
 }
 
 
@@ -80,6 +86,7 @@ def test_what_is_set_or_added_or_removed_is_seen(name, values):
 def test_values_of_tensors_count_where_they_are_asked_for(name):
     held = Held()
     reaches = [Reach("held", held, values=values) for values in (False, True)]
+    assert [reach.altered() for reach in reaches] == [None, None]
     OF_VALUES[name](held)
     assert [reach.altered() is None for reach in reaches] == [True, False]
 

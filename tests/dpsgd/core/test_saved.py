@@ -32,6 +32,7 @@ EXAMPLE = Saved(
     stopped=True,
     history=History(fresh=True, ranks=2, versions={"torch": "1.0, then 2.0"}),
     library="0.0",
+    draws=7,
 )
 
 
@@ -127,6 +128,7 @@ def test_another_schema_is_refused_by_name(monkeypatch):
         ("config", "{}", r"schema must be 'dp-calipers/config/1', got None.\nThis is what some/file holds"),
         ("stopped", 1, "some/file must be as it was written, but it holds no checkpoint"),
         ("reproducible", "no", "some/file must be as it was written, but it holds no checkpoint"),
+        ("draws", -1, "draws must be at least 0, got -1.\nThis is what some/file holds"),
         ("conduct", [1], "some/file must be as it was written, but it holds no checkpoint"),
         ("more", 1, "some/file must have the fields"),
     ],
@@ -149,5 +151,7 @@ def test_more_steps_than_there_are_are_refused():
 
 
 def test_files_of_the_first_kind_load_for_ever():
-    first = dataclasses.replace(EXAMPLE, conduct={}, stopped=False, history=None)  # which said nothing of these
+    first = dataclasses.replace(
+        EXAMPLE, conduct={}, stopped=False, history=None, draws=1
+    )  # which said nothing of these
     _assert_equal(Saved.from_bytes(GOLDEN.read_bytes(), name=str(GOLDEN)), first)
