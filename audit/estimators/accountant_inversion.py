@@ -21,7 +21,8 @@ noise, at the whole error; the gap has still to be there, seen at the level of a
 times that a record takes part. How records are drawn enters where the accountant pushes the bound through the
 description, with this noise in its place, for the neighbours asked about. For such schemes it may know ε within a wide
 bracket alone: where cut samples claim ε in [2.58, 9.26], half their noise gives ε >= 11.45, and where draws are with
-replacement claims are wider still. So the described noise is compared by itself too, and where it is refuted `refutes_description` says so, whatever is known of ε.
+replacement claims are wider still. So the described noise is compared by itself too, and where it is refuted
+`refutes_description` says so, whatever is known of ε.
 
 Canaries that share directions share noise: their scores are dependent, and the gap bounds nothing. Squares are then of
 projections made independent, see `audit.core.shared_directions`: what other canaries add to these is fixed before the
