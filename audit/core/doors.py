@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core.finite import LARGEST
 from audit.evidence import check_level
-from audit.scores import LARGEST
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 

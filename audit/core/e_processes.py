@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from accountant.gdp import GDP
 from audit.core import doors
+from audit.core.finite import LARGEST
 from audit.core.halving import last_refuted
 from audit.core.payoffs import gaussian_delta
 from audit.evidence import check_level
-from audit.scores import LARGEST
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Adjacency

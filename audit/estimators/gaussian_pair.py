@@ -22,8 +22,9 @@ from accountant import Estimate
 from audit.core import doors, moment_pivots, normal_pairs
 from audit.core.counts import check_enough
 from audit.core.deviations import deviation
+from audit.core.finite import LARGEST
 from audit.evidence import Estimator, Guarantee, Null, check_level
-from audit.scores import LARGEST, Design, IndependentRuns, LabelledScores, OneRun
+from audit.scores import Design, IndependentRuns, LabelledScores, OneRun
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
