@@ -212,3 +212,10 @@ def test_more_runs_than_are_answered_in_seconds_are_refused_by_name(rule):
     for question in (rule.lower_bound_from_scores, lambda **given: rule.rejects(**given, epsilon=1.0)):
         with pytest.raises(InvalidParameter, match=f"{name}: scores must be of at most {most} runs of a kind"):
             question(**asked)
+
+
+def test_more_pairs_of_runs_than_fit_the_tables_of_the_maximal_rule_are_refused():
+    asked = {"included": np.zeros(50_001), "excluded": np.zeros(1_000), "delta": 0.0, "confidence": 0.95}
+    for question in (maximal.lower_bound_from_scores, lambda **given: maximal.rejects(**given, epsilon=1.0)):
+        with pytest.raises(InvalidParameter, match="maximal: scores must be of at most 50,000,000 pairs"):
+            question(**asked)
