@@ -205,9 +205,9 @@ def test_what_each_rule_claims_falsely_and_shows_under_the_constant_ratio(capsys
     assert rates["maximal"][0] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
 
 
-@pytest.mark.parametrize("rule", [berk_jones, held_out])
+@pytest.mark.parametrize("rule", [berk_jones, bonferroni, held_out])
 def test_more_runs_than_are_answered_in_seconds_are_refused_by_name(rule):
-    asked = {"included": np.zeros(rule.MOST_RUNS + 1), "excluded": np.zeros(2), "delta": 0.0, "confidence": 0.95}
+    asked = {"included": np.zeros(rule.MOST_RUNS + 2), "excluded": np.zeros(2), "delta": 0.0, "confidence": 0.95}
     name, most = rule.__name__.rpartition(".")[2], f"{rule.MOST_RUNS:,}"
     for question in (rule.lower_bound_from_scores, lambda **given: rule.rejects(**given, epsilon=1.0)):
         with pytest.raises(InvalidParameter, match=f"{name}: scores must be of at most {most} runs of a kind"):
