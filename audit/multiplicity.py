@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audit.core import doors
 from audit.evidence import check_level
 from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
@@ -40,11 +41,9 @@ def combined(e_values: ArrayLike, weights: ArrayLike | None = None) -> Array:
     >>> float(combined([40.0, 0.5, 19.5]))
     20.0
     """
-    values = np.asarray(e_values, dtype=np.float64)
+    values = _e_values(e_values)
     if values.ndim < 1 or len(values) == 0:
         raise InvalidParameter(f"multiplicity: e_values must hold one or more, got shape {values.shape}.")
-    if not np.all(values >= 0):
-        raise InvalidParameter("multiplicity: e_values must be at least 0 and no NaN, got others.")
     shares = _shares(len(values), weights)
     total = np.zeros(values.shape[1:])
     for share, value in zip(shares, values, strict=True):
@@ -55,11 +54,14 @@ def combined(e_values: ArrayLike, weights: ArrayLike | None = None) -> Array:
 def refutes(e_value: ArrayLike, *, confidence: float) -> NDArray[np.bool_]:
     """Tell, elementwise, whether an e-value refutes its claim: whether it is at least 1/(1 − confidence).
 
+    Raises:
+        InvalidParameter: if one is negative or NaN, or the confidence lies outside (0, 1).
+
     >>> refutes([19.9, 20.1], confidence=0.95)
     array([False,  True])
     """
     check_level("multiplicity", delta=0.0, confidence=confidence)
-    refuted: NDArray[np.bool_] = np.asarray(e_value, dtype=np.float64) * (1 - confidence) >= 1
+    refuted: NDArray[np.bool_] = _e_values(e_value) * (1 - confidence) >= 1
     return refuted
 
 
@@ -103,10 +105,17 @@ def joint_confidence(confidences: Sequence[float]) -> float:
     return max(0.0, 1 - sum(1 - level for level in levels))
 
 
+def _e_values(e_values: ArrayLike) -> Array:
+    values = doors.numbers("multiplicity", "e_values", e_values)
+    if not np.all(values >= 0):
+        raise InvalidParameter("multiplicity: e_values must be at least 0 and no NaN, got others.")
+    return values
+
+
 def _shares(count: int, weights: ArrayLike | None) -> Array:
     if weights is None:
         return np.full(count, 1 / count)
-    shares = np.asarray(weights, dtype=np.float64)
+    shares = doors.numbers("multiplicity", "weights", weights)
     if shares.shape != (count,) or not np.all(np.isfinite(shares)) or np.any(shares < 0):
         raise InvalidParameter(f"multiplicity: weights must be {count} finite numbers of at least 0, got {weights!r}.")
     if not shares.sum() <= 1 + 1e-12:

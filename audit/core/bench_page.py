@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def write(coverage: Coverage, out: Path) -> None:
     """Write coverage.json, coverage.md and, if matplotlib is there, coverage.png."""
     coverage.save(out / "coverage.json")
     write_atomically(out / "coverage.md", markdown(coverage).encode())
+    if importlib.util.find_spec("matplotlib") is None:
+        return
     import io
 
     from audit.plots import false_claims

@@ -20,33 +20,21 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accountant import Accountant
 from accountant.core.profile import Profile
 from accountant.gdp import GDP
 from accountant.tightest import Tightest
 from audit.core.described import SampledGaussianRun
+from audit.core.tangents import INVERSE_ERROR, Curve, Side, Tangents, lines
 from mechanisms import Gaussian, InvalidParameter, Process
 from mechanisms.core import validate
 from mechanisms.core.process import Adjacency
-
-Array = NDArray[np.float64]
-Curve = Callable[[float], float]
-Side = Literal["in", "out", "either"]
-SIDES = ("in", "out", "either")
-
-INVERSE_ERROR = 1e-12  # relative, by which F is lowered: the normal quantile errs by less than 1e-14 of itself
-LINE_ERROR = 1e-15  # absolute, in units of e^ε: steep lines are differences of numbers of that size
-PLACES = np.linspace(0.0, 1.0, 32) ** 1.2  # of the ε at which profiles are asked, up to the farthest: any are valid
-FARTHEST, LONGEST = 4.0, 12.0  # standard deviations of a normal's loss that are looked at; the largest ε asked
 
 
 class Family(ABC):
@@ -150,12 +138,7 @@ class ProcessFamily(NormalFamily):
 
     def curve(self, index: int, side: Side) -> Curve:
         """Return the largest of the lines."""
-        slopes, heights = _lines(*_deltas(self._process(index)), side)
-
-        def least_wrong(right: float) -> float:
-            return max(0.0, float(np.max(slopes * right + heights)))
-
-        return least_wrong
+        return Tangents.of(self._process(index)).curve(side)
 
     def epsilon(self, index: int, delta: float) -> float:
         """Return the lower end of the accountant's ε."""
@@ -185,7 +168,7 @@ class ApproximateFamily(Family):
     def curve(self, index: int, side: Side) -> Curve:
         """Return the largest of 0 and the two lines."""
         both = np.array([self.delta])
-        (up, down), (low, high) = _lines(np.array([self.epsilon(index, self.delta)]), both, both, side)
+        (up, down), (low, high) = lines(np.array([self.epsilon(index, self.delta)]), both, both, side)
         up, down, low, high = float(up), float(down), float(low), float(high)
         return lambda right: max(0.0, up * right + low, down * right + high)
 
@@ -214,28 +197,3 @@ def family_of(process: Process) -> Family:
 
 def _profile(process: Process, accountant: Accountant) -> Profile:
     return accountant.profile(process, adjacency=Adjacency.ADD_REMOVE)
-
-
-@lru_cache(maxsize=1024)
-def _deltas(process: Process) -> tuple[Array, Array, Array]:
-    """Return losses, and upper ends of δ there for removing and for adding a record.
-
-    The losses lie where a normal with as large a δ(0) has its own.
-    """
-    curves = dict(_profile(process, Tightest()).curves)
-    advantage = max(float(curves[change].delta(np.zeros(1)).upper[0]) for change in ("remove", "add"))
-    mu = 2.0 * NormalDist().inv_cdf(min(0.5 + 0.5 * advantage, 1.0 - 1e-16))
-    losses = min(mu * (0.5 * mu + FARTHEST), LONGEST) * PLACES
-    removing, adding = (np.asarray(curves[change].delta(losses).upper) for change in ("remove", "add"))
-    return losses, removing, adding
-
-
-def _lines(losses: Array, removing: Array, adding: Array, side: Side) -> tuple[Array, Array]:
-    """Return slopes and heights of the lines under F: those of guesses, then those of complements."""
-    mean = 0.5 * (removing + adding)
-    right, other = {"in": (0.5 * removing, 0.5 * adding), "out": (0.5 * adding, 0.5 * removing)}.get(side, (mean, mean))
-    share = 1.0 if side == "either" else 0.5
-    growth = np.exp(losses) * (1 + INVERSE_ERROR)
-    slopes = np.concatenate([1.0 / growth, growth])
-    heights = np.concatenate([-right / growth, share - other - growth * (share + LINE_ERROR)])
-    return slopes, heights

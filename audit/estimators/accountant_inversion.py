@@ -44,6 +44,9 @@ on others, nor where canaries share directions):
 | more steps                                        | refuted, by the gap, which grows like √T; the squares only lose  |
 | noise that cancels over the steps                 | refuted, by the gap: its S is of sums                            |
 | one noise in every step                           | mostly nothing: it buries the gap                                |
+| one noise on every coordinate of a step           | refuted: out-scores are equal, and a difference has none         |
+| less noise on some coordinates, more on others    | its mean square: less than where there is least                  |
+| noise of the same variance that is not normal     | heavy tails pass for less noise or more, light ones for as much  |
 | fewer steps                                       | less if the gap shows it, or they look like less noise           |
 | further variance, such as unsubtracted gradients  | less                                                             |
 | gradients, unsubtracted, that answer the noise    | less from steps; too much from sums: the noise cancels in them   |

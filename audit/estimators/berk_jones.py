@@ -36,8 +36,10 @@ from audit.core.thresholds import (
 )
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
+MOST_RUNS = 20_000  # of a kind: a quarter of a minute; it grows like runs^1.5
 STEPS = 20  # of halving log λ
 NEGLIGIBLE = 1e-18  # probability of the largest numbers of points, which are then dropped
 
@@ -55,7 +57,7 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     fixed without looking at the others; given n_in and n_out. Holds for any computation.
 
     Raises:
-        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+        InvalidParameter: if a class is empty, a score is not finite, there are too many, or a level breaks its rule.
 
     >>> scores = np.arange(200.0)
     >>> round(lower_bound_from_scores(included=scores + 100, excluded=scores, delta=0.0, confidence=0.95), 2)
@@ -63,9 +65,9 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     """
     check_level("berk_jones", delta=delta, confidence=confidence)
     inside, outside = checked_scores("berk_jones", included, excluded)
+    of_missed, of_alarms = (limits(len(kind), (1 - confidence) / 2) for kind in (inside, outside))
     missed, alarms = errors_at_thresholds(inside, outside)
-    level = (1 - confidence) / 2
-    return refuted_by_limits(limits(len(inside), level)[missed], limits(len(outside), level)[alarms], delta)
+    return refuted_by_limits(of_missed[missed], of_alarms[alarms], delta)
 
 
 def rejects(
@@ -114,9 +116,17 @@ def limits(runs: int, level: float) -> Array:
         runs: n >= 1.
         level: in (0, 1).
 
+    Raises:
+        InvalidParameter: if there are more than `MOST_RUNS` runs.
+
     >>> limits(1, 0.05).round(2)
     array([0.95, 1.  ])
     """
+    if runs > MOST_RUNS:
+        raise InvalidParameter(
+            f"berk_jones: scores must be of at most {MOST_RUNS:,} runs of a kind, got {runs:,}.\n"
+            "Use dkw, which loses little there and answers at once."
+        )
     errors = np.arange(runs + 1)
     low, high = np.log(level / runs), np.log(level)  # by the union bound; if one limit only could fail
     for _ in range(STEPS):

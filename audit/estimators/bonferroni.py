@@ -25,7 +25,10 @@ from audit.core.thresholds import (
 )
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
+
+MOST_RUNS = 3_000_000  # of a kind: half a minute
 
 
 def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
@@ -41,7 +44,7 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     fixed without looking at the others; given n_in and n_out. Holds for any computation.
 
     Raises:
-        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+        InvalidParameter: if a class is empty, a score is not finite, there are too many, or a level breaks its rule.
 
     >>> scores = np.arange(1000.0)
     >>> round(lower_bound_from_scores(included=scores + 500, excluded=scores, delta=0.0, confidence=0.95), 2)
@@ -128,6 +131,11 @@ def _limits(errors: Counts, runs: int, left_out: NDArray[np.bool_], level: float
 @lru_cache(maxsize=32)
 def _table(runs: int, level: float) -> Array:
     """Return upper limits by the number of errors."""
+    if runs > MOST_RUNS:
+        raise InvalidParameter(
+            f"bonferroni: scores must be of at most {MOST_RUNS:,} runs of a kind, got {runs:,}.\n"
+            "Use dkw, which answers more at once."
+        )
     limits = upper_limit(np.arange(runs + 1), runs, level)
     limits.flags.writeable = False
     return limits

@@ -28,11 +28,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import doors
-from audit.core.binomial import Array, Counts, near_mean, rounded_up
+from audit.core.binomial import Array, Counts
 from audit.core.counts import Counts as ErrorCounts
 from audit.core.counts import CountsEstimator
 from audit.core.least_rates import boundary, cuts_of
 from audit.core.ordering import LEAST, Ordering
+from audit.core.region_sizes import size_bound
 from audit.core.thresholds import at_most
 from audit.evidence import Guarantee, check_level
 from audit.scores import LabelledScores
@@ -40,14 +41,13 @@ from mechanisms.core import validate
 from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
-MOST_RUNS = 1_000_000  # of a kind: minutes; the rectangle loses little there
+MOST_RUNS, KEPT = 300_000, 10_000  # of a kind: ten seconds, and the rectangle loses little; critical values kept
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # counts that suggest less by no more than this count as equally suggestive: far above round-off
 ROUNDS, STEPS = 24, 40  # of halving pieces, and ε
 PIECES = 2048  # held at once; with more, or more rounds, what is undecided counts as not refuted
 FINENESS = 1 << 16  # only whole multiples of 1/FINENESS are tried as ε, so that bound and test try the same ones
 FIRST_STEP_UP, NARROW = 1e-6, 1e-12  # of suggestions: where it is certain; where two are not told apart
-AT_ONCE = 1 << 18  # probabilities held in memory
 
 
 def lower_bound_from_counts(
@@ -102,7 +102,8 @@ def rejects(
     """Tell, elementwise, whether (ε, δ) is refuted: the test that `lower_bound_from_counts` inverts.
 
     The two counts of errors are arrays that broadcast, the rest as there; ε >= 0 is one number. The next multiple of
-    2^-16 is tried, whose critical value is found once (a second for 1,000 runs a side) and kept.
+    2^-16 is tried, whose critical value is found once (a second for 1,000 runs a side) and kept,
+    up to 10,000 of a kind.
     """
     doors.check_errors(
         "calibrated",
@@ -119,7 +120,11 @@ def rejects(
         doors.trials("calibrated", name, runs, most=MOST_RUNS)
     order = ordering(int(included), int(excluded), delta, confidence)
     tried = max(1, math.ceil(epsilon * FINENESS))
-    refuted: NDArray[np.bool_] = order.suggested(false_negatives, false_positives) >= _critical(order, tried)
+    suggested = np.asarray(order.suggested(false_negatives, false_positives))
+    kept = max(order.included, order.excluded) <= KEPT
+    refuted: NDArray[np.bool_] = suggested >= (
+        _critical(order, tried) if kept else _least_seen(order, tried, suggested)
+    )
     return refuted
 
 
@@ -127,24 +132,6 @@ def ordering(included: int, excluded: int, delta: float, confidence: float) -> O
     """Return the order of counts that this test uses: all three limits at the level of the test."""
     level = 1 - confidence
     return Ordering(included=included, excluded=excluded, delta=delta, edge_level=level, sum_level=level)
-
-
-def size_bound(region: Counts, excluded: int, missed: Array, alarms: Array) -> Array:
-    """Return P[false positives < region[true positives]], rounded up, at rates `missed` and `alarms`, shape (p,).
-
-    Args:
-        region: number of false positives allowed, by true positives, shape (included + 1,), never falling.
-        excluded: number of runs with the canary out.
-        missed: false-negative rates, shape (p,).
-        alarms: false-positive rates, shape (p,).
-    """
-    included = len(region) - 1
-    rows = max(1, AT_ONCE // (2 + included + excluded))
-    parts = [
-        _probability(region, excluded, missed[start : start + rows], alarms[start : start + rows])
-        for start in range(0, len(missed), rows)
-    ]
-    return rounded_up(np.concatenate(parts), included + excluded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,15 +244,16 @@ def _refuted(region: Counts, excluded: int, epsilon: float, delta: float, level:
     return False, None
 
 
-def _probability(region: Counts, excluded: int, missed: Array, alarms: Array) -> Array:
-    """Return P[region] at a few points, summed over the counts near the means."""
-    included = len(region) - 1
-    hits, hit_mass = near_mean(included, 1 - missed)
-    false, false_mass = near_mean(excluded, alarms)
-    below = np.concatenate([np.zeros((len(false), 1)), np.cumsum(false_mass, axis=1)], axis=1)
-    allowed = np.clip(region[hits] - false[:, :1], 0, false.shape[1])
-    total: Array = np.sum(hit_mass * np.take_along_axis(below, allowed, axis=1), axis=1)
-    return total
+def _least_seen(order: Ordering, tried: int, suggested: Array) -> float:
+    """Return the least of these losses whose region of counts refutes tried / FINENESS, inf if none does."""
+    seen = np.unique(suggested)
+    low, high = 0, len(seen)
+    while low < high:
+        middle = (low + high) // 2
+        region = order.region(float(seen[middle]) - TIE)
+        holds, _ = _refuted(region, order.excluded, tried / FINENESS, order.delta, order.sum_level)
+        low, high = (low, middle) if holds else (middle + 1, high)
+    return float(seen[low]) if low < len(seen) else math.inf
 
 
 @lru_cache(maxsize=256)

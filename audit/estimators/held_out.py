@@ -18,7 +18,10 @@ from audit.core.thresholds import at_most, checked_scores, checked_sets
 from audit.estimators import calibrated
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
+
+MOST_RUNS = 2 * calibrated.MOST_RUNS  # of a kind, which is halved
 
 
 def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
@@ -37,14 +40,14 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     fixed without looking at the others; given n_in and n_out. Holds for any computation.
 
     Raises:
-        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+        InvalidParameter: if a class is empty, a score is not finite, there are too many, or a level breaks its rule.
 
     >>> scores = np.random.default_rng(0).normal(size=(2, 1000))
     >>> round(lower_bound_from_scores(included=scores[0] + 2, excluded=scores[1], delta=0.0, confidence=0.95), 2)
     2.89
     """
     check_level("held_out", delta=delta, confidence=confidence)
-    inside, outside = checked_scores("held_out", included, excluded)
+    inside, outside = _not_too_many(*checked_scores("held_out", included, excluded))
     if min(len(inside), len(outside)) < 2:
         return 0.0
     missed, alarms = map(int, _errors_held_out(inside, outside, delta, confidence))
@@ -68,7 +71,7 @@ def rejects(
     for so many runs is found once (seconds for 1,000 a side) and kept; the rest is as there.
     """
     check_level("held_out", delta=delta, confidence=confidence)
-    inside, outside = checked_sets("held_out", included, excluded)
+    inside, outside = _not_too_many(*checked_sets("held_out", included, excluded))
     epsilon = doors.loss("held_out", epsilon)
     if min(inside.shape[-1], outside.shape[-1]) < 2:
         return np.zeros(inside.shape[:-1], dtype=bool)
@@ -107,6 +110,15 @@ class HeldOut(Estimator):
         """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
         found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
         return at_most(epsilon, found)
+
+
+def _not_too_many(inside: Values, outside: Values) -> tuple[Values, Values]:
+    if (largest := max(inside.shape[-1], outside.shape[-1])) > MOST_RUNS:
+        raise InvalidParameter(
+            f"held_out: scores must be of at most {MOST_RUNS:,} runs of a kind, got {largest:,}.\n"
+            "Use dkw, which loses little there, or leave runs out that were chosen without looking at their scores."
+        )
+    return inside, outside
 
 
 def _errors_held_out(inside: Values, outside: Values, delta: float, confidence: float) -> tuple[Counts, Counts]:

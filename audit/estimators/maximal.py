@@ -28,9 +28,11 @@ from audit.core.thresholds import (
 )
 from audit.evidence import Estimator, Guarantee, check_level
 from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from mechanisms.core.errors import InvalidParameter
 from mechanisms.core.process import Process
 
 EDGE_SHARE = 0.05  # level of the limits of single rates ÷ level of the test: keeps noisy tails from drowning the rest
+MOST_PAIRS = 50_000_000  # of counts, 7,000 runs a side: half a minute and 3 GB
 LARGEST = 40.0  # no number of runs that fits a computer shows more
 TIE = 1e-9  # points that suggest less by no more than this count as equally suggestive: far above round-off
 REST = 1e-4  # of the level, given to numbers of sure answers that are too rare to be examined
@@ -54,7 +56,7 @@ def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: 
     returned was itself refuted. Tables of 8 (n_in + 1) (n_out + 1) bytes are held, two for δ = 0 and more above.
 
     Raises:
-        InvalidParameter: if a class is empty, a score is not finite, or a level breaks its rule.
+        InvalidParameter: if a class is empty, a score is not finite, there are too many, or a level breaks its rule.
 
     >>> scores = np.arange(100.0)
     >>> round(lower_bound_from_scores(included=scores + 50, excluded=scores, delta=0.0, confidence=0.95), 2)
@@ -84,6 +86,11 @@ def rejects(
 
 def ordering(included: int, excluded: int, delta: float, confidence: float) -> Ordering:
     """Return the order of counts that this test uses: most of the level is for the sum of both errors."""
+    if included * excluded > MOST_PAIRS:
+        raise InvalidParameter(
+            f"maximal: scores must be of at most {MOST_PAIRS:,} pairs of a run in and a run out, got "
+            f"{included * excluded:,}.\nUse held_out or dkw, which lose little where runs are so many."
+        )
     level = 1 - confidence
     return Ordering(included=included, excluded=excluded, delta=delta, edge_level=EDGE_SHARE * level, sum_level=level)
 

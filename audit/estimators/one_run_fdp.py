@@ -34,7 +34,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import doors
-from audit.core.curves import SIDES, Curve, Family, GaussianFamily, Side, family_of
+from audit.core.curves import Family, GaussianFamily, family_of
+from audit.core.tangents import SIDES, Curve, Side
 from audit.evidence import About, Estimator, Guarantee, Null, check_level
 from audit.scores import Design, GuessExtremes, LabelledScores, OneRun
 from mechanisms import InvalidParameter, Process

@@ -14,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audit.core.curves import ApproximateFamily, Side
+from audit.core.curves import ApproximateFamily
+from audit.core.tangents import Side
 from audit.estimators import one_run_fdp
 from audit.evidence import Estimator, Guarantee
 from audit.scores import Design, LabelledScores, OneRun

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -307,6 +308,14 @@ def test_the_table_names_who_fails_and_fits_a_screen(tmp_path):
     bench_page.write(found, tmp_path)
     assert "| katz_log | approximate |" in (tmp_path / "coverage.md").read_text()
     assert (tmp_path / "coverage.png").stat().st_size > 10_000
+
+
+def test_without_matplotlib_the_picture_alone_is_left_out(tmp_path, monkeypatch):
+    found = bench([CREDULOUS], sizes=(20,), simulations=2, folder=tmp_path / "cells")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(bench_page.importlib.util, "find_spec", lambda name: None)
+    bench_page.write(found, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("coverage.*")) == ["coverage.json", "coverage.md"]
 
 
 @pytest.mark.parametrize(("found", "code"), [(CREDULOUS, 3), (AUDITORS["clopper_pearson"], 0)])

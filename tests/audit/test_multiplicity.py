@@ -129,3 +129,18 @@ def test_shares_that_make_no_sense_are_refused():
         joint_confidence([])
     with pytest.raises(InvalidParameter, match="confidence must lie strictly between 0 and 1"):
         refutes(1.0, confidence=0.0)
+
+
+@pytest.mark.parametrize("given", [["a"], [1j], [[1.0], [1.0, 2.0]], [None]], ids=["text", "complex", "ragged", "none"])
+def test_what_is_no_number_is_refused_by_name(given):
+    for question in (combined, lambda values: refutes(values, confidence=0.95)):
+        with pytest.raises(InvalidParameter, match="multiplicity: e_values must be"):
+            question(given)
+    with pytest.raises(InvalidParameter, match="multiplicity: weights must be"):
+        combined([1.0], weights=given)
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, [21.0, np.nan]])
+def test_no_e_value_refutes_nothing_silently(value):
+    with pytest.raises(InvalidParameter, match="e_values must be at least 0 and no NaN"):
+        refutes(value, confidence=0.95)

@@ -24,6 +24,24 @@ def reused(rng):
     return honest(rng, noise=0.0) + rng.normal(0, NOISE, (CANARIES, 1))
 
 
+def common(rng):
+    return honest(rng, noise=0.0) + rng.normal(0, NOISE, (1, STEPS))
+
+
+def uneven(rng):
+    """Half of either world's coordinates have a third of the others' variance, the mean of which is described."""
+    share = np.where(np.arange(CANARIES) // 2 % 2 == 0, 0.5, 1.5)
+    return honest(rng, noise=0.0) + rng.normal(0, NOISE, (CANARIES, STEPS)) * np.sqrt(share)[:, None]
+
+
+def heavy(rng):
+    return honest(rng, noise=0.0) + rng.standard_t(3, (CANARIES, STEPS)) * NOISE / np.sqrt(3)
+
+
+def light(rng):
+    return honest(rng, noise=0.0) + rng.uniform(-1, 1, (CANARIES, STEPS)) * NOISE * np.sqrt(3)
+
+
 def unsubtracted(rng):
     """Gradients of known records, which public signs make symmetric: 2.5 times the variance of the noise."""
     return honest(rng) + rng.normal(0, np.sqrt(1.5) * NOISE, (CANARIES, STEPS))
@@ -104,6 +122,23 @@ def test_noise_that_cancels_over_the_steps_is_refuted_by_its_small_sums(use):
 def test_one_noise_in_every_step_is_mostly_missed_since_it_buries_the_gap(use):
     """The loss is infinite there, so that no bound of ε is a false one."""
     assert share_refuted(reused, use=use) <= (0.3 if use == "steps" else 0.0)
+
+
+@USES
+def test_one_noise_on_every_coordinate_of_a_step_is_refuted(use):
+    """It loses all: the difference of two coordinates has no noise."""
+    assert share_refuted(common, use=use) == 1.0
+
+
+@pytest.mark.parametrize("noise", [uneven, light])
+@USES
+def test_uneven_noise_and_light_tails_pass_for_what_is_described(noise, use):
+    assert share_refuted(noise, use=use) <= 0.2
+
+
+def test_heavy_tails_pass_for_less_noise_in_single_steps_and_hardly_in_sums():
+    """The description is false, and so is the bound: that noise is normal is assumed."""
+    assert share_refuted(heavy) > 0.3 and share_refuted(heavy, use="sums") <= 0.25
 
 
 @USES

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audit.estimators import clopper_pearson
-from audit.estimators.calibrated import Calibrated, lower_bound_from_counts, ordering, rejects, size_bound
+from audit.core.region_sizes import size_bound
+from audit.estimators import calibrated, clopper_pearson
+from audit.estimators.calibrated import MOST_RUNS, Calibrated, lower_bound_from_counts, ordering, rejects
 from audit.scores import GuessingRule, IndependentRuns, LabelledScores, Scores
 from mechanisms import InvalidParameter
 
@@ -158,3 +159,31 @@ def test_a_run_without_a_guess_counts_as_called_out():
     found = Calibrated().epsilon(data, process=None, delta=0.0, confidence=0.95)
     assert found == bound((10, 10, 0, 20))
     assert Calibrated().ceiling(data, delta=0.0, confidence=0.95) == bound((20, 0, 0, 20))
+
+
+def test_many_runs_are_judged_without_a_critical_value_as_few_are_with_one(monkeypatch):
+    rng, asked = np.random.default_rng(0), {"included": 60, "excluded": 80, "delta": 1e-3, "confidence": 0.95}
+    missed, alarms = rng.integers(0, 30, 50), rng.integers(0, 40, 50)
+    for epsilon in (0.7, 1.5, 2.5):
+        with_one = rejects(false_negatives=missed, false_positives=alarms, epsilon=epsilon, **asked)
+        with monkeypatch.context() as changed:
+            changed.setattr(calibrated, "KEPT", 10)
+            without = rejects(false_negatives=missed, false_positives=alarms, epsilon=epsilon, **asked)
+        assert np.array_equal(with_one, without) and 0 < np.count_nonzero(without) < 50
+
+
+def test_many_runs_are_refuted_up_to_their_bound(monkeypatch):
+    monkeypatch.setattr(calibrated, "KEPT", 100)
+    runs = 300
+    counts = {"false_negatives": runs // 5, "false_positives": runs // 4}
+    right = {"true_positives": runs - runs // 5, "true_negatives": runs - runs // 4}
+    level = {"delta": 1e-5, "confidence": 0.95}
+    bound = lower_bound_from_counts(**counts, **right, **level)
+    asked = counts | level | {"included": runs, "excluded": runs}
+    assert rejects(epsilon=bound, **asked) and not rejects(epsilon=bound + 2.0**-16, **asked)
+
+
+def test_more_runs_than_are_answered_in_seconds_are_refused():
+    many = {"true_positives": MOST_RUNS, "false_negatives": 1, "false_positives": 5, "true_negatives": 5}
+    with pytest.raises(InvalidParameter, match=r"calibrated: count must be at most 300,000"):
+        lower_bound_from_counts(**many, delta=0.0, confidence=0.95)

@@ -203,3 +203,19 @@ def test_what_each_rule_claims_falsely_and_shows_under_the_constant_ratio(capsys
         assert rates[name][1] == pytest.approx(mean, abs=0.025), name
     assert rates["maximal"][1] >= 1.85
     assert rates["maximal"][0] <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
+
+
+@pytest.mark.parametrize("rule", [berk_jones, bonferroni, held_out])
+def test_more_runs_than_are_answered_in_seconds_are_refused_by_name(rule):
+    asked = {"included": np.zeros(rule.MOST_RUNS + 2), "excluded": np.zeros(2), "delta": 0.0, "confidence": 0.95}
+    name, most = rule.__name__.rpartition(".")[2], f"{rule.MOST_RUNS:,}"
+    for question in (rule.lower_bound_from_scores, lambda **given: rule.rejects(**given, epsilon=1.0)):
+        with pytest.raises(InvalidParameter, match=f"{name}: scores must be of at most {most} runs of a kind"):
+            question(**asked)
+
+
+def test_more_pairs_of_runs_than_fit_the_tables_of_the_maximal_rule_are_refused():
+    asked = {"included": np.zeros(50_001), "excluded": np.zeros(1_000), "delta": 0.0, "confidence": 0.95}
+    for question in (maximal.lower_bound_from_scores, lambda **given: maximal.rejects(**given, epsilon=1.0)):
+        with pytest.raises(InvalidParameter, match="maximal: scores must be of at most 50,000,000 pairs"):
+            question(**asked)

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from scipy import optimize, sparse, stats
 
-from audit.core.curves import _lines
 from audit.core.payoffs import gaussian_delta
+from audit.core.tangents import lines
 from audit.estimators import (
     anytime,
     berk_jones,
@@ -122,7 +122,7 @@ def p_value(refutes):
 
 
 def recursion_refutes(canaries, guesses, correct, privacy, side="either"):
-    slopes, heights = _lines(*np.array(privacy).T, side)
+    slopes, heights = lines(*np.array(privacy).T, side)
     return lambda level: one_run_fdp._refuted(
         guesses / canaries, guesses, correct, level, lambda right: max(0.0, float(np.max(slopes * right + heights)))
     )
