@@ -26,6 +26,7 @@ from mechanisms.core import validate
 from mechanisms.core.bounds import Array
 from mechanisms.core.contributions import Contributions
 from mechanisms.core.errors import InvalidParameter
+from mechanisms.core.pair import DominatingPair
 from mechanisms.core.process import Adjacency, Mechanism, Pairs
 from mechanisms.core.randomness import Source
 from mechanisms.core.renyi import RenyiBound
@@ -59,6 +60,10 @@ class Query(Mechanism):
             UnsupportedProcess: if the noise has none.
         """
         return self.contributions.pairs(self.noise, adjacency)
+
+    def opposed(self, probability: float) -> DominatingPair | None:
+        """Return what the noise shows of opposite records, where this query has such."""
+        return self.noise.opposed(probability) if self.contributions.opposite else None
 
     def renyi(self, adjacency: Adjacency) -> RenyiBound:
         """Return the bound of the noise for the movement of this query, where it has one beside its pairs.

@@ -120,8 +120,8 @@ def test_honest_reports_refute_no_more_often_than_announced_and_half_the_noise_i
     assert found >= 45
 
 
-def test_a_report_on_fixed_batches_says_in_words_that_the_noise_is_refuted():
-    honest, broken = (reported("fixed size", seed=1, noise=noise) for noise in (1.0, 0.5))
+def test_a_report_on_wide_claims_says_in_words_that_the_noise_is_refuted():
+    honest, broken = (reported("with replacement", seed=4, noise=noise) for noise in (1.0, 0.5))
     assert honest.verdict in ("consistent", "none") and broken.verdict == "description refuted"
     assert broken.refutation.epsilon <= broken.claim.upper
     text = " ".join(broken.to_markdown().split())
