@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from audit.core.trials import Trial
-from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
-from mechanisms.core.documents import read_document
+from mechanisms.core.documents import document_text, read_document
 from mechanisms.core.files import write_atomically
 
 CELL = "dp-calipers/coverage-cell/1"
@@ -48,10 +47,7 @@ def read(path: Path, schema: str) -> dict[str, Any]:
     Raises:
         InvalidParameter: if it is of another schema, or no text.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InvalidParameter(f"coverage, {path.name}: the file must be JSON text, and is none.") from None
+    text = document_text("coverage", path)
     return read_document(f"coverage, {path.name}", text, schema=schema)
 
 

@@ -12,7 +12,7 @@ from audit.score_files import DESIGNS
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
-from mechanisms.core.documents import read_document
+from mechanisms.core.documents import document_text, read_document
 
 SCHEMA = "dp-calipers/audit_config/1"
 CANARIES, RUNS = 20_000, 200
@@ -94,9 +94,8 @@ class RunConfig:
             InvalidParameter: as `from_json`, and if the file is no text.
             OSError: if it cannot be read.
         """
+        text = document_text("audit", path)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError:
-            raise InvalidParameter(f"audit: {path.name} must be JSON text, and is none.") from None
+            return cls.from_json(text)
         except InvalidParameter as error:
             raise InvalidParameter(f"audit: {path.name} must be the config.json of a run, but: {error}") from None

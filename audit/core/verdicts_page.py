@@ -13,7 +13,7 @@ from audit.core.verdicts import DESIGNS, DesignName, Verdicts, verdicts
 from mechanisms import InvalidParameter
 from mechanisms import __version__ as library
 from mechanisms.core import validate
-from mechanisms.core.documents import read_document
+from mechanisms.core.documents import document_text, read_document
 from mechanisms.core.files import write_atomically
 
 SCHEMA = "dp-calipers/verdicts/2"
@@ -110,10 +110,7 @@ def earlier(path: Path) -> list[Verdicts]:
     if not path.exists():
         return []
     owner = f"verdicts, {path.name}"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InvalidParameter(f"{owner}: the file must be JSON text, and is none.") from None
+    text = document_text("verdicts", path)
     entries = validate.sequence(owner, "verdicts", read_document(owner, text, schema=SCHEMA).get("verdicts"))
     return [_read(owner, one) for one in entries]
 

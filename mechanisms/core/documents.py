@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mechanisms.core.errors import InvalidParameter
@@ -36,6 +37,23 @@ def read_document(owner: str, text: str, *, schema: str) -> dict[str, Any]:
         told = repr(given) if isinstance(given, str) or given is None else type(given).__name__
         raise InvalidParameter(f"{owner}: schema must be {schema!r}, got {told}.")
     return dict(found)
+
+
+def document_text(owner: str, path: Path) -> str:
+    """Return the text of a file that is to hold a JSON document.
+
+    Args:
+        owner: who reads, for messages.
+        path: of the file.
+
+    Raises:
+        InvalidParameter: if it is no text.
+        OSError: if it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidParameter(f"{owner}: {path.name} must be JSON text, and is none.") from None
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -203,7 +203,7 @@ def test_a_file_of_another_schema_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xfe", "reports.json: the file must be JSON text, and is none"),
+        (b"\xff\xfe", "reports.json must be JSON text, and is none"),
         ({}, "verdicts must be a sequence, got None"),
         ({"verdicts": [3]}, "verdicts must have the fields .*, got int"),
         ({"verdicts": [{"trainer": "faithful"}]}, "verdicts must have the fields .*, got .'trainer'"),
