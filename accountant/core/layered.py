@@ -107,13 +107,16 @@ def layered(parts: Steps, plan: tuple[Layer, ...], epsilon: float, *, aim: float
 def _refined(
     at: Callable[[int], Composed], composed: Composed, served: Array, allowed: Array, limits: tuple[int, int]
 ) -> Composed:
-    points, before = limits[0], math.inf
+    points, narrowest, best = limits[0], math.inf, composed
     while True:
         bounds = composed.delta(served)
         wide = float(np.max((bounds.upper - bounds.lower) / allowed))
-        if points >= limits[1] or wide <= 1.0 or wide > HELPED * before:
-            return composed
-        points, before = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0)), wide
+        helped = wide <= HELPED * narrowest
+        if wide < narrowest:  # the round-off of a finer grid may be larger
+            narrowest, best = wide, composed
+        if points >= limits[1] or wide <= 1.0 or not helped:
+            return best
+        points = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0))
         composed = at(min(points, limits[1]))
 
 

@@ -111,3 +111,12 @@ def test_rare_large_losses_of_records_drawn_often_leave_the_bracket_narrow(noise
     assert one.lower < found.lower <= found.upper
     assert other.lower < found.lower and found.upper < other.upper
     assert found.width < 2e-5 * found.upper
+
+
+@pytest.mark.parametrize("noise", [0.44417, 0.44566])
+def test_a_finer_grid_whose_round_off_is_larger_does_not_widen_layers(noise):
+    process = Repeat(Sampled(Gaussian(noise_multiplier=noise), Poisson(probability=1e-9)), 10**6)
+    coarse, fine = (
+        PLD(most_points=points).profile(process, adjacency=ZERO_OUT).delta(1e-3).upper for points in (3 * 2**12, 2**17)
+    )
+    assert fine <= coarse * (1 + 1e-9)
