@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 
 from accountant.core.ask import dp_sgd, named
-from accountant.core.base import Accountant
+from accountant.core.base import Accountant, available
 from accountant.core.root import RELATIVE_RESOLUTION, boundary, secants
+from accountant.pld import PLD
 from mechanisms.core import validate
 from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
@@ -26,6 +27,7 @@ from mechanisms.core.process import Adjacency, Process
 MOST_NUDGES = 24
 MOST_COUNTS = 24  # of steps that a record takes part in, of which the noise is guessed
 LARGEST_NOISE = 1e9
+ROUGH_POINTS, ROUGH_STRIDE = 3 * 2**12, 1e-3  # of a first search where answers take long; of log noise, for its slope
 LEAST_DELTA, LEAST_RATE = 1e-320, 1e-12
 LARGEST_STEPS = 2**53
 NO_DELTA = "Gaussian noise of any size leaves a positive delta at every epsilon."
@@ -82,7 +84,10 @@ def calibrate_noise_multiplier(
 
     first = limit(_gaussian_shift(promise.epsilon, math.log(promise.delta)))
     rate = sample_rate if steps and promise.epsilon > 0 else 0.0
-    jumping = 0.0 < rate < 1.0 and first**-2 > math.log1p(1.0 / rate)  # a step with the record stands out by itself
+    jumping = 0.0 < rate < 1.0 and (  # a step with the record stands out by itself, or the one there is gives δ away
+        first**-2 > math.log1p(1.0 / rate)
+        or (steps * rate < 1.0 and _noise_of_jumps(promise, 0.0, rate, steps, most=1) > first)
+    )
     found = _solved(promise, process, limit, safe=+1.0, place=jumps if jumping else None)
     if found is None or found > LARGEST_NOISE:
         raise NumericalFailure(
@@ -198,6 +203,15 @@ class _Promise:
         found = self.accountant.profile(process, adjacency=self.adjacency).delta(self.epsilon).upper
         return math.log(max(found, LEAST_DELTA)) - math.log(self.delta)
 
+    def takes_long(self, process: Process) -> bool:
+        """Tell whether the quick accountants among several have no answer, so that each takes about a second."""
+        if self.accountant != named("tightest"):
+            return False
+        with contextlib.suppress(NumericalFailure):
+            method = self.accountant.profile(process, adjacency=self.adjacency).delta(self.epsilon).method
+            return available()[method].cost >= PLD.cost
+        return False
+
     def kept(self, process: Process) -> bool:
         """Tell whether the promise is kept, in whatever way it is asked for."""
         profile = self.accountant.profile(process, adjacency=self.adjacency)
@@ -216,17 +230,20 @@ def _gaussian_shift(epsilon: float, log_delta: float) -> float:
     return high
 
 
-def _noise_of_jumps(promise: _Promise, w: float, rate: float, steps: int) -> float:
+def _noise_of_jumps(promise: _Promise, w: float, rate: float, steps: int, most: int = MOST_COUNTS) -> float:
     """About the noise multiplier with log δ(ε) = log delta + w where every step that has the record stands out.
 
-    As k of these are a Gaussian step of shift √k / σ, whose loss sampling lowers by k log(1/q): the largest over k,
-    with the chance of k steps or more, of the σ at which that is the δ there is.
+    As k of these are a Gaussian step of shift √k / σ, of whose odds r sampling leaves 1 + qᵏ (r − 1): the largest over
+    `most` counts k, with the chance of k steps or more, of the σ at which that is the δ there is.
     """
-    counts = np.unique(np.round(np.geomspace(1, steps, MOST_COUNTS)))
+    counts = np.unique(np.round(np.geomspace(1, steps, MOST_COUNTS)))[:most]
     logs = np.log(np.maximum(scipy.special.bdtrc(counts - 1, steps, rate), LEAST_DELTA))
+    odds = math.log(-math.expm1(-promise.epsilon)) + promise.epsilon  # log(e^ε − 1)
     found = [
         math.sqrt(k)
-        / _gaussian_shift(promise.epsilon - k * math.log(rate), min(math.log(promise.delta) + w - log, -1e-300))
+        / _gaussian_shift(
+            float(np.logaddexp(0.0, odds - k * math.log(rate))), min(math.log(promise.delta) + w - log, -1e-300)
+        )
         for k, log in zip(counts.tolist(), logs.tolist(), strict=True)
         if math.log(promise.delta) + w < log
     ]
@@ -257,9 +274,29 @@ def _solved(
     def central(w: float) -> float:
         return limit(_gaussian_shift(promise.epsilon, min(math.log(promise.delta) + w, -1e-300)))
 
-    near, accepted = secants(excess, place or central, safe=safe)
+    place = place or central
+    if promise.takes_long(process(place(0.0))):
+        place = _roughly(replace(promise, accountant=PLD(most_points=ROUGH_POINTS)), process, place, safe)
+    near, accepted = secants(excess, place, safe=safe)
     found = near if accepted else boundary(excess, near, safe=safe)
     return _nudged(promise, process, found, safe=safe)
+
+
+def _roughly(
+    promise: _Promise, process: Callable[[float], Process], place: Callable[[float], float], safe: float
+) -> Callable[[float], float]:
+    """Return a better `place`: a straight line through the x at which this promise is kept, on logarithms."""
+
+    def excess(x: float) -> float:
+        return promise.excess(process(x))
+
+    with contextlib.suppress(NumericalFailure):
+        near = boundary(excess, place(0.0), safe=safe)
+        if near is not None:
+            fall = excess(near) - excess(near * math.exp(safe * ROUGH_STRIDE))
+            if fall > 0.0:
+                return lambda w: near * math.exp(max(min(-safe * w * ROUGH_STRIDE / fall, 700.0), -700.0))
+    return place
 
 
 def _nudged(

@@ -16,6 +16,7 @@ from accountant import (
     compute_epsilon,
 )
 from accountant.pld import PLD
+from accountant.tightest import Tightest
 from mechanisms import DPError, Gaussian, InvalidParameter
 
 COARSE = PLD(relative_width=1e-4, most_points=2**14)
@@ -185,3 +186,18 @@ def test_few_questions_find_the_noise_where_every_step_stands_out(epsilon, rate,
     assert len(asked) <= 6
     less = {"noise_multiplier": noise * (1 - 1e-3), **given}
     assert compute_epsilon(noise_multiplier=noise, **given) <= epsilon < compute_epsilon(**less)
+
+
+@pytest.mark.slow
+def test_noise_for_records_that_hardly_ever_take_part_is_found_in_few_long_answers(monkeypatch):
+    asked, profile = [], Tightest.profile
+
+    def counted(self, process, *, adjacency):
+        asked.append(process)
+        return profile(self, process, adjacency=adjacency)
+
+    monkeypatch.setattr(Tightest, "profile", counted)
+    rare = {"sample_rate": 1e-9, "steps": 10**6}
+    noise = calibrate_noise_multiplier(target_epsilon=1e-3, delta=1e-10, **rare)
+    assert len(set(asked)) <= 6  # 13 without a rough search before
+    assert 0.999e-3 <= compute_epsilon(noise_multiplier=noise, delta=1e-10, **rare) <= 1e-3
