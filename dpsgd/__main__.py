@@ -16,6 +16,7 @@ import typer
 from dpsgd.config import DPSGD
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
 from mechanisms.core import command_line, validate
+from mechanisms.core.documents import document_text
 from mechanisms.core.files import check_writable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -132,8 +133,9 @@ def _settings(path: Path | None, own: dict[str, Any], *, data: str, delta: float
     given = {name: value for name, value in own.items() if value is not None}
     if path is not None:
         if given:
-            raise InvalidParameter(f"train: with --config {', '.join(given)} must be left out: the file says it.")
-        return DPSGD.from_json(path.read_text(encoding="utf-8"))
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InvalidParameter(f"train: with --config {options} must be left out: the file says it.")
+        return DPSGD.from_json(document_text("train", path))
     from dpsgd.core import job
 
     defaults = {"epsilon": 3.0, "expected_batch_size": 256, "max_grad_norm": 1.0, "learning_rate": 2.0}

@@ -131,8 +131,9 @@ class DPSGD:
 
         For Poisson samples it is least to a relative 4e-6. For these and Cyclic the certified ε is at least
         0.999 · epsilon as far as floats of noise tell, down to epsilon = 1e-9. For others it is so unless ε jumps
-        there or is below 1e-3, and finding the noise takes seconds to minutes. Where `delta` is no less than the
-        probability that a record ever takes part, no noise is needed, and 0 is what is returned.
+        there or is below 1e-3, and finding the noise takes seconds to minutes; tens of seconds for Poisson samples that
+        hardly any record is in. Where `delta` is no less than the probability that a record ever takes part, no noise
+        is needed, and 0 is what is returned.
 
         Args:
             epsilon: budget, > 0.
@@ -173,8 +174,9 @@ class DPSGD:
 
     def _least_noise(self, epsilon: float, delta: float, adjacency: str) -> float:
         from accountant import calibrate_noise_multiplier
-        from dpsgd.core.calibration import least_noise, lessened
+        from dpsgd.core.calibration import checked_budget, least_noise, lessened
 
+        epsilon, delta = checked_budget(epsilon, delta)
         schemes.check_neighbours("for_budget", self.process(), adjacency)
 
         def process(noise: float) -> Process:

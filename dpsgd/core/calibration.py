@@ -12,7 +12,18 @@ UNUSED = 1e-3  # of the budget: answers for these schemes cost seconds each
 NARROWEST = 1e-9  # brackets of log noise
 MOST_TRIALS = 60
 LONGEST, LARGEST_LOGARITHM = 3.0, 20.7  # a stride, and about log 1e9
+LEAST_DELTA = 1e-320
 FIRST_STRIDE = 4e-6  # a little more than the calibration of Poisson samples leaves
+
+
+def checked_budget(epsilon: object, delta: object) -> tuple[float, float]:
+    """Return both as floats.
+
+    Raises:
+        InvalidParameter: unless epsilon > 0 and 0 < delta <= 1.
+    """
+    checked = validate.positive("for_budget", "epsilon", epsilon)
+    return checked, validate.positive("for_budget", "delta", validate.probability("for_budget", "delta", delta))
 
 
 def least_noise(process: Callable[[float], Process], *, epsilon: float, delta: float, adjacency: str) -> float:
@@ -40,8 +51,7 @@ def least_noise(process: Callable[[float], Process], *, epsilon: float, delta: f
     >>> 3.7306 <= found <= 3.735
     True
     """
-    epsilon = validate.positive("for_budget", "epsilon", epsilon)
-    delta = validate.positive("for_budget", "delta", validate.probability("for_budget", "delta", delta))
+    epsilon, delta = checked_budget(epsilon, delta)
     kept: tuple[float, float] | None = None
     broken: tuple[float, float] | None = None
     x, slope = 0.0, -1.0
@@ -77,8 +87,8 @@ def lessened(
     """Return a noise multiplier <= `noise` that keeps the budget too, and all but 0.1 % of it is used if floats allow.
 
     Next to the δ that noise has at ε = 0 a small ε is a matter of the last digits of the noise, which a search in steps
-    of a millionth does not tell apart. So the largest of them that keeps the budget is halved towards one that does
-    not.
+    of a millionth does not tell apart. It is asked for by the δ at shares of ε, which is quicker to have than an ε, by
+    false position; what is returned keeps the budget in ε as well.
 
     Args:
         process: of the noise multiplier.
@@ -88,24 +98,41 @@ def lessened(
         adjacency: which datasets are neighbours.
     """
 
-    def excess(at: float) -> float:
-        return excess_of(process(at), epsilon, delta, adjacency)
+    def over(at: float, unused: float) -> float:
+        return _log_delta(process(at), epsilon * (1.0 - unused), adjacency) - math.log(delta)
 
-    broken, stride, found = 0.0, FIRST_STRIDE, excess(noise)
-    while not broken and noise and found < -UNUSED and stride < 1.0:
+    if not noise or over(noise, UNUSED) > 0.0:
+        return noise
+    least, kept = noise, over(noise, UNUSED / 2)
+    broken, excess, stride = 0.0, math.inf, FIRST_STRIDE
+    while not broken and stride < 1.0:
         lower = noise * (1.0 - stride)
-        below = excess(lower)
-        if below > 0.0:
-            broken = lower
+        found = over(lower, UNUSED / 2)
+        if found > 0.0:
+            broken, excess = lower, found
         else:
-            noise, found, stride = lower, below, 4.0 * stride
-    while broken and found < -UNUSED and broken < (middle := broken + (noise - broken) / 2) < noise:
-        between = excess(middle)
-        if between > 0.0:
-            broken = middle
+            least, kept, stride = lower, found, 4.0 * stride
+    while broken and over(least, UNUSED) <= 0.0:
+        middle = _inside(broken + (least - broken) * excess / (excess - kept), broken, least)
+        if not broken < middle < least:
+            break
+        found = over(middle, UNUSED / 2)
+        if found > 0.0:
+            broken, excess = middle, found
         else:
-            noise, found = middle, between
-    return noise
+            least, kept = middle, found
+    return least if excess_of(process(least), epsilon, delta, adjacency) <= 0.0 else noise
+
+
+def _log_delta(process: Process, epsilon: float, adjacency: str) -> float:
+    """Return log of the certified δ at `epsilon`, 0 where none is certified."""
+    from accountant import compute_delta
+
+    try:
+        found = compute_delta(process, epsilon=epsilon, adjacency=adjacency)
+    except NumericalFailure:
+        return 0.0
+    return math.log(max(found, LEAST_DELTA))
 
 
 def _inside(x: float, low: float, high: float) -> float:

@@ -270,9 +270,10 @@ def test_no_noise_is_found_where_no_theorem_bounds_the_scheme():
 
 @pytest.mark.parametrize("name", ["epsilon", "delta"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, "1"])
-def test_a_budget_that_is_none_is_refused(name, value):
+@pytest.mark.parametrize("sampling", [BallsInBins(), Poisson(probability=0.1)])
+def test_a_budget_that_is_none_is_refused(name, value, sampling):
     budget = {"epsilon": 1.0, "delta": 1e-5, name: value}
-    config = config_of(BallsInBins())
+    config = config_of(sampling)
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     del fields["noise_multiplier"]
     with pytest.raises(InvalidParameter, match=f"for_budget: {name} must"):

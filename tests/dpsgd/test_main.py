@@ -28,8 +28,9 @@ def _run(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("train --epsilon 0", "for_budget: epsilon must be above 0, got 0.0"),
         ("train --epsilon nan", "epsilon must be a number, got nan"),
-        ("train --epsilon=-1", "epsilon must be at least 0, got -1.0"),
+        ("train --epsilon=-1", "for_budget: epsilon must be above 0, got -1.0"),
         ("train --delta 2", "delta must lie in [0, 1], got 2"),
         ("train --steps 0", "steps must be at least 1, got 0"),
         ("train --steps 3 --epochs 2", "one of steps and epochs must be left out, got 3 and 2.0"),
@@ -46,7 +47,8 @@ def _run(*arguments):
         ("train --checkpoint-every 0", "every must be at least 1, got 0"),
         ("train --config nowhere.json", "nowhere.json: No such file or directory"),
         ("train --config file", "JSON must be well formed"),
-        ("train --config file --steps 3 --epsilon 1", "with --config epsilon, steps must be left out"),
+        ("train --config file --steps 3 --epsilon 1", "with --config --epsilon, --steps must be left out"),
+        ("train --config binary", "train: binary must be JSON text, and is none"),
         ("train --out file/inside", "the output directory must be writable, got file/inside"),
         ("train --device tpu", "device must be one of 'cpu', 'cuda', got 'tpu'"),
         ("walk", "No such command 'walk'"),
@@ -56,11 +58,12 @@ def _run(*arguments):
 def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
     assert command_line.run(cli.app, arguments.split()) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ") and errors.count("\n") == 1
     assert message in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["binary", "file"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

@@ -112,3 +112,20 @@ def test_noise_that_is_just_enough_is_left_as_it_is():
     assert least == 3.7315 and asked == [3.7315]
     assert 3.73063 < lessened(process, 5.0, **budget) < 3.7345 and len(asked) < 60
     assert lessened(process, 0.0, **budget) == 0.0
+
+
+def test_the_last_digits_of_noise_are_asked_for_by_delta_and_confirmed_by_one_epsilon(monkeypatch):
+    asked = []
+
+    def counted(process, *of):
+        asked.append(process)
+        return excess(process, *of)
+
+    excess = calibration.excess_of
+    monkeypatch.setattr(calibration, "excess_of", counted)
+    budget = {"epsilon": 1e-9, "delta": 0.1, "adjacency": "zero_out"}
+    noise = least_noise(lambda noise: Gaussian(noise_multiplier=noise), **budget) * (1 + 1e-6)
+    asked.clear()
+    found = lessened(lambda noise: Gaussian(noise_multiplier=noise), noise, **budget)
+    assert found < noise and asked == [Gaussian(noise_multiplier=found)]
+    assert math.log(0.999) <= excess(asked[0], *budget.values()) <= 0.0
