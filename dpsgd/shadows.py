@@ -37,8 +37,8 @@ from mechanisms.core import validate
 
 ENTRIES = 2**20
 """Numbers that models worked on together hold at once: 4 MiB of float32 stay in the cache."""
-MODELS_AT_ONCE = 256
-"""Each of those that are trained together holds the words and the noise of a block, however small it is: .7 MiB."""
+MODELS_AT_ONCE = 128
+"""Each of those that are trained together holds the words and the noise of a block, however small it is: 1.5 MiB."""
 ROWS_AT_ONCE = 1024
 Move = Callable[[Tensor, int], None]
 """(gradient sums (models, d), which may be written to, number of the step) -> None: moves the weights."""

@@ -20,8 +20,9 @@ r = √(−2 log U). Of torch's log, sin and cos it is assumed that they are off
     Failures allow for that: from 2^(b/2 − 1) on numbers keep within the error as well, which leaves 2^−(b/2 + 65).
 3.  Angle: s, 2π 2^−b and their product are rounded, so that it is off by at most 3.01 u π + 2π 2^−b, and its cosine
     and sine, with the 4 u of these functions, by at most 13.6 u.
-4.  The scale, its product with the radius and that with the cosine are rounded: 3.01 u r, and 2 u more where products
-    are below the normal floats, rounded or flushed to 0, as the scale is at least 1/u times the least of these.
+4.  The product of radius and cosine is rounded, and the scale, and its product with that, if not with the sum at once:
+    3.01 u r, and 2 u more where products are below the normal floats, rounded or flushed to 0, as the scale is at least
+    1/u times the least of these.
 
 In sum, for float32: 1.3e-5 where r is largest in 1, 7.9e-6 where it is smallest, and 1.4e-5 at r = 10.6 in 2: below
 2^−16 everywhere. For float64: below 2^−34. These are the figures of `dpsgd.resolution`; tests hold the computation and
@@ -47,13 +48,14 @@ from mechanisms.core.randomness import Words
 
 Array = NDArray[Any]
 
-BLOCK = 2**16
+BLOCK = 2**17
 """Coordinates made at once, the first half by cosines, the other by sines, which are whole runs of memory. It is a part
 of the definition of the noise: so small that what a block is made in stays in the cache, and so large that small models
-have the noise of several steps at once, for what it costs to call the functions for one of them."""
+have the noise of many steps at once, for what it costs to call the functions for one of them: between steps their code
+has left the cache, and a call takes as long as thousands of numbers."""
 RARE = {"float32": 2**15, "float64": 2**32}
 """How far from 0 and from 2^b words are that are not rare."""
-MORE_DIGITS, MOST_RARE = 64, 32
+MORE_DIGITS, MOST_RARE = 64, 40
 WIDTHS = {"float32": 32, "float64": 64}
 
 
@@ -79,10 +81,13 @@ class BoxMuller:
         self._words = BLOCK * self._bits // 32 + MOST_RARE * MORE_DIGITS // 32
         self._reader = source.reader(f"noise {dtype}", most=self._words)
         self._noise = np.empty(BLOCK, dtype=dtype)
+        self._radius, self._angle = self._noise.reshape(2, -1)
         self._shown = torch.from_numpy(self._noise)
+        self._first, self._second = self._shown.view(2, -1)  # the same memory
         number = self._noise.dtype.type
         self._unit, self._turn = number(2.0**-self._bits), number(2.0 * math.pi * 2.0**-self._bits)
-        self._made: tuple[int, float] | None = None
+        self._minus_two = number(-2.0)
+        self._made: int | None = None
 
     def add_to(self, total: Tensor, *, position: int, scale: float) -> None:
         """Add scale · z̃ to `total` (n,), the coordinates position, …, position + n − 1 of the sequence, in place.
@@ -96,58 +101,70 @@ class BoxMuller:
             InvalidParameter: if the source is used in a forked process, which would draw the same numbers.
         """
         self._source.check_process()  # also where the block has been made before
-        stop = position + len(total)
+        size = len(total)
+        stop = position + size
         for block in range(position // BLOCK, -(-stop // BLOCK)):
-            if self._made != (block, scale):
-                self._make(block, scale)
+            if self._made != block:
+                self._make(block)
             begin = block * BLOCK
             low, high = max(position, begin), min(stop, begin + BLOCK)
-            total[low - position : high - position].add_(self._shown[low - begin : high - begin])
+            part = total if high - low == size else total[low - position : high - position]
+            part.add_(self._shown[low - begin : high - begin], alpha=scale)
 
-    def _make(self, block: int, scale: float) -> None:
+    def _make(self, block: int) -> None:
         self._made = None  # until it is: an interrupt may come between
         self._reader.seek(block * self._words)
         words = self._reader.read(self._words)
         digits = words[-MOST_RARE * MORE_DIGITS // 32 :].reshape(MOST_RARE, -1)
-        self._fill(words[: -digits.size].view(f"<u{self._bits // 8}"), digits, scale)
-        self._made = block, scale
+        self._fill(words[: -digits.size].view(f"<u{self._bits // 8}"), digits)
+        self._made = block
 
-    def _fill(self, words: Words, digits: Words, scale: float) -> None:
-        """Make the noise of a block from its words, those of U and then those of V, and the digits of rare ones.
+    def _fill(self, words: Words, digits: Words) -> None:
+        """Make the noise of a block, of scale 1, of its words, those of U and then those of V, and digits of rare ones.
 
         The words are written over.
         """
         half = BLOCK // 2
-        radius, angle = self._noise[:half], self._noise[half:]
-        self._fill_radius(radius, words[:half], digits)
-        np.multiply(radius, radius.dtype.type(scale), out=radius)
-        np.copyto(angle, words[half:].view(f"<i{self._bits // 8}"), casting="unsafe")
-        np.multiply(angle, self._turn, out=angle)
-        cosines = words[:half].view(angle.dtype)  # in memory of words that have been read
-        turns = torch.from_numpy(angle)
-        torch.cos(turns, out=torch.from_numpy(cosines))
-        torch.sin(turns, out=turns)
-        np.multiply(angle, radius, out=angle)
-        np.multiply(radius, cosines, out=radius)
+        self._fill_radius(words[:half], digits)
+        np.copyto(self._angle, words[half:].view(f"<i{self._bits // 8}"), casting="unsafe")
+        np.multiply(self._angle, self._turn, out=self._angle)
+        cosines = words[:half].view(self._noise.dtype)  # in memory of words that have been read
+        torch.cos(self._second, out=torch.from_numpy(cosines))
+        self._second.sin_()
+        np.multiply(self._angle, self._radius, out=self._angle)
+        np.multiply(self._radius, cosines, out=self._radius)
 
-    def _fill_radius(self, radius: Array, words: Words, digits: Words) -> None:
-        np.copyto(radius, words, casting="unsafe")
-        np.multiply(radius, self._unit, out=radius)
-        logs = torch.from_numpy(radius)
-        torch.log(logs, out=logs)
-        np.multiply(radius, radius.dtype.type(-2.0), out=radius)
-        np.sqrt(radius, out=radius)
-        if np.minimum.reduce(words) < self._rare or np.maximum.reduce(words) >= 2**self._bits - self._rare:
-            for place, rare in self._rare_radii(words, digits):
-                radius[place] = rare
+    def _fill_radius(self, words: Words, digits: Words) -> None:
+        np.copyto(self._radius, words, casting="unsafe")
+        np.multiply(self._radius, self._unit, out=self._radius)
+        self._first.log_()
+        np.multiply(self._radius, self._minus_two, out=self._radius)
+        np.sqrt(self._radius, out=self._radius)
+        for place, rare in self._rare_radii(words, digits):
+            self._radius[place] = rare
 
     def _rare_radii(self, words: Words, digits: Words) -> Iterator[tuple[int, float]]:
         """Yield where words are rare and √(−2 log U) from 64 digits more, U in the middle of what they leave open."""
-        last, bits = 2**self._bits - self._rare, self._bits + MORE_DIGITS + 1
-        places = np.flatnonzero((words < self._rare) | (words >= last)).tolist()
-        for place, (high, low) in zip(places, itertools.cycle(digits.tolist())):
-            odd = 2 * (int(words[place]) << MORE_DIGITS | high << 32 | low) + 1
+        bits = self._bits + MORE_DIGITS + 1
+        for (place, word), more in zip(self._taken(words), itertools.cycle(digits)):
+            high, low = more.tolist()
+            odd = 2 * (word << MORE_DIGITS | high << 32 | low) + 1
             if odd >> (bits - 1):
                 yield place, math.sqrt(-2.0 * math.log1p(-math.ldexp(2**bits - odd, -bits)))
             else:
                 yield place, math.sqrt(-2.0 * math.log(math.ldexp(odd, -bits)))
+
+    def _taken(self, words: Words) -> list[tuple[int, int]]:
+        """Return (place, word) of all rare words by their places; one that is not rare is written over each.
+
+        There is about one in a block, which is found sooner by its value than by comparing all words.
+        """
+        last = 2**self._bits - self._rare
+        found: list[tuple[int, int]] = []
+        while (word := int(words[place := int(words.argmin())])) < self._rare:
+            found.append((place, word))
+            words[place] = self._rare
+        while (word := int(words[place := int(words.argmax())])) >= last:
+            found.append((place, word))
+            words[place] = self._rare
+        return sorted(found)

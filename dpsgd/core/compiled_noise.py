@@ -13,7 +13,8 @@ of vectors or number of threads makes other noise, unlike functions of a library
 
 That is what `dpsgd.core.box_muller` assumes of its functions, for an angle that is off by less. Its proof holds
 here, and with it the figures of `dpsgd.resolution`; tests hold 1 and 2 against exact values, and where there is time
-for it for every float that there is. Rare words are left out by the compiled function, and made in float64.
+for it for every float that there is. Rare words are left out by the compiled function, and made in float64. What is
+compiled is the noise of scale 1: torch multiplies it and adds it to sums, with one rounding where the machine has that.
 
 [Mos92] S. L. Moshier. Cephes Mathematical Library, single precision: logf.c, sinf.c. Netlib, 1992.
 """
@@ -61,18 +62,16 @@ class CompiledBoxMuller(BoxMuller):
     def __init__(self, source: Source) -> None:
         super().__init__(source, dtype="float32")
         self._kernel = block_kernel()
-        self._halves = list(torch.from_numpy(self._noise).view(2, -1))
-        self._scale = torch.zeros((), dtype=torch.float32, device="cpu")
 
-    def _fill(self, words: Words, digits: Words, scale: float) -> None:
+    def _fill(self, words: Words, digits: Words) -> None:
         half, signed = BLOCK // 2, words.view("<i4")
         self._noise.fill(0.0)
-        [least] = self._kernel([*self._halves, torch.from_numpy(signed), self._scale.fill_(scale)])
+        [least] = self._kernel([self._first, self._second, torch.from_numpy(signed)])
         if least.item() < RARE:
             for place, radius in self._rare_radii(words[:half], digits):
                 angle = 2.0 * math.pi * math.ldexp(int(signed[half + place]), -32)
-                self._noise[place] = scale * radius * math.cos(angle)
-                self._noise[half + place] = scale * radius * math.sin(angle)
+                self._noise[place] = radius * math.cos(angle)
+                self._noise[half + place] = radius * math.sin(angle)
 
 
 def serves(like: Tensor) -> bool:
@@ -93,7 +92,7 @@ def block_kernel() -> Kernel:
 def kernel(size: int) -> Kernel:
     """Return the compiled function that adds the noise of a block, which follows from its size alone.
 
-    It is of [first coordinates (h,), others (h,), words (2 h,), scale ()], and returns a number, below RARE if a word
+    It is of [first coordinates (h,), others (h,), words (2 h,)], and returns a number, below RARE if a word
     of U is rare.
 
     Raises:
@@ -103,12 +102,11 @@ def kernel(size: int) -> Kernel:
     made_up = np.random.default_rng(0)
     sums = made_up.standard_normal((2, half), dtype=np.float32)  # not 0: what is added to that is rounded once anyway
     first, second = torch.from_numpy(sums.copy())  # whatever torch's defaults are
-    scale = torch.tensor(0.75, dtype=torch.float32, device="cpu")
     words = torch.from_numpy(made_up.integers(-(2**31), 2**31, size, dtype=np.int32))
-    compiled = _compiled(first, second, words, scale)
+    compiled = _compiled(first, second, words)
     with torch.no_grad():
-        compiled([first, second, words, scale])
-        radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:half]).numpy())) * scale
+        compiled([first, second, words])
+        radius = torch.from_numpy(np.sqrt(minus_two_logs(words[:half]).numpy()))
         radius[_distance(words[:half]) < RARE] = 0.0
         cosines, sines = cosines_and_sines(words[half:])
         wanted = [sum_ + radius * turn for sum_, turn in zip(torch.from_numpy(sums), (cosines, sines), strict=True)]
@@ -130,18 +128,17 @@ def _compiled(*made_up: Tensor) -> Kernel:
     return compiled
 
 
-def add_noise(first: Tensor, second: Tensor, words: Tensor, scale: Tensor) -> Tensor:
-    """Add scale · z̃ to the coordinates of pairs, in place, nothing to those of rare words; what is compiled.
+def add_noise(first: Tensor, second: Tensor, words: Tensor) -> Tensor:
+    """Add z̃ to the coordinates of pairs, in place, nothing to those of rare words; what is compiled.
 
     Args:
         first: float32 (h,), those made by cosines.
         second: float32 (h,), those made by sines.
         words: int32 (2 h,), of U and then of V, as numbers with a sign.
-        scale: float32 ().
     """
     half = len(first)
     distance: Tensor = _distance(words[:half])
-    radius = (torch.sqrt(minus_two_logs(words[:half])) * scale).masked_fill(distance < RARE, 0.0)
+    radius = torch.sqrt(minus_two_logs(words[:half])).masked_fill(distance < RARE, 0.0)
     cosines, sines = cosines_and_sines(words[half:])
     first.add_(radius * cosines)
     second.add_(radius * sines)

@@ -82,7 +82,7 @@ class Noise:
             return
         position = self.run + step * self._dimension + start
         plain = total.detach() if total.requires_grad else total
-        if plain.device.type == "cpu":
+        if plain.is_cpu:
             self._normals.add_to(plain, position=position, scale=scale)
         else:
             made = torch.zeros(len(plain), dtype=plain.dtype, device="cpu")

@@ -101,14 +101,30 @@ def test_the_number_of_threads_changes_no_noise(dtype):
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
 
-def test_a_block_is_made_once_for_all_its_steps_and_anew_for_another_scale(monkeypatch):
+def test_a_block_is_made_once_for_all_its_steps_whatever_their_scales(monkeypatch):
     noise, made_of = BoxMuller(KeyedSource(0), dtype="float32"), []
     make = noise._make
     monkeypatch.setattr(noise, "_make", lambda *given: made_of.append(given) or make(*given))
-    total = np.zeros(100, dtype=np.float32)
-    for position, scale in ((0, 1.0), (100, 1.0), (BLOCK - 50, 1.0), (0, 2.0), (100, 2.0), (0, 1.0)):
-        noise.add_to(torch.from_numpy(total), position=position, scale=scale)
-    assert made_of == [(0, 1.0), (1, 1.0), (0, 2.0), (0, 1.0)]
+    totals = []
+    for position, scale in ((0, 1.0), (100, 1.0), (BLOCK - 50, 1.0), (0, 2.0), (100, 2.0), (0, 0.5), (0, 1.0)):
+        totals.append(torch.zeros(100))
+        noise.add_to(totals[-1], position=position, scale=scale)
+    assert made_of == [(0,), (1,), (0,)]
+    assert torch.equal(totals[3], 2 * totals[0]) and torch.equal(totals[4], 2 * totals[1])
+    assert torch.equal(totals[5], totals[0] / 2) and torch.equal(totals[6], totals[0])
+
+
+@pytest.mark.parametrize("dtype", BITS)
+def test_noise_of_any_scale_and_its_sum_are_rounded_once_each_at_most(dtype):
+    z, noise, unit = np.zeros(3000, dtype=dtype), BoxMuller(KeyedSource(0), dtype=dtype), np.finfo(dtype).epsneg
+    noise.add_to(torch.from_numpy(z), position=BLOCK - 1500, scale=1.0)
+    before = np.random.default_rng(0).standard_normal(3000).astype(dtype)
+    after, scale = before.copy(), np.dtype(dtype).type(0.7)
+    noise.add_to(torch.from_numpy(after), position=BLOCK - 1500, scale=0.7)
+    with mpmath.workdps(40):
+        for start, each, end in zip(before.tolist(), z.tolist(), after.tolist(), strict=True):
+            product = mpmath.mpf(float(scale)) * each
+            assert abs(start + product - end) <= unit * (abs(product) + abs(end))
 
 
 def test_a_block_that_was_interrupted_is_made_anew(monkeypatch):
