@@ -23,7 +23,7 @@ from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.contributions import Contributions
 from dpsgd.core.layers import stays_product
-from dpsgd.core.layouts import laid_for
+from dpsgd.core.layouts import applied, laid_for
 from dpsgd.core.units import contributions_of_units, entries_of_unit
 from dpsgd.core.workspace import Workspace
 from dpsgd.losses import Loss, per_example
@@ -71,7 +71,7 @@ class BookKeeping:
         if rows not in self._entries:
             dimensions = features.dim() - (1 if shares is None else 2)
             self._entries[rows] = entries_formed(self.chain, example_dimensions=dimensions, rows=rows)
-        if not len(features):
+        if not features.shape[0]:  # len runs code of Python's in torch
             return self._flat.zeros()[0]
         total: Tensor | None = None
         sums: Sums = {}
@@ -90,7 +90,7 @@ class BookKeeping:
         rows, targets = row_by_row(features, targets, shares)
         for module in self.chain:
             before = laid_for(module, rows)
-            rows = module(before)
+            rows = applied(module, before)
             if module in self._flat.layers:
                 tape.append((module, before.detach(), get_gradient_edge(rows)))
         return tape, per_example(self.loss, rows, targets)
@@ -165,12 +165,13 @@ def in_parts(
     """
     formed = max(1, entries)
     size = max(1, min(FORMED_ENTRIES // formed, max(FEW_EXAMPLES, CACHED_ENTRIES // formed)))
-    if len(features) <= size:
-        if len(features):
+    examples = features.shape[0]
+    if examples <= size:
+        if examples:
             yield features, targets, shares
         return
     size = size - size % 8 or size  # convolutions of eights of images take least time an image
-    for start in range(0, len(features), size):
+    for start in range(0, examples, size):
         some = slice(start, start + size)
         yield features[some], targets[some], None if shares is None else shares[some]
 

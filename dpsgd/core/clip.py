@@ -14,6 +14,7 @@ which shortens a product; sums of several are treated in `dpsgd.core.contributio
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -30,6 +31,7 @@ def clipping_bound(max_grad_norm: float) -> float:
     return max_grad_norm * (1.0 - SLACK)
 
 
+@functools.lru_cache(maxsize=64)  # bounds that adapt are new in every step
 def least_factor(bound: float, dtype: torch.dtype) -> float:
     """Return what factors must exceed not to be 0: below, norms pass the range of `dtype` or products lose digits."""
     kind = torch.finfo(dtype)

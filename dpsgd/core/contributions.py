@@ -174,7 +174,7 @@ def _add_products(layer: Single | Sequence, sums: list[Tensor], factors: Factors
     if space.inputs:
         factors.silence(a)
     size = max(1, WEIGHED_ENTRIES // max(1, _entries_of_row(b), 0 if space.inputs else _entries_of_row(a)))
-    if len(a) <= size:
+    if a.shape[0] <= size:
         _add_some_products(layer, a, b, factors, sums, keep)
         return
     for number, (some_a, some_b, some) in enumerate(

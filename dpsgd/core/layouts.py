@@ -8,6 +8,9 @@ pass of a GroupNorm ends the process. Both get their rows in order, which costs 
 Poolings of two dimensions take a fraction of the time channels last (both ways 2.9 ms for 18, of 256 examples in the
 MNIST network of the benchmarks), with the same results in all of 6,000 random cases, NaN and infinities among them.
 
+A linear layer of few outputs is multiplied the other way round, W xᵀ for x Wᵀ, and turned back, which torch's MKL does
+in less time (here 92 µs for 167, of 256 rows of 784 inputs and 10 outputs, and 31 for 61 of 256 inputs).
+
 Everything here follows from layers, dimensions and devices, never from what rows hold.
 """
 
@@ -21,6 +24,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from mechanisms import InvalidParameter
 
+NARROW, LONG = range(2, 16), 256
+"""Outputs, and least inputs, of linear layers that are multiplied the other way round."""
 IMAGES = 4
 """Dimensions of a batch of images."""
 IN_ORDER = (_ConvNd, nn.GroupNorm)
@@ -32,6 +37,22 @@ SENSITIVE = frozenset(
 """Functions of torch that go wrong, or whose kin does."""
 AWRY = "lie channels last in memory, where torch's kernels on the CPU go wrong on some"
 STRAIGHTEN = "Say model.to(memory_format=torch.contiguous_format), or x.clone(memory_format=torch.contiguous_format)."
+
+
+def applied(layer: nn.Module, rows: Tensor) -> Tensor:
+    """Return layer(rows), in order in memory, up to rounding, for rows (n, …) of `laid_for` and a layer without hooks.
+
+    >>> layer = nn.Linear(300, 10)
+    >>> rows = torch.ones(2, 300)
+    >>> torch.allclose(applied(layer, rows), layer(rows)), applied(layer, rows).is_contiguous()
+    (True, True)
+    """
+    if type(layer) is nn.Linear and rows.dim() == 2 and rows.device.type == "cpu" and layer.bias is not None:
+        outputs, inputs = layer.weight.shape
+        if inputs >= LONG and outputs in NARROW:
+            return torch.addmm(layer.bias.unsqueeze(1), layer.weight, rows.T).T.contiguous()
+    after: Tensor = layer(rows)
+    return after
 
 
 def laid_for(layer: nn.Module, rows: Tensor) -> Tensor:

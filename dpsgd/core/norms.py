@@ -76,7 +76,7 @@ def _constant(value: float, device: torch.device) -> Tensor:
 def _norms(rows: Tensor) -> Tensor:
     """Return norms from sums in float64."""
     size = max(1, NORM_ENTRIES // max(1, rows.shape[1]))
-    if len(rows) <= size:
+    if rows.shape[0] <= size:
         norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         return norms
     return torch.cat([torch.linalg.vector_norm(some, dim=1, dtype=torch.float64) for some in torch.split(rows, size)])

@@ -4,7 +4,9 @@ from torch import nn
 from torch.nn import functional
 
 from dpsgd import DPSGD, Dataset, gradient_sum, train, validate_model
-from dpsgd.core.layouts import in_order, laid_for, lies_awry
+from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.layouts import LONG, NARROW, applied, in_order, laid_for, lies_awry
+from dpsgd.core.vectorised import Vectorised
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 
 LAST = torch.channels_last
@@ -132,3 +134,31 @@ def test_poolings_channels_last_are_those_in_order(kind, seed):
         found.append((pooled.detach(), *torch.autograd.grad(pooled, taken, weights)))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, equal_nan=True)
+
+
+@pytest.mark.parametrize("records", [1, 5, 64])
+@pytest.mark.parametrize("outputs", [NARROW[0] - 1, *NARROW[::4], NARROW[-1], NARROW[-1] + 1])
+@pytest.mark.parametrize("inputs", [LONG - 1, LONG, 784])
+def test_a_narrow_layer_gives_what_it_gives_the_other_way_round(records, outputs, inputs):
+    layer, rows = nn.Linear(inputs, outputs), torch.randn(records, inputs, requires_grad=True)
+    found = applied(layer, rows)
+    exact = rows.double() @ layer.weight.double().T + layer.bias.double()
+    sizes = rows.abs().double() @ layer.weight.abs().double().T + layer.bias.abs().double()
+    assert found.is_contiguous()
+    assert ((found - exact).abs() <= (inputs + 1) * 2.0**-24 * sizes).all()
+    above = torch.randn_like(found)
+    moved = [rows, *layer.parameters()]
+    both = [torch.autograd.grad(out, moved, above) for out in (found, layer(rows))]
+    for gradient, expected in zip(*both, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_sums_of_narrow_layers_are_those_of_vmap(bias):
+    model = nn.Sequential(nn.Linear(LONG, LONG), nn.Tanh(), nn.Linear(LONG, 10, bias=bias))
+    features, targets = 3.0 * torch.randn(70, LONG), torch.randint(10, (70,))
+    losses = nn.CrossEntropyLoss(reduction="none")
+    common = {"example_dimensions": 1, "loss": losses}
+    found = gradient_sum(model, **common, max_grad_norm=0.5)(features, targets)
+    each = Vectorised(model=model, loss=losses, clip=FlatClipper(max_grad_norm=0.5))
+    torch.testing.assert_close(found, each(features, targets), rtol=1e-4, atol=1e-5)
