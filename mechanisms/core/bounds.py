@@ -8,6 +8,7 @@ every function with 50-digit mpmath values over its whole range and asserts at m
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Bounds:
     __array_ufunc__ = None  # array * bounds is the business of Bounds.__rmul__, not of numpy
 
     def __post_init__(self) -> None:
-        ordered = self.lower <= self.upper if _floats(self) else np.less_equal(self.lower, self.upper).all()
+        ordered = self.lower <= self.upper if _floats(self) else _everywhere(np.less_equal(self.lower, self.upper))
         if not ordered:
             raise InvalidParameter(f"Bounds: lower must not exceed upper, got {self.lower!r} and {self.upper!r}.")
 
@@ -122,18 +123,22 @@ class Bounds:
             return _outward(np.add(self.lower, other.lower), np.add(self.upper, other.upper))
 
     def __sub__(self, other: Bounds | ArrayLike) -> Bounds:
-        return self + -_bounds(other)
+        other = _bounds(other)
+        if _floats(self) and _floats(other):
+            return _outward(self.lower - other.upper, self.upper - other.lower)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _outward(np.subtract(self.lower, other.upper), np.subtract(self.upper, other.lower))
 
     def __mul__(self, other: Bounds | ArrayLike) -> Bounds:
         other = _bounds(other)
         if _floats(self) and _floats(other):
             return self._times(other)
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-            products = [np.multiply(a, b) for a in (self.lower, self.upper) for b in (other.lower, other.upper)]
+            products = [np.multiply(a, b) for a in _ends(self) for b in _ends(other)]
         lower, upper = _extremes(products)
-        if np.isnan(lower).any():
+        if np.count_nonzero(np.isnan(lower)):
             lower, upper = _extremes([np.where(np.isnan(corner), 0.0, corner) for corner in products])  # 0 · inf is 0
-        if np.equal(lower, upper).any():
+        if not _everywhere(lower):
             nothing = self._is_zero() | other._is_zero()  # a product with an exact zero is an exact zero
             return _make(np.where(nothing, 0.0, down(lower)), np.where(nothing, 0.0, up(upper)))
         return _make(down(lower), up(upper))
@@ -153,10 +158,10 @@ class Bounds:
         lower, upper = np.asarray(other.lower, dtype=np.float64), np.asarray(other.upper, dtype=np.float64)
         through_zero = (lower <= 0) & (upper >= 0)
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
-            inverse = _outward(
-                np.where(through_zero, -np.inf, 1.0 / upper), np.where(through_zero, np.inf, 1.0 / lower)
-            )
-        return self * inverse
+            least, most = 1.0 / upper, 1.0 / lower
+        if np.count_nonzero(through_zero):
+            least, most = np.where(through_zero, -np.inf, least), np.where(through_zero, np.inf, most)
+        return self * _outward(least, most)
 
     def _is_zero(self) -> Any:
         return np.equal(self.lower, 0.0) & np.equal(self.upper, 0.0)
@@ -184,12 +189,12 @@ def up(value: Any) -> Any:
 
 def exp(x: Bounds) -> Bounds:
     """Enclose e^x."""
-    return _increasing(np.exp, x, "exp").clip(0.0, np.inf)
+    return _increasing(np.exp, x, "exp", least=0.0)
 
 
 def expm1(x: Bounds) -> Bounds:
     """Enclose e^x − 1, without cancellation at 0."""
-    return _increasing(np.expm1, x, "expm1").clip(-1.0, np.inf)
+    return _increasing(np.expm1, x, "expm1", least=-1.0)
 
 
 def log(x: Bounds) -> Bounds:
@@ -263,27 +268,38 @@ def intersection(parts: list[Bounds]) -> Bounds:
 
 
 def _log_difference(a: ArrayLike, b: ArrayLike) -> Bounds:
+    if type(a) is float and type(b) is float:
+        return _gap(Bounds.exact(a), Bounds.exact(b)) if b < a else Bounds.exact(-math.inf)
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     empty = ~(b < a)
-    gap = Bounds.exact(np.where(empty, -np.inf, b)) - Bounds.exact(np.where(empty, 0.0, a))
-    result = Bounds.exact(np.where(empty, 0.0, a)) + log((-expm1(gap.clip(-np.inf, 0.0))).clip(0.0, 1.0))
+    result = _gap(Bounds.exact(np.where(empty, 0.0, a)), Bounds.exact(np.where(empty, -np.inf, b)))
     return _make(np.where(empty, -np.inf, result.lower), np.where(empty, -np.inf, result.upper))
 
 
+def _gap(a: Bounds, b: Bounds) -> Bounds:
+    return a + log((-expm1((b - a).clip(-np.inf, 0.0))).clip(0.0, 1.0))
+
+
 def _extremes(corners: list[Any]) -> tuple[Any, Any]:
-    """Return the least and the largest of four corners; NaN where one of them is."""
-    a, b, c, d = corners
-    return np.minimum(np.minimum(a, b), np.minimum(c, d)), np.maximum(np.maximum(a, b), np.maximum(c, d))
+    """Return the least and the largest of the corners; NaN where one of them is."""
+    return functools.reduce(np.minimum, corners), functools.reduce(np.maximum, corners)
 
 
-def _increasing(function: Callable[[Any], Any], x: Bounds, name: str) -> Bounds:
-    ends = np.array([x.lower] if x.lower is x.upper else [x.lower, x.upper], dtype=np.float64)
+def _increasing(function: Callable[[Any], Any], x: Bounds, name: str, least: float = -math.inf) -> Bounds:
+    ends = np.array(_ends(x), dtype=np.float64)
     with np.errstate(over="ignore", divide="ignore", under="ignore", invalid="ignore"):
         value = function(ends)
         slack = ULPS[name](ends) * _ulps(value)
-        if not np.isfinite(slack).all():  # an infinite argument has infinite ulps and an infinite or constant value
+        if not _everywhere(np.isfinite(slack)):  # an infinite argument has infinite ulps, its value none or no room
             slack = np.where(np.isfinite(slack), slack, 0.0)
-        return _make(down(value[0] - slack[0]), up(value[-1] + slack[-1]))
+        lower, upper = value[0] - slack[0], value[-1] + slack[-1]
+    if value.ndim == 1:
+        low, high = math.nextafter(lower, -math.inf), math.nextafter(upper, math.inf)
+        return Bounds(lower=max(low, least), upper=max(high, least))
+    outer = [down(lower), up(upper)]
+    if least > -math.inf:
+        outer = [np.maximum(end, least) for end in outer]
+    return Bounds(lower=outer[0], upper=outer[1])
 
 
 def _many(value: Any) -> bool:
@@ -331,5 +347,17 @@ def _make(lower: Any, upper: Any) -> Bounds:
     return Bounds(lower=_plain(lower), upper=_plain(upper))
 
 
+def _ends(bounds: Bounds) -> tuple[Any, ...]:
+    """Return both ends, or one where they are the same object, as of exact numbers."""
+    return (bounds.lower,) if bounds.lower is bounds.upper else (bounds.lower, bounds.upper)
+
+
+def _everywhere(condition: Any) -> bool:
+    """Tell whether all are true, or none 0, in a third of the time that `all` takes for few."""
+    return bool(np.count_nonzero(condition) == condition.size)
+
+
 def _plain(value: Any) -> Any:
+    if type(value) is np.ndarray:
+        return value if value.ndim else value.item()
     return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 else value

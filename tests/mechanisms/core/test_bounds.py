@@ -157,6 +157,30 @@ def test_plain_floats_are_negated_clipped_and_inflated_as_arrays_are(a, one, oth
         assert_same(a.clip(0.0, math.inf).inflate(relative), array.clip(0.0, math.inf).inflate(relative))
 
 
+@pytest.mark.parametrize("name", [*TRUTH, "log_sub_exp"])
+@given(enclosures(), enclosures(st.floats(-800.0, 800.0)))
+def test_plain_floats_have_the_functions_that_arrays_have(name, wide, near):
+    asked = (near, near - 1.0) if name == "log_sub_exp" else (wide,)
+    function = getattr(bounds, name)
+    with np.errstate(all="ignore"):
+        arrays = (Bounds(lower=np.array([x.lower]), upper=np.array([x.upper])) for x in asked)
+        assert_same(function(*asked), function(*arrays))
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv"])
+@given(enclosures(), any_float)
+def test_ends_that_are_one_object_are_the_ends_of_two(name, other, number):
+    point, function = np.array([number, 0.0]), getattr(operator, name)
+    array = Bounds(lower=np.array([other.lower, 1.0]), upper=np.array([other.upper, 2.0]))
+    exact, apart = Bounds(lower=point, upper=point), Bounds(lower=point, upper=point.copy())
+    for found, expected in (
+        (function(array, exact), function(array, apart)),
+        (function(exact, array), function(apart, array)),
+    ):
+        np.testing.assert_array_equal(found.lower, expected.lower)
+        np.testing.assert_array_equal(found.upper, expected.upper)
+
+
 @given(enclosures(st.floats(0.0, 1e300)), st.floats(0.0, 0.999), st.floats(-1.0, 1.0))
 def test_inflating_encloses_every_relative_change(bound, relative, share):
     found = bound.inflate(relative)
