@@ -4,6 +4,7 @@ They are functions of nothing until they are asked, so that all digits are there
 """
 
 import itertools
+from functools import cache
 
 import mpmath as mp
 
@@ -18,6 +19,7 @@ def laplace_below(x):
 def kept(below, x, y, edges):
     """Noise of this distribution function around x, and around y, given that it lies between edges: seen in cells."""
 
+    @cache
     def chances(at):
         levels = [below(place - at()) for place in edges()]
         return [(b - a) / (levels[-1] - levels[0]) for a, b in itertools.pairwise(levels)]

@@ -38,11 +38,12 @@ def real(text):
 
 def table(p, q):
     """Finitely many outcomes, as functions, so that all digits are there when they are asked for."""
+    outcomes = cache(lambda: list(zip(p(), q(), strict=True)))
 
     @cache
     def delta(at):
         growth = mp.exp(at)
-        return mp.fsum(max(a - growth * b, 0) for a, b in zip(p(), q(), strict=True))
+        return mp.fsum(max(a - growth * b, 0) for a, b in outcomes())
 
     return delta
 
@@ -89,9 +90,11 @@ def ranged(reach):
 
 def lattice(weight, shift, reach):
     """Weights of whole numbers up to `reach`, against those moved by shift."""
+    weight = cache(weight)
+    whole = cache(lambda: mp.fsum(weight(k) for k in range(-reach, reach + 1)))
 
     def side(moved):
-        total = mp.fsum(weight(k) for k in range(-reach, reach + 1))
+        total = whole()
         return [weight(k - moved) / total for k in range(-reach, reach + 1)]
 
     return table(lambda: side(0), lambda: side(shift))
