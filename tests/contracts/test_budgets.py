@@ -68,7 +68,7 @@ class Vacuous(Accountant):
         return Profile(curves=curves, adjacency=adjacency, method=self.name)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(7)  # of 10 laws for 13 accountants: each of both is met
 @every_law
 @pytest.mark.parametrize("name", ROUTES)
 def test_every_law_holds_where_an_accountant_is_at_home(name, law):

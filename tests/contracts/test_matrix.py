@@ -14,6 +14,7 @@ LONG = {  # a second each, and of mechanisms and schemes that are met in other r
     ("Gaussian, BallsInBins", "add_remove"),
     ("Gaussian, Poisson, rare", "replace_one"),
     ("Gaussian, Poisson, PerUser", "replace_one"),
+    ("Gaussian, Poisson, Group", "add_remove"),
     ("Exponential, Poisson", "add_remove"),
     ("composition", "replace_one"),
     ("RandomizedResponse, FixedSize", "replace_one"),
