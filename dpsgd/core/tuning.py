@@ -23,7 +23,7 @@ from dpsgd.core.grouped import at_once, of_grouped_convolution
 from dpsgd.core.layers import Rule
 from dpsgd.core.workspace import Workspace
 
-MOST_EXAMPLES, TRIES = 32, 5
+MOST_EXAMPLES, TRIES = 32, 3
 """Made-up examples in a try, and tries of each form, which take turns."""
 CLEARLY = 0.85
 """Share of the time of columns below which the grouped form is taken."""
