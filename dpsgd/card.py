@@ -21,6 +21,7 @@ from pathlib import Path
 from accountant import Claim
 from dpsgd.budget import Budget
 from dpsgd.config import DPSGD
+from dpsgd.core.forms import Forms, check_forms
 from dpsgd.core.schemes import check_neighbours
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
@@ -46,6 +47,8 @@ class Circumstances:
         average: which average of the weights was kept, as its repr; "" if none was.
         compiled: whether clipped sums and float32 noise were compiled; None if nobody has said, as on the first cards.
         alone: whether every unit's gradient was surely computed by itself, beside no other's; None if nobody has said.
+        forms: "columns" or "grouped" for every convolution by its name, see `dpsgd.core.forms`; a mapping, kept as
+            pairs. Those not named came from columns, or not by book-keeping.
 
     >>> Circumstances(dimension=10, dtype="float32", fresh=True).ranks
     1
@@ -63,6 +66,7 @@ class Circumstances:
     average: str = field(default="", metadata={"added_later": True})
     compiled: bool | None = field(default=None, metadata={"added_later": True})
     alone: bool | None = field(default=None, metadata={"added_later": True})
+    forms: Forms | tuple[tuple[str, str], ...] = field(default=(), metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dimension", validate.count("Circumstances", "dimension", self.dimension, least=1))
@@ -78,6 +82,9 @@ class Circumstances:
         for name in ("compiled", "alone"):
             if getattr(self, name) is not None:
                 _check_bool("Circumstances", name, getattr(self, name))
+        if not isinstance(self.forms, (Mapping, tuple)):
+            raise InvalidParameter(f"Circumstances: forms must be a mapping, got {self.forms!r}.")
+        object.__setattr__(self, "forms", tuple(check_forms(dict(self.forms), "Circumstances").items()))
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise InvalidParameter(f"Circumstances: budget must be a Budget or None, got {self.budget!r}.")
 

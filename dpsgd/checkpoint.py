@@ -37,15 +37,16 @@ class Checkpoint:
     ranks and threads, the run ends at the same weights, bit for bit, and what it shows again is what it showed before:
     as long as layers that draw numbers take them from torch's generators. With other ranks, threads, machines or
     physical batches, and on CUDA always, the steps taken again differ by rounding; with every = 1 that is one step at
-    most.
+    most. Which form the gradients of convolutions come in is in the file before the first step: a run that goes on
+    takes the same, whatever would be faster now (`dpsgd.core.forms`).
 
     A file that is damaged, of another configuration, model, optimizer, schedule, average, number of copies, key or
-    version, or of sums that were compiled where these are not, or the other way round, is refused, by name. So is one
-    of other records where the key is secret, by a digest under that key, and a run with steps to come that drew by an
-    earlier definition of samples and noise. That loss, `make` of copies and prescribed gradients are the same is not
-    checked, nor that whoever writes to the weights between steps writes the same again: the file holds nothing of them.
-    Under the same noise the sums of another loss, or at other weights, show their difference bare to whoever has seen
-    both.
+    version, of an unknown form of a convolution, or of sums that were compiled where these are not, or the other way
+    round, is refused, by name. So is one of other records where the key is secret, by a digest under that key, and a
+    run with steps to come that drew by an earlier definition of samples and noise. That loss, `make` of copies and
+    prescribed gradients are the same is not checked, nor that whoever writes to the weights between steps writes the
+    same again: the file holds nothing of them. Under the same noise the sums of another loss, or at other weights, show
+    their difference bare to whoever has seen both.
 
     Raises:
         InvalidParameter: if a value breaks its rule.

@@ -27,11 +27,10 @@ from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, tra
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, runs_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
+from dpsgd.core.summing import examples_of
 from dpsgd.core.unaltered import Unaltered
 from dpsgd.core.updates import MakeOptimizer, Schedule, Updates, made_optimizer, updates_of
-from dpsgd.core.whole import summed
 from dpsgd.datasets import Dataset
-from dpsgd.gradients import gradient_sum_by
 from dpsgd.isolation import check_private, known_apart
 from dpsgd.losses import Loss
 from dpsgd.prescribed import Prescribed, check_independent
@@ -159,7 +158,7 @@ def begun(
     """
     parameters, like = _checked(model, dataset, config, conduct)
     clipping = run_clipping(config, model)
-    examples = _examples(model, dataset, like, config, conduct, clipping)
+    examples, settle = examples_of(model, dataset, like, config, conduct, clipping.clip)
     population = _population(examples, config, conduct, clip=clipping.clip, model=model)
     made = made_optimizer(conduct.optimizer, parameters, config)
 
@@ -173,6 +172,8 @@ def begun(
     examples.source = course.source
     with whole_floats():  # before a record is touched, or a file is made
         check_attempt(pass_of_zeros, device=like.device)
+        course = settle(course)
+        check_attempt(pass_of_zeros, device=like.device)  # again, in the forms that are taken
     if conduct.operator_log is not None:
         clipping.log_to(Path(conduct.operator_log), course.ranks)
 
@@ -262,23 +263,6 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     if conduct.present is not None:
         check_independent(config.sampling)
     return list(parameters.values()), like
-
-
-def _examples(
-    model: nn.Module, dataset: Dataset, like: Tensor, config: DPSGD, conduct: Conduct, clipping: RunClipping
-) -> Examples:
-    """Return the clipped sums of the dataset's rows."""
-    fetched = conduct.augmentation is None  # and nobody else's: copies are made by the user's code, which may keep them
-    clipped_sum = gradient_sum_by(
-        clipping.clip,
-        model,
-        example_dimensions=like.dim() - 1,
-        loss=conduct.loss,
-        overwrite=fetched,
-        compiled=conduct.compiled,
-        formed=runs_alone(config, conduct) and not known_apart(model, like),
-    )
-    return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
 
 
 def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, clip: Clipper, model: nn.Module) -> Population:

@@ -12,6 +12,7 @@ from dpsgd.core.bookkeeping import BookKeeping
 from dpsgd.core.chains import has_digits, rowwise_chain
 from dpsgd.core.clippers import Clipper, FlatClipper
 from dpsgd.core.compiled import Compiled
+from dpsgd.core.layers import NO_PLAN, Plan
 from dpsgd.core.layouts import check_layout
 from dpsgd.core.once import refused
 from dpsgd.core.recorded import Recorded, below_vmap, recordable
@@ -47,7 +48,8 @@ def gradient_sum(
     Where all trainable parameters belong to layers that `dpsgd.core.layers` covers, the gradients come by book-keeping
     from one backward pass: of a batch, if the model is a chain of layers of torch that keep examples apart; else of a
     model that `torch.func.vmap` shows one example at a time. All other models go by `torch.func.grad` of each example.
-    All ways give the same sums, up to rounding; with `compiled`, so does one that takes less time for short steps.
+    All ways give the same sums, up to rounding; with `compiled`, so does one that takes less time for short steps. The
+    gradients of convolutions come from columns, whatever a run might choose (`dpsgd.core.forms`).
 
     Args:
         model: its trainable parameters are the w of the formula; ‖·‖ runs over all of them together.
@@ -91,12 +93,14 @@ def gradient_sum_by(
     overwrite: bool = False,
     compiled: bool = False,
     formed: bool = False,
+    plan: Plan = NO_PLAN,
 ) -> GradientSum:
     """Return the function that sums the gradients of a batch, clipped by `clip`; see `gradient_sum`.
 
     With `overwrite`, the features of a batch are memory that nobody reads again: they may hold anything afterwards.
     With `formed`, gradients are formed, entry by entry, before they are bounded: whatever digits they were made of,
     what is clipped is what is summed. Norms by book-keeping rest on the digits of what gradients are products of.
+    `plan` has the rules of layers that do not go by that of their kind, where gradients come by book-keeping.
     """
     check_no_autocast("gradient_sum")
     check_layout("gradient_sum", model)
@@ -108,14 +112,14 @@ def gradient_sum_by(
     if formed:
         return Vectorised(model=model, loss=loss, clip=clip)
     if chain is not None:
-        return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip, overwrite=overwrite)
+        return BookKeeping(chain=chain, loss=Rowwise(loss=loss), clip=clip, overwrite=overwrite, plan=plan)
     whole = all(has_digits(parameter.dtype) for parameter in model.parameters())
     if not (recordable(model) and whole):
         return Vectorised(model=model, loss=loss, clip=clip)
     if not below_vmap():
         warnings.warn(SLOWER, RuntimeWarning, stacklevel=3)
         return Vectorised(model=model, loss=loss, clip=clip)
-    return Recorded(model=model, loss=loss, clip=clip)
+    return Recorded(model=model, loss=loss, clip=clip, plan=plan)
 
 
 def check_no_autocast(owner: str) -> None:

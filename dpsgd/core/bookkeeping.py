@@ -22,7 +22,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.contributions import Contributions
-from dpsgd.core.layers import stays_product
+from dpsgd.core.layers import NO_PLAN, Plan, stays_product
 from dpsgd.core.layouts import applied, laid_for
 from dpsgd.core.units import contributions_of_units, entries_of_unit
 from dpsgd.core.workspace import Workspace
@@ -51,12 +51,14 @@ class BookKeeping:
         loss: one loss for each example.
         clip: gives the factors.
         overwrite: whether features are memory to reuse, and may hold anything afterwards.
+        plan: of layers that do not go by the rule of their kind.
     """
 
     chain: Chain
     loss: Loss
     clip: Clipper
     overwrite: bool = False
+    plan: Plan = field(default_factory=dict)
     _flat: FlatSums = field(init=False)
     _entries: dict[int, int] = field(init=False, default_factory=dict)
     _space: Workspace = field(init=False)
@@ -76,7 +78,7 @@ class BookKeeping:
         total: Tensor | None = None
         sums: Sums = {}
         for part in in_parts(features, targets, shares, entries=self._entries[rows]):
-            layers, parts, multiplied = taken_apart(*self._record(*part), part[2], space=self._space)
+            layers, parts, multiplied = taken_apart(*self._record(*part), part[2], space=self._space, plan=self.plan)
             keep = 1 if sums else 0  # every layer is on every tape
             if total is None:  # only now, when what the backward pass needed is free again
                 total, sums = self._flat.room()
@@ -97,7 +99,7 @@ class BookKeeping:
 
 
 def taken_apart(
-    tape: Tape, losses: Tensor, shares: Tensor | None, *, space: Workspace
+    tape: Tape, losses: Tensor, shares: Tensor | None, *, space: Workspace, plan: Plan = NO_PLAN
 ) -> tuple[list[nn.Module], list[Contributions], list[Tensor]]:
     """Return the layers of a tape, their contributions, and for each the tensor that clipping factors multiply.
 
@@ -106,6 +108,7 @@ def taken_apart(
         losses: (n,), each from its own example alone.
         shares: (units, rows), the examples being rows of units, which are clipped as one; None: they are the units.
         space: memory to reuse.
+        plan: of layers that do not go by the rule of their kind.
     """
     outputs: list[Any] = [output for _, _, output in tape]
     rows = 1 if shares is None else shares.shape[1]
@@ -114,7 +117,7 @@ def taken_apart(
     layers = [layer for layer, _, _ in tape]
     with torch.no_grad():
         parts = [
-            contributions_of_units(layer, a, b, space, rows=rows)
+            contributions_of_units(layer, a, b, space, rows=rows, plan=plan)
             for (layer, a, _), b in zip(tape, gradients, strict=True)
         ]
     tape.clear()

@@ -32,7 +32,7 @@ def to_json(card: PrivacyCard) -> str:
             "accountant": claim.method,
             "ledger": [dataclasses.asdict(line) | {"bound": _number(line.bound)} for line in claim.ledger],
         },
-        "circumstances": dataclasses.asdict(card.circumstances),
+        "circumstances": dataclasses.asdict(card.circumstances) | {"forms": dict(card.circumstances.forms)},
         "versions": dict(card.versions),
     }
     document = {"schema": SCHEMA, "library": __version__, "card": fields}

@@ -92,5 +92,6 @@ def circumstances_of(
         schedule=conduct.schedule is not None,
         average="" if conduct.average is None else repr(conduct.average),
         compiled=conduct.compiled,
+        forms=course.forms or {},
         alone=isinstance(config.noise, WHOLE) or (conduct.checkpoint is None and runs_alone(config, conduct)),
     )

@@ -9,6 +9,7 @@ from accountant import ErrorLine
 from accountant.risk import true_positive_rate
 from dpsgd.card import PrivacyCard
 from dpsgd.clipping import AdaptiveQuantile
+from dpsgd.core.forms import COLUMNS, GROUPED
 from dpsgd.cyclic import Cyclic
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from dpsgd.resolution import RESOLUTIONS
@@ -179,11 +180,19 @@ def _sums(card: PrivacyCard) -> str:
     roundoff = "2^-24" if here.dtype == "float32" else "2^-53"
     kept = f"what each {unit} adds keeps the bound in floats; adding up rounds, by {roundoff} of each sum on the way"
     if here.alone:
-        return f"{kept}, which ε does not cover; each {unit} goes alone, and no other moves its gradient"
+        return f"{kept}, which ε does not cover; each {unit} goes alone, and no other moves its gradient{_forms(card)}"
     return (
         f"{kept}, and gradients that are computed together round otherwise beside others, by last digits of what they "
-        f"are made of, a larger share of those that nearly cancel: ε covers neither"
+        f"are made of, a larger share of those that nearly cancel: ε covers neither{_forms(card)}"
     )
+
+
+def _forms(card: PrivacyCard) -> str:
+    """Return in which forms convolutions had gradients of examples, which round otherwise, nothing without any."""
+    forms, told = dict(card.circumstances.forms), {COLUMNS: "columns", GROUPED: "grouped convolutions"}
+    named = {form: ", ".join(repr(name) for name in forms if forms[name] == form) for form in told}
+    parts = [f"{told[form]} for {names}" for form, names in named.items() if names]
+    return f"; gradients of convolutions came from {' and from '.join(parts)}" if parts else ""
 
 
 def _randomness(card: PrivacyCard) -> str:

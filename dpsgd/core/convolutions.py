@@ -4,23 +4,21 @@ What every entry of the kernel sees of an image is laid out as columns, some exa
 a pixel side by side, so that the copies are of whole runs. A product of each example's columns with its output
 gradients then is its gradient.
 
-There is no choice of another way. The other known one is a grouped convolution: examples are groups of channels, output
-gradients kernels, stride and dilation change places. On one core of AVX-512 (torch 2.13, CPU ms for 32 examples, the
-best of parts of 32, 8 and 1 examples; the same gradients to 6e-7):
+The other form is a grouped convolution (`dpsgd.core.grouped`). Which takes less time depends on layer and machine: on
+one core with AVX2 (torch 2.13, medians of CPU ms for 32 examples, in turns, beside other work)
 
     channels, kernel, stride, padding, size     columns    grouped
-    1 -> 16     8 x 8    2  3   28                 0.46       0.50
-    1 -> 8      5 x 5    1  0   28                 0.80       0.64
-    3 -> 32     3 x 3    1  1   32                 2.6        2.9
-    16 -> 32    4 x 4    2  0   13                 0.26       1.8
-    32 -> 32    3 x 3    1  1   32                 9.1       13.5
-    32 -> 64    3 x 3    1  1   16                 3.7        7.9
-    64 -> 64    1 x 1    1  0   16                 1.4        3.6
-    64 -> 128   3 x 3    1  1    8                 3.7       10.7
-    128 -> 128  3 x 3    1  1    8                 7.9       18.2
+    1 -> 16     8 x 8    2  3   28                  2.3        2.3
+    1 -> 8      5 x 5    1  0   28                  2.9        2.8
+    3 -> 32     3 x 3    1  1   32                  8.3        7.1
+    16 -> 32    4 x 4    2  0   13                  2.1        2.5
+    32 -> 32    3 x 3    1  1   32                   36         24
+    32 -> 64    3 x 3    1  1   16                   13         12
+    64 -> 64    1 x 1    1  0   16                  5.0        4.6
+    64 -> 128   3 x 3    1  1    8                   12         21
+    128 -> 128  3 x 3    1  1    8                   24         59
 
-It gains in one layer, and 0.2 ms there. A choice by the clock would let a run that is resumed, or another rank, round
-otherwise: the same noise would then be shown on two sums.
+A run chooses once (`dpsgd.core.forms`); whatever must repeat without a choice that was kept takes columns.
 """
 
 from __future__ import annotations
@@ -39,10 +37,9 @@ COLUMN_ENTRIES = 2**18
 
 
 def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
-    """Return the gradients of n examples.
+    """Return the gradients of n examples, from columns.
 
-    A Conv1d is a Conv2d whose images have one line, and a group of channels is an image of its own. How many examples
-    are treated at a time follows from shapes alone, never from a clock, so that a run repeats bit for bit.
+    How many examples are treated at a time follows from shapes alone, so that a run repeats bit for bit.
 
     Args:
         layer: any padding, stride, dilation and groups.
@@ -57,8 +54,38 @@ def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tens
     >>> total
     tensor([[[6.]]])
     """
+    a, b, window = as_images(layer, inputs, gradients)
+    images = a.reshape(len(a) * layer.groups, -1, *a.shape[2:])
+    outputs = b.reshape(len(b) * layer.groups, -1, *b.shape[2:])
+    rows = _gradients(images, outputs, window, space, name=layer).view(len(a), -1)
+    bias = [b.sum((2, 3))] * (layer.bias is not None)
+    return Formed(rows=[rows, *bias], order=(0, 2, 1) if type(layer) is nn.Conv1d else (0, 2, 3, 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What a kernel sees of an image, as (height, width) each.
+
+    Args:
+        kernel: its sizes.
+        stride: from one place of it to the next.
+        dilation: from one of its entries to the next.
+        margins: zeros around an image: left, right, top, bottom.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    margins: list[int]
+
+
+def as_images(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor, Window]:
+    """Return inputs and output gradients as images (n, channels, height, width), and what the kernel sees of those.
+
+    A Conv1d is a Conv2d whose images have one line. Margins that hold anything but zeros are part of the images.
+    """
     flat = type(layer) is nn.Conv1d
-    dimensions, groups = 2 if flat else 3, layer.groups
+    dimensions = 2 if flat else 3
     a = inputs.reshape(len(inputs), *inputs.shape[-dimensions:])
     b = gradients.reshape(len(gradients), *gradients.shape[-dimensions:])
     margins = layer._reversed_padding_repeated_twice
@@ -66,30 +93,15 @@ def of_convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradients: Tens
         a, margins = functional.pad(a, margins, mode=layer.padding_mode), [0] * len(margins)
     if flat:
         a, b, margins = a.unsqueeze(2), b.unsqueeze(2), [*margins, 0, 0]
-    window = _Window(
-        kernel=_pair(layer.kernel_size), stride=_pair(layer.stride), dilation=_pair(layer.dilation), margins=margins
-    )
-    images = a.reshape(len(a) * groups, -1, *a.shape[2:])
-    outputs = b.reshape(len(b) * groups, -1, *b.shape[2:])
-    rows = _gradients(images, outputs, window, space, name=layer).view(len(a), -1)
-    bias = [b.sum((2, 3))] * (layer.bias is not None)
-    return Formed(rows=[rows, *bias], order=(0, 2, 1) if flat else (0, 2, 3, 1))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Window:
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    margins: list[int]
-    """Zeros around an image: left, right, top, bottom."""
+    sizes = {"kernel": _pair(layer.kernel_size), "stride": _pair(layer.stride), "dilation": _pair(layer.dilation)}
+    return a, b, Window(**sizes, margins=margins)
 
 
 def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
     return (1, sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
-def _gradients(images: Tensor, outputs: Tensor, window: _Window, space: Workspace, *, name: nn.Module) -> Tensor:
+def _gradients(images: Tensor, outputs: Tensor, window: Window, space: Workspace, *, name: nn.Module) -> Tensor:
     """Return the gradients (m, outputs, kernel entries · channels) of m images (m, channels, height, width)."""
     (m, channels), (_, made, height, width) = images.shape[:2], outputs.shape
     seen = height, width, *window.kernel, channels

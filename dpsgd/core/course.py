@@ -11,12 +11,13 @@ from torch import nn
 
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
+from dpsgd.core.forms import Forms
 from dpsgd.core.history import History
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.runs import RUN, begin_run, resume_run
 from dpsgd.core.saved import Saved, Stateful
 from dpsgd.core.structure import structure
-from dpsgd.core.taken_up import check_conduct, check_fits, check_records
+from dpsgd.core.taken_up import check_conduct, check_fits, check_layers, check_records
 from dpsgd.datasets import Dataset
 from mechanisms import InvalidParameter, Source, SystemSource
 from mechanisms.core.randomness import SecretSource
@@ -93,6 +94,7 @@ class Course:
         kept: its file, if it has one.
         conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`.
         history: with what it is carried out, from its beginning.
+        forms: that its convolutions' gradients come in; None of a run that begins, until `formed_by` tells.
     """
 
     source: Source
@@ -102,6 +104,14 @@ class Course:
     kept: Kept | None
     conduct: Mapping[str, str]
     history: History
+    forms: Forms | None = None
+
+    def formed_by(self, forms: Forms) -> Course:
+        """Return the course of the run in these forms, which its file tells of from the first time it is written."""
+        if self.kept is None:
+            return dataclasses.replace(self, forms=forms)
+        kept = dataclasses.replace(self.kept, last=dataclasses.replace(self.kept.last, forms=forms))
+        return dataclasses.replace(self, forms=forms, kept=kept)
 
     def begin(self, parts: Parts) -> None:
         """Bring the parts to where the run stands: before the next step, on every rank."""
@@ -160,6 +170,7 @@ def set_out(
     fixed = structure(model)
     if saved is not None:
         check_fits(saved, config, fixed, randomness)
+        check_layers(saved, model)
         check_conduct(saved, conduct)
     source, key = _lasting(randomness, saved, checkpoint, ranks)
     if saved is None:
@@ -176,6 +187,7 @@ def set_out(
     if checkpoint is not None:
         kept = Kept(checkpoint=checkpoint, last=last, begins=saved is None, key=key)
     ahead = range(last.steps_taken, last.steps_taken if last.complete else config.steps)
+    common["forms"] = None if saved is None else saved.forms
     return Course(source=source, run=run, ahead=ahead, kept=kept, history=last.history or history, **common)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from dpsgd.core.workspace import Workspace
 
 Rule = Callable[[Any, Tensor, Tensor, Workspace], Contributions]
 """(layer, inputs (n, …), gradients of the loss by the layer's outputs (n, …), memory to reuse) -> contributions."""
+Plan = Mapping[nn.Module, Rule]
+"""Rules of the layers that do not go by that of their kind."""
+NO_PLAN: Plan = MappingProxyType({})
 
 
 def covers(layer: nn.Module) -> bool:
@@ -34,7 +38,9 @@ def covers(layer: nn.Module) -> bool:
     return plain and all(p.requires_grad for p in own) and not changed and not unusual
 
 
-def contributions(layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:
+def contributions(
+    layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace, plan: Plan = NO_PLAN
+) -> Contributions:
     """Return the contributions of n examples to the gradient of a layer that `covers` accepts.
 
     They are good until the next contributions of the same layer are made in the same workspace.
@@ -43,7 +49,8 @@ def contributions(layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Wo
     >>> contributions(nn.Linear(3, 3), ones, ones, Workspace()).squared_norms()
     tensor([12.0000, 12.0000], dtype=torch.float64)
     """
-    return RULES[type(layer)](layer, inputs, gradients, space)
+    rule = plan.get(layer, RULES[type(layer)])
+    return rule(layer, inputs, gradients, space)
 
 
 def _linear(layer: nn.Linear, inputs: Tensor, gradients: Tensor, space: Workspace) -> Contributions:

@@ -24,7 +24,7 @@ from torch.func import vmap
 from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_apart
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import Clipper, add_clipped
-from dpsgd.core.layers import covers
+from dpsgd.core.layers import Plan, covers
 from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import trainable
 from dpsgd.core.units import entries_of_unit
@@ -80,6 +80,7 @@ class Recorded:
     model: nn.Module
     loss: Loss
     clip: Clipper
+    plan: Plan = field(default_factory=dict)
     _flat: FlatSums = field(init=False)
     _formed: dict[int, int] = field(default_factory=dict)
     _covers: bool = True
@@ -101,7 +102,7 @@ class Recorded:
             entries = self._entries(features[:1].clone(), targets[:1], shared, rows=rows)
             for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
                 recorded = self._record(*row_by_row(some, wanted, shared))
-                layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space)
+                layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space, plan=self.plan)
                 add_clipped([sums[layer] for layer in layers], parts, self.clip, layers, multiplied)
         except _NotCoveredError:
             self._covers = False
@@ -117,7 +118,7 @@ class Recorded:
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
             with torch.random.fork_rng([features.device] if features.is_cuda else []):
                 recorded = self._record(*row_by_row(features, targets, shares))
-                layers, parts, _ = taken_apart(*recorded, shares, space=self._space)
+                layers, parts, _ = taken_apart(*recorded, shares, space=self._space, plan=self.plan)
             held = zip(layers, parts, strict=True)
             self._formed[rows] = sum(entries_of_unit(layer, unit.entries(), rows=rows) for layer, unit in held)
         return self._formed.get(rows, 0)

@@ -17,6 +17,7 @@ from safetensors.torch import save as tensors_to
 from torch import Tensor
 
 from dpsgd.config import DPSGD
+from dpsgd.core.forms import Forms, check_forms
 from dpsgd.core.history import History
 from dpsgd.core.runs import DRAWS
 from mechanisms import InvalidParameter, __version__
@@ -35,7 +36,7 @@ FIELDS = {
     "parts",
     "scalars",
 }
-LATER = {"stopped", "conduct", "history", "records", "draws"}
+LATER = {"stopped", "conduct", "history", "records", "draws", "forms"}
 """Fields that files of the first versions lack."""
 BLANK = "0" * 64
 State = Mapping[str, Tensor | int | float]
@@ -70,6 +71,8 @@ class Saved:
             step is to come.
         library: the version that wrote it.
         draws: number of the definition of what its key draws, see `dpsgd.core.runs`; of files of the first versions 1.
+        forms: that its convolutions' gradients come in, see `dpsgd.core.forms`; those that it does not name come from
+            columns, as all did when files named none.
 
     Guarantees: what is in here depends on the records through the noisy sums of the steps taken alone, but for a digest
     that shows nothing to who lacks the key: it may be shown to whom the model may be shown.
@@ -88,6 +91,7 @@ class Saved:
     records: str = ""
     library: str = __version__
     draws: int = DRAWS
+    forms: Forms = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -113,6 +117,7 @@ class Saved:
             "history": None if self.history is None else dataclasses.asdict(self.history),
             "records": "" if self.complete else self.records,
             "draws": self.draws,
+            "forms": dict(self.forms),
             "scalars": {key: _written(value) for key, value in entries.items() if not isinstance(value, Tensor)},
         }
         text = json.dumps(document, allow_nan=False)
@@ -169,6 +174,7 @@ class Saved:
             records=str(document.get("records", "")),
             library=document["library"],
             draws=validate.count("Checkpoint", "draws", document.get("draws", 1)),
+            forms=check_forms(dict(document.get("forms", {})), "Checkpoint"),
         )
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from torch import nn
+
 from dpsgd.config import DPSGD
+from dpsgd.core.forms import convolutions
 from dpsgd.core.runs import DRAWS
 from dpsgd.core.saved import Saved
 from dpsgd.core.structure import first_difference
@@ -45,6 +48,20 @@ def check_fits(saved: Saved, config: DPSGD, fixed: dict[str, str], randomness: S
             "was begun by an earlier or later state of the library, which draws others from the same key.\nFinish it "
             "with that, or begin anew under another path: steps that were taken and seen then count too."
         )
+
+
+def check_layers(saved: Saved, model: nn.Module) -> None:
+    """Refuse a file in which layers have a form that have none here.
+
+    Raises:
+        InvalidParameter: naming the first.
+    """
+    for name in saved.forms:
+        if name not in convolutions(model):
+            raise InvalidParameter(
+                f"Checkpoint: forms must be of convolutions of the model, and {name!r} is none.\n"
+                "The file was not written by this library."
+            )
 
 
 def check_conduct(saved: Saved, conduct: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dpsgd.core.contributions import Contributions, Formed
-from dpsgd.core.layers import contributions
+from dpsgd.core.layers import NO_PLAN, Plan, contributions
 from dpsgd.core.workspace import Workspace
 
 # Their rules take any number of dimensions between the examples' and their own, and add up over all of them.
@@ -23,7 +23,7 @@ PLACES = frozenset({nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm})
 
 
 def contributions_of_units(
-    layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace, *, rows: int
+    layer: nn.Module, inputs: Tensor, gradients: Tensor, space: Workspace, *, rows: int, plan: Plan = NO_PLAN
 ) -> Contributions:
     """Return the contributions of n units to the gradient of a layer that `dpsgd.core.layers.covers`.
 
@@ -33,6 +33,7 @@ def contributions_of_units(
         gradients: of the units' losses by the layer's outputs (n · rows, …).
         space: memory to reuse.
         rows: of every unit, >= 1.
+        plan: of layers that do not go by the rule of their kind.
 
     >>> import torch
     >>> ones = torch.ones(4, 3)
@@ -40,13 +41,12 @@ def contributions_of_units(
     tensor([12.0000, 12.0000], dtype=torch.float64)
     """
     if rows == 1:
-        return contributions(layer, inputs, gradients, space)
+        return contributions(layer, inputs, gradients, space, plan)
     if type(layer) in PLACES:
         units = len(inputs) // rows, rows
-        return contributions(
-            layer, inputs.reshape(*units, *inputs.shape[1:]), gradients.reshape(*units, *gradients.shape[1:]), space
-        )
-    each = contributions(layer, inputs, gradients, space)
+        a, b = inputs.reshape(*units, *inputs.shape[1:]), gradients.reshape(*units, *gradients.shape[1:])
+        return contributions(layer, a, b, space, plan)
+    each = contributions(layer, inputs, gradients, space, plan)
     assert isinstance(each, Formed)
     return Formed(rows=[piece.view(-1, rows, piece.shape[1]).sum(1) for piece in each.rows], order=each.order)
 

@@ -34,8 +34,10 @@ from dpsgd import (
     train,
 )
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.core import tuning
 from dpsgd.core.parameters import flatten
 from mechanisms import BallsInBins, Poisson, SystemSource
+from tests.dpsgd.clocks import fickle
 
 STEPS = 120
 CONFIG = DPSGD(
@@ -68,6 +70,7 @@ RUNS = {  # changes of the configuration, the records, and keywords of the run
         USERS,
         {"schedule": Cosine(steps=STEPS)},
     ),
+    "convolutions": (DRAWN, dataclasses.replace(RECORDS, features=RECORDS.features.reshape(16, 1, 5)), {}),
     "banded groups": ({**GROUPS, "noise": MatrixGaussian(coefficients=(1.0, 0.5, 0.25))}, RECORDS, {}),
 }
 WRITES = 2  # of the key and of the file before the first step
@@ -75,7 +78,9 @@ WRITES = 2  # of the key and of the file before the first step
 
 def train_in(folder, *, observer, name="balls in bins"):
     """Train where the run is kept in `folder`; Dropout draws from torch's own generator."""
-    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
+    first = [nn.Conv1d(1, 6, 3), nn.Flatten(), nn.Linear(18, 8)] if name == "convolutions" else [nn.Linear(5, 8)]
+    model = nn.Sequential(*first, nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
+    tuning.clock = fickle()  # every process has another one
     changes, data, options = RUNS[name]
     config = dataclasses.replace(CONFIG, **changes)
     with (folder / "shown").open("a") as shown:

@@ -15,8 +15,10 @@ from torch import distributed, nn
 
 from dpsgd import STOP, BufferedGaussian, Cosine, Cyclic, Dataset, PrescribedGradients, RoundedGaussian, mlp, train
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.core import tuning
 from dpsgd.core.parameters import flatten
 from mechanisms import InvalidParameter, KeyedSource, SystemSource
+from tests.dpsgd.clocks import Clock, stopped
 from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 RECORDS = 7
@@ -108,6 +110,7 @@ def together(rank):
     run("given up alone", checkpoint=Checkpoint(path="alone.safetensors", every=2))
     run("secret and kept", randomness=SystemSource(), checkpoint=Checkpoint(path="secret.safetensors", every=5))
     assert not Path("secret.safetensors.key").exists() or rank == 1
+    forms(rank)
     run("masks", model=masked())
     run("masks given up", model=masked(), stop=5, checkpoint=Checkpoint(path="masks.safetensors", every=3))
     run("masks resumed", model=masked(), checkpoint=Checkpoint(path="masks.safetensors", every=3))
@@ -126,6 +129,25 @@ def together(rank):
         run("failing", stop=5)
     else:
         refused("failed", "callbacks must not fail on any rank, and one did on another")
+
+
+def convolving():
+    """Return a model whose convolution has two forms, and what keeps its runs."""
+    return nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(12, 3))
+
+
+IMAGES = Dataset(features=torch.linspace(-2, 3, 35).reshape(RECORDS, 1, 5), targets=torch.arange(RECORDS) % 3)
+
+
+def forms(rank):
+    """Run where the first rank's clock alone says which form a convolution goes by, and is looked at once."""
+    for name in ("forms", "forms left"):
+        options = {"model": convolving(), "data": IMAGES, "checkpoint": Checkpoint(path=f"{name}.safetensors", every=2)}
+        tuning.clock = stopped if rank else Clock(ratio=0.5)
+        run(name, stop=5, randomness=SystemSource(), **options)
+        tuning.clock = stopped
+        if name == "forms":
+            run(name, randomness=SystemSource(), **options)
 
 
 def alone():
@@ -160,9 +182,12 @@ def main():
     """Run alone, with two ranks, and alone what two ranks gave up."""
     torch.set_num_threads(1)
     alone()
+    tuning.clock = stopped
     children = [forked(lambda rank=rank: ranked(rank)) for rank in range(2)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     run("given up together", checkpoint=Checkpoint(path="together.safetensors", every=2), ranks=2)
+    kept = Checkpoint(path="forms left.safetensors", every=2)
+    run("forms left", model=convolving(), data=IMAGES, randomness=SystemSource(), checkpoint=kept)
     for path, every in (("left.safetensors", 3), ("begun.safetensors", 100)):
         kept = Checkpoint(path=path, every=every)
         refused(path, "there must be 2 ranks, as when the run was begun, got 1", model=masked(), checkpoint=kept)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import distributed
 
 from dpsgd.core.ranks import Ranks
+from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter
 from tests.conftest import ROOT
 from tests.dpsgd.schemes import EVERY_SCHEME
@@ -30,7 +31,7 @@ def _left(folder, name, rank):
     return load_file(folder / f"{name} {rank}")
 
 
-@pytest.mark.parametrize("name", [*COMPARED, "secret", "secret and kept", "unseeded", "given up alone"])
+@pytest.mark.parametrize("name", [*COMPARED, "secret", "secret and kept", "unseeded", "given up alone", "forms"])
 def test_ranks_agree_bit_for_bit(runs, name):
     one, other = (_left(runs, name, rank) for rank in range(2))
     assert torch.equal(one["weights"], other["weights"]) and torch.equal(one["shown"], other["shown"])
@@ -52,6 +53,13 @@ def test_secret_runs_have_noise_of_their_own(runs):
     secret, kept = _left(runs, "secret", 0), _left(runs, "secret and kept", 0)
     assert not torch.isclose(secret["shown"], kept["shown"], atol=1e-7).all(1).any()
     assert not (runs / "secret.safetensors.key").exists()
+
+
+@pytest.mark.parametrize("name", ["forms", "forms left"])
+def test_all_ranks_go_by_the_forms_that_the_first_has_chosen_and_so_do_those_that_go_on(runs, name):
+    """The clocks of the others, and of all that go on, may not be looked at."""
+    kept = Saved.from_bytes((runs / f"{name}.safetensors").read_bytes(), name=name)
+    assert kept.complete and kept.forms == {"0": "grouped"}
 
 
 @pytest.mark.parametrize(("name", "rank"), [("given up together", "alone"), ("given up alone", 0)])

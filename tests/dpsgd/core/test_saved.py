@@ -33,6 +33,7 @@ EXAMPLE = Saved(
     history=History(fresh=True, ranks=2, versions={"torch": "1.0, then 2.0"}),
     library="0.0",
     draws=7,
+    forms={"0": "columns", "body.2": "grouped"},
 )
 
 
@@ -129,6 +130,13 @@ def test_another_schema_is_refused_by_name(monkeypatch):
         ("stopped", 1, "some/file must be as it was written, but it holds no checkpoint"),
         ("reproducible", "no", "some/file must be as it was written, but it holds no checkpoint"),
         ("draws", -1, "draws must be at least 0, got -1.\nThis is what some/file holds"),
+        (
+            "forms",
+            {"0": "fast"},
+            "forms must be 'columns' or 'grouped', got 'fast' of '0'.\nThis is what some/file holds",
+        ),
+        ("forms", {"0": ["columns"]}, "some/file must be as it was written, but it holds no checkpoint"),
+        ("forms", ["columns"], "some/file must be as it was written, but it holds no checkpoint"),
         ("conduct", [1], "some/file must be as it was written, but it holds no checkpoint"),
         ("more", 1, "some/file must have the fields"),
     ],
@@ -152,6 +160,6 @@ def test_more_steps_than_there_are_are_refused():
 
 def test_files_of_the_first_kind_load_for_ever():
     first = dataclasses.replace(
-        EXAMPLE, conduct={}, stopped=False, history=None, draws=1
+        EXAMPLE, conduct={}, stopped=False, history=None, draws=1, forms={}
     )  # which said nothing of these
     _assert_equal(Saved.from_bytes(GOLDEN.read_bytes(), name=str(GOLDEN)), first)

@@ -133,7 +133,7 @@ def test_no_more_gradients_are_formed_at_once_than_allowed(name, monkeypatch):
     dimension = sum(parameter.numel() for parameter in model.parameters())
     formed = []
 
-    def counted(layer, inputs, gradients, space, *, rows):
+    def counted(layer, inputs, gradients, space, *, rows, plan):
         held = contributions_of_units(layer, inputs, gradients, Workspace(), rows=rows)
         each = contributions(layer, inputs, gradients, Workspace())
         formed.append(held.entries() + (each.entries() if type(layer) not in PLACES else 0))
