@@ -13,10 +13,13 @@ from torch.nn.functional import cross_entropy
 
 from dpsgd import Dataset
 from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.forms import Noting, plan_of
+from dpsgd.core.layers import Plan
 from dpsgd.core.noise import Noise
 from dpsgd.core.parameters import assign, flatten, trainable
 from dpsgd.core.population import Examples
-from dpsgd.gradients import gradient_sum_by
+from dpsgd.core.tuning import fastest_forms
+from dpsgd.gradients import GradientSum, gradient_sum_by
 from mechanisms import SystemSource
 
 RECORDS = 1024
@@ -150,9 +153,18 @@ def _private(
     weights = flatten(parameters)
     assign(weights, parameters)
     noise = Noise(source=SystemSource(), run=0, steps=MOST_STEPS, like=weights, compiled=compiled)
-    clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
-    clipped = gradient_sum_by(clip, model, example_dimensions=dimensions, loss=loss, overwrite=True, compiled=compiled)
-    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=clipped)
+    noting = Noting(model=model)
+
+    def clipped_sum(plan: Plan) -> GradientSum:
+        clip, dimensions = FlatClipper(max_grad_norm=1.0), len(case.shape)
+        return gradient_sum_by(
+            clip, model, example_dimensions=dimensions, loss=loss, overwrite=True, compiled=compiled, plan=plan
+        )
+
+    clipped_sum(noting.plan)(features[: case.batch].clone(), targets[: case.batch])
+    forms = fastest_forms(noting.given)  # as a run with a SystemSource does before its first step
+    sums = clipped_sum(plan_of(model, forms))
+    examples = Examples(dataset=Dataset(features=features, targets=targets), clipped_sum=sums)
 
     def step(rows: Tensor, turn: int) -> None:
         total = examples.sum_of(rows.numpy(), 0, rows.numpy())
