@@ -6,7 +6,7 @@ from mechanisms import Source
 
 RUN = 2**80
 """Positions from one run to the next: more than 2^40 steps of 2^40 positions."""
-DRAWS = 2
+DRAWS = 3
 """Number of the definition of what a key draws for a step: samples, noise, masks. It goes up whenever that changes: a
 run that went on with others would show steps that are taken again under two noises."""
 
