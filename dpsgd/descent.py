@@ -278,7 +278,12 @@ def _examples(
         compiled=conduct.compiled,
         formed=runs_alone(config, conduct) and not known_apart(model, like),
     )
-    return Examples(dataset=dataset, clipped_sum=summed(config, clipped_sum), augmentation=conduct.augmentation)
+    return Examples(
+        dataset=dataset,
+        clipped_sum=summed(config, clipped_sum),
+        augmentation=conduct.augmentation,
+        most_rows=config.examples_per_user or 1,
+    )
 
 
 def _population(examples: Examples, config: DPSGD, conduct: Conduct, *, clip: Clipper, model: nn.Module) -> Population:
