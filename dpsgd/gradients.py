@@ -67,7 +67,10 @@ def gradient_sum(
     that of the others' gradients, which products of batches of another size may round otherwise. Where those cancel,
     as behind a norm of one or two numbers, that may be a larger share of what clipping leaves of them than the last
     digits of float32: examples that are given one by one have none of it. An example whose gradient is not finite
-    counts as zero and changes nothing else; an empty batch gives zeros.
+    counts as zero and changes nothing else; an empty batch gives zeros. All of this is of the model as it stands now,
+    but for what its parameters hold: a hook, module, mode or `requires_grad` that is set otherwise between two calls is
+    not looked for here, as `steps` and `train` do, and may mix examples. Nor is it seen whether the model keeps
+    something of its examples: `validate_model` tells that. After a change ask for another function.
 
     >>> import torch
     >>> line = nn.Linear(1, 1, bias=False)

@@ -179,7 +179,7 @@ def train(
     Guarantees: `result.process` describes what ran, and all of it. Optimiser, schedule and averages are
     post-processing: they cost nothing as long as they read nothing private. The same model, data, seed and key give
     the same weights, bit for bit, on one machine, also where layers draw from torch's generators (Dropout): those are
-    seeded anew in every step, from the key, and are afterwards as they were.
+    set anew in every step, from the key, and are afterwards as they were.
 
     Raises:
         InvalidParameter: before the first step, if the model cannot be private or something does not fit.

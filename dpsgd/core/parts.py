@@ -1,19 +1,32 @@
-"""The parts of a run that torch holds: the weights, and the numbers that layers such as Dropout draw for themselves."""
+"""The parts of a run that torch holds: the weights, and the numbers that layers such as Dropout draw for themselves.
+
+**What masks hide.** Layers draw for the records of a batch in turn, so that one record more gives those after it other
+masks, and may move the sum by far more than the bound. The law of their masks is the same with it and without: whoever
+does not know the masks learns nothing by that, and the guarantee holds. But had a step's masks few seeds, all of them
+could be tried: 2^32 of torch's are an afternoon's work. So a generator is set to a state drawn from the key, all 19,968
+bits of it on the CPU and 64 on CUDA, whose generators take no more.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.saved import State
 from mechanisms import InvalidParameter, Source
 
-SEEDS = 1024  # drawn at once: a call costs as much as hundreds of them
+WORDS = 624
+"""Of 32 bits in a state of torch's generator of the CPU, a Mersenne Twister (MT19937)."""
+STEPS = 16  # whose states are drawn at once: a call costs as much as some of them
+HEAD = 24  # bytes of a state before its words, which take eight bytes each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,7 +61,7 @@ class LayerDraws:
     difference of the two would be bare. Outside of steps torch's generators are as if no layer drew.
 
     Args:
-        source: of the generators' seeds, its streams "layers 0", "layers 1", … for the ranks.
+        source: of the generators' states, its streams "layers 0", "layers 1", … for the ranks.
         run: where the run begins, see `dpsgd.core.runs`.
         ranks: the processes that take part.
         pass_of_zeros: takes the layers through a record of zeros, which tells whether they draw. What they did with the
@@ -60,7 +73,7 @@ class LayerDraws:
     ranks: Ranks
     pass_of_zeros: Callable[[], object]
     _first: int = 0
-    _seeds: tuple[int, ...] = ()
+    _words: NDArray[np.uint32] | None = None
 
     @contextlib.contextmanager
     def of(self, step: int) -> Iterator[None]:
@@ -69,7 +82,7 @@ class LayerDraws:
         before = [generator.get_state() for generator in generators]
         try:  # from here on: what ends a run may come between two generators
             for generator in generators:
-                generator.manual_seed(self._seed(step))
+                _set(generator, self._words_of(step))
             yield
         finally:
             for generator, was in zip(generators, before, strict=True):
@@ -103,13 +116,49 @@ class LayerDraws:
             after = [generator.get_state() for generator in self._generators()]
         return not all(map(torch.equal, before, after))
 
-    def _seed(self, step: int) -> int:
-        if not self._first <= step < self._first + len(self._seeds):
-            words = self.source.words(f"layers {self.ranks.rank}", self.run + step, SEEDS)
-            self._first, self._seeds = step, tuple(map(int, words))
-        return self._seeds[step - self._first]
+    def _words_of(self, step: int) -> NDArray[np.uint32]:
+        """Return the words of a step's state, shape (WORDS,)."""
+        if self._words is None or not self._first <= step < self._first + STEPS:
+            words = self.source.words(f"layers {self.ranks.rank}", self.run + step * WORDS, STEPS * WORDS)
+            self._first, self._words = step, words.reshape(STEPS, WORDS)
+        own: NDArray[np.uint32] = self._words[step - self._first]
+        return own
 
     def _generators(self) -> list[torch.Generator]:
         if self.ranks.device.type != "cuda":
             return [torch.default_generator]
         return [torch.default_generator, torch.cuda.default_generators[self.ranks.device.index]]
+
+
+def _set(generator: torch.Generator, words: NDArray[np.uint32]) -> None:
+    """Have a generator go on from a state that is made of these words, shape (WORDS,)."""
+    if generator.device.type == "cuda":
+        generator.manual_seed(int(words[0]) << 32 | int(words[1]))
+        return
+    state = _seeded(0).copy()
+    _words_in(state)[:] = words
+    generator.set_state(torch.from_numpy(state))
+
+
+@functools.cache
+def _seeded(seed: int) -> NDArray[np.uint8]:
+    """Return the state of a generator of the CPU that has a seed and has drawn nothing yet.
+
+    Raises:
+        InvalidParameter: if its words are not where torch has kept them so far.
+    """
+    state = torch.Generator().manual_seed(seed).get_state().numpy()
+    words = [seed]
+    for place in range(1, WORDS):
+        words.append((1812433253 * (words[-1] ^ words[-1] >> 30) + place) % 2**32)
+    if len(state) < HEAD + 8 * WORDS or _words_in(state).tolist() != words:
+        raise InvalidParameter(
+            f"train: torch must keep the state of its generators as versions up to 2.13 do, and {torch.__version__} "
+            "does not: seeds would leave the masks of layers 2^32 possibilities.\nUse another version of torch."
+        )
+    return state
+
+
+def _words_in(state: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    words: NDArray[np.uint64] = state[HEAD : HEAD + 8 * WORDS].view(np.uint64)
+    return words

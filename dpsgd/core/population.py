@@ -49,12 +49,14 @@ class Examples:
         clipped_sum: of features and targets.
         augmentation: of every row, or None.
         source: where the copies' randomness comes from, known once the run has begun.
+        most_rows: public bound on the rows of a unit.
     """
 
     dataset: Dataset
     clipped_sum: GradientSum
     augmentation: Augmentation | None = None
     source: Source | None = None
+    most_rows: int = 1
 
     @property
     def copies(self) -> int:
@@ -71,10 +73,15 @@ class Examples:
             return self._sum_of(units, position, rows, shares)
 
     def sum_of_zeros(self) -> Tensor:
-        """Return the clipped sum of one record of zeros: shapes and types alone are the dataset's."""
+        """Return the clipped sum of one record of zeros: shapes and types alone are the dataset's.
+
+        Where units may have several rows, one of two goes the same way: whether any is drawn later is private.
+        """
         zeros = Dataset(features=_zeros_like(self.dataset.features), targets=_zeros_like(self.dataset.targets))
         alone = dataclasses.replace(self, dataset=zeros)
         first = np.zeros(1, dtype=np.int64)
+        if self.most_rows > 1:
+            alone._sum_of(first, 0, np.zeros((1, 2), dtype=np.int64), torch.full((1, 2), 0.5, dtype=torch.float64))
         return alone._sum_of(first, 0, first, None)
 
     def _sum_of(self, units: Rows, position: int, rows: Rows, shares: Tensor | None) -> Tensor:

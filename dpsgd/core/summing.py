@@ -55,7 +55,12 @@ def examples_of(
             ),
         )
 
-    examples = Examples(dataset=dataset, clipped_sum=clipped_sum(noting.plan), augmentation=conduct.augmentation)
+    examples = Examples(
+        dataset=dataset,
+        clipped_sum=clipped_sum(noting.plan),
+        augmentation=conduct.augmentation,
+        most_rows=config.examples_per_user or 1,
+    )
 
     def settle(course: Course) -> Course:
         forms = _forms(course, noting.given, conduct, most=1 if alone else MOST_EXAMPLES)

@@ -20,6 +20,8 @@ from dpsgd.losses import Loss, per_example
 
 CHUNK_ENTRIES = 2**22
 """Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
+ONE_DEEP = (nn.LSTM,)
+"""Layers that `vmap` runs, but not within another: then every row's gradient is formed, not the unit's alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,9 +37,8 @@ class Vectorised:
         parameters = {name: parameter.detach() for name, parameter in trainable(self.model).items()}
         dimension = sum(parameter.numel() for parameter in parameters.values())
         batch = [in_order(features), targets, *([] if shares is None else [shares])]
-        loss = self._loss_of_one() if shares is None else _of_unit(self._loss_of_one())
         size = max(1, CHUNK_ENTRIES // (dimension if shares is None else dimension * shares.shape[1]))
-        gradients = vmap(grad(loss), in_dims=(None, *[0] * len(batch)), randomness="different")
+        gradients = self._gradients(of_units=shares is not None)
         total = next(iter(parameters.values())).new_zeros(dimension)
         pieces = torch.split(total, [parameter.numel() for parameter in parameters.values()])
         sums = dict(zip(parameters, pieces, strict=True))
@@ -45,6 +46,15 @@ class Vectorised:
             by_name = gradients(parameters, *(part[start : start + size] for part in batch))
             self._add_clipped(sums, by_name)
         return total
+
+    def _gradients(self, *, of_units: bool) -> Callable[..., dict[str, Tensor]]:
+        """Return the function from parameters and a batch to the gradients of its examples, or units, by names."""
+        loss = self._loss_of_one()
+        within = any(isinstance(module, ONE_DEEP) for module in self.model.modules())
+        if of_units and not within:
+            return vmap(grad(_of_unit(loss)), in_dims=(None, 0, 0, 0), randomness="different")
+        of_rows = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
+        return _of_their_rows(of_rows) if of_units else of_rows
 
     def _add_clipped(self, sums: dict[str, Tensor], by_name: dict[str, Tensor]) -> None:
         layers = by_layer(self.model)
@@ -75,6 +85,19 @@ def _of_unit(loss_of_one: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return (losses(parameters, features, targets) * shares).sum()
 
     return loss_of_unit
+
+
+def _of_their_rows(gradients: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    """Return the function that adds up the gradients of rows to those of units, each with its row's share."""
+
+    def of_units(parameters: dict[str, Tensor], features: Tensor, targets: Tensor, shares: Tensor) -> dict[str, Tensor]:
+        of_rows = gradients(parameters, features.flatten(end_dim=1), targets.flatten(end_dim=1))
+        return {
+            name: torch.einsum("nr,nr...->n...", shares.to(each.dtype), each.reshape(*shares.shape, *each.shape[1:]))
+            for name, each in of_rows.items()
+        }
+
+    return of_units
 
 
 def _places(model: nn.Module) -> dict[str, str]:

@@ -81,6 +81,32 @@ def test_what_fails_on_every_record_ends_a_run_before_any_is_drawn(records):
             next(iter(steps(model, data, EMPTY, loss=loss, randomness=KeyedSource(0))), None)
 
 
+class OnlyAlone(nn.Linear):
+    """Calls a function that no vmap within another can run, as it takes units of several rows."""
+
+    def __init__(self):
+        super().__init__(5, 3)
+        self.held = nn.LSTM(3, 3, batch_first=True).requires_grad_(False)._flat_weights
+
+    def forward(self, rows):
+        features = super().forward(rows).unsqueeze(1)
+        start = features.new_zeros(1, len(rows), 3)
+        return torch._VF.lstm(features, (start, start), self.held, True, 1, 0.0, False, False, True)[0][:, 0]
+
+
+@pytest.mark.parametrize("owners", [[], [0, 1], [0, 0]])
+def test_what_fails_for_a_user_of_several_records_ends_a_run_before_any_is_drawn(owners):
+    """Whether and when a user of several is drawn is private: it may not decide on whether the run goes on."""
+    data = Dataset(
+        features=torch.ones(len(owners), 5),
+        targets=torch.zeros(len(owners), dtype=torch.int64),
+        owners=torch.tensor(owners, dtype=torch.int64),
+    )
+    config = config_of(Poisson(probability=1.0), unit="user", examples_per_user=2)
+    with pytest.raises(InvalidParameter, match=r"but on zeros of it: Batching rule not implemented for aten::lstm"):
+        next(steps(OnlyAlone(), data, config, loss=CROSS_ENTROPY, randomness=KeyedSource(0)))
+
+
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_warnings_on_records_which_name_the_size_of_a_batch_are_dropped(make):
     def warning(outputs, targets):

@@ -1,11 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dpsgd import Dataset, train
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.core import parts
 from dpsgd.core.parameters import flatten
-from dpsgd.core.parts import SEEDS, LayerDraws
+from dpsgd.core.parts import STEPS, WORDS, LayerDraws
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource
@@ -24,8 +26,26 @@ def _drawn(draws, step):
 
 def test_a_step_draws_the_same_whichever_came_before():
     draws = _draws()
-    some = {step: _drawn(draws, step) for step in (5, 0, SEEDS + 3, 5)}
+    some = {step: _drawn(draws, step) for step in (5, 0, STEPS + 3, 5)}
     assert all(torch.equal(_drawn(_draws(), step), drawn) for step, drawn in some.items())
+
+
+def test_a_step_draws_what_a_twister_with_all_its_words_from_the_key_gives():
+    """One record more gives others other masks: with 2^32 seeds whoever tries them all could tell it."""
+    for step in (0, 1, STEPS):
+        twister = np.random.MT19937()
+        words = KeyedSource(0).words("layers 0", step * WORDS, WORDS)
+        twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": WORDS}}
+        raw = twister.random_raw(2 * WORDS).astype(np.uint32)
+        with _draws().of(step):
+            drawn = torch.empty(2 * WORDS).uniform_().double().numpy()
+        assert np.array_equal(drawn, (raw % 2**24) / 2.0**24)
+
+
+def test_a_torch_that_keeps_its_generator_otherwise_is_refused(monkeypatch):
+    monkeypatch.setattr(parts, "HEAD", 32)
+    with pytest.raises(InvalidParameter, match=r"torch must keep the state of its generators as versions up to 2\.13"):
+        parts._seeded.__wrapped__(0)
 
 
 def test_steps_ranks_runs_and_keys_draw_different_numbers():
@@ -90,7 +110,7 @@ def test_a_state_does_not_tell_whether_any_record_was_drawn(records, tmp_path):
 
 def test_a_run_that_ends_while_generators_are_seeded_leaves_them_as_they_were(monkeypatch):
     class Ended(torch.Generator):
-        def manual_seed(self, seed):
+        def set_state(self, state):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(LayerDraws, "_generators", lambda self: [torch.default_generator, Ended()])

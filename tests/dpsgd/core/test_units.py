@@ -13,6 +13,7 @@ from dpsgd.core.units import PLACES, contributions_of_units
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
 
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap of LSTM
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
 
@@ -32,6 +33,17 @@ class Tied(Scaled):
 
     def forward(self, rows):
         return self.last(torch.tanh(self.first(rows)) + torch.tanh(self.first(-rows)))
+
+
+class LongShort(nn.Module):
+    """Has a layer that no vmap within another can run."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, rows):
+        return self.last(self.first(rows)[0][:, -1])
 
 
 IMAGES, ROWS, WORDS = (6, 1, 6, 6), (6, 5), (6, 4)
@@ -54,6 +66,7 @@ MODELS = {
     "own code": (Scaled, ROWS, Recorded),
     "used twice": (Tied, ROWS, Recorded),
     "vmap": (lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)), ROWS, Vectorised),
+    "recurrent": (LongShort, (6, 4, 5), Vectorised),
 }
 
 
