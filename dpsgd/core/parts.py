@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dpsgd.core.generators import places, set_apart
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.saved import State
 from mechanisms import InvalidParameter, Source
@@ -62,18 +63,9 @@ class LayerDraws:
     _first: int = 0
     _seeds: tuple[int, ...] = ()
 
-    @contextlib.contextmanager
-    def of(self, step: int) -> Iterator[None]:
+    def of(self, step: int) -> AbstractContextManager[None]:
         """Return the context in which the layers take a step."""
-        generators = self._generators()
-        before = [generator.get_state() for generator in generators]
-        try:  # from here on: what ends a run may come between two generators
-            for generator in generators:
-                generator.manual_seed(self._seed(step))
-            yield
-        finally:
-            for generator, was in zip(generators, before, strict=True):
-                generator.set_state(was)
+        return set_apart(self.ranks.device, seed=self._seed(step))
 
     def state_dict(self) -> State:
         """Return by how many ranks the steps are taken."""
@@ -95,12 +87,12 @@ class LayerDraws:
     def _layers_draw(self) -> bool:
         """Return whether layers draw, or could: a pass that fails says nothing of those of records."""
         with self.of(0):
-            before = [generator.get_state() for generator in self._generators()]
+            before = places(self.ranks.device)
             try:
                 self.pass_of_zeros()
             except Exception:
                 return True
-            after = [generator.get_state() for generator in self._generators()]
+            after = places(self.ranks.device)
         return not all(map(torch.equal, before, after))
 
     def _seed(self, step: int) -> int:
@@ -108,8 +100,3 @@ class LayerDraws:
             words = self.source.words(f"layers {self.ranks.rank}", self.run + step, SEEDS)
             self._first, self._seeds = step, tuple(map(int, words))
         return self._seeds[step - self._first]
-
-    def _generators(self) -> list[torch.Generator]:
-        if self.ranks.device.type != "cuda":
-            return [torch.default_generator]
-        return [torch.default_generator, torch.cuda.default_generators[self.ranks.device.index]]

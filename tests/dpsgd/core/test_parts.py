@@ -4,6 +4,7 @@ from torch import nn
 
 from dpsgd import Dataset, train
 from dpsgd.checkpoint import Checkpoint
+from dpsgd.core import generators
 from dpsgd.core.parameters import flatten
 from dpsgd.core.parts import SEEDS, LayerDraws
 from dpsgd.core.ranks import Ranks
@@ -93,7 +94,7 @@ def test_a_run_that_ends_while_generators_are_seeded_leaves_them_as_they_were(mo
         def manual_seed(self, seed):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(LayerDraws, "_generators", lambda self: [torch.default_generator, Ended()])
+    monkeypatch.setattr(generators, "_generators", lambda _: [torch.default_generator, Ended()])
     before = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt), _draws().of(0):
         raise AssertionError
