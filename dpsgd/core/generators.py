@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -51,6 +52,7 @@ def places(device: torch.device) -> list[torch.Tensor]:
 def _generators(device: torch.device) -> list[torch.Generator]:
     if device.type != "cuda":
         return [torch.default_generator]
-    torch.cuda.init()  # before that there are none of them
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return [torch.default_generator, torch.cuda.default_generators[index]]
+    cuda: Any = torch.cuda
+    cuda.init()  # before that there are none of them
+    index = cuda.current_device() if device.index is None else device.index
+    return [torch.default_generator, cuda.default_generators[index]]
