@@ -54,10 +54,12 @@ def test_a_run_on_the_cpu_takes_hold_of_no_other_device(monkeypatch):
     def called(*_, **__):
         raise AssertionError("a CUDA device")
 
+    model, like = nn.TransformerEncoderLayer(4, 2, batch_first=True), torch.ones(2, 3, 4)
+    assert not validate_model(model, like=like)  # what torch loads for it counts devices itself
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name in ("manual_seed_all", "get_rng_state", "set_rng_state", "init"):
         monkeypatch.setattr(torch.cuda, name, called)
     data = Dataset(features=torch.ones(7, 5), targets=torch.arange(7) % 3)
     loss = nn.CrossEntropyLoss(reduction="none")
     train(mlp(5, (4,), 3), data, EVERY_SCHEME["Poisson"], loss=loss, randomness=KeyedSource(0), initialisation_seed=0)
-    assert not validate_model(nn.TransformerEncoderLayer(4, 2, batch_first=True), like=torch.ones(2, 3, 4))
+    assert not validate_model(model, like=like)
