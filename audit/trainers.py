@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from audit.attack import FinalModel, Observations, Released, TrainerTask
 from audit.canaries import GradientCanaries, InputCanaries
@@ -167,7 +167,7 @@ def _entering(known: Dataset, config: DPSGD, task: TrainerTask) -> tuple[Dataset
     if task.adjacency is Adjacency.REPLACE_ONE:
         return with_records(known, canaries, task.membership), {}
     everyone = np.ones(len(canaries), dtype=np.bool_)
-    present = torch.cat([torch.ones(len(known), dtype=torch.bool), torch.tensor(task.membership)])
+    present = torch.from_numpy(np.concatenate([np.ones(len(known), dtype=np.bool_), task.membership]))
     return with_records(known, canaries, everyone), {"present": present}
 
 
@@ -231,19 +231,22 @@ def with_records(known: Dataset, canaries: InputCanaries, membership: Coins) -> 
 def final_model(model: nn.Module, loss: Loss) -> FinalModel:
     """Return a trained model as it may be asked: as it is now, in its mode for use, whatever becomes of it later."""
     frozen = copy.deepcopy(model).eval()
-    parameters = list(frozen.parameters())
+    like = next(frozen.parameters())
+
+    def run(features: NDArray[Any]) -> Tensor:
+        given = torch.tensor(features, device=like.device)
+        outputs: Tensor = frozen(given.to(like.dtype) if given.is_floating_point() else given)
+        return outputs
 
     def outputs(features: NDArray[Any]) -> NDArray[Any]:
         with torch.no_grad():
-            given = torch.tensor(features).to(parameters[0].device)
-            found: NDArray[Any] = (
-                frozen(given.to(parameters[0].dtype) if given.is_floating_point() else given).cpu().numpy()
-            )
+            found: NDArray[Any] = run(features).cpu().numpy()
         return found
 
     def losses(features: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-        with torch.no_grad():
-            found: NDArray[np.float64] = loss(torch.tensor(outputs(features)), torch.tensor(targets)).double().numpy()
+        with torch.no_grad():  # where the model lies, as what the loss holds does
+            told = loss(run(features), torch.tensor(targets, device=like.device))
+            found: NDArray[np.float64] = told.double().cpu().numpy()
         return found
 
     weights = torch.cat([parameter.detach().reshape(-1) for parameter in trainable(frozen).values()])

@@ -108,8 +108,8 @@ class Augmentation:
             InvalidParameter: if it fails, keeps something, draws numbers of its own or gives another number of
                 dimensions.
         """
-        zeros, uniforms = features.new_zeros(1, *features.shape[1:]), torch.zeros(1, 1, self.draws)
-        uniforms = uniforms.to(features.device)
+        zeros = features.new_zeros(1, *features.shape[1:])
+        uniforms = torch.zeros(1, 1, self.draws, device=features.device)
         try:
             copies = self._copies(zeros, uniforms)
             reach = Reach("make", self.make, values=True)

@@ -23,7 +23,7 @@ from dpsgd.core.course import Course, Parts, set_out
 from dpsgd.core.digits import check_loss, seen_by_model
 from dpsgd.core.failures import check_attempt
 from dpsgd.core.noising import Noising, check_noise, check_range, compile_noise, noising
-from dpsgd.core.parameters import assign, check_flat, flatten, layer_slices, trainable
+from dpsgd.core.parameters import assign, check_flat, check_place, flatten, layer_slices, trainable
 from dpsgd.core.parts import LayerDraws, Weights
 from dpsgd.core.population import Examples, Population, population_of, runs_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
@@ -251,6 +251,7 @@ def _checked(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct
     check_kinds(model, dataset, config)
     parameters = trainable(model)
     check_flat(parameters)
+    check_place(model, dataset.features, dataset.targets)
     check_compiled(config, conduct)
     alone = runs_alone(config, conduct)
     like = seen_by_model(dataset, conduct, alone=alone)

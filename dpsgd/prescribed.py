@@ -82,7 +82,7 @@ class Clippable(Prescribed):
             clip: of the run, which counts them if it counts.
             layers: of the model that it clips.
         """
-        taken = torch.nonzero(drawn.cpu() & self.included).flatten()
+        taken = torch.nonzero(drawn.cpu() & self.included.cpu()).flatten()
         pieces = self._pieces(taken, layers, like=total)
         squares = [squared_norms(piece) for piece in pieces]
         factors = clip.factors(squares, layers=[layer for layer, _ in layers], multiplied=pieces)
@@ -159,7 +159,7 @@ class PrescribedGradients(Clippable):
         """
         bound = clipping_bound(max_grad_norm)
         clipped = self.values.double().clamp(-bound, bound).to(dtype)
-        return torch.where(self.included & torch.isfinite(self.values), clipped, 0.0)
+        return torch.where(self.included.to(clipped.device) & torch.isfinite(self.values), clipped, 0.0)
 
     def placed(self, *, max_grad_norm: float, like: Tensor) -> PrescribedGradients:
         """Return the records with their contributions for values."""
@@ -240,7 +240,7 @@ class PrescribedVectors(Clippable):
         """Return the records with their contributions for vectors."""
         vectors = self.vectors.to(like.dtype)
         factors = clip_factors(squared_norms(vectors).sqrt(), max_grad_norm=max_grad_norm, dtype=like.dtype)
-        clipped = torch.where(self.included[:, None], weigh(vectors, factors), 0.0)
+        clipped = torch.where(self.included.to(vectors.device)[:, None], weigh(vectors, factors), 0.0)
         return PrescribedVectors(vectors=clipped.to(like.device), included=self.included)
 
     def add_to(self, total: Tensor, drawn: Tensor) -> Tensor:

@@ -205,9 +205,9 @@ def _descend(
     def on_zeros() -> None:
         sums(records.zeros(len(draws)))
 
-    check_attempt(on_zeros)
+    check_attempt(on_zeros, device=weights.device)
     for step in range(steps):
-        with told_without_records(on_zeros):
+        with told_without_records(on_zeros, device=weights.device):
             found = sums(records.drawn([draw(step) for draw in draws]))
         move(found, step)
 

@@ -21,6 +21,7 @@ from dpsgd.config import DPSGD
 from dpsgd.core.card_of import card_of, circumstances_of
 from dpsgd.core.conduct import Conduct, check_kinds
 from dpsgd.core.course import Course
+from dpsgd.core.generators import set_apart
 from dpsgd.core.parameters import trainable
 from dpsgd.core.reporting import Reporting, checked_reports
 from dpsgd.core.schemes import check_neighbours
@@ -286,8 +287,7 @@ def initialised(model: nn.Module, seed: int | None) -> nn.Module:
         return fresh
     if validate.count("train", "initialisation_seed", seed) >= MOST_SEEDS:
         raise InvalidParameter(f"train: initialisation_seed must be below 2^64, got {seed}.")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with set_apart(next(fresh.parameters(), torch.empty(0, device="cpu")).device, seed=seed):
         for name, module in fresh.named_modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()

@@ -56,7 +56,7 @@ def dataset_neighbours(dataset: Dataset, *, adjacency: Adjacency | str) -> tuple
     >>> pair.name, len(pair.one), len(pair.other)
     ('NaN in one place in its place', 3, 3)
     """
-    pairs = array_neighbours(dataset.features.numpy(), adjacency=adjacency, nothing=float("nan"))
+    pairs = array_neighbours(dataset.features.cpu().numpy(), adjacency=adjacency, nothing=float("nan"))
     return tuple(
         Neighbours(name=pair.name, one=_of(dataset, pair.one), other=_of(dataset, pair.other)) for pair in pairs
     )
@@ -65,4 +65,4 @@ def dataset_neighbours(dataset: Dataset, *, adjacency: Adjacency | str) -> tuple
 def _of(dataset: Dataset, features: np.ndarray[Any, Any]) -> Dataset:
     """Return records with these features, and the targets of the dataset's own as far as there are any."""
     targets = torch.cat([dataset.targets, dataset.targets[:1]])[: len(features)]
-    return Dataset(features=torch.from_numpy(features), targets=targets)
+    return Dataset(features=torch.from_numpy(features).to(dataset.features.device), targets=targets)

@@ -116,7 +116,7 @@ class Compiled:
     def _run(self, factored: Once, features: Tensor, targets: Tensor) -> Outcome:
         bound = clipping_bound(self.clip.max_grad_norm)
         if self._bound is None or self._bound[0] != bound:
-            self._bound = bound, torch.tensor([bound], dtype=torch.float64)
+            self._bound = bound, torch.tensor([bound], dtype=torch.float64, device="cpu")
         return factored(features, targets, self._bound[1])
 
     def _compiled_for(self, features: Tensor, targets: Tensor) -> Once:

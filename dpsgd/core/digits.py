@@ -16,6 +16,7 @@ from dpsgd.core.arithmetic import whole_floats
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.conduct import Conduct
+from dpsgd.core.generators import begin, set_apart
 from dpsgd.core.reach import Reach
 from dpsgd.datasets import Dataset
 from dpsgd.gradients import GradientSum, gradient_sum_by
@@ -102,8 +103,7 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
 
     clip = FlatClipper(max_grad_norm=UNCLIPPED)
     clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen, formed=alone)
-    devices = [like.device] if like.is_cuda else []
-    with torch.random.fork_rng(devices), whole_floats():
+    with set_apart(like.device), whole_floats():
         first = _sum_of(clipped_sum, like, targets, 0)
         reach = Reach("loss", loss, values=True)
         _, again = (_sum_of(clipped_sum, like, targets, number) for number in (1, 0))
@@ -118,7 +118,7 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
 
 def _sum_of(clipped_sum: GradientSum, like: Tensor, targets: Tensor, number: int) -> Tensor | None:
     """Return the gradient of a made-up record of that number, 0 or 1, None if there is none."""
-    torch.manual_seed(0)
+    begin(like.device, 0)
     with contextlib.suppress(Exception):  # the run says what is wrong
         return clipped_sum(made_up(like, number), made_up(targets, number))
     return None
@@ -132,5 +132,5 @@ def made_up(like: Tensor, number: int) -> Tensor:
     """
     if not like.dtype.is_floating_point:
         return like.new_full((1, *like.shape[1:]), number)
-    generator = torch.Generator().manual_seed(number)
-    return torch.randn(1, *like.shape[1:], generator=generator).to(like)
+    generator = torch.Generator("cpu").manual_seed(number)
+    return torch.randn(1, *like.shape[1:], generator=generator, device="cpu").to(like)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from dpsgd.core.generators import set_apart
 from mechanisms import InvalidParameter
 from mechanisms.core.errors import DPError
 
@@ -54,16 +55,17 @@ SILENCE = _Silence()
 
 
 @contextlib.contextmanager
-def told_without_records(attempt: Callable[[], object]) -> Iterator[None]:
+def told_without_records(attempt: Callable[[], object], *, device: torch.device) -> Iterator[None]:
     """Return a context in which errors on records are replaced by ones that say nothing of them, and nothing is warned.
 
     Args:
         attempt: does the same to a record of zeros.
+        device: on which it draws numbers, if it does.
 
     Raises:
         InvalidParameter: in the place of any error but those of this library.
 
-    >>> with told_without_records(lambda: None):
+    >>> with told_without_records(lambda: None, device=torch.device("cpu")):
     ...     [1.0, 0.0][77]
     Traceback (most recent call last):
     mechanisms.core.errors.InvalidParameter: train: model and loss must take every record, but ended with IndexError...
@@ -77,7 +79,7 @@ def told_without_records(attempt: Callable[[], object]) -> Iterator[None]:
         kind = type(error).__name__
     else:
         return
-    check_attempt(attempt)
+    check_attempt(attempt, device=device)
     raise InvalidParameter(
         f"train: model and loss must take every record, but ended with {kind} on some, though not on zeros of their "
         "shape.\nWhat was said is left out, as it may quote records, and that the run ended is seen without noise. See "
@@ -86,18 +88,18 @@ def told_without_records(attempt: Callable[[], object]) -> Iterator[None]:
     ) from None
 
 
-def check_attempt(attempt: Callable[[], object], *, device: torch.device | None = None) -> None:
+def check_attempt(attempt: Callable[[], object], *, device: torch.device) -> None:
     """Refuse a model or a loss that cannot do on a record of zeros what it is to do on records.
 
     Args:
         attempt: does it; torch's generators are afterwards as they were.
-        device: of the model.
+        device: on which it draws numbers, if it does.
 
     Raises:
         InvalidParameter: saying what went wrong.
     """
     try:
-        with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        with set_apart(device):
             attempt()
     except DPError:
         raise

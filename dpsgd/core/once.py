@@ -43,7 +43,7 @@ class Once:
         own = types.FunctionType(code, given, function.__name__, closure=function.__closure__)
         self._written = written
         self._compiled: Any = torch.compile(own, fullgraph=True, dynamic=False, backend=self._backend)
-        self._bound = torch.empty(0)
+        self._bound = torch.empty(0, device="cpu")
         self._begun = self._made = False
 
     def __call__(self, features: Tensor, targets: Tensor, bound: Tensor) -> Outcome:

@@ -59,6 +59,32 @@ def assign(weights: Tensor, parameters: list[nn.Parameter]) -> None:
         parameter.data = piece.view(parameter.shape)
 
 
+def check_place(model: nn.Module, *records: Tensor) -> None:
+    """Refuse a model that does not lie on the CPU or on one CUDA device, with all of it and the records.
+
+    Layers draw from the generators of the device on which they lie: those of a second one, or of a device of another
+    kind, are not known here, and a step that is taken again would be another under the same noise.
+
+    Args:
+        model: its parameters, those that are frozen too, and buffers.
+        records: features and targets.
+
+    Raises:
+        InvalidParameter: naming what lies elsewhere.
+    """
+    held = [*model.named_parameters(), *model.named_buffers()]
+    (first, one), *others = held + list(zip(("features", "targets"), records, strict=False))
+    if one.device.type not in ("cpu", "cuda"):
+        raise InvalidParameter(f"train: model must lie on the CPU or a CUDA device, got {first!r} on {one.device}.")
+    for name, other in others:
+        if other.device != one.device:
+            raise InvalidParameter(
+                f"train: model and dataset must lie on one device, got {name!r} on {other.device} beside {first!r} on "
+                f"{one.device}.\nWrite model.to(device), and Dataset(features=features.to(device), "
+                "targets=targets.to(device))."
+            )
+
+
 def check_flat(parameters: dict[str, nn.Parameter]) -> None:
     """Refuse parameters that do not fit one vector of float32 or float64 on one device, or have no entry.
 

@@ -9,9 +9,8 @@ bits of it on the CPU and 64 on CUDA, whose generators take no more.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpsgd.core.generators import WORDS, places, set_apart
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.saved import State
 from mechanisms import InvalidParameter, Source
 
-WORDS = 624
-"""Of 32 bits in a state of torch's generator of the CPU, a Mersenne Twister (MT19937)."""
 STEPS = 16  # whose states are drawn at once: a call costs as much as some of them
-HEAD = 24  # bytes of a state before its words, which take eight bytes each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,18 +72,9 @@ class LayerDraws:
     _first: int = 0
     _words: NDArray[np.uint32] | None = None
 
-    @contextlib.contextmanager
-    def of(self, step: int) -> Iterator[None]:
+    def of(self, step: int) -> AbstractContextManager[None]:
         """Return the context in which the layers take a step."""
-        generators = self._generators()
-        before = [generator.get_state() for generator in generators]
-        try:  # from here on: what ends a run may come between two generators
-            for generator in generators:
-                _set(generator, self._words_of(step))
-            yield
-        finally:
-            for generator, was in zip(generators, before, strict=True):
-                generator.set_state(was)
+        return set_apart(self.ranks.device, words=self._words_of(step))
 
     def state_dict(self) -> State:
         """Return by how many ranks the steps are taken."""
@@ -108,12 +96,12 @@ class LayerDraws:
     def _layers_draw(self) -> bool:
         """Return whether layers draw, or could: a pass that fails says nothing of those of records."""
         with self.of(0):
-            before = [generator.get_state() for generator in self._generators()]
+            before = places(self.ranks.device)
             try:
                 self.pass_of_zeros()
             except Exception:
                 return True
-            after = [generator.get_state() for generator in self._generators()]
+            after = places(self.ranks.device)
         return not all(map(torch.equal, before, after))
 
     def _words_of(self, step: int) -> NDArray[np.uint32]:
@@ -123,42 +111,3 @@ class LayerDraws:
             self._first, self._words = step, words.reshape(STEPS, WORDS)
         own: NDArray[np.uint32] = self._words[step - self._first]
         return own
-
-    def _generators(self) -> list[torch.Generator]:
-        if self.ranks.device.type != "cuda":
-            return [torch.default_generator]
-        return [torch.default_generator, torch.cuda.default_generators[self.ranks.device.index]]
-
-
-def _set(generator: torch.Generator, words: NDArray[np.uint32]) -> None:
-    """Have a generator go on from a state that is made of these words, shape (WORDS,)."""
-    if generator.device.type == "cuda":
-        generator.manual_seed(int(words[0]) << 32 | int(words[1]))
-        return
-    state = _seeded(0).copy()
-    _words_in(state)[:] = words
-    generator.set_state(torch.from_numpy(state))
-
-
-@functools.cache
-def _seeded(seed: int) -> NDArray[np.uint8]:
-    """Return the state of a generator of the CPU that has a seed and has drawn nothing yet.
-
-    Raises:
-        InvalidParameter: if its words are not where torch has kept them so far.
-    """
-    state = torch.Generator().manual_seed(seed).get_state().numpy()
-    words = [seed]
-    for place in range(1, WORDS):
-        words.append((1812433253 * (words[-1] ^ words[-1] >> 30) + place) % 2**32)
-    if len(state) < HEAD + 8 * WORDS or _words_in(state).tolist() != words:
-        raise InvalidParameter(
-            f"train: torch must keep the state of its generators as versions up to 2.13 do, and {torch.__version__} "
-            "does not: seeds would leave the masks of layers 2^32 possibilities.\nUse another version of torch."
-        )
-    return state
-
-
-def _words_in(state: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    words: NDArray[np.uint64] = state[HEAD : HEAD + 8 * WORDS].view(np.uint64)
-    return words

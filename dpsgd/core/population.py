@@ -69,7 +69,7 @@ class Examples:
         Raises:
             InvalidParameter: if model or loss end with an error, which is told without what records hold.
         """
-        with told_without_records(self.sum_of_zeros):
+        with told_without_records(self.sum_of_zeros, device=self.dataset.features.device):
             return self._sum_of(units, position, rows, shares)
 
     def sum_of_zeros(self) -> Tensor:
@@ -97,7 +97,7 @@ class Examples:
         if width == 1 or not len(flat):
             return self.clipped_sum(features, targets)
         if shares is None:
-            shares = torch.ones(len(rows), 1, dtype=torch.float64)
+            shares = torch.ones(len(rows), 1, dtype=torch.float64, device="cpu")
         shares = (shares / self.copies).repeat_interleave(self.copies, 1).to(features.device)
         return self.clipped_sum(
             features.reshape(len(rows), width, *features.shape[1:]),

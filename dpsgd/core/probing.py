@@ -44,6 +44,7 @@ from torch.overrides import TorchFunctionMode
 from dpsgd import gradients
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.generators import begin, set_apart
 from dpsgd.core.layouts import AWRY, SENSITIVE, STRAIGHTEN, lies_awry
 from dpsgd.core.reach import Reach
 from dpsgd.findings import Finding, finding_at
@@ -81,7 +82,7 @@ def found_by_experiment(model: nn.Module, like: Tensor, *, alone: bool = False) 
     """
     own = next((held.device for held in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     devices = list(dict.fromkeys([torch.device("cpu")] + [own] * (own.type != "meta")))
-    with torch.random.fork_rng(devices=[own] if own.type == "cuda" else []), warnings.catch_warnings():
+    with set_apart(own), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         probed = copy.deepcopy(model)
         for batches, device in itertools.product((_made_up(like), _zeros(like)), devices):
@@ -114,16 +115,17 @@ def _made_up(like: Tensor) -> tuple[Tensor, ...]:
     """Return a batch of two examples, one with another second example, one with another first, and one with both."""
     shape = like.shape[1:]
     if like.dtype.is_floating_point:
-        first, second, third = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+        generator = torch.Generator("cpu").manual_seed(0)
+        first, second, third = torch.randn(3, *shape, generator=generator, dtype=like.dtype, device="cpu")
     else:
-        first, second, third = (torch.full(shape, value, dtype=like.dtype) for value in (1, 1, 0))
+        first, second, third = (torch.full(shape, value, dtype=like.dtype, device="cpu") for value in (1, 1, 0))
     rows = (first, second), (first, third), (third, second), (third, third)
     return tuple(map(torch.stack, rows))
 
 
 def _zeros(like: Tensor) -> tuple[Tensor, ...]:
     """Return the same of zeros, as the first record that a run is tried on."""
-    return (torch.zeros(2, *like.shape[1:], dtype=like.dtype),) * 4
+    return (torch.zeros(2, *like.shape[1:], dtype=like.dtype, device="cpu"),) * 4
 
 
 def _kept(model: nn.Module, reach: Reach) -> tuple[Finding, ...]:
@@ -146,7 +148,7 @@ def _passes(model: nn.Module, batch: Tensor) -> Passes:
         module.register_forward_hook(lambda _, taken, given, place=place: passes.append((place, taken, given)))
         for place, module in model.named_modules()
     ]
-    torch.manual_seed(0)  # the same masks in every batch
+    begin(batch.device, 0)  # the same masks in every batch
     try:
         with torch.enable_grad():  # as in training
             model(batch.clone())
@@ -248,8 +250,8 @@ def _failure(model: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> t
     clipped_sum = gradients.gradient_sum_by(clip, model, example_dimensions=dimensions, loss=_total, formed=alone)
 
     def sum_of(batch: Tensor) -> Tensor:
-        torch.manual_seed(0)
-        return clipped_sum(batch.clone(), torch.zeros(2))
+        begin(batch.device, 0)
+        return clipped_sum(batch.clone(), torch.zeros(2, device=batch.device))
 
     try:
         sums = [sum_of(batch) for batch in batches]

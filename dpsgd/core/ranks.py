@@ -48,10 +48,14 @@ class Ranks:
 
         Raises:
             InvalidParameter: if torchrun has started this process and there is no group: every process would train on
-                all records by itself, and all their results together would cost the sum of their ε.
+                all records by itself, and all their results together would cost the sum of their ε. Or if the group
+                cannot send what lies on the device.
         """
         if distributed.is_available() and distributed.is_initialized():
-            return cls(rank=distributed.get_rank(), count=distributed.get_world_size(), device=device)
+            present = cls(rank=distributed.get_rank(), count=distributed.get_world_size(), device=device)
+            if present.count > 1:
+                _check_backend(device)
+            return present
         if distributed.is_available() and distributed.is_torchelastic_launched():
             raise InvalidParameter(
                 "train: the process group must be initialised under torchrun, and is not: every process would train "
@@ -136,6 +140,15 @@ class Ranks:
             raise InvalidParameter(f"train: {what} must be the same on every rank, and is not.")
 
 
+def _check_backend(device: torch.device) -> None:
+    backends = distributed.get_backend_config()  # such as cpu:gloo,cuda:nccl
+    if device.type not in {pair.partition(":")[0] for pair in backends.split(",")}:
+        raise InvalidParameter(
+            f"train: the process group must send tensors of {device.type}, where the model lies, got {backends}.\n"
+            "nccl sends those of CUDA alone: write model.to(torch.device('cuda', local_rank)). gloo sends both."
+        )
+
+
 @contextlib.contextmanager
 def joined(kind: str) -> Iterator[torch.device]:
     """Return a context in which processes that torchrun started are ranks of one group, and the device of this one.
@@ -144,7 +157,7 @@ def joined(kind: str) -> Iterator[torch.device]:
         kind: "cpu", whose ranks talk by gloo, or "cuda", one device for each rank of a machine, by nccl.
 
     Raises:
-        InvalidParameter: if there is no such device.
+        InvalidParameter: if there is no such device, or torch was built without nccl and there are ranks.
 
     >>> with joined("cpu") as device:
     ...     Ranks.present(device=device).count
@@ -156,7 +169,7 @@ def joined(kind: str) -> Iterator[torch.device]:
     launched = distributed.is_available() and distributed.is_torchelastic_launched()
     device = torch.device("cpu")
     if kind == "cuda":
-        device = torch.device("cuda", distributed.get_node_local_rank() if launched else 0)
+        device = _own_device(distributed.get_node_local_rank() if launched else 0, launched=launched)
         torch.cuda.set_device(device)
     if not launched:
         yield device
@@ -166,3 +179,16 @@ def joined(kind: str) -> Iterator[torch.device]:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def _own_device(number: int, *, launched: bool) -> torch.device:
+    """Return the CUDA device of the process of that number on its machine."""
+    devices = torch.cuda.device_count()
+    if number >= devices:
+        raise InvalidParameter(
+            f"train: every process of a machine must have a CUDA device of its own, got number {number} of {devices}.\n"
+            f"Write torchrun --nproc-per-node={devices}."
+        )
+    if launched and not distributed.is_nccl_available():
+        raise InvalidParameter("train: device must be 'cpu' for ranks where torch was built without nccl, got 'cuda'.")
+    return torch.device("cuda", number)

@@ -24,6 +24,7 @@ from torch.func import vmap
 from dpsgd.core.bookkeeping import FlatSums, Tape, in_parts, row_by_row, taken_apart
 from dpsgd.core.chains import has_digits
 from dpsgd.core.clippers import Clipper, add_clipped
+from dpsgd.core.generators import set_apart
 from dpsgd.core.layers import Plan, covers
 from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import trainable
@@ -56,13 +57,13 @@ def below_vmap() -> bool:
     True
     """
     taken: list[Tensor] = []
-    rows, layer = torch.arange(6.0).view(3, 2), nn.LayerNorm(2)  # which draws no numbers
+    rows, layer = torch.arange(6.0, device="cpu").view(3, 2), nn.LayerNorm(2, device="cpu")  # which draws no numbers
 
     def run(row: Tensor, anchor: Tensor) -> Tensor:
         return _run_below(layer, row, anchor, lambda _, a, b: taken.extend((a, b)))
 
     try:
-        given = vmap(run)(rows, torch.zeros(3))
+        given = vmap(run)(rows, torch.zeros_like(rows[:, 0]))
         asked = layer(rows)
         return len(taken) == 2 and all(map(torch.equal, (*taken, given), (rows, asked, asked)))
     except Exception:  # whatever a torch of later says to what it does not know
@@ -116,7 +117,7 @@ class Recorded:
             raise _NotCoveredError
         if rows not in self._formed and len(features):
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
-            with torch.random.fork_rng([features.device] if features.is_cuda else []):
+            with set_apart(features.device):
                 recorded = self._record(*row_by_row(features, targets, shares))
                 layers, parts, _ = taken_apart(*recorded, shares, space=self._space, plan=self.plan)
             held = zip(layers, parts, strict=True)

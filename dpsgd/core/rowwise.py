@@ -18,6 +18,7 @@ from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from dpsgd.core.generators import set_apart
 from dpsgd.core.reach import Reach
 from dpsgd.losses import Loss, per_example
 
@@ -84,14 +85,14 @@ def keeps_apart(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
     """
     rows, answers = made_up_batch(outputs, targets)
     try:
-        with torch.random.fork_rng(devices=[outputs.device] if outputs.is_cuda else []), torch.enable_grad():
+        with set_apart(outputs.device), torch.enable_grad():
             together = loss(rows, answers)
             alone = torch.cat([loss(rows[i : i + 1], answers[i : i + 1]) for i in range(EXAMPLES)])
             reached = [torch.autograd.grad(one, rows, retain_graph=True)[0] for one in together]
             gathers = _gathers(loss, outputs, targets)
     except Exception:  # it cannot run on what was made up, or on one example: then nothing is known of it
         return False
-    others = [g[torch.arange(EXAMPLES) != i] for i, g in enumerate(reached)]
+    others = [torch.cat([g[:i], g[i + 1 :]]) for i, g in enumerate(reached)]
     same: bool = together.shape == (EXAMPLES,) and torch.allclose(together, alone)
     return same and not any(g.any() for g in others) and not gathers
 
@@ -148,10 +149,10 @@ def made_up_batch(rows: Tensor, targets: Tensor, *, size: int = EXAMPLES, seed: 
     >>> made_up_batch(torch.zeros(1, 4), torch.zeros(1))[0].shape
     torch.Size([3, 4])
     """
-    generator = torch.Generator().manual_seed(seed)
-    normals = torch.randn(size, *rows.shape[1:], generator=generator, dtype=rows.dtype).to(rows.device)
+    drawn: Any = {"generator": torch.Generator("cpu").manual_seed(seed), "device": "cpu"}
+    normals = torch.randn(size, *rows.shape[1:], dtype=rows.dtype, **drawn).to(rows.device)
     shape = size, *targets.shape[1:]
     if targets.dtype.is_floating_point:
-        return normals.requires_grad_(), torch.rand(shape, generator=generator, dtype=targets.dtype).to(targets.device)
+        return normals.requires_grad_(), torch.rand(shape, dtype=targets.dtype, **drawn).to(targets.device)
     most = min(2, rows.shape[1]) if rows.dim() > 1 else 2
-    return normals.requires_grad_(), torch.randint(most, shape, generator=generator).to(targets)
+    return normals.requires_grad_(), torch.randint(most, shape, **drawn).to(targets)

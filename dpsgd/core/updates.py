@@ -151,17 +151,23 @@ class OptimizerUpdates(Updates):
         Raises:
             InvalidParameter: if there is an entry for a parameter or a group that this optimiser has not.
         """
-        left, device = set(state), self.parameters[0].device
+        left = set(state)
         for holder, prefix in self._holders():
             for full in [name for name in left if name.startswith(prefix)]:
                 name, entry = full.removeprefix(prefix), state[full]
-                if isinstance(entry, Tensor):  # numbers such as the count of steps stay where torch keeps them
-                    entry = entry.to(device, copy=True) if entry.dim() else entry.clone()
-                holder[name] = entry
+                holder[name] = entry.to(self._place(holder, name), copy=True) if isinstance(entry, Tensor) else entry
                 left.remove(full)
         if left:
             kind = type(self.optimizer).__name__
             raise InvalidParameter(f"train: state must be of {kind}, got {sorted(left)} besides.\n{OTHER_STATE}")
+
+    def _place(self, holder: dict[str, Any], name: str) -> torch.device:
+        """Return where the optimiser keeps an entry: beside its parameter, but counts of steps where torch has them."""
+        held, device = holder.get(name), self.parameters[0].device
+        if isinstance(held, Tensor):
+            return held.device
+        together = any(group.get("capturable") or group.get("fused") for group in self.optimizer.param_groups)
+        return device if together or name != "step" else torch.device("cpu")
 
     def _holders(self) -> Iterator[tuple[dict[str, Any], str]]:
         for index, group in enumerate(self.optimizer.param_groups):

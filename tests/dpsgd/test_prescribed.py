@@ -233,3 +233,16 @@ def test_what_says_not_which_records_are_present_is_refused(present):
     everyone = Population(units=9, clipped_sum=lambda rows, position: torch.zeros(1))
     with pytest.raises(InvalidParameter, match=r"present must be a torch\.bool tensor with one entry for each record"):
         with_absent(everyone, present)
+
+
+@pytest.mark.parametrize("kind", ["gradients", "vectors"])
+def test_records_and_whether_they_are_in_may_lie_on_two_devices(kind):
+    """Of the device "meta" nothing can be read: what is made there shows where it was made, and no more."""
+    included = torch.tensor([True, False])
+    if kind == "gradients":
+        places, values = torch.zeros(2, dtype=torch.int64, device="meta"), torch.ones(2, device="meta")
+        made = PrescribedGradients(coordinates=places, values=values, included=included)
+        assert made.contributions(max_grad_norm=1.0, dtype=torch.float32).device.type == "meta"
+    else:
+        vectors = PrescribedVectors(vectors=torch.ones(2, 3, device="meta"), included=included)
+        assert vectors.placed(max_grad_norm=1.0, like=torch.zeros(3, device="meta")).vectors.device.type == "meta"

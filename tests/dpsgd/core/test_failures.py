@@ -15,6 +15,7 @@ from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
+CPU = torch.device("cpu")
 CONFIG = config_of(Poisson(probability=1.0))
 EMPTY = config_of(Poisson(probability=0.0))
 SECRET = 7713  # a class that there is not, a word beyond the table
@@ -166,13 +167,13 @@ def test_a_loss_that_quotes_its_targets_is_not_quoted():
 
 def test_errors_of_the_library_and_interruptions_pass():
     for error in (InvalidParameter("as it is"), KeyboardInterrupt("as it is")):
-        with pytest.raises(type(error), match="as it is"), told_without_records(lambda: None):
+        with pytest.raises(type(error), match="as it is"), told_without_records(lambda: None, device=CPU):
             raise error
 
 
 def test_runs_of_several_threads_that_overlap_stay_silent_and_leave_the_filters_as_they_were():
     before = warnings.filters
-    first, second = told_without_records(lambda: None), told_without_records(lambda: None)
+    first, second = (told_without_records(lambda: None, device=CPU) for _ in range(2))
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

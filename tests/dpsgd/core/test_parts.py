@@ -5,7 +5,7 @@ from torch import nn
 
 from dpsgd import Dataset, train
 from dpsgd.checkpoint import Checkpoint
-from dpsgd.core import parts
+from dpsgd.core import generators
 from dpsgd.core.parameters import flatten
 from dpsgd.core.parts import STEPS, WORDS, LayerDraws
 from dpsgd.core.ranks import Ranks
@@ -43,9 +43,9 @@ def test_a_step_draws_what_a_twister_with_all_its_words_from_the_key_gives():
 
 
 def test_a_torch_that_keeps_its_generator_otherwise_is_refused(monkeypatch):
-    monkeypatch.setattr(parts, "HEAD", 32)
+    monkeypatch.setattr(generators, "HEAD", 32)
     with pytest.raises(InvalidParameter, match=r"torch must keep the state of its generators as versions up to 2\.13"):
-        parts._seeded.__wrapped__(0)
+        generators._seeded.__wrapped__(0)
 
 
 def test_steps_ranks_runs_and_keys_draw_different_numbers():
@@ -113,7 +113,7 @@ def test_a_run_that_ends_while_generators_are_seeded_leaves_them_as_they_were(mo
         def set_state(self, state):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(LayerDraws, "_generators", lambda self: [torch.default_generator, Ended()])
+    monkeypatch.setattr(generators, "_generators", lambda _: [torch.default_generator, Ended()])
     before = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt), _draws().of(0):
         raise AssertionError

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed
 
-from dpsgd.core.ranks import Ranks
+from dpsgd.core.ranks import Ranks, joined
 from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter
 from tests.conftest import ROOT
@@ -92,3 +92,66 @@ def test_a_process_of_torchrun_without_a_group_is_refused(monkeypatch):
 def test_one_process_is_alone():
     alone = Ranks.present(device=torch.device("cpu"))
     assert (alone.rank, alone.count, alone.first) == (0, 1, True)
+
+
+def _group(monkeypatch, *, backends, count=2):
+    """Let torch look like a process in a group of these backends, as far as the calls go."""
+    for name, value in {"is_initialized": True, "get_rank": 0, "get_world_size": count}.items():
+        monkeypatch.setattr(distributed, name, lambda value=value: value)
+    monkeypatch.setattr(distributed, "get_backend_config", lambda: backends)
+
+
+@pytest.mark.parametrize("backends", ["cpu:gloo,cuda:gloo", "cpu:gloo,cuda:nccl"])
+def test_a_group_that_sends_what_lies_there_serves(monkeypatch, backends):
+    _group(monkeypatch, backends=backends)
+    assert [Ranks.present(device=torch.device(kind)).count for kind in ("cpu", "cuda")] == [2, 2]
+
+
+def test_a_group_of_nccl_is_refused_for_a_model_on_the_cpu_unless_it_has_nobody_to_talk_to(monkeypatch):
+    _group(monkeypatch, backends="cuda:nccl")
+    with pytest.raises(InvalidParameter, match=r"must send tensors of cpu(.|\n)*model\.to\("):
+        Ranks.present(device=torch.device("cpu"))
+    _group(monkeypatch, backends="cuda:nccl", count=1)
+    assert Ranks.present(device=torch.device("cpu")).count == 1
+
+
+def test_this_torch_tells_which_devices_a_group_serves(tmp_path):
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        assert "cpu:gloo" in distributed.get_backend_config().split(",")
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Let torch look like a process that torchrun started, the third on a machine of two CUDA devices."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    return monkeypatch
+
+
+def test_a_process_without_a_cuda_device_of_its_own_is_refused(machine):
+    with pytest.raises(InvalidParameter, match=r"got number 2 of 2(.|\n)*--nproc-per-node=2"), joined("cuda"):
+        pass
+
+
+def test_ranks_on_cuda_without_nccl_are_refused(machine):
+    machine.setenv("LOCAL_RANK", "1")
+    machine.setattr(distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(InvalidParameter, match="built without nccl"), joined("cuda"):
+        pass
+
+
+def test_a_process_takes_the_device_of_its_number_and_talks_by_nccl(machine):
+    machine.setenv("LOCAL_RANK", "1")
+    done = []
+    machine.setattr(distributed, "is_nccl_available", lambda: True)
+    machine.setattr(torch.cuda, "set_device", done.append)
+    machine.setattr(distributed, "init_process_group", done.append)
+    machine.setattr(distributed, "destroy_process_group", lambda: done.append("left"))
+    with joined("cuda") as device:
+        assert done == [device, "nccl"] and device == torch.device("cuda", 1)
+    assert done[2:] == ["left"]

@@ -295,3 +295,21 @@ def test_a_state_from_a_file_goes_to_the_device_of_the_parameters(config):
     updates.load_state_dict({"parameter.0.exp_avg": torch.ones(3), "parameter.0.step": torch.tensor(4.0)})
     state = updates.optimizer.state[parameter]
     assert (state["exp_avg"].device.type, state["step"].device.type) == ("meta", "cpu")
+
+
+def test_a_state_of_a_parameter_of_one_number_lies_beside_it(config):
+    parameter = nn.Parameter(torch.tensor(1.0, device="meta"))
+    made = torch.optim.SGD([parameter], lr=config.learning_rate, momentum=0.9)
+    updates = updates_of(parameter.detach().view(1), [parameter], config, optimizer=made)
+    updates.load_state_dict({"parameter.0.momentum_buffer": torch.tensor(2.0)})
+    assert made.state[parameter]["momentum_buffer"].device.type == "meta"
+
+
+def test_a_count_of_steps_lies_where_the_optimiser_counts(config):
+    """Fused and capturable ones count on the device; what a group has for a tensor stays where it was made."""
+    parameter = nn.Parameter(torch.zeros(3, device="meta"))
+    made = torch.optim.Adam([parameter], lr=config.learning_rate, capturable=True)
+    made.param_groups[0]["scale"] = torch.ones((), device="meta")
+    updates = updates_of(parameter.detach(), [parameter], config, optimizer=made)
+    updates.load_state_dict({"parameter.0.step": torch.tensor(4.0), "group.0.scale": torch.tensor(0.5)})
+    assert made.state[parameter]["step"].device.type == made.param_groups[0]["scale"].device.type == "meta"
