@@ -15,6 +15,7 @@ from accountant.core.base import steps
 from accountant.core.convolve import Window
 from accountant.core.layered import layered
 from accountant.core.layers import layers, outlook
+from accountant.jumps import Jumps
 from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled
 from tests.reference.truth import composed_delta
 from tests.strategies import ADD_REMOVE
@@ -192,5 +193,7 @@ def test_runs_beyond_the_top_layer_are_taken_for_lost():
 
 def test_a_tilt_beside_the_end_of_the_floats_is_moved_away_from_it():
     """Found by the fuzz, seed 10, question 2377: a thousandth further the moments of the top layer are no floats."""
-    found = epsilon_bounds(sampled(1.7734058918265316, 9.46098126119822e-06, 6), delta=7.63009032871637e-13)
-    assert 1.9694e-4 < found.lower <= found.upper < 1.9695e-4 and found.method == "pld"
+    process, epsilon = sampled(1.7734058918265316, 9.46098126119822e-06, 6), 0.0002277423019622838
+    found = split(parts_of(process), epsilon).delta(np.array([epsilon]))[0]
+    assert 0 < found.width <= 1e-3 * found.upper
+    assert found.overlaps(Jumps().profile(process, adjacency=ADD_REMOVE).delta(epsilon))
