@@ -42,10 +42,15 @@ def outcome(asked):
 
 
 @pytest.fixture
-def gaussian_questions(monkeypatch):
-    """Ask about Gaussians alone, in this process: monkeypatches do not reach workers."""
-    monkeypatch.setattr(running, "question", lambda seed, index: GAUSSIAN)
+def no_workers(monkeypatch):
+    """Ask in this process: no worker has to start, and monkeypatches do not reach any."""
     monkeypatch.setattr(running.pool, "results", in_this_process)
+
+
+@pytest.fixture
+def gaussian_questions(no_workers, monkeypatch):
+    """Ask about Gaussians alone."""
+    monkeypatch.setattr(running, "question", lambda seed, index: GAUSSIAN)
 
 
 def in_this_process(work, tasks, *, workers, deadline):
@@ -88,7 +93,7 @@ def test_a_worker_that_hangs_or_dies_is_replaced_and_named(tmp_path, lie, deadli
     assert found["accountants"]["gdp"]["asked"] == 2
 
 
-def test_a_run_goes_on_where_it_was_killed_and_asks_nothing_twice(tmp_path):
+def test_a_run_goes_on_where_it_was_killed_and_asks_nothing_twice(no_workers, tmp_path):
     asked = run(tmp_path, {"gdp": GDP()}, configs=6, chunk=2)
     whole = list(rows(asked, lambda count: None))
     chunks = sorted(asked.chunks.glob("*.json"))
@@ -108,7 +113,7 @@ def test_other_settings_never_share_a_chunk(tmp_path):
     assert one.chunks != other.chunks != run(tmp_path, {"gdp": GDP()}, deadline=9.0).chunks
 
 
-def test_replaying_gives_the_answers_of_the_run(tmp_path):
+def test_replaying_gives_the_answers_of_the_run(no_workers, tmp_path):
     asked = run(tmp_path, {"gdp": GDP(), "rdp": accountants()["rdp"]}, configs=4)
     for row in rows(asked, lambda count: None):
         again = replayed(asked, row["index"])
