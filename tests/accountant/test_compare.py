@@ -19,6 +19,12 @@ def compared():
     return compare(ABADI, delta=1e-5).rows
 
 
+@pytest.fixture(scope="module")
+def ten():
+    """Ten steps of a Gaussian, compared once for the picture and for the command."""
+    return compare(Repeat(Gaussian(noise_multiplier=2.0), 10), delta=1e-5)
+
+
 def test_every_accountant_has_a_row_the_smallest_upper_end_first(compared):
     assert {row.accountant for row in compared} == set(available())
     uppers = [row.claim.upper for row in compared if row.claim is not None]
@@ -51,19 +57,26 @@ def test_delta_must_lie_inside_the_unit_interval(delta):
         compare(ABADI, delta=delta)
 
 
-def test_the_picture_names_whoever_answers():
-    figure = compare(Repeat(Gaussian(noise_multiplier=2.0), 10), delta=1e-5).plot()
+def test_the_picture_names_whoever_answers(ten, monkeypatch):
+    monkeypatch.setattr("accountant.compare.POINTS", 3)
+    figure = ten.plot()
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert {"gdp", "rdp", "basic"} <= set(names)
     assert {line.get_label() for line in figure.axes[1].get_lines()} >= {"gdp", "rdp", "basic"}
 
 
-def test_the_command_reads_a_process_and_saves_the_picture(tmp_path, capsys):
-    (tmp_path / "process.json").write_text(to_json(Repeat(Gaussian(noise_multiplier=2.0), 10)), encoding="utf-8")
+def test_the_command_reads_a_process_and_saves_the_picture(ten, tmp_path, capsys, monkeypatch):
+    def compared(process, *, delta, adjacency):
+        assert (process, delta, adjacency) == (ten.process, ten.delta, "add_remove")
+        return ten
+
+    monkeypatch.setattr(command, "compared", compared)
+    monkeypatch.setattr("accountant.compare.POINTS", 2)
+    (tmp_path / "process.json").write_text(to_json(ten.process), encoding="utf-8")
     arguments = ["compare", "--process", str(tmp_path / "process.json"), "--delta", "1e-5"]
     assert run(command.app, [*arguments, "--plot", str(tmp_path / "picture.png"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["accountants"]["gdp"]
-    assert found["upper"] == compute_epsilon(Repeat(Gaussian(noise_multiplier=2.0), 10), delta=1e-5)
+    assert found["upper"] == compute_epsilon(ten.process, delta=1e-5)
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert run(command.app, arguments) == 0
     table = capsys.readouterr().out
