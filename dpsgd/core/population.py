@@ -81,7 +81,9 @@ class Examples:
         alone = dataclasses.replace(self, dataset=zeros)
         first = np.zeros(1, dtype=np.int64)
         if self.most_rows > 1:
-            alone._sum_of(first, 0, np.zeros((1, 2), dtype=np.int64), torch.full((1, 2), 0.5, dtype=torch.float64))
+            alone._sum_of(
+                first, 0, np.zeros((1, 2), dtype=np.int64), torch.full((1, 2), 0.5, dtype=torch.float64, device="cpu")
+            )
         return alone._sum_of(first, 0, first, None)
 
     def _sum_of(self, units: Rows, position: int, rows: Rows, shares: Tensor | None) -> Tensor:

@@ -64,7 +64,7 @@ def _fastest(given: Given, most: int) -> str:
     if given.inputs.device.type != "cpu":
         return COLUMNS
     n = min(most, at_once(layer, given.inputs, given.gradients))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     a, b = (_made_up(rows, n, generator) for rows in (given.inputs, given.gradients))
     taken: dict[str, list[float]] = {COLUMNS: [], GROUPED: []}
     spaces = {form: Workspace() for form in taken}
@@ -92,7 +92,7 @@ def sound(rule: Rule, layer: Convolution, inputs: Tensor, gradients: Tensor) -> 
     off, lengths = (rows - columns).norm(dim=1), columns.norm(dim=1)
     if not bool((off <= CLOSE[rows.dtype] * lengths).all()):
         return False
-    spoilt, others = len(inputs) // 2, torch.arange(len(inputs)) != len(inputs) // 2
+    spoilt, others = len(inputs) // 2, torch.arange(len(inputs), device=inputs.device) != len(inputs) // 2
     for poison in POISONS:
         a, b = inputs.clone(), gradients.clone()
         a[spoilt], b[spoilt] = poison, poison
@@ -112,7 +112,7 @@ def _rows(rule: Rule, layer: Convolution, inputs: Tensor, gradients: Tensor) -> 
 
 def _made_up(rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Return n normals of the shape, dtype and layout that rows have."""
-    made = torch.randn(n, *rows.shape[1:], generator=generator, dtype=rows.dtype)
+    made = torch.randn(n, *rows.shape[1:], generator=generator, dtype=rows.dtype, device="cpu")
     return made.to(memory_format=torch.channels_last) if _lies_last(rows) else made
 
 

@@ -24,9 +24,12 @@ from dpsgd import (
     mlp,
     train,
 )
+from dpsgd.core import tuning
+from dpsgd.core.forms import GROUPED, Given
 from dpsgd.cyclic import Cyclic
 from dpsgd.isolation import validate_model
 from mechanisms import KeyedSource
+from tests.dpsgd.clocks import Clock
 from tests.dpsgd.schemes import EVERY_SCHEME, config_of
 
 POISSON = EVERY_SCHEME["Poisson"]
@@ -118,6 +121,13 @@ def test_a_run_goes_on_wherever_torch_makes_its_tensors(elsewhere, tmp_path):
     with pytest.raises(ZeroDivisionError):
         elsewhere(_shown, checkpoint=kept, stop=7, **options)
     assert torch.equal(elsewhere(_shown, checkpoint=kept, **options), whole[6:])
+
+
+def test_forms_of_convolutions_are_tried_wherever_torch_makes_its_tensors(elsewhere, monkeypatch):
+    layer, images = nn.Conv2d(2, 3, 3), torch.zeros(1, 2, 6, 6)
+    one = Given(layer=layer, inputs=images, gradients=torch.zeros(1, 3, 4, 4))
+    monkeypatch.setattr(tuning, "clock", Clock(ratio=0.5))
+    assert elsewhere(tuning.fastest_forms, given={"0": one}) == {"0": GROUPED}
 
 
 @pytest.mark.parametrize(
