@@ -49,6 +49,8 @@ class Circumstances:
         alone: whether every unit's gradient was surely computed by itself, beside no other's; None if nobody has said.
         forms: "columns" or "grouped" for every convolution by its name, see `dpsgd.core.forms`; a mapping, kept as
             pairs. Those not named came from columns, or not by book-keeping.
+        layers_draw: whether layers or the loss drew from torch's generators, as Dropout does, for a record of zeros;
+            None if nobody has said.
 
     >>> Circumstances(dimension=10, dtype="float32", fresh=True).ranks
     1
@@ -67,6 +69,7 @@ class Circumstances:
     compiled: bool | None = field(default=None, metadata={"added_later": True})
     alone: bool | None = field(default=None, metadata={"added_later": True})
     forms: Forms | tuple[tuple[str, str], ...] = field(default=(), metadata={"added_later": True})
+    layers_draw: bool | None = field(default=None, metadata={"added_later": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dimension", validate.count("Circumstances", "dimension", self.dimension, least=1))
@@ -79,7 +82,7 @@ class Circumstances:
                 raise InvalidParameter(f"Circumstances: {name} must be text, got {getattr(self, name)!r}.")
         if self.copies is not None:
             object.__setattr__(self, "copies", validate.count("Circumstances", "copies", self.copies, least=1))
-        for name in ("compiled", "alone"):
+        for name in ("compiled", "alone", "layers_draw"):
             if getattr(self, name) is not None:
                 _check_bool("Circumstances", name, getattr(self, name))
         if not isinstance(self.forms, (Mapping, tuple)):

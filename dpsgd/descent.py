@@ -24,7 +24,7 @@ from dpsgd.core.digits import check_loss, seen_by_model
 from dpsgd.core.failures import check_attempt
 from dpsgd.core.noising import Noising, check_noise, check_range, compile_noise, noising
 from dpsgd.core.parameters import assign, check_flat, check_place, flatten, layer_slices, trainable
-from dpsgd.core.parts import LayerDraws, Weights
+from dpsgd.core.parts import LayerDraws, Weights, draw_in
 from dpsgd.core.population import Examples, Population, population_of, runs_alone, with_absent, with_prescribed
 from dpsgd.core.run_clipping import RunClipping, run_clipping
 from dpsgd.core.summing import examples_of
@@ -174,6 +174,7 @@ def begun(
         check_attempt(pass_of_zeros, device=like.device)
         course = settle(course)
         check_attempt(pass_of_zeros, device=like.device)  # again, in the forms that are taken
+        course = dataclasses.replace(course, layers_draw=draw_in(pass_of_zeros, device=like.device))
     if conduct.operator_log is not None:
         clipping.log_to(Path(conduct.operator_log), course.ranks)
 

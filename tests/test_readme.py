@@ -1,5 +1,8 @@
 """The README's table says what the accountants do: it is made from the committed matrix and compared."""
 
+import ast
+import builtins
+import doctest
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,7 @@ ROWS = {
     "`GNMax`, `ConfidentGNMax` (PATE)": ("GNMax", "replace_one"),
     "`Selection` among random runs": ("Selection", "add_remove"),
 }
+SECTIONS = {part.splitlines()[0]: part.replace("```", "") for part in README.split("\n## ") if ">>> " in part}
 
 
 def table():
@@ -60,6 +64,16 @@ def test_shuffled_runs_are_refused_under_add_remove_with_what_to_use(accountant)
         accountant().profile(
             Allocated(Repeat(Gaussian(noise_multiplier=1.0), 3), Shuffled()), adjacency=Adjacency.ADD_REMOVE
         )
+
+
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
+def test_a_section_of_the_readme_runs_without_those_before_it(section):
+    source = "".join(example.source for example in doctest.DocTestParser().get_examples(section))
+    nodes = list(ast.walk(ast.parse(source)))
+    imported = {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    assert used - imported - stored <= set(dir(builtins))
 
 
 def test_the_readme_shows_the_result_on_its_first_screen():

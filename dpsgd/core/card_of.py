@@ -93,5 +93,6 @@ def circumstances_of(
         average="" if conduct.average is None else repr(conduct.average),
         compiled=conduct.compiled,
         forms=course.forms or {},
+        layers_draw=course.layers_draw,
         alone=isinstance(config.noise, WHOLE) or (conduct.checkpoint is None and runs_alone(config, conduct)),
     )

@@ -23,6 +23,14 @@ NEIGHBOURS = {
 }
 UNITS = {"delta": "in δ", "epsilon": "in ε", "relative": "of δ"}
 FALSE_ALARMS = 0.01
+LAYERS = {
+    None: "not stated whether layers draw numbers of their own",
+    False: "layers drew nothing of their own for a record of zeros",
+    True: (
+        "layers draw masks or the like from torch's generators, begun in every step at numbers drawn from that key: a "
+        "Mersenne Twister (on CUDA Philox, of 64 bits), made for no secrets, while ε takes what they draw to be secret"
+    ),
+}
 
 
 def markdown(card: PrivacyCard) -> str:
@@ -176,11 +184,13 @@ def _sums(card: PrivacyCard) -> str:
     """Return what of the sums is not as accountants take it: one unit more or less moves them by the bound at most."""
     unit, here = card.config.unit, card.circumstances
     if isinstance(card.config.noise, (RoundedGaussian, LatticeGaussian)):
-        return f"none: whole numbers, made of each {unit} alone, which one {unit} moves by at most the bound, exactly"
+        exactly = f"which one {unit} moves by at most the bound, exactly{_masks(card)}"
+        return f"none: whole numbers, made of each {unit} alone, {exactly}"
     roundoff = "2^-24" if here.dtype == "float32" else "2^-53"
     kept = f"what each {unit} adds keeps the bound in floats; adding up rounds, by {roundoff} of each sum on the way"
     if here.alone:
-        return f"{kept}, which ε does not cover; each {unit} goes alone, and no other moves its gradient{_forms(card)}"
+        alone = f"each {unit} goes alone, and no other moves its gradient{_masks(card)}"
+        return f"{kept}, which ε does not cover; {alone}{_forms(card)}"
     return (
         f"{kept}, and gradients that are computed together round otherwise beside others, by last digits of what they "
         f"are made of, a larger share of those that nearly cancel: ε covers neither{_forms(card)}"
@@ -195,7 +205,21 @@ def _forms(card: PrivacyCard) -> str:
     return f"; gradients of convolutions came from {' and from '.join(parts)}" if parts else ""
 
 
+def _masks(card: PrivacyCard) -> str:
+    """Return by what one unit still moves what others add: layers draw for the units of a step in turn."""
+    unit = card.config.unit
+    return f", but by what layers draw after it: one {unit} more gives others other masks" * _layers_draw(card)
+
+
+def _layers_draw(card: PrivacyCard) -> bool:
+    return card.circumstances.layers_draw is True
+
+
 def _randomness(card: PrivacyCard) -> str:
+    return f"{_of_noise(card)}; {LAYERS[card.circumstances.layers_draw]}"
+
+
+def _of_noise(card: PrivacyCard) -> str:
     here = card.circumstances
     if card.reproducible:
         return "AES-CTR under a key that was given: reproducible, not private"

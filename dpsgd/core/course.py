@@ -95,6 +95,7 @@ class Course:
         conduct: how it is carried out, see `dpsgd.core.conduct.told_apart`.
         history: with what it is carried out, from its beginning.
         forms: that its convolutions' gradients come in; None of a run that begins, until `formed_by` tells.
+        layers_draw: whether layers or the loss draw numbers of their own for a record of zeros.
     """
 
     source: Source
@@ -105,6 +106,7 @@ class Course:
     conduct: Mapping[str, str]
     history: History
     forms: Forms | None = None
+    layers_draw: bool = False
 
     def formed_by(self, forms: Forms) -> Course:
         """Return the course of the run in these forms, which its file tells of from the first time it is written."""

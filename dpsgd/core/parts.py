@@ -50,6 +50,23 @@ class Weights:
         self.flat.copy_(flat)
 
 
+def draw_in(attempt: Callable[[], object], *, device: torch.device) -> bool:
+    """Return whether an attempt draws from torch's generators, which are afterwards as they were.
+
+    Args:
+        attempt: such as a pass of a record of zeros.
+        device: on which it draws numbers, if it does, beside the CPU.
+
+    >>> draw_in(lambda: torch.rand(1), device=torch.device("cpu"))
+    True
+    """
+    with set_apart(device):
+        before = places(device)
+        attempt()
+        after = places(device)
+    return not all(map(torch.equal, before, after))
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class LayerDraws:
     """What layers draw from torch's generators during a step: a function of key, run, step and rank.
@@ -95,14 +112,10 @@ class LayerDraws:
 
     def _layers_draw(self) -> bool:
         """Return whether layers draw, or could: a pass that fails says nothing of those of records."""
-        with self.of(0):
-            before = places(self.ranks.device)
-            try:
-                self.pass_of_zeros()
-            except Exception:
-                return True
-            after = places(self.ranks.device)
-        return not all(map(torch.equal, before, after))
+        try:
+            return draw_in(self.pass_of_zeros, device=self.ranks.device)
+        except Exception:
+            return True
 
     def _words_of(self, step: int) -> NDArray[np.uint32]:
         """Return the words of a step's state, shape (WORDS,)."""

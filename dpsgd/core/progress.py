@@ -11,8 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from dpsgd.meter import Meter
+from mechanisms.core.command_line import at_most
 
 LABEL = "private steps"
+DIGITS = 4
 
 
 class _Bars(Progress):
@@ -48,11 +50,11 @@ class ProgressBar:
 
         Args:
             executed: their number.
-            epsilon: of these steps, where it was asked for.
+            epsilon: of these steps, where it was asked for; shown rounded up.
             report: whether this is one of the few steps that are worth a line of their own.
         """
         if epsilon is not None:
-            self._spent = f"epsilon {epsilon:.3f} of {executed}"
+            self._spent = f"epsilon {at_most(epsilon, DIGITS)} of {executed}"
         self._bar.update(self._task, completed=executed, spent=self._spent)
         if report and not self._console.is_terminal:
             told = f", {self._spent}{self._unit}" if self._spent else ""

@@ -19,6 +19,7 @@ from dpsgd import (
     Cyclic,
     Dataset,
     DPAdam,
+    IndependentGaussian,
     LatticeGaussian,
     MatrixGaussian,
     RoundedGaussian,
@@ -87,7 +88,13 @@ def test_the_price_on_the_card_is_that_of_what_ran():
     assert (card.claim.delta, card.claim.adjacency) == (1e-6, "replace_one")
     assert (card.executed, card.reproducible) == (20, False)
     assert card.circumstances == Circumstances(
-        dimension=39, dtype="float32", fresh=True, optimizer="plain steps", compiled=False, alone=False
+        dimension=39,
+        dtype="float32",
+        fresh=True,
+        optimizer="plain steps",
+        compiled=False,
+        alone=False,
+        layers_draw=False,
     )
     assert dict(card.versions)["torch"] == torch.__version__
 
@@ -250,6 +257,39 @@ def test_the_card_says_what_sums_in_floats_leave_open(options, sentence, tmp_pat
     card = _train(dataclasses.replace(EVERY, **ofs), data, **ask).card(delta=0.5)
     [line] = [line for line in card.markdown.splitlines() if line.startswith("| Sums in floats |")]
     assert sentence in line
+
+
+def _row(card, name):
+    [line] = [line for line in card.markdown.splitlines() if line.startswith(f"| {name} |")]
+    return line
+
+
+@pytest.mark.parametrize("noise", [IndependentGaussian(), RoundedGaussian()], ids=["floats", "whole"])
+@pytest.mark.parametrize("masks", [nn.Dropout(0.5), nn.Identity()], ids=["masks", "none"])
+def test_the_card_says_what_layers_draw_for_themselves_and_what_that_leaves_open(noise, masks):
+    model, config = nn.Sequential(nn.Linear(5, 4), masks, nn.Linear(4, 3)), dataclasses.replace(EVERY, noise=noise)
+    loss, options = nn.CrossEntropyLoss(reduction="none"), {"largest_physical_batch": 1}
+    card = train(model, _data(), config, loss=loss, randomness=SystemSource(), **options).card(delta=0.5)
+    draws = isinstance(masks, nn.Dropout)
+    assert card.circumstances.layers_draw is draws and PrivacyCard.from_json(card.to_json()) == card
+    assert ("Mersenne Twister" in _row(card, "Randomness")) == draws
+    assert ("made for no secrets" in _row(card, "Randomness")) == draws
+    assert ("layers drew nothing" in _row(card, "Randomness")) != draws
+    assert ("but by what layers draw after it" in _row(card, "Sums in floats")) == draws
+
+
+def test_a_card_on_which_nobody_has_said_whether_layers_draw_says_that():
+    assert "not stated whether layers draw numbers" in _row(CARD, "Randomness")
+
+
+def test_the_card_of_a_complete_run_still_says_that_layers_drew(tmp_path):
+    model, loss = (
+        nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3)),
+        nn.CrossEntropyLoss(reduction="none"),
+    )
+    options = {"loss": loss, "checkpoint": Checkpoint(path=tmp_path / "run")}
+    cards = [train(model, _data(), EVERY, randomness=SystemSource(), **options).card(delta=0.5) for _ in range(2)]
+    assert cards[0] == cards[1] and cards[1].circumstances.layers_draw is True
 
 
 def test_the_failure_of_floats_is_that_of_all_coordinates_of_all_steps():

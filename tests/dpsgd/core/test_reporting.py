@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import math
 
 import pytest
 import torch
@@ -137,8 +138,8 @@ def _shown(monkeypatch, *, terminal, meter):
 
 def test_where_there_is_no_terminal_a_line_is_written_whenever_the_meter_is_asked(monkeypatch):
     assert _shown(monkeypatch, terminal=False, meter=Meter(delta=1e-5)).splitlines() == [
-        "private steps 20/40, epsilon 0.500 of 20 at delta=1e-05 add_remove",
-        "private steps 40/40, epsilon 1.000 of 40 at delta=1e-05 add_remove",
+        "private steps 20/40, epsilon 0.5 of 20 at delta=1e-05 add_remove",
+        "private steps 40/40, epsilon 1 of 40 at delta=1e-05 add_remove",
     ]
     assert _shown(monkeypatch, terminal=False, meter=None).splitlines() == [
         "private steps 20/40",
@@ -149,7 +150,7 @@ def test_where_there_is_no_terminal_a_line_is_written_whenever_the_meter_is_aske
 def test_in_a_terminal_a_bar_says_steps_and_epsilon(monkeypatch):
     shown = _shown(monkeypatch, terminal=True, meter=Meter(delta=1e-5))
     assert shown.startswith("private steps: epsilon at delta=1e-05 add_remove")
-    assert "40/40" in shown and "epsilon 1.000 of 40" in shown
+    assert "40/40" in shown and "epsilon 1 of 40" in shown
     assert "private steps 20/40" not in shown
 
 
@@ -165,3 +166,10 @@ def test_in_a_terminal_a_bar_says_steps_and_epsilon(monkeypatch):
 def test_a_meter_checks_its_numbers(fields, text):
     with pytest.raises(InvalidParameter, match=text):
         Meter(**{"delta": 1e-5, **fields})
+
+
+@pytest.mark.parametrize(("epsilon", "shown"), [(5.7780093, "5.779"), (0.00012341, "0.0001235"), (math.inf, "inf")])
+def test_the_bar_rounds_epsilon_up(epsilon, shown, capsys):
+    with ProgressBar(4, Meter(delta=1e-5)) as bar:
+        bar.advance(4, epsilon=epsilon, report=True)
+    assert f"epsilon {shown} of 4" in capsys.readouterr().err
