@@ -105,7 +105,6 @@ def test_a_file_that_does_not_say_is_of_sums_that_were_not_compiled(traced, tmp_
         (None, dataclasses.replace(CONFIG, noise=LatticeGaussian(dimension=39)), {}, "noise must be of sums of floats"),
         (None, dataclasses.replace(CONFIG, clipping=PerLayer()), {}, "one factor .* got LayerClipper"),
         (nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3)), CONFIG, {}, "got LayerNorm"),
-        (mlp(5, (4,), 3).to("meta"), CONFIG, {}, "parameters must be on the CPU"),
         (None, CONFIG, {"loss": lambda outputs, targets: outputs[:, 0] - outputs.mean()}, "loss must keep examples"),
     ],
 )
