@@ -13,11 +13,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-import scipy
-
 from accountant.core.ask import dp_sgd, named
 from accountant.core.base import Accountant, available
+from accountant.core.guesses import LEAST_DELTA, gaussian_shift, noise_of_jumps, stands_out
 from accountant.core.root import RELATIVE_RESOLUTION, boundary, secants
 from accountant.pld import PLD
 from mechanisms.core import validate
@@ -25,10 +23,9 @@ from mechanisms.core.errors import NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
 MOST_NUDGES = 24
-MOST_COUNTS = 24  # of steps that a record takes part in, of which the noise is guessed
 LARGEST_NOISE = 1e9
 ROUGH_POINTS, ROUGH_STRIDE = 3 * 2**12, 1e-3  # of a first search where answers take long; of log noise, for its slope
-LEAST_DELTA, LEAST_RATE = 1e-320, 1e-12
+LEAST_RATE = 1e-12
 LARGEST_STEPS = 2**53
 NO_DELTA = "Gaussian noise of any size leaves a positive delta at every epsilon."
 
@@ -80,14 +77,10 @@ def calibrate_noise_multiplier(
         return 1 / math.sqrt(log) if sample_rate < 1 else 1 / each
 
     def jumps(w: float) -> float:
-        return _noise_of_jumps(promise, w, sample_rate, steps)
+        return noise_of_jumps(promise.epsilon, promise.log_delta + w, rate=sample_rate, steps=steps)
 
-    first = limit(_gaussian_shift(promise.epsilon, math.log(promise.delta)))
-    rate = sample_rate if steps and promise.epsilon > 0 else 0.0
-    jumping = 0.0 < rate < 1.0 and (  # a step with the record stands out by itself, or the one there is gives δ away
-        first**-2 > math.log1p(1.0 / rate)
-        or (steps * rate < 1.0 and _noise_of_jumps(promise, 0.0, rate, steps, most=1) > first)
-    )
+    first = limit(gaussian_shift(promise.epsilon, promise.log_delta))
+    jumping = stands_out(promise.epsilon, promise.log_delta, noise=first, rate=sample_rate, steps=steps)
     found = _solved(promise, process, limit, safe=+1.0, place=jumps if jumping else None)
     if found is None or found > LARGEST_NOISE:
         raise NumericalFailure(
@@ -119,7 +112,7 @@ def calibrate_steps(
         return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=int(steps))
 
     each = sample_rate * math.sqrt(math.expm1(min(1 / max(noise_multiplier, 1e-150) ** 2, 700.0)))
-    start = (_gaussian_shift(promise.epsilon, math.log(promise.delta)) / max(each, 1e-150)) ** 2  # the central limit
+    start = (gaussian_shift(promise.epsilon, promise.log_delta) / max(each, 1e-150)) ** 2  # the central limit
     found = boundary(lambda x: promise.excess(process(x)), min(max(start, 1.0), LARGEST_STEPS), safe=-1.0, snap=_whole)
     return int(_nudged(promise, process, found, safe=-1.0, snap=_whole) or 0)
 
@@ -198,10 +191,14 @@ class _Promise:
             accountant=named(accountant),
         )
 
+    @property
+    def log_delta(self) -> float:
+        return math.log(self.delta)
+
     def excess(self, process: Process) -> float:
         """Return log of the certified δ over the promised one: at most 0 where the promise is kept."""
         found = self.accountant.profile(process, adjacency=self.adjacency).delta(self.epsilon).upper
-        return math.log(max(found, LEAST_DELTA)) - math.log(self.delta)
+        return math.log(max(found, LEAST_DELTA)) - self.log_delta
 
     def takes_long(self, process: Process) -> bool:
         """Tell whether the quick accountants among several have no answer, so that each takes about a second."""
@@ -216,38 +213,6 @@ class _Promise:
         """Tell whether the promise is kept, in whatever way it is asked for."""
         profile = self.accountant.profile(process, adjacency=self.adjacency)
         return bool(profile.epsilon(self.delta).upper <= self.epsilon and self.excess(process) <= 0)
-
-
-def _gaussian_shift(epsilon: float, log_delta: float) -> float:
-    """About the μ at which log δ(ε) of a Gaussian is this, by halving."""
-    low, high = 1e-12, 1e6
-    for _ in range(60):
-        mu = math.sqrt(low * high)
-        log_p = float(scipy.special.log_ndtr(mu / 2 - epsilon / mu))
-        log_q = epsilon + float(scipy.special.log_ndtr(-mu / 2 - epsilon / mu))
-        kept = log_q >= log_p or log_p + math.log(-math.expm1(log_q - log_p)) <= log_delta
-        low, high = (mu, high) if kept else (low, mu)
-    return high
-
-
-def _noise_of_jumps(promise: _Promise, w: float, rate: float, steps: int, most: int = MOST_COUNTS) -> float:
-    """About the noise multiplier with log δ(ε) = log delta + w where every step that has the record stands out.
-
-    As k of these are a Gaussian step of shift √k / σ, of whose odds r sampling leaves 1 + qᵏ (r − 1): the largest over
-    `most` counts k, with the chance of k steps or more, of the σ at which that is the δ there is.
-    """
-    counts = np.unique(np.round(np.geomspace(1, steps, MOST_COUNTS)))[:most]
-    logs = np.log(np.maximum(scipy.special.bdtrc(counts - 1, steps, rate), LEAST_DELTA))
-    odds = math.log(-math.expm1(-promise.epsilon)) + promise.epsilon  # log(e^ε − 1)
-    found = [
-        math.sqrt(k)
-        / _gaussian_shift(
-            float(np.logaddexp(0.0, odds - k * math.log(rate))), min(math.log(promise.delta) + w - log, -1e-300)
-        )
-        for k, log in zip(counts.tolist(), logs.tolist(), strict=True)
-        if math.log(promise.delta) + w < log
-    ]
-    return max(found, default=1.0)
 
 
 def _solved(
@@ -272,7 +237,7 @@ def _solved(
         return promise.excess(process(x))
 
     def central(w: float) -> float:
-        return limit(_gaussian_shift(promise.epsilon, min(math.log(promise.delta) + w, -1e-300)))
+        return limit(gaussian_shift(promise.epsilon, min(promise.log_delta + w, -1e-300)))
 
     place = place or central
     if promise.takes_long(process(place(0.0))):

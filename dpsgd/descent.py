@@ -184,17 +184,22 @@ def begun(
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
         draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
-        unaltered = Unaltered(model, any_mode=known_apart(model, like))
-
-        def clipped_sum(rows: Rows, position: int) -> Tensor:
-            unaltered.check()
-            return population.clipped_sum(rows, position)
-
-        shared = course.ranks.share(dataclasses.replace(population, clipped_sum=clipped_sum))
+        watched = _watched(population, Unaltered(model, any_mode=known_apart(model, like)))
+        shared = course.ranks.share(watched)
         noisy = noising(config, source=course.source, run=course.run, like=weights, compiled=conduct.compiled)
         yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
 
     return course, releases()
+
+
+def _watched(population: Population, unaltered: Unaltered) -> Population:
+    """Return the population with sums of an unaltered model alone."""
+
+    def clipped_sum(rows: Rows, position: int) -> Tensor:
+        unaltered.check()
+        return population.clipped_sum(rows, position)
+
+    return dataclasses.replace(population, clipped_sum=clipped_sum)
 
 
 def _course(model: nn.Module, dataset: Dataset, config: DPSGD, conduct: Conduct, optimizer: Optimizer | None) -> Course:

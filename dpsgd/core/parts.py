@@ -3,7 +3,7 @@
 **What masks hide.** Layers draw for the records of a batch in turn, so that one record more gives those after it other
 masks, and may move the sum by far more than the bound. The law of their masks is the same with it and without: whoever
 does not know the masks learns nothing by that, and the guarantee holds. But had a step's masks few seeds, all of them
-could be tried: 2^32 of torch's are an afternoon's work. So a generator is set to a state drawn from the key, all 19,968
+could be tried: 2^32 of torch's are an afternoon's work. So a generator is set to a state drawn from the key, all 19,937
 bits of it on the CPU and 64 on CUDA, whose generators take no more.
 """
 
