@@ -5,6 +5,7 @@
 The private step fetches its batch, sums clipped gradients, adds Gaussian noise and moves the weights; the plain one
 fetches the same batch and does backward and `torch.optim.SGD`. They take turns on one thread; times are medians of
 process CPU seconds, of short steps those of means of several in a row: small models' noise is made for several at once.
+A step of a whole run takes turns too, without a bar: it draws a sample, looks at the model and copies weights as well.
 Opacus, where installed, takes turns with another plain step, its own noise included; otherwise it is left out. Peak
 memory is how far four steps lift the resident memory of a process of their own above what it held before the first
 (VmHWM of Linux, set back before; elsewhere what `ru_maxrss` gains). Of the models of linear layers it is told too what

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dpsgd import Dataset
+from dpsgd import DPSGD, Dataset, steps
 from dpsgd.core.clippers import FlatClipper
 from dpsgd.core.forms import Noting, plan_of
 from dpsgd.core.layers import Plan
@@ -20,7 +20,7 @@ from dpsgd.core.parameters import assign, flatten, trainable
 from dpsgd.core.population import Examples
 from dpsgd.core.tuning import fastest_forms
 from dpsgd.gradients import GradientSum, gradient_sum_by
-from mechanisms import SystemSource
+from mechanisms import Poisson, SystemSource
 
 RECORDS = 1024
 MOST_STEPS = 2**20
@@ -70,7 +70,7 @@ class Causal(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """Return logits (n, T, words) of the following words."""
         looked = self.look(words)
-        mixed = self.mix(looked.mT)[:, :, : words.shape[1]].mT
+        mixed = self.mix(looked.mT.contiguous())[:, :, : words.shape[1]].mT  # as `dpsgd.train` asks for
         return self.tell(self.norm(looked + torch.tanh(mixed)))
 
 
@@ -175,6 +175,21 @@ def _private(
     return step
 
 
+def run(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> Step:
+    """Return a step of `dpsgd.steps`: a Poisson sample is drawn, the model looked at, and the release copied too."""
+    config = DPSGD(
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        sampling=Poisson(probability=case.batch / RECORDS),
+        expected_batch_size=case.batch,
+        steps=MOST_STEPS,
+        learning_rate=0.1,
+    )
+    dataset = Dataset(features=features, targets=targets)
+    taken = steps(model, dataset, config, loss=loss, randomness=SystemSource())
+    return lambda rows, turn: next(taken)
+
+
 def noise_alone(case: Case, features: Tensor, targets: Tensor, model: nn.Module) -> Step:
     """Return the noise of a step."""
     like = flatten(model.parameters())
@@ -223,7 +238,13 @@ def opacus_ghost(case: Case, features: Tensor, targets: Tensor, model: nn.Module
 
 
 Maker = Callable[[Case, Tensor, Tensor, nn.Module], Step]
-OURS: dict[str, Maker] = {"plain": plain, "private": private, "private without noise": quiet, "noise": noise_alone}
+OURS: dict[str, Maker] = {
+    "plain": plain,
+    "private": private,
+    "private without noise": quiet,
+    "private in a run": run,
+    "noise": noise_alone,
+}
 COMPILED: dict[str, Maker] = {"private compiled": compiled}
 """Of the cases with a bar for it: compiling takes longer than measuring."""
 PEERS: dict[str, Maker] = {"Opacus hooks": opacus_hooks, "Opacus ghost": opacus_ghost}
