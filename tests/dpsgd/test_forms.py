@@ -69,6 +69,15 @@ def trained(path=None, *, make=chain, randomness=None, stop=None, shown=None, da
     )
 
 
+def _stopped_at_5(path, clock, monkeypatch):
+    """Return the sums by step that a run under the clock showed before it was stopped."""
+    monkeypatch.setattr(tuning, "clock", clock)
+    shown = {}
+    with pytest.raises(Stop):
+        trained(path, stop=5, shown=shown)
+    return shown
+
+
 def kept_in(path):
     return Saved.from_bytes(path.read_bytes(), name="run")
 
@@ -122,10 +131,7 @@ def test_a_run_whose_key_was_given_looks_at_no_clock_and_repeats(randomness, mon
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0])
 def test_a_run_that_is_resumed_takes_the_form_it_began_in_and_looks_at_no_clock(ratio, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "clock", Clock(ratio=ratio))
-    shown = {}
-    with pytest.raises(Stop):
-        trained(tmp_path / "run", stop=5, shown=shown)
+    shown = _stopped_at_5(tmp_path / "run", Clock(ratio=ratio), monkeypatch)
     begun = kept_in(tmp_path / "run").forms
     monkeypatch.setattr(tuning, "clock", stopped)
     assert dict(trained(tmp_path / "run", shown=shown).circumstances.forms) == begun
@@ -135,10 +141,7 @@ def test_a_run_that_is_resumed_takes_the_form_it_began_in_and_looks_at_no_clock(
 
 
 def test_the_other_form_would_show_a_step_taken_again_with_another_sum(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "clock", Clock(ratio=0.5))
-    shown = {}
-    with pytest.raises(Stop):
-        trained(tmp_path / "run", stop=5, shown=shown)
+    shown = _stopped_at_5(tmp_path / "run", Clock(ratio=0.5), monkeypatch)
     changed = dataclasses.replace(kept_in(tmp_path / "run"), forms={})
     (tmp_path / "run").write_bytes(changed.to_bytes())
     trained(tmp_path / "run", shown=shown)
@@ -154,10 +157,7 @@ def test_the_choice_is_in_the_file_before_anything_is_shown(tmp_path, monkeypatc
 
 
 def test_a_run_of_files_that_named_no_form_goes_on_from_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "clock", Clock(ratio=2.0))
-    shown = {}
-    with pytest.raises(Stop):
-        trained(tmp_path / "run", stop=5, shown=shown)
+    shown = _stopped_at_5(tmp_path / "run", Clock(ratio=2.0), monkeypatch)
     old = dataclasses.replace(kept_in(tmp_path / "run"), forms={})
     (tmp_path / "run").write_bytes(old.to_bytes())
     monkeypatch.setattr(tuning, "clock", stopped)
