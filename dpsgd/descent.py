@@ -170,7 +170,7 @@ def begun(
         compile_noise(config, like=flatten(parameters))
     course = _course(model, dataset, config, conduct, made)
     examples.source = course.source
-    with whole_floats():  # before a record is touched, or a file is made
+    with whole_floats(like.device):  # before a record is touched, or a file is made
         check_attempt(pass_of_zeros, device=like.device)
         course = settle(course)
         check_attempt(pass_of_zeros, device=like.device)  # again, in the forms that are taken
@@ -182,12 +182,19 @@ def begun(
         weights = flatten(parameters)
         assign(weights, parameters)  # from here on the parameters are views of the weights
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
-        draws = LayerDraws(source=course.source, run=course.run, ranks=course.ranks, pass_of_zeros=pass_of_zeros)
+        draws = LayerDraws(
+            source=course.source,
+            run=course.run,
+            ranks=course.ranks,
+            pass_of_zeros=pass_of_zeros,
+            expected=course.layers_draw,
+            forget=clipping.forget,
+        )
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
         watched = _watched(population, Unaltered(model, any_mode=known_apart(model, like)))
-        shared = course.ranks.share(watched)
+        shared = course.ranks.share(draws.over(watched))
         noisy = noising(config, source=course.source, run=course.run, like=weights, compiled=conduct.compiled)
-        yield from _descend(weights, shared, noisy, clipping, updates, draws, config, course, {**own, **parts})
+        yield from _descend(weights, shared, noisy, clipping, updates, config, course, {**own, **parts})
 
     return course, releases()
 
@@ -221,7 +228,6 @@ def _descend(
     noisy: Noising,
     clipping: RunClipping,
     updates: Updates,
-    draws: LayerDraws,
     config: DPSGD,
     course: Course,
     parts: Parts,
@@ -231,7 +237,7 @@ def _descend(
     ranks.agree(weights)
     course.begin(parts)
     for step in course.ahead:
-        with whole_floats(), repeatable(weights.device), draws.of(step):
+        with whole_floats(weights.device), repeatable(weights.device):
             clipped_sum = population.clipped_sum(rows(step), run + step * STEP)
         noisy_sum = noisy(clipped_sum, step=step, scale=clipping.noise_scale)
         ranks.agree(noisy_sum)

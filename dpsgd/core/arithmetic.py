@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -23,18 +24,22 @@ from mechanisms import InvalidParameter
 
 CUT = ("tf32", "bf16", True)
 PRODUCTS = ("matmul", "conv", "rnn")
+AS_IT_IS = contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def whole_floats() -> Iterator[None]:
+def whole_floats(device: torch.device) -> Iterator[None]:
     """Return a context in which products of float32 have all their digits; afterwards torch is set as it was.
+
+    Args:
+        device: on which products are taken. Settings of CUDA are left alone for the CPU, and cost a step nothing.
 
     Raises:
         InvalidParameter: inside of autocast or inference mode.
 
     >>> torch.set_float32_matmul_precision("medium")
-    >>> with whole_floats():
-    ...     torch.backends.cuda.matmul.fp32_precision
+    >>> with whole_floats(torch.device("cpu")):
+    ...     torch.backends.mkldnn.matmul.fp32_precision
     'ieee'
     >>> torch.set_float32_matmul_precision("highest")
     """
@@ -45,7 +50,7 @@ def whole_floats() -> Iterator[None]:
         )
     if torch.is_inference_mode_enabled():
         raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
-    name, whole, places = _settings()
+    name, whole, places = _settings(device.type)
     cut = [(place, getattr(place, name)) for place in places if getattr(place, name) in CUT]
     precision = torch.get_float32_matmul_precision() if name == "allow_tf32" else None
     try:
@@ -59,15 +64,16 @@ def whole_floats() -> Iterator[None]:
             torch.set_float32_matmul_precision(precision)
 
 
-@contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def repeatable(device: torch.device) -> AbstractContextManager[None]:
     """Return a context in which sums on the device are added up in an order that repeats, where torch has one.
 
     Where it has none it warns, which a step shows nobody. On the CPU orders follow from shapes and threads.
     """
-    if device.type != "cuda":
-        yield
-        return
+    return _repeatable_on_cuda() if device.type == "cuda" else AS_IT_IS
+
+
+@contextlib.contextmanager
+def _repeatable_on_cuda() -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -82,11 +88,13 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 @functools.cache
-def _settings() -> tuple[str, Any, list[Any]]:
-    """Return the name of torch's settings of products, their value for all digits, and where they are."""
+def _settings(device: str) -> tuple[str, Any, list[Any]]:
+    """Return the name of torch's settings of products on a device, their value for all digits, and where they are."""
     backends: Any = torch.backends
-    if hasattr(backends.cuda.matmul, "fp32_precision"):
-        kinds = (getattr(backend, kind, None) for backend in (backends.cudnn, backends.mkldnn) for kind in PRODUCTS)
-        places = [backends.cuda.matmul, *(kind for kind in kinds if hasattr(kind, "fp32_precision"))]
-        return "fp32_precision", "ieee", places
-    return "allow_tf32", False, [backends.cuda.matmul, backends.cudnn]  # before torch 2.9
+    matmul, cudnn, mkldnn = backends.cuda.matmul, backends.cudnn, backends.mkldnn
+    if not hasattr(matmul, "fp32_precision"):  # before torch 2.9, when that of matmul was the CPU's as well
+        return "allow_tf32", False, [matmul, cudnn]
+    holders = [mkldnn] if device == "cpu" else [cudnn, mkldnn]
+    kinds = (getattr(holder, kind, None) for holder in holders for kind in PRODUCTS)
+    places = [kind for kind in kinds if hasattr(kind, "fp32_precision")]
+    return "fp32_precision", "ieee", places if device == "cpu" else [matmul, *places]

@@ -41,6 +41,7 @@ Rows = NDArray[np.int64]
 STEP = 2**40
 """Draws from one step to the next: more than there are records, so that their number moves no draw."""
 TIE = 32  # words of later bits for a coin: floats have no digits beyond 2^-1074
+AHEAD = 8  # steps drawn at once: between steps the code that draws has left the cache, and costs more than the draws
 
 
 def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Callable[[int], Rows]:
@@ -66,6 +67,21 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
     [0, 2, 3, 4, 5, 6]
     """
     check_records(config, records)
+    one = _one_step(source, config, run=run, records=records)
+    ahead, several = range(0), list[Rows]()
+
+    def rows(step: int) -> Rows:
+        nonlocal ahead, several
+        if step not in ahead:
+            ahead = range(step, min(step + AHEAD, max(config.steps, step + 1)))
+            several = [one(each) for each in ahead]
+        return several[step - ahead.start]
+
+    return rows
+
+
+def _one_step(source: Source, config: DPSGD, *, run: int, records: int) -> Callable[[int], Rows]:
+    """Return the function that draws the rows of a step."""
     sampling, per_epoch, size = config.sampling, config.steps_per_epoch or 1, int(config.expected_batch_size)
 
     def at(number: int) -> int:
@@ -160,12 +176,15 @@ def poisson_mask(source: Source, sampling: Poisson, *, run: int, step: int, reco
     threshold, rest = divmod(Fraction(sampling.probability) * 2**64, 1)
     if threshold == 2**64:
         return np.ones(records, dtype=np.bool_)
-    position = run + step * STEP
-    drawn = _words(source, "sampling", position, records)
-    taken = drawn < np.uint64(threshold)
-    for tied in np.flatnonzero(drawn == np.uint64(threshold)) if rest else ():
-        later = source.words("sampling ties", TIE * (position + int(tied)), TIE)
-        taken[tied] = sum(int(word) << 32 * k for k, word in enumerate(later)) < rest * 2 ** (32 * TIE)
+    position, (high, low) = run + step * STEP, divmod(int(threshold), 2**32)
+    words = source.words("sampling", 2 * position, 2 * records)
+    first, second = words[::2], words[1::2]
+    taken = first < np.uint32(high)
+    for tied in (first == np.uint32(high)).nonzero()[0]:
+        taken[tied] = second[tied] < low
+        if second[tied] == low and rest:
+            later = source.words("sampling ties", TIE * (position + int(tied)), TIE)
+            taken[tied] = sum(int(word) << 32 * k for k, word in enumerate(later)) < rest * 2 ** (32 * TIE)
     return taken
 
 

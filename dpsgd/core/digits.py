@@ -103,7 +103,7 @@ def check_loss(model: nn.Module, loss: Loss, like: Tensor, targets: Tensor, *, a
 
     clip = FlatClipper(max_grad_norm=UNCLIPPED)
     clipped_sum = gradient_sum_by(clip, model, example_dimensions=like.dim() - 1, loss=seen, formed=alone)
-    with set_apart(like.device), whole_floats():
+    with set_apart(like.device), whole_floats(like.device):
         first = _sum_of(clipped_sum, like, targets, 0)
         reach = Reach("loss", loss, values=True)
         _, again = (_sum_of(clipped_sum, like, targets, number) for number in (1, 0))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mechanisms import InvalidParameter
 
@@ -57,13 +58,31 @@ def set_apart(
             generator.set_state(was)
 
 
+def unmoved(attempt: Callable[[], Tensor], *, device: torch.device) -> Tensor | None:
+    """Return what an attempt returns, None if it moved generators; they are afterwards as they were.
+
+    >>> unmoved(lambda: torch.ones(1), device=torch.device("cpu"))
+    tensor([1.])
+    >>> unmoved(lambda: torch.rand(1), device=torch.device("cpu"))
+    """
+    before, found = places(device), None
+    try:
+        found = attempt()
+    finally:
+        if not all(map(torch.equal, before, places(device))):
+            found = None
+            for generator, was in zip(_generators(device), before, strict=True):
+                generator.set_state(was)
+    return found
+
+
 def begin(device: torch.device, seed: int) -> None:
     """Let the generators of the CPU and of a device begin anew, at a seed in [0, 2^64)."""
     for generator in _generators(device):
         generator.manual_seed(seed)
 
 
-def places(device: torch.device) -> list[torch.Tensor]:
+def places(device: torch.device) -> list[Tensor]:
     """Return where the generators of the CPU and of a device stand in their sequences."""
     return [generator.get_state() for generator in _generators(device)]
 

@@ -9,6 +9,7 @@ bits of it on the CPU and 64 on CUDA, whose generators take no more.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpsgd.core.generators import WORDS, places, set_apart
+from dpsgd.core.batches import STEP, Rows
+from dpsgd.core.generators import WORDS, places, set_apart, unmoved
+from dpsgd.core.population import Population
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.saved import State
 from mechanisms import InvalidParameter, Source
@@ -80,18 +83,37 @@ class LayerDraws:
         ranks: the processes that take part.
         pass_of_zeros: takes the layers through a record of zeros, which tells whether they draw. What they did with the
             records tells it too, and with it whether any was drawn.
+        expected: whether they do, by that: generators are then set in every step, and else in those alone in which
+            layers turn out to have drawn nevertheless, whose sum is worked out again.
+        forget: drops what was seen of a sum that is worked out again.
     """
 
     source: Source
     run: int
     ranks: Ranks
     pass_of_zeros: Callable[[], object]
+    expected: bool = True
+    forget: Callable[[], object] = lambda: None
     _first: int = 0
     _words: NDArray[np.uint32] | None = None
 
     def of(self, step: int) -> AbstractContextManager[None]:
         """Return the context in which the layers take a step."""
         return set_apart(self.ranks.device, words=self._words_of(step))
+
+    def over(self, population: Population) -> Population:
+        """Return the same population, whose sums are worked out with the layers' draws of their steps."""
+
+        def clipped_sum(rows: Rows, position: int) -> Tensor:
+            if not self.expected:
+                total = unmoved(lambda: population.clipped_sum(rows, position), device=self.ranks.device)
+                if total is not None:
+                    return total
+                self.forget()
+            with self.of((position - self.run) // STEP):
+                return population.clipped_sum(rows, position)
+
+        return dataclasses.replace(population, clipped_sum=clipped_sum)
 
     def state_dict(self) -> State:
         """Return by how many ranks the steps are taken."""

@@ -11,6 +11,7 @@ from dpsgd.core.arithmetic import repeatable, whole_floats
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 BACKENDS = (torch.backends.cudnn, torch.backends.mkldnn)
 CONFIG = config_of(Poisson(probability=1.0))
 needs_places = pytest.mark.skipif(
@@ -43,11 +44,14 @@ def _read():
 def test_no_product_of_a_step_is_cut_and_torch_is_set_as_before_after_it(medium):
     before, seen = _read(), set()
     assert before == ["tf32", "tf32", "bf16"]
-    next(_begun(lambda: seen.update(_read())))
-    assert seen == {"ieee"} and _read() == before and torch.get_float32_matmul_precision() == "medium"
-    with contextlib.suppress(ZeroDivisionError), whole_floats():
-        raise ZeroDivisionError
-    assert _read() == before
+    next(_begun(lambda: seen.add(tuple(_read()))))
+    assert {precision for *_, precision in seen} == {"ieee"}, "products are those of oneDNN on the CPU"
+    assert _read() == before and torch.get_float32_matmul_precision() == "medium"
+    for device in (CPU, CUDA):
+        with contextlib.suppress(ZeroDivisionError), whole_floats(device):
+            assert _read() == (["ieee"] * 3 if device is CUDA else ["tf32", "tf32", "ieee"])
+            raise ZeroDivisionError
+        assert _read() == before
 
 
 def test_the_precision_of_products_is_as_before_after_a_step(medium):
@@ -74,7 +78,7 @@ def test_layers_that_recur_have_all_their_digits_too():
     """Torch cuts those of cuDNN unless told otherwise, and those of oneDNN where it is told to for all."""
     torch.backends.fp32_precision = "tf32"
     try:
-        with whole_floats():
+        with whole_floats(CUDA):
             kinds = {getattr(backend.rnn, "fp32_precision", "ieee") for backend in BACKENDS}
         assert kinds == {"ieee"} and torch.backends.cudnn.rnn.fp32_precision == "tf32"
     finally:
@@ -94,7 +98,7 @@ def test_sums_on_cuda_repeat_and_torch_is_set_as_before_afterwards(before):
         was = read()
         with repeatable(torch.device("cpu")):
             assert read() == was
-        with contextlib.suppress(ZeroDivisionError), repeatable(torch.device("cuda", 0)):
+        with contextlib.suppress(ZeroDivisionError), repeatable(CUDA):
             assert read() == ((True, before != (True, False)), True, False)
             raise ZeroDivisionError
         assert read() == was

@@ -3,6 +3,7 @@ from collections import Counter
 from fractions import Fraction
 from itertools import combinations, permutations, product
 from math import comb
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpsgd.core.batches import check_records, drawn_rows, poisson_mask
+from dpsgd.core.batches import STEP, check_records, drawn_rows, poisson_mask
 from dpsgd.core.runs import RUN
 from mechanisms import (
     BallsInBins,
@@ -87,6 +88,22 @@ def test_one_record_more_changes_no_others_part(step, records, more):
     few = poisson_mask(SOURCE, sampling, run=0, step=step, records=records)
     many = poisson_mask(SOURCE, sampling, run=0, step=step, records=records + more)
     assert np.array_equal(few, many[:records])
+
+
+def test_steps_are_drawn_ahead_up_to_the_last_and_are_what_each_is_alone():
+    class Counted(KeyedSource):
+        steps: ClassVar = set()
+
+        def words(self, stream, counter, n):
+            self.steps.add(counter // 2 // STEP)
+            return super().words(stream, counter, n)
+
+    config = dataclasses.replace(EVERY_SCHEME["Poisson"], steps=11)
+    rows = drawn_rows(Counted(0), config, run=0, records=40)
+    for step in (9, 0, 1, 10, 7, 8):
+        alone = poisson_mask(KeyedSource(0), config.sampling, run=0, step=step, records=40)
+        assert np.array_equal(rows(step), np.flatnonzero(alone))
+    assert Counted.steps == set(range(11))
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -6,12 +8,16 @@ from torch import nn
 from dpsgd import Dataset, train
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.core import generators
+from dpsgd.core.batches import STEP
 from dpsgd.core.parameters import flatten
 from dpsgd.core.parts import STEPS, WORDS, LayerDraws
+from dpsgd.core.population import Population
 from dpsgd.core.ranks import Ranks
 from dpsgd.core.saved import Saved
 from mechanisms import InvalidParameter, KeyedSource
 from tests.dpsgd.schemes import EVERY_SCHEME
+
+ZEROS = torch.zeros(4)
 
 
 def _draws(*, rank=0, count=1, run=0, key=0, pass_of_zeros=lambda: None):
@@ -52,6 +58,30 @@ def test_steps_ranks_runs_and_keys_draw_different_numbers():
     others = [(_draws(), 1), (_draws(rank=1, count=2), 0), (_draws(run=2**80), 0), (_draws(key=1), 0)]
     first = [_drawn(_draws(), 0)]
     assert len({tuple(drawn.tolist()) for drawn in first + [_drawn(*other) for other in others]}) == 5
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_a_layer_that_drew_for_no_record_of_zeros_draws_what_any_other_does(expected):
+    """Whether it draws is then private, and so must change nothing that is seen."""
+    state, forgotten = torch.get_rng_state(), []
+    draws = dataclasses.replace(_draws(run=2**80), expected=expected, forget=lambda: forgotten.append(1))
+    sums = draws.over(Population(units=9, clipped_sum=lambda rows, position: torch.rand(4) if len(rows) else ZEROS))
+    for step in (0, 3):
+        drawn = sums.clipped_sum(np.arange(2), 2**80 + step * STEP)
+        assert torch.equal(drawn, _drawn(_draws(run=2**80), step)) and torch.equal(torch.get_rng_state(), state)
+    assert sums.clipped_sum(np.arange(0), 2**80) is ZEROS and len(forgotten) == 2 * (not expected)
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_a_sum_that_fails_after_a_draw_leaves_torchs_generator_where_it_was(expected):
+    def failing(rows, position):
+        torch.rand(1)
+        raise ZeroDivisionError
+
+    state, draws = torch.get_rng_state(), dataclasses.replace(_draws(), expected=expected)
+    with pytest.raises(ZeroDivisionError):
+        draws.over(Population(units=1, clipped_sum=failing)).clipped_sum(np.arange(1), 0)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_torchs_generator_is_left_where_it_was_after_an_error_too():
