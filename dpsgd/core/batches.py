@@ -74,8 +74,9 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
     def rows(step: int) -> Rows:
         nonlocal ahead, several
         if step not in ahead:
-            ahead = range(step, min(step + AHEAD, max(config.steps, step + 1)))
-            several = [one(each) for each in ahead]
+            ahead = range(0)  # until they are drawn: an interrupt may come between
+            several = [one(each) for each in range(step, min(step + AHEAD, max(config.steps, step + 1)))]
+            ahead = range(step, step + len(several))
         return several[step - ahead.start]
 
     return rows
