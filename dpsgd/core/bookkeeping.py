@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 
 from dpsgd.core.chains import Chain, dimensions_after, trains
 from dpsgd.core.clippers import Clipper, add_clipped
@@ -67,6 +67,7 @@ class BookKeeping:
         self._flat = FlatSums([module for module in self.chain if trains(module)])
         self._space = Workspace(inputs=self.overwrite)
 
+    @torch.no_grad()  # entered once: a context costs a short step as much as an operation of its tensors
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return the sum of the clipped gradients of a batch, shape (d,)."""
         rows = 1 if shares is None else shares.shape[1]
@@ -94,7 +95,8 @@ class BookKeeping:
             before = laid_for(module, rows)
             rows = applied(module, before)
             if module in self._flat.layers:
-                tape.append((module, before.detach(), get_gradient_edge(rows)))
+                assert rows.grad_fn is not None  # as the module's own parameters ask for gradients
+                tape.append((module, before.detach(), GradientEdge(rows.grad_fn, rows.output_nr)))
         return tape, per_example(self.loss, rows, targets)
 
 
@@ -102,6 +104,8 @@ def taken_apart(
     tape: Tape, losses: Tensor, shares: Tensor | None, *, space: Workspace, plan: Plan = NO_PLAN
 ) -> tuple[list[nn.Module], list[Contributions], list[Tensor]]:
     """Return the layers of a tape, their contributions, and for each the tensor that clipping factors multiply.
+
+    It is to be called, as `add_clipped` is, where torch records nothing.
 
     Args:
         tape: what the layers took in and gave out, n examples each; it is emptied.
@@ -115,11 +119,10 @@ def taken_apart(
     ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
     gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=True)
     layers = [layer for layer, _, _ in tape]
-    with torch.no_grad():
-        parts = [
-            contributions_of_units(layer, a, b, space, rows=rows, plan=plan)
-            for (layer, a, _), b in zip(tape, gradients, strict=True)
-        ]
+    parts = [
+        contributions_of_units(layer, a, b, space, rows=rows, plan=plan)
+        for (layer, a, _), b in zip(tape, gradients, strict=True)
+    ]
     tape.clear()
     return layers, parts, list(gradients)
 

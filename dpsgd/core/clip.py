@@ -75,9 +75,9 @@ class Factors:
 
     def __init__(self, values: Tensor) -> None:
         self.values = values
-        zero = values == 0.0
+        zero = values.logical_not()  # of no NaN
         # Numbers of rows elsewhere would have to be waited for.
-        self._silent = zero.nonzero().squeeze(1) if values.device.type == "cpu" else zero
+        self._silent = zero.nonzero().squeeze(1) if values.is_cpu else zero
 
     def weigh(self, rows: Tensor) -> Tensor:
         """Return factor · row for every row of (n, …), zeros where the factor is 0.

@@ -142,7 +142,6 @@ def norms(squares: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, squares).sqrt()
 
 
-@torch.no_grad()
 def add_clipped(
     sums: Sequence[list[Tensor]],
     parts: list[Contributions],

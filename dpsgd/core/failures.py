@@ -9,10 +9,9 @@ noise; no engine can go on without knowing what was added.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ IGNORED = ("ignore", None, Warning, None, 0)
 
 
 class _Silence:
-    """A context in which nothing is warned, by any thread, until the last that is in it leaves.
+    """Nothing is warned, by any thread, from when the first begins until the last that did has ended.
 
     Filters are the process's: each thread by itself would bring back those that it found, and show what another's
     records make a model warn of. They are exchanged here by hand, once a batch: `warnings.catch_warnings` costs a small
@@ -38,13 +37,13 @@ class _Silence:
         self._inside = 0
         self._before: Any = None
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         with self._lock:
             if not self._inside:
                 self._before, warnings.filters = warnings.filters, [IGNORED]  # a list of its own: code may add to it
             self._inside += 1
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
@@ -54,9 +53,8 @@ class _Silence:
 SILENCE = _Silence()
 
 
-@contextlib.contextmanager
-def told_without_records(attempt: Callable[[], object], *, device: torch.device) -> Iterator[None]:
-    """Return a context in which errors on records are replaced by ones that say nothing of them, and nothing is warned.
+class told_without_records:
+    """A context in which errors on records are replaced by ones that say nothing of them, and nothing is warned.
 
     Args:
         attempt: does the same to a record of zeros.
@@ -70,22 +68,26 @@ def told_without_records(attempt: Callable[[], object], *, device: torch.device)
     Traceback (most recent call last):
     mechanisms.core.errors.InvalidParameter: train: model and loss must take every record, but ended with IndexError...
     """
-    try:
-        with SILENCE:
-            yield
-    except DPError:
-        raise
-    except Exception as error:
-        kind = type(error).__name__
-    else:
-        return
-    check_attempt(attempt, device=device)
-    raise InvalidParameter(
-        f"train: model and loss must take every record, but ended with {kind} on some, though not on zeros of their "
-        "shape.\nWhat was said is left out, as it may quote records, and that the run ended is seen without noise. See "
-        "that no value is out of range, such as a class number, before a run; if it was memory, give a "
-        "largest_physical_batch."
-    ) from None
+
+    __slots__ = ("_attempt", "_device")
+
+    def __init__(self, attempt: Callable[[], object], *, device: torch.device) -> None:
+        self._attempt, self._device = attempt, device
+
+    def __enter__(self) -> None:
+        SILENCE.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        SILENCE.end()
+        if kind is None or not issubclass(kind, Exception) or issubclass(kind, DPError):
+            return
+        check_attempt(self._attempt, device=self._device)
+        raise InvalidParameter(
+            f"train: model and loss must take every record, but ended with {kind.__name__} on some, though not on "
+            "zeros of their shape.\nWhat was said is left out, as it may quote records, and that the run ended is seen "
+            "without noise. See that no value is out of range, such as a class number, before a run; if it was memory, "
+            "give a largest_physical_batch."
+        ) from None
 
 
 def check_attempt(attempt: Callable[[], object], *, device: torch.device) -> None:

@@ -45,8 +45,8 @@ def squared_norms(rows: Tensor, *, plus: float = 0.0) -> Tensor:
         return _squared(_norms(rows), 1.0, lost(width, rows.dtype) + plus)
     blocks, size, rounding = _blocks(width)
     taken = blocks * size
-    each = (rows if taken == width else rows[:, :taken]).reshape(len(rows), blocks, size)
-    norms = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2).double(), dim=1)
+    each = (rows if taken == width else rows[:, :taken]).view(rows.shape[0], blocks, size)
+    norms = torch.linalg.vector_norm(torch.linalg.vector_norm(each, dim=2), dim=1, dtype=torch.float64)
     squares = _squared(norms, rounding, lost(width, rows.dtype) + plus)
     return squares if taken == width else squares.add_(_norms(rows[:, taken:]).square_())
 

@@ -103,8 +103,9 @@ class Recorded:
             entries = self._entries(features[:1].clone(), targets[:1], shared, rows=rows)
             for some, wanted, shared in in_parts(features, targets, shares, entries=entries):
                 recorded = self._record(*row_by_row(some, wanted, shared))
-                layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space, plan=self.plan)
-                add_clipped([sums[layer] for layer in layers], parts, self.clip, layers, multiplied)
+                with torch.no_grad():
+                    layers, parts, multiplied = taken_apart(*recorded, shared, space=self._space, plan=self.plan)
+                    add_clipped([sums[layer] for layer in layers], parts, self.clip, layers, multiplied)
         except _NotCoveredError:
             self._covers = False
             del (self.clip.seen or [])[before:]  # what was summed does not count
@@ -117,7 +118,7 @@ class Recorded:
             raise _NotCoveredError
         if rows not in self._formed and len(features):
             # Beside the run: a resumed one looks again, and its layers must draw no further for that.
-            with set_apart(features.device):
+            with set_apart(features.device), torch.no_grad():
                 recorded = self._record(*row_by_row(features, targets, shares))
                 layers, parts, _ = taken_apart(*recorded, shares, space=self._space, plan=self.plan)
             held = zip(layers, parts, strict=True)

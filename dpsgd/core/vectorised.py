@@ -56,6 +56,7 @@ class Vectorised:
         of_rows = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
         return _of_their_rows(of_rows) if of_units else of_rows
 
+    @torch.no_grad()
     def _add_clipped(self, sums: dict[str, Tensor], by_name: dict[str, Tensor]) -> None:
         layers = by_layer(self.model)
         rows = [

@@ -140,17 +140,21 @@ def test_poolings_channels_last_are_those_in_order(kind, seed):
 @pytest.mark.parametrize("outputs", [NARROW[0] - 1, *NARROW[::4], NARROW[-1], NARROW[-1] + 1])
 @pytest.mark.parametrize("inputs", [LONG - 1, LONG, 784])
 def test_a_narrow_layer_gives_what_it_gives_the_other_way_round(records, outputs, inputs):
-    layer, rows = nn.Linear(inputs, outputs), torch.randn(records, inputs, requires_grad=True)
+    layer, rows = nn.Linear(inputs, outputs), torch.randn(records, inputs)
     found = applied(layer, rows)
     exact = rows.double() @ layer.weight.double().T + layer.bias.double()
     sizes = rows.abs().double() @ layer.weight.abs().double().T + layer.bias.abs().double()
     assert found.is_contiguous()
     assert ((found - exact).abs() <= (inputs + 1) * 2.0**-24 * sizes).all()
     above = torch.randn_like(found)
-    moved = [rows, *layer.parameters()]
-    both = [torch.autograd.grad(out, moved, above) for out in (found, layer(rows))]
+    both = [torch.autograd.grad(out, list(layer.parameters()), above) for out in (found, layer(rows))]
     for gradient, expected in zip(*both, strict=True):
         torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_narrow_layer_of_what_another_gave_has_no_other_way_back_than_its_own():
+    layer, rows = nn.Linear(LONG, NARROW[-1]), torch.randn(5, LONG, requires_grad=True)
+    assert applied(layer, rows).grad_fn.name() == layer(rows).grad_fn.name()
 
 
 @pytest.mark.parametrize("bias", [False, True])
