@@ -22,10 +22,19 @@ BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
+class Interrupted(Exception):
+    """What a command that the user has interrupted says of where it stopped, and how it goes on.
+
+    A KeyboardInterrupt could not: typer makes an exit status of it, and loses its text.
+    """
+
+
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run a typer application and return the exit status; errors meant for users become one line on stderr."""
     try:
         status = app(args=arguments, standalone_mode=False)
+    except Interrupted as error:
+        return _complain(str(error), INTERRUPTED)
     except DPError as error:
         return _complain(str(error), error.exit_status)
     except OSError as error:
@@ -36,6 +45,8 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, UsageError):
             raise
         return _complain(getattr(error, "format_message", error.__str__)(), BAD_INPUT)
+    if status == INTERRUPTED:
+        return _complain("interrupted.", INTERRUPTED)
     return status if isinstance(status, int) else 0
 
 

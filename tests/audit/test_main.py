@@ -75,7 +75,8 @@ def run_with(outcome, monkeypatch, tmp_path):
 )
 def test_errors_have_their_exit_codes(outcome, code, monkeypatch, tmp_path, capsys):
     assert run_with(outcome, monkeypatch, tmp_path) == code
-    assert capsys.readouterr().err.strip().count("\n") == 0
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
