@@ -22,6 +22,7 @@ from audit.runs import Setup, observe_independent_runs, one_run_design
 from audit.scores import GuessExtremes, Threshold
 from audit.trainers import dpsgd_trainer, sample_rate
 from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
+from dpsgd.core.generators import set_apart
 from mechanisms import KeyedSource, Poisson, Source, SystemSource
 from mechanisms.core import validate
 
@@ -199,8 +200,7 @@ def initialised(widths: tuple[int, ...], rng: np.random.Generator) -> nn.Module:
         widths: number of features, then the widths of the hidden layers.
         rng: public randomness.
     """
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(int(rng.integers(2**63)))
+    with set_apart(torch.device("cpu"), seed=int(rng.integers(2**63))):
         return mlp(widths[0], widths[1:], CLASSES)
 
 
