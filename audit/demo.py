@@ -18,10 +18,11 @@ from audit.estimators.clopper_pearson import ClopperPearson
 from audit.evidence import LowerBound, check_level
 from audit.harness import audit
 from audit.report import AuditReport
-from audit.runs import Setup, observe_independent_runs, one_run_design
+from audit.runs import Setup, check_fit, observe_independent_runs, one_run_design
 from audit.scores import GuessExtremes, Threshold
 from audit.trainers import dpsgd_trainer, sample_rate
 from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
+from dpsgd.core.generators import set_apart
 from mechanisms import KeyedSource, Poisson, Source, SystemSource
 from mechanisms.core import validate
 
@@ -111,7 +112,7 @@ def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]
             canaries=canaries,
             attack=chosen_attack(config.attack),
             guessing_rule=rule,
-            randomness=randomness,
+            randomness=KeyedSource(0),  # nothing is drawn that anyone sees
             process=ran.process(),
         ),
     )
@@ -136,6 +137,7 @@ def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]
 def _check(config: RunConfig, setup: Setup) -> None:
     """Refuse now what the audit would refuse, which the tiny models run before."""
     assert setup.process is not None
+    check_fit(setup, setup.observations(np.zeros(len(setup.canaries), np.bool_), 0))
     planned(
         primary=config.primary,
         refuter=config.refuter,
@@ -199,8 +201,7 @@ def initialised(widths: tuple[int, ...], rng: np.random.Generator) -> nn.Module:
         widths: number of features, then the widths of the hidden layers.
         rng: public randomness.
     """
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(int(rng.integers(2**63)))
+    with set_apart(torch.device("cpu"), seed=int(rng.integers(2**63))):
         return mlp(widths[0], widths[1:], CLASSES)
 
 

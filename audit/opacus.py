@@ -41,6 +41,7 @@ from audit.core.opacus_loops import Fetched
 from audit.core.opacus_watching import Watch
 from audit.trainers import with_records
 from dpsgd import Dataset
+from dpsgd.core.generators import set_apart
 from dpsgd.losses import Loss
 from mechanisms import Adjacency, InvalidParameter
 from mechanisms.core import validate
@@ -66,8 +67,7 @@ class OpacusTrainer:
 
         def run(observe: Observe) -> None:
             watch.observe = observe
-            with torch.random.fork_rng(devices=()):
-                torch.manual_seed(_seed(task))
+            with set_apart(torch.device("cuda" if torch.cuda.is_available() else "cpu"), seed=_seed(task)):
                 self.train(watch.dataset, watch)
             watch.end()
 
@@ -87,7 +87,8 @@ def opacus_trainer(
     Args:
         train: is handed a dataset of torch and `watch`. It must make everything anew, call
             `watch(model, optimizer, loader)` with what `make_private` returned, and fetch records in its own process
-            (`num_workers=0`). torch's generator is seeded for it, from the run's streams.
+            (`num_workers=0`). torch's generators of the CPU and of the current CUDA device are seeded for it, from the
+            run's streams, and afterwards are as they were.
         records: the known records, without owners.
         loss: one loss for each example, of which the loop takes the mean: for what the known records add on average.
         max_grad_norm: C, as it is claimed; an optimiser of another is refused. With clipping="per_layer" it is the root

@@ -27,6 +27,7 @@ from audit.core.regularity import Regularity
 from audit.trainers import final_model
 from dpsgd import Release
 from dpsgd.core.clippers import FlatClipper
+from dpsgd.core.generators import set_apart
 from dpsgd.core.parameters import trainable
 from dpsgd.core.population import records_of
 from dpsgd.losses import Loss
@@ -234,7 +235,7 @@ class Watch:
     def _check_loss(self, model: nn.Module) -> None:
         some = slice(0, 2)
         records, device = self.dataset.records, next(model.parameters()).device
-        with torch.no_grad(), torch.random.fork_rng(devices=()):
+        with torch.no_grad(), set_apart(device):
             losses = self.loss(model(records.features[some].to(device)), records.targets[some].to(device))
         if losses.shape != records.targets[some].shape[:1]:
             raise TrainerRefusal(

@@ -5,6 +5,9 @@ Torch can be told to cast products to another precision, or to cut their factors
 by up to a 256th, where `dpsgd.core.clip` leaves room for 2^-22, and what a record adds depends on the size of its batch
 in digits that are not small beside its bound.
 
+Torch has older and newer settings of this, and raises where a model reads an older one that the newer contradict: both
+are set.
+
 On CUDA some of torch's functions add up in an order that each call draws anew. A step that is taken again, after a run
 was killed, would have another sum under the same noise, and the difference of both be bare: torch is told to take an
 order that repeats, where it has one.
@@ -22,7 +25,7 @@ import torch
 
 from mechanisms import InvalidParameter
 
-CUT = ("tf32", "bf16", True)
+CUT = ("tf32", "bf16")
 PRODUCTS = ("matmul", "conv", "rnn")
 AS_IT_IS = contextlib.nullcontext()
 
@@ -32,15 +35,15 @@ def whole_floats(device: torch.device) -> Iterator[None]:
     """Return a context in which products of float32 have all their digits; afterwards torch is set as it was.
 
     Args:
-        device: on which products are taken. Settings of CUDA are left alone for the CPU, and cost a step nothing.
+        device: on which products are taken. Settings of cuDNN are nothing to the CPU, and cost its steps nothing.
 
     Raises:
         InvalidParameter: inside of autocast or inference mode.
 
     >>> torch.set_float32_matmul_precision("medium")
     >>> with whole_floats(torch.device("cpu")):
-    ...     torch.backends.mkldnn.matmul.fp32_precision
-    'ieee'
+    ...     torch.get_float32_matmul_precision()
+    'highest'
     >>> torch.set_float32_matmul_precision("highest")
     """
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
@@ -50,18 +53,27 @@ def whole_floats(device: torch.device) -> Iterator[None]:
         )
     if torch.is_inference_mode_enabled():
         raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
-    name, whole, places = _settings(device.type)
-    cut = [(place, getattr(place, name)) for place in places if getattr(place, name) in CUT]
-    precision = torch.get_float32_matmul_precision() if name == "allow_tf32" else None
+    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    everywhere = device.type != "cpu" or precision != "highest"
+    cut_there = everywhere and _cut_by_cudnn()
+    before = [(place, place.fp32_precision) for place in _places(everywhere=everywhere)]
+    if precision == "highest":  # else its setting changes places that cut nothing too
+        before = [(place, was) for place, was in before if was in CUT]
     try:
-        for place, _ in cut:
-            setattr(place, name, whole)
+        if precision != "highest":
+            torch.set_float32_matmul_precision("highest")
+        if cut_there:
+            cudnn.allow_tf32 = False
+        for place, _ in before:
+            place.fp32_precision = "ieee"
         yield
     finally:
-        for place, value in cut:
-            setattr(place, name, value)
-        if precision is not None:  # of three values, of which allow_tf32 tells two apart
+        if precision != "highest":
             torch.set_float32_matmul_precision(precision)
+        if cut_there:
+            cudnn.allow_tf32 = True
+        for place, was in before:
+            place.fp32_precision = was
 
 
 def repeatable(device: torch.device) -> AbstractContextManager[None]:
@@ -87,14 +99,22 @@ def _repeatable_on_cuda() -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
+def _cut_by_cudnn() -> bool:
+    """Tell whether torch's older setting lets cuDNN cut factors: False where newer ones contradict it, and mute it."""
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return False
+
+
 @functools.cache
-def _settings(device: str) -> tuple[str, Any, list[Any]]:
-    """Return the name of torch's settings of products on a device, their value for all digits, and where they are."""
+def _places(*, everywhere: bool = True) -> list[Any]:
+    """Return where torch's newer settings of products are, of CUDA or not; none before torch 2.9.
+
+    The older ones say the same.
+    """
     backends: Any = torch.backends
-    matmul, cudnn, mkldnn = backends.cuda.matmul, backends.cudnn, backends.mkldnn
-    if not hasattr(matmul, "fp32_precision"):  # before torch 2.9, when that of matmul was the CPU's as well
-        return "allow_tf32", False, [matmul, cudnn]
-    holders = [mkldnn] if device == "cpu" else [cudnn, mkldnn]
-    kinds = (getattr(holder, kind, None) for holder in holders for kind in PRODUCTS)
-    places = [kind for kind in kinds if hasattr(kind, "fp32_precision")]
-    return "fp32_precision", "ieee", places if device == "cpu" else [matmul, *places]
+    holders = [backends.cudnn, backends.mkldnn] if everywhere else [backends.mkldnn]
+    kinds = [getattr(holder, kind, None) for holder in holders for kind in PRODUCTS]
+    first = [backends.cuda.matmul] if everywhere else []
+    return [place for place in (*first, *kinds) if hasattr(place, "fp32_precision")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +17,13 @@ from dpsgd.card import PrivacyCard
 from dpsgd.checkpoint import Checkpoint
 from dpsgd.config import DPSGD
 from dpsgd.core.ranks import Ranks, joined
+from dpsgd.core.saved import Saved
 from dpsgd.datasets import Dataset
 from dpsgd.models import mlp
 from dpsgd.training import TrainResult, train
 from mechanisms import InvalidParameter, Poisson, Source, UnsupportedProcess
 from mechanisms.core import validate
-from mechanisms.core.command_line import at_most
+from mechanisms.core.command_line import Interrupted, at_most
 from mechanisms.core.counting import drawing
 from mechanisms.core.files import write_atomically
 from mechanisms.core.process import Adjacency
@@ -137,31 +140,57 @@ def run(
         device: see `joined`.
         out: folder of the files; it is made.
         delta: of the card's ε.
+
+    Raises:
+        Interrupted: on the first rank, if the user interrupts the run: it says what is left of it.
     """
     adjacency = neighbours_of(config)
     with joined(device) as place:
         first = Ranks.present(device=place).first
         if first:
             out.mkdir(parents=True, exist_ok=True)
-        result = train(
-            model.to(place),
-            _moved(records, place),
-            config,
-            loss=nn.CrossEntropyLoss(reduction="none"),
-            randomness=randomness,
-            initialisation_seed=initialisation_seed,
-            checkpoint=checkpoint,
-            compiled=compiled,
-            progress=first and sys.stderr.isatty(),
-        )
+        with _told(checkpoint, config, first=first):
+            result = train(
+                model.to(place),
+                _moved(records, place),
+                config,
+                loss=nn.CrossEntropyLoss(reduction="none"),
+                randomness=randomness,
+                initialisation_seed=initialisation_seed,
+                checkpoint=checkpoint,
+                compiled=compiled,
+                progress=first and sys.stderr.isatty(),
+            )
+            if not first:
+                return None
+            card = result.card(delta=delta, adjacency=adjacency, public_data=PUBLIC)
+            write_atomically(out / "config.json", f"{config.to_json()}\n".encode())
+            write_weights(out / WEIGHTS, result, config)
+            for name in CARDS:
+                card.save(out / name)
+            return Outcome(result=result, card=card, accuracy=accuracy(result.model, _moved(public, place)))
+
+
+@contextlib.contextmanager
+def _told(checkpoint: Checkpoint | None, config: DPSGD, *, first: bool) -> Iterator[None]:
+    """Return a context in which the first rank, if the user interrupts it, says what is left of the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
         if not first:
-            return None
-        card = result.card(delta=delta, adjacency=adjacency, public_data=PUBLIC)
-        write_atomically(out / "config.json", f"{config.to_json()}\n".encode())
-        write_weights(out / WEIGHTS, result, config)
-        for name in CARDS:
-            card.save(out / name)
-        return Outcome(result=result, card=card, accuracy=accuracy(result.model, _moved(public, place)))
+            raise
+        raise Interrupted(f"train: interrupted: {_left(checkpoint, config)}") from None
+
+
+def _left(checkpoint: Checkpoint | None, config: DPSGD) -> str:
+    """Return in words what is left of a run that was interrupted, and how it goes on."""
+    if checkpoint is None:
+        return "the run kept nothing to go on from. With --checkpoint-every one does."
+    content = checkpoint.read()
+    if not content:
+        return "no step was taken. The same command begins anew."
+    taken = Saved.from_bytes(content, name=str(checkpoint.path)).steps_taken
+    return f"{checkpoint.path} holds the run after {taken} of {config.steps} steps. With --resume it goes on."
 
 
 def neighbours_of(config: DPSGD) -> str:

@@ -1,5 +1,6 @@
 """The main job, measured: what it must show on real training runs."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -33,6 +34,19 @@ def test_the_demo_at_seed_zero_shows_what_it_must(written):
     assert report.noise_ratio == pytest.approx(1.0, abs=0.05)
     assert report.ceiling > report.claim.upper
     assert [bound.method for bound in report.exploratory] == ["clopper_pearson"]
+
+
+def test_fresh_weights_follow_from_their_own_randomness_and_touch_nothing_else(monkeypatch):
+    """`torch.manual_seed` would seed every CUDA device too, also for who has one in use."""
+
+    def called(*_):
+        raise AssertionError("a CUDA device")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", called)
+    before = torch.get_rng_state()
+    weights = [next(demo.initialised((4,), np.random.default_rng(seed)).parameters()) for seed in (0, 0, 1)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 @pytest.mark.slow  # of an audit without a model tests/audit/test_harness.py asks it every day
@@ -88,6 +102,7 @@ def caught(digits_run, seed):
         ({"attack": "lira"}, "attack 'lira' must be given itself"),
         ({"attack": "loss"}, "attack 'loss' must have InputCanaries, got SignedCoordinates"),
         ({"refuter": "one_run"}, "refuter must be a parametric estimator"),
+        ({"attack": "whitened", "refuter": None}, "attack 'whitened' must be given turns, and is given none"),
     ],
 )
 def test_what_the_audit_would_refuse_is_refused_before_anything_runs(change, message, monkeypatch):

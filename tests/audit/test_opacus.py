@@ -159,6 +159,34 @@ def test_releases_are_the_noisy_sums_and_then_the_model():
     assert float((mean - expected).norm()) < 0.35 * float(expected.norm())
 
 
+def test_a_loop_draws_from_the_run_and_leaves_generators_as_they_were(monkeypatch):
+    """Those of the CPU and of the device in use, which stands in for CUDA; of other devices it takes no hold."""
+
+    def called(*_):
+        raise AssertionError("another CUDA device")
+
+    cuda, seen = [torch.Generator("cpu").manual_seed(number) for number in range(2)], []
+
+    def loop(dataset, watch):
+        stand_in_loop()(dataset, watch)
+        seen.append([torch.rand(3), *(torch.rand(3, generator=one) for one in cuda)])
+
+    trainer = trainer_of(loop)
+    for name, value in (("is_available", lambda: True), ("init", lambda: None), ("current_device", lambda: 1)):
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.cuda, "default_generators", cuda)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", called)
+    canaries = signed_coordinates(canaries=1, dimension=3, rng=np.random.default_rng(0))
+    for key in (0, 0, 1):
+        before = [torch.get_rng_state(), cuda[1].get_state()]
+        released(trainer, task(canaries, [True], Adjacency.ZERO_OUT, key=key))
+        assert all(map(torch.equal, before, [torch.get_rng_state(), cuda[1].get_state()]))
+    drawn = [[numbers[place] for numbers in seen] for place in range(3)]
+    for first, again, other in (drawn[0], drawn[2]):
+        assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(drawn[1][0], drawn[1][1])
+
+
 @pytest.mark.parametrize("kind", [StandIn, Spectre])
 def test_a_canary_adds_its_direction_at_the_bound_and_moves_nothing_else(kind):
     canaries = signed_coordinates(canaries=2, dimension=3, rng=np.random.default_rng(0))

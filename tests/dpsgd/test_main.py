@@ -1,7 +1,9 @@
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -82,7 +84,8 @@ def test_the_exit_code_says_what_kind_of_error_it_was(error, code, monkeypatch, 
 
     monkeypatch.setattr(job, "run", failing)
     assert _run("--out", tmp_path) == code
-    assert capsys.readouterr().err.startswith("error: ") or code == 130
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and errors.count("\n") == 1
 
 
 def test_a_run_prints_what_it_cost_and_leaves_weights_and_configuration(tmp_path, capsys):
@@ -162,6 +165,10 @@ def test_an_interrupted_run_is_resumed_and_never_by_accident(seed, tmp_path, mon
 
     monkeypatch.setattr(Checkpoint, "write", interrupted)
     assert _run(*seed, "--out", tmp_path / "a", "--checkpoint-every", 2) == 130
+    kept = tmp_path / "a" / "checkpoint.safetensors"
+    assert capsys.readouterr().err == (
+        f"error: train: interrupted: {kept} holds the run after 4 of 12 steps. With --resume it goes on.\n"
+    )
     assert _run(*seed, "--out", tmp_path / "a", "--checkpoint-every", 2) == 2
     assert "--resume must be given to go on from the checkpoint in" in capsys.readouterr().err
     assert len(written) == 4 and not (tmp_path / "a" / "weights.safetensors").exists()
@@ -199,8 +206,38 @@ def test_a_config_file_that_another_command_left_is_not_written_over(content, mo
     assert errors.count("\n") == 1 and {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def interrupted(*_):
+def interrupted(*_, **__):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], "the run kept nothing to go on from. With --checkpoint-every one does."),
+        (["--checkpoint-every", 2], "no step was taken. The same command begins anew."),
+    ],
+)
+def test_a_run_that_is_interrupted_says_what_is_left_of_it(more, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(job, "train", interrupted)
+    assert _run("--out", tmp_path, *more) == 130
+    assert capsys.readouterr().err == f"error: train: interrupted: {told}\n"
+
+
+@pytest.mark.slow
+def test_a_signal_from_the_keyboard_leaves_one_line_and_a_run_that_goes_on(tmp_path):
+    command = [sys.executable, "-m", "dpsgd", "train", "--model", "linear", "--steps", "5000", "--out", "."]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, "--checkpoint-every", "1"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as running:
+        while not (tmp_path / "checkpoint.safetensors").exists() and running.poll() is None:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        errors = running.communicate()[1]
+    assert running.returncode == 130
+    assert re.fullmatch(
+        r"error: train: interrupted: checkpoint.safetensors holds the run after \d+ of 5000 steps. .*\n", errors
+    )
 
 
 def test_a_run_that_was_killed_while_its_files_were_written_is_run_again(tmp_path, monkeypatch):

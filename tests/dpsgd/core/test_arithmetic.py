@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dpsgd import Dataset, mlp, steps
-from dpsgd.core.arithmetic import repeatable, whole_floats
+from dpsgd.core.arithmetic import _places, repeatable, whole_floats
 from mechanisms import InvalidParameter, KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
@@ -45,13 +45,57 @@ def test_no_product_of_a_step_is_cut_and_torch_is_set_as_before_after_it(medium)
     before, seen = _read(), set()
     assert before == ["tf32", "tf32", "bf16"]
     next(_begun(lambda: seen.add(tuple(_read()))))
-    assert {precision for *_, precision in seen} == {"ieee"}, "products are those of oneDNN on the CPU"
-    assert _read() == before and torch.get_float32_matmul_precision() == "medium"
+    assert seen == {("ieee", "ieee", "ieee")} and _read() == before and torch.get_float32_matmul_precision() == "medium"
     for device in (CPU, CUDA):
         with contextlib.suppress(ZeroDivisionError), whole_floats(device):
-            assert _read() == (["ieee"] * 3 if device is CUDA else ["tf32", "tf32", "ieee"])
+            assert set(_read()) == {"ieee"}
             raise ZeroDivisionError
         assert _read() == before
+
+
+def _older():
+    """What torch tells where settings do not contradict each other; else it raises."""
+    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return products, convolutions, torch.get_float32_matmul_precision()
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_models_may_read_settings_of_either_kind(precision, convolutions):
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = convolutions
+    before, seen = (_older(), _all()), set()
+    try:
+        next(_begun(lambda: seen.add(_older())))
+        assert seen == {(False, convolutions and precision == "highest", "highest")}  # cuDNN is nothing to the CPU
+        assert (_older(), _all()) == before
+        with whole_floats(CUDA):
+            assert _older() == (False, False, "highest")
+        assert (_older(), _all()) == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+
+
+@needs_places
+@pytest.mark.parametrize("kinds", [("ieee", "tf32"), ("tf32", "ieee"), ("ieee", "ieee")])
+def test_settings_that_contradict_each_other_before_a_step_do_so_after_it(kinds):
+    """Torch raises where a model reads the older one then, without a step too."""
+    conv, rnn = torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    try:
+        conv.fp32_precision, rnn.fp32_precision = kinds
+        before, seen = _all(), set()
+        next(_begun(lambda: seen.add(torch.backends.mkldnn.matmul.fp32_precision)))
+        with whole_floats(CUDA):
+            assert set(_read()) == {"ieee"}
+        assert seen == {"ieee"} and _all() == before
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def _all():
+    """All newer settings, and none before torch 2.9."""
+    return [place.fp32_precision for place in _places()]
 
 
 def test_the_precision_of_products_is_as_before_after_a_step(medium):
