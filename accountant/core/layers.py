@@ -143,6 +143,19 @@ def layers(parts: Steps, epsilon: float, plain: float) -> tuple[Layer, ...]:
     return ()
 
 
+@lru_cache(maxsize=64)
+def far_layers(parts: Steps, epsilon: float, plain: float) -> tuple[Layer, ...]:
+    """Return layers that spare losses near ε the wide grid of those far above it, none where there are none far above.
+
+    Round-off is no more than where runs are not split; arguments as of `layers`.
+    """
+    view = outlook(parts, epsilon)
+    if view is None or not np.max(view.moments.losses) < LARGEST_SCALE:
+        return ()
+    cuts = _cuts(view, plain)
+    return tuple(_layer(parts, view, ends, theta) for ends, theta in cuts) if len(cuts) > 1 else ()
+
+
 def expected_epsilon(parts: Steps, delta: float) -> float:
     """Return about the ε with δ(ε) = delta, not below that of single jumps, by halving."""
     low, high = 0.0, 1.0

@@ -176,6 +176,24 @@ def test_delta_has_no_cliff_where_layers_begin():
     assert np.all(found.upper <= 1.1 * np.exp(single_jump(parts, epsilons)))
 
 
+@pytest.mark.slow
+def test_delta_has_no_cliff_where_runs_that_never_jump_begin_to_count():
+    """Their losses have a deviation of 1.2e-5; one grid for these and jumps of 0.4 is too coarse for either."""
+    process = dp_sgd(noise_multiplier=0.4457, sample_rate=1e-9, steps=10**6)
+    epsilons = np.geomspace(6e-6, 1e-4, 6)
+    found = PLD().profile(process, adjacency=ADD_REMOVE).delta(epsilons)
+    assert np.all(found.upper[:-1] <= 12 * found.upper[1:])
+    assert np.all(found.upper <= 15 * found.lower) and np.all(found.upper[-2:] <= 1.5 * found.lower[-2:])
+
+
+def test_lower_ends_count_runs_of_which_most_steps_have_no_jump():
+    """The index of such a step is 0, whatever the sign of its loss; δ is about that of the one jump of a run."""
+    parts = parts_of(sampled(0.4457, 1e-9, 10**6))
+    found = split(parts, 2e-3, points=2**16).delta(np.array([2e-3]))[0]
+    jump = math.exp(float(single_jump(parts, np.array([2e-3]))[0]))
+    assert found.lower >= 0.98 * jump and found.upper <= 1.02 * jump
+
+
 def test_infinite_losses_are_lost_once_whatever_the_layers():
     """δ = lost + (1 − lost) δ', δ' the same steps' without infinite losses."""
     epsilon, chance = 0.05, 1e-6
