@@ -20,7 +20,7 @@ from accountant.core.composed import Composed
 from accountant.core.curve import Curve
 from accountant.core.grids import composed_on
 from accountant.core.layered import Layered, cell, layered
-from accountant.core.layers import expected_epsilon, layers
+from accountant.core.layers import Layer, expected_epsilon, far_layers, layers
 from accountant.core.ledger import Ledger
 from accountant.core.plans import cuttable, depth, depths, rare
 from accountant.core.profile import Profile
@@ -39,6 +39,7 @@ AIM, FEW = 0.05, 5  # of the width asked for, that grids are refined to where th
 AIM_SPLIT = 0.2  # of the width asked for, that layers are refined to
 SPLIT = 2  # how many times fewer points a layer's grid may have
 LEAST_SPLIT = 1e-12  # of ε, below which layers are those of that
+COARSE = 1e-3  # relative width of ε beyond which one grid for all losses is tried to be done without
 MOST_GUESSES = 3  # of the place that serves a δ
 HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
 
@@ -187,9 +188,9 @@ class LossCurve(Curve):
 
     def _split(self, epsilon: Array, places: Array) -> Array:
         """Return the places with those split into layers where that is worth it."""
-        found, plan = places.copy(), self._saddle(float(places[0, 0]))
+        found, cut = places.copy(), float(places[0, 0])
         for near in np.unique(cell(np.maximum(epsilon, LEAST_SPLIT))):
-            if layers(self.steps, float(near), plan.height(float(near))):
+            if _planned(self.steps, cut, float(near), self.relative_width, self.most_points)[0]:
                 found[cell(np.maximum(epsilon, LEAST_SPLIT)) == near, 2] = near
         return found
 
@@ -219,15 +220,31 @@ def _layered(parts: Steps, cut: float, near: float, relative_width: float, most_
     Raises:
         NumericalFailure: if there is no grid for these losses.
     """
+    plan, rung = _planned(parts, cut, near, relative_width, most_points)
+    whole = None if rung is None else _compose(parts, cut, rung, relative_width, most_points)
+    points = (min(FIRST_POINTS, most_points), max(most_points // SPLIT, 1))
+    return layered(parts, plan, near, aim=AIM_SPLIT * relative_width, points=points, whole=whole)
+
+
+@lru_cache(maxsize=64)
+def _planned(
+    parts: Steps, cut: float, near: float, relative_width: float, most_points: int
+) -> tuple[tuple[Layer, ...], int | None]:
+    """Return the layers for ε near this one, none where runs are better not split, and the rung of whole runs if theirs
+    may be as tight: where round-off is no reason to split but one grid for all losses is too coarse.
+    """
     found = saddle(parts, cut)
-    plan = layers(parts, near, found.height(near)) if found else ()
-    return layered(
-        parts,
-        plan,
-        near,
-        aim=AIM_SPLIT * relative_width,
-        points=(min(FIRST_POINTS, most_points), max(most_points // SPLIT, 1)),
-    )
+    if found is None:
+        return (), None
+    height = found.height(near)
+    if plan := layers(parts, near, height):
+        return plan, None
+    if plan := far_layers(parts, near, height):
+        rung = int(found.rungs(np.array([near]))[0])
+        with contextlib.suppress(NumericalFailure):
+            whole = _compose(parts, cut, rung, relative_width, most_points)
+            return (plan if whole.relative_width(np.array([near])) > COARSE else ()), rung
+    return (), None
 
 
 @lru_cache(maxsize=8)

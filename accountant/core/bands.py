@@ -97,18 +97,20 @@ def banded(pair: DominatingPair, step: float, low: float, band: tuple[float, flo
     gap = 4.0 * float(np.max(probe.edge_error)) + GAP
     base, slip = _between(pair, grid, (-math.inf, a), gap)
     above, more = _between(pair, grid, (a - gap, b), gap)
-    below, least = _between(pair, grid, (a + gap, b), gap)
-    if not 2.0 * max(slip, more, least) < gap:
+    (base_p, base_q), further = _tested(pair, grid, (-math.inf, a))
+    (band_p, band_q), least = _tested(pair, grid, (a + gap, b))
+    slip = max(slip, more, further, least)
+    if not 2.0 * slip < gap:
         raise NumericalFailure("pld: edges of bins are not known well. Use accountant='rdp'.")
     lost = float(probe.p.upper[1] + pair.infinite_mass.upper) * (1 + 8 * UNIT_ROUNDOFF)
-    (of_base, dust), (of_band, finer) = _dusted(base.above), _dusted(above.above)
+    (of_base, dust), (of_band, finer) = _dusted(base), _dusted(above)
     return BandedStep(
         grid=grid,
-        base=Spread(above=of_base, p=base.p, q=base.q),
-        band=Spread(above=of_band, p=below.p, q=below.q),
+        base=Spread(above=of_base, p=base_p, q=base_q),
+        band=Spread(above=of_band, p=band_p, q=band_q),
         lost=lost,
         dust=(dust + finer) * (1 + 1e-9),
-        shift=max(slip, more, least) + gap + grid.slip,
+        shift=slip + gap + grid.slip,
     )
 
 
@@ -118,27 +120,48 @@ def _dusted(masses: Array) -> tuple[Array, float]:
     return np.where(dust, 0.0, masses), float(np.sum(masses[dust]))
 
 
-def _between(pair: DominatingPair, grid: Grid, ends: tuple[float, float], shift: float) -> tuple[Spread, float]:
-    """Return the masses of losses between two ends, and how far edges of bins are off."""
-    points, size = grid.points, grid.high - grid.low + 1
-    found = Spread(above=np.zeros(size), p=np.zeros(size), q=np.zeros(size))
+def _between(pair: DominatingPair, grid: Grid, ends: tuple[float, float], shift: float) -> tuple[Array, float]:
+    """Return the dominating masses of losses between two ends, and how far edges of bins are off."""
+    found = np.zeros(grid.high - grid.low + 1)
     if not ends[0] < ends[1]:
         return found, 0.0
-    first = 0 if ends[0] == -math.inf else int(np.searchsorted(points, ends[0], side="right")) - 1
-    last = int(np.searchsorted(points, ends[1], side="left"))  # of the points, at or above the upper end
-    edges = np.concatenate([[ends[0]], points[first + 1 : last], [ends[1]]])
-    bins = pair.loss_bins(edges, points[first:last])
+    edges, first, last = _edges(grid.points, ends)
+    bins = pair.loss_bins(edges, grid.points[first:last])
     p, q = np.maximum(bins.p.upper, 0.0), np.maximum(bins.q.lower, 0.0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = (1.0 - q / p) / -math.expm1(-grid.step) + (4.0 * (shift + grid.slip) + 16.0 * UNIT_ROUNDOFF) / grid.step
     share = np.where(p > 0, np.clip(share, 0.0, 1.0), 1.0)
     share[0] = 1.0 if ends[0] == -math.inf else share[0]
-    found.above[first:last] += up(p * (1.0 - share) * (1 + 4 * UNIT_ROUNDOFF))
-    found.above[first + 1 : last + 1] += up(p * share * (1 + 4 * UNIT_ROUNDOFF))
-    found.p[first:last], found.q[first:last] = np.maximum(bins.p.lower, 0.0), bins.q.upper
+    found[first:last] += up(p * (1.0 - share) * (1 + 4 * UNIT_ROUNDOFF))
+    found[first + 1 : last + 1] += up(p * share * (1 + 4 * UNIT_ROUNDOFF))
+    return np.asarray(up(found)), float(np.max(bins.edge_error))
+
+
+def _tested(pair: DominatingPair, grid: Grid, ends: tuple[float, float]) -> tuple[tuple[Array, Array], float]:
+    """Return the masses (p, q) of losses between two ends by index, and how far edges of bins are off.
+
+    Bin k is (x_k − h/2, x_k + h/2]: a step without a jump has a loss of next to 0, of either sign, and is then in one.
+    """
+    p, q = np.zeros(grid.high - grid.low + 1), np.zeros(grid.high - grid.low + 1)
+    if not ends[0] < ends[1]:
+        return (p, q), 0.0
+    edges, first, last = _edges(grid.points - 0.5 * grid.step, ends)
+    bins = pair.loss_bins(edges, grid.points[first:last])
+    p[first:last], q[first:last] = np.maximum(bins.p.lower, 0.0), bins.q.upper
     if ends[0] == -math.inf:
-        found.p[0] = found.q[0] = 0.0  # the index −∞, so that no threshold is reached
-    return Spread(above=up(found.above), p=found.p, q=found.q), float(np.max(bins.edge_error))
+        p[0] = 0.0
+    q[p == 0.0] = 0.0  # of such bins the index is −∞, so that no threshold is reached
+    return (p, q), float(np.max(bins.edge_error))
+
+
+def _edges(points: Array, ends: tuple[float, float]) -> tuple[Array, int, int]:
+    """Return the ends and the points between them, the last at or below the lower end, the first not below the upper.
+
+    Bins reach from one edge to the next; −∞ is taken to lie in the first.
+    """
+    first = 0 if ends[0] == -math.inf else int(np.searchsorted(points, ends[0], side="right")) - 1
+    last = int(np.searchsorted(points, ends[1], side="left"))
+    return np.concatenate([[ends[0]], points[first + 1 : last], [ends[1]]]), first, last
 
 
 def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float, float]) -> Tilted:
@@ -161,8 +184,8 @@ def compose(parts: list[Part], window: Window, tilt: float, probes: tuple[float,
     weights = np.roll(np.fft.irfft(total.product() / weight, n), -window.low)
     size = _norm(weights)
     relative += UNIT_ROUNDOFF * 8 * (1 + abs(log_scale) + abs(math.log(weight)))
-    least = sum(part.times * part.low for part in parts)
-    most = sum(part.times * (part.low + len(part.base) - 1) for part in parts)
+    ends = [np.flatnonzero((part.base > 0) | (part.band > 0))[[0, -1]] + part.low for part in parts]
+    least, most = (sum(part.times * int(end[k]) for part, end in zip(parts, ends, strict=True)) for k in (0, 1))
     inside = least >= window.low, most < window.low + n
     edges = probes[0] * window.step * window.low, -probes[1] * window.step * (window.low + n)
     outside = tuple(

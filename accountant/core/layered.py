@@ -37,17 +37,22 @@ class Layered:
 
     Args:
         epsilon: that ε.
-        layers: their compositions; what is lost is in the first of them.
+        layers: of each the compositions on two grids, for its upper and its lower end; what is lost is in the first.
+        whole: a composition of all runs that may be as tight, or None.
     """
 
     epsilon: float
-    layers: tuple[Composed, ...]
+    layers: tuple[tuple[Composed, Composed], ...]
+    whole: Composed | None = None
 
     def delta(self, epsilon: Array) -> Bounds:
         """Enclose δ at every ε."""
-        found = [layer.delta(epsilon) for layer in self.layers]
-        upper = np.minimum(sum(one.upper for one in found) * (1 + 1e-15 * len(found)), 1.0)
-        lower = sum(one.lower for one in found) * (1 - 1e-15 * len(found))
+        count = len(self.layers)
+        upper = np.minimum(sum(above.delta(epsilon).upper for above, _ in self.layers) * (1 + 1e-15 * count), 1.0)
+        lower = sum(below.delta(epsilon).lower for _, below in self.layers) * (1 - 1e-15 * count)
+        if self.whole:
+            other = self.whole.delta(epsilon)
+            lower, upper = np.maximum(lower, other.lower), np.minimum(upper, other.upper)
         return Bounds(lower=np.minimum(lower, upper), upper=upper)
 
     def inverted(self, delta: float) -> float:
@@ -61,10 +66,12 @@ class Layered:
         return 0.5 * (low + high)
 
     def ledger(self, epsilon: float) -> Ledger:
-        """Return one line for each error, of all layers together."""
+        """Return one line for each error, of all layers together, or of whole runs where their upper end is used."""
+        if self.whole and self.whole.delta(np.array([epsilon])).upper[0] <= self.delta(np.array([epsilon])).upper[0]:
+            return self.whole.ledger(epsilon)
         known: dict[str, list[ErrorLine]] = defaultdict(list)
-        for layer in self.layers:
-            for line in layer.ledger(epsilon):
+        for above, _ in self.layers:
+            for line in above.ledger(epsilon):
                 known[line.source].append(line)
         return tuple(
             ErrorLine(source=source, bound=_joined(lines), unit=lines[0].unit, basis=lines[0].basis)
@@ -82,7 +89,15 @@ def cell(epsilon: Array) -> Array:
     return np.asarray(CELL ** np.round(np.log(epsilon) / math.log(CELL)))
 
 
-def layered(parts: Steps, plan: tuple[Layer, ...], epsilon: float, *, aim: float, points: tuple[int, int]) -> Layered:
+def layered(
+    parts: Steps,
+    plan: tuple[Layer, ...],
+    epsilon: float,
+    *,
+    aim: float,
+    points: tuple[int, int],
+    whole: Composed | None = None,
+) -> Layered:
     """Compose every layer on ever finer grids, until the bracket of ε is as narrow as aimed at or it does not help.
 
     Args:
@@ -91,33 +106,42 @@ def layered(parts: Steps, plan: tuple[Layer, ...], epsilon: float, *, aim: float
         epsilon: the ε that they were laid out for.
         aim: relative width of ε.
         points: of the first grids, and of the last.
+        whole: see `Layered`.
     """
     found = [layer_on(parts, layer, points[0]) for layer in plan]
     served = epsilon * SERVED
-    beside = Layered(epsilon=epsilon, layers=tuple(found)).delta(np.append(served / 1.002, served * 1.002)).upper
+    first = Layered(epsilon=epsilon, layers=tuple(zip(found, found, strict=True)))
+    beside = first.delta(np.append(served / 1.002, served * 1.002)).upper
     slope = np.maximum(beside[: len(served)] - beside[len(served) :], 1e-300) / (0.004 * served)
     allowed = aim * served * slope / len(plan)
     refined = tuple(
         _refined(partial(layer_on, parts, layer), one, served, allowed, points)
         for layer, one in zip(plan, found, strict=True)
     )
-    return Layered(epsilon=epsilon, layers=refined)
+    return Layered(epsilon=epsilon, layers=refined, whole=whole)
 
 
 def _refined(
     at: Callable[[int], Composed], composed: Composed, served: Array, allowed: Array, limits: tuple[int, int]
-) -> Composed:
-    points, narrowest, best = limits[0], math.inf, composed
+) -> tuple[Composed, Composed]:
+    """Return the compositions of a layer with the least upper and the largest lower end, on ever finer grids.
+
+    They may be two: as its grid is finer an upper end falls, until round-off reigns, while fewer of the steps without a
+    jump have the index of 0, which lower ends rise with.
+    """
+    points, bounds, above, below, before = limits[0], composed.delta(served), composed, composed, math.inf
+    upper, lower = bounds.upper, bounds.lower
     while True:
-        bounds = composed.delta(served)
-        wide = float(np.max((bounds.upper - bounds.lower) / allowed))
-        helped = wide <= HELPED * narrowest
-        if wide < narrowest:  # the round-off of a finer grid may be larger
-            narrowest, best = wide, composed
-        if points >= limits[1] or wide <= 1.0 or not helped:
-            return best
-        points = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0))
+        wide = float(np.max((upper - lower) / allowed))
+        if points >= limits[1] or wide <= 1.0 or wide > HELPED * before:
+            return above, below
+        points, before = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0)), wide
         composed = at(min(points, limits[1]))
+        bounds = composed.delta(served)
+        if np.sum(bounds.upper / allowed) < np.sum(upper / allowed):
+            above, upper = composed, bounds.upper
+        if np.sum(bounds.lower / allowed) > np.sum(lower / allowed):
+            below, lower = composed, bounds.lower
 
 
 def layer_on(parts: Steps, layer: Layer, points: int) -> Composed:

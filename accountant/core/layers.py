@@ -28,8 +28,8 @@ from mechanisms.core.bounds import Array
 from mechanisms.core.pair import UNIT_ROUNDOFF
 
 RESERVE, DEPTH_STEP = 21.0, 4.0  # nats from δ to the outcomes left out, and between depths
-THRESHOLDS = 72  # losses where layers may end
-TILTS = np.geomspace(0.02, 1e4, 72)  # times 1/ε, among which every layer's is chosen
+RATIO = 1.2  # of neighbouring tilts, among which every layer's is chosen, and of losses where layers may end
+LEAST_TILT, LARGEST_TILT = 0.02, 1e4  # times one over the largest loss and over ε: it may be far above ε
 LEAST_LAYER = 1.0 / 64.0  # of ε, below which no layer ends
 TARGET, ULPS = -20.0, 400.0  # of log δ, that round-off may be about; about that of one step, in units of u
 LEAST_EXCESS, MORE_EXCESS, MOST_LAYERS = 4.0, 2.0, 7  # nats of K − θε above log δ that any layer may have
@@ -72,6 +72,7 @@ class Outlook:
         depth: in nats, how rare the outcomes of a run are that are left out.
         moments: of the steps that jump.
         thresholds: where layers may end.
+        theta: the tilts to choose from.
     """
 
     epsilon: float
@@ -79,11 +80,7 @@ class Outlook:
     depth: float
     moments: Moments
     thresholds: Array
-
-    @property
-    def theta(self) -> Array:
-        """The tilts to choose from."""
-        return TILTS / self.epsilon
+    theta: Array
 
 
 @lru_cache(maxsize=64)
@@ -98,16 +95,23 @@ def outlook(parts: Steps, epsilon: float) -> Outlook | None:
         return None
     depth = DEPTH_STEP * math.ceil((RESERVE - single) / DEPTH_STEP)
     moments = Moments.of(parts, depth)
-    thresholds = np.geomspace(LEAST_LAYER * epsilon, max(float(np.max(moments.losses)), 2.0 * epsilon), THRESHOLDS)
-    theta = TILTS / epsilon
+    largest = max(float(np.max(moments.losses)), 2.0 * epsilon)
+    thresholds = _spaced(LEAST_LAYER * epsilon, largest)
+    theta = _spaced(LEAST_TILT / largest, LARGEST_TILT / epsilon)
     below, between = moments.segments(theta, thresholds)
     others = moments.others(theta)[0]
-    ends = [(k - 1, k) for k in range(THRESHOLDS)]
+    ends = [(k - 1, k) for k in range(len(thresholds))]
     heights = np.stack([together(layer_cumulant(moments, theta, below, between, one), others) for one in ends])
     here, beyond = (_log_sum(np.min(heights - theta * point, axis=1)) for point in (epsilon, epsilon * (1.0 + AHEAD)))
     falling = max(here - beyond, 0.0) / (AHEAD * epsilon) if here < math.inf else 0.0
     log_delta = max(single, min(here - math.log1p(falling), 0.0))
-    return Outlook(epsilon=epsilon, log_delta=log_delta, depth=depth, moments=moments, thresholds=thresholds)
+    return Outlook(
+        epsilon=epsilon, log_delta=log_delta, depth=depth, moments=moments, thresholds=thresholds, theta=theta
+    )
+
+
+def _spaced(low: float, high: float) -> Array:
+    return np.geomspace(low, high, 1 + math.ceil(math.log(high / low) / math.log(RATIO)))
 
 
 def _log_sum(logs: Array) -> float:
@@ -137,6 +141,19 @@ def layers(parts: Steps, epsilon: float, plain: float) -> tuple[Layer, ...]:
             return tuple(_layer(parts, view, ends, theta) for ends, theta in cuts)
         excess += MORE_EXCESS
     return ()
+
+
+@lru_cache(maxsize=64)
+def far_layers(parts: Steps, epsilon: float, plain: float) -> tuple[Layer, ...]:
+    """Return layers that spare losses near ε the wide grid of those far above it, none where there are none far above.
+
+    Round-off is no more than where runs are not split; arguments as of `layers`.
+    """
+    view = outlook(parts, epsilon)
+    if view is None or not np.max(view.moments.losses) < LARGEST_SCALE:
+        return ()
+    cuts = _cuts(view, plain)
+    return tuple(_layer(parts, view, ends, theta) for ends, theta in cuts) if len(cuts) > 1 else ()
 
 
 def expected_epsilon(parts: Steps, delta: float) -> float:

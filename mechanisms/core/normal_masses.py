@@ -45,7 +45,8 @@ def interval_masses(z: Array, mean: float, scale: Array, spread: float) -> Bound
             log_share = np.log(-np.expm1(np.minimum(log_a - log_b, -1e-300)))
             log_share = np.where(np.isneginf(a) | np.isneginf(log_b), 0.0, log_share)
             value[wide] = np.exp(scale[wide] + log_b + log_share)
-    reach = np.where(np.isfinite(distance), distance, 40.0)
+    finite = [np.abs(np.where(np.isfinite(end), end - mean, 0.0)) for end in (low, high)]  # infinite ends are exact
+    reach = np.where(np.isfinite(distance), distance, np.maximum(np.maximum(*finite), 1.0))
     with np.errstate(over="ignore"):  # 0.5 at most, below
         error = (
             UNIT_ROUNDOFF * (64.0 + 16.0 * reach * (1.0 + reach + abs(mean)) + 2.0 * np.abs(scale))

@@ -190,15 +190,15 @@ def unsampled(edges: Array, q: float) -> tuple[Array, Array, Array]:
     """Return the losses l with log(1 − q + q e^l) = edge, the slope of that map there, and its error in `edges`.
 
     l = log(1 + (e^x − 1)/q), −∞ where x <= log(1 − q); for large x written as x − log q + log(1 − (1−q) e^{−x}).
-    The slope dx/dl = 1 − (1 − q) e^{−x} is at most 1, so that the few ulps of l come back as few ulps of x.
+    A few ulps of l come back as few of them times the slope dx/dl = 1 − (1 − q) e^{−x} = (1 − e^{−x}) + q e^{−x}, and
+    those of e^x − 1 as few of 1 − e^{−x}; both are hardly more than x and q where these are small.
     """
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         ratio = np.expm1(np.minimum(edges, 1.0)) / q
         small = np.log1p(np.maximum(ratio, -1.0))
         large = edges - np.log(q) + np.log1p(-(1.0 - q) * np.exp(-np.maximum(edges, 1.0)))
         inner = np.where(edges > 1.0, large, small)
-        slope = np.clip(1.0 - (1.0 - q) * np.exp(-edges), 0.0, 1.0)
-    finite = np.where(np.isfinite(edges), np.abs(edges), 0.0)
-    with np.errstate(over="ignore", divide="ignore"):
-        steep = q * np.minimum(np.exp(-edges), 1.0 / (1.0 - q))  # near log(1 − q), 1 + (e^x − 1)/q cancels
-    return inner, slope, 16.0 * UNIT_ROUNDOFF * (1.0 + finite - np.log(q) + steep)
+        reached = np.maximum(edges, np.log1p(-q))
+        grown, mixed = -np.expm1(-reached), q * np.exp(-reached)
+        finite = np.where(np.isfinite(inner), np.abs(inner), 0.0)
+    return inner, np.clip(grown + mixed, 0.0, 1.0), 16.0 * UNIT_ROUNDOFF * (np.abs(grown) + mixed) * (1.0 + finite)

@@ -15,7 +15,9 @@ from accountant.core.base import steps
 from accountant.core.convolve import Window
 from accountant.core.layered import layered
 from accountant.core.layers import layers, outlook
+from accountant.core.plans import single_jump
 from accountant.jumps import Jumps
+from accountant.pld import PLD
 from mechanisms import ApproximateDP, Compose, Gaussian, Laplace, Poisson, Repeat, Sampled
 from tests.reference.truth import composed_delta
 from tests.strategies import ADD_REMOVE
@@ -158,6 +160,38 @@ def test_the_outlook_is_within_a_few_nats_of_delta(sigma, chance, times):
         view = outlook(parts, epsilon)
         found = split(parts, epsilon, points=2**15).delta(np.array([epsilon]))[0]
         assert abs(view.log_delta - math.log(found.upper)) <= 5.0
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 9.51e-4, 1.046e-3, 0.01])
+def test_the_outlook_knows_jumps_far_above_epsilon(epsilon):
+    parts = parts_of(sampled(0.4457, 1e-9, 10**6))  # where one jump decides; no tilt that suits ε suits losses of 1
+    assert outlook(parts, epsilon).log_delta == pytest.approx(float(single_jump(parts, np.array([epsilon]))[0]), abs=1)
+
+
+def test_delta_has_no_cliff_where_layers_begin():
+    parts = parts_of(sampled(0.4457, 1e-9, 10**6))
+    epsilons = np.array([8e-4, 9.95e-4, 9.997e-4, 9.99971e-4, 1.05e-3, 1.3e-3])
+    process = dp_sgd(noise_multiplier=0.4457, sample_rate=1e-9, steps=10**6)
+    found = PLD(most_points=2**16).profile(process, adjacency=ADD_REMOVE).delta(epsilons)
+    assert np.all(found.upper <= 1.1 * np.exp(single_jump(parts, epsilons)))
+
+
+@pytest.mark.slow
+def test_delta_has_no_cliff_where_runs_that_never_jump_begin_to_count():
+    """Their losses have a deviation of 1.2e-5; one grid for these and jumps of 0.4 is too coarse for either."""
+    process = dp_sgd(noise_multiplier=0.4457, sample_rate=1e-9, steps=10**6)
+    epsilons = np.geomspace(6e-6, 1e-4, 6)
+    found = PLD().profile(process, adjacency=ADD_REMOVE).delta(epsilons)
+    assert np.all(found.upper[:-1] <= 12 * found.upper[1:])
+    assert np.all(found.upper <= 15 * found.lower) and np.all(found.upper[-2:] <= 1.5 * found.lower[-2:])
+
+
+def test_lower_ends_count_runs_of_which_most_steps_have_no_jump():
+    """The index of such a step is 0, whatever the sign of its loss; δ is about that of the one jump of a run."""
+    parts = parts_of(sampled(0.4457, 1e-9, 10**6))
+    found = split(parts, 2e-3, points=2**16).delta(np.array([2e-3]))[0]
+    jump = math.exp(float(single_jump(parts, np.array([2e-3]))[0]))
+    assert found.lower >= 0.98 * jump and found.upper <= 1.02 * jump
 
 
 def test_infinite_losses_are_lost_once_whatever_the_layers():

@@ -39,3 +39,16 @@ def test_a_mass_that_leaves_the_floats_lies_above_the_largest_of_them(z):
 def test_bins_so_far_out_that_logarithms_of_tails_overflow_hold_next_to_nothing():
     found = interval_masses(np.array([-1e250, -1e200, -1e160]), 0.0, np.zeros(2), 0.0)
     assert np.all(found.lower <= 0.0) and np.all(found.upper <= 1e-300)
+
+
+@pytest.mark.parametrize("mean", [0.0, 2.25])
+def test_masses_up_to_one_end_are_known_to_a_few_ulps(mean):
+    """The other end, infinite, is exact, so that errors do not grow with the distance to it."""
+    for end in (-3.0, 0.5, 2.25, 7.3):
+        with mp.workdps(60):
+            truth = mp.ncdf(mp.mpf(end) - mp.mpf(mean))
+        below = interval_masses(np.array([-np.inf, end]), mean, np.zeros(1), 0.0)
+        above = interval_masses(np.array([-end, np.inf]), -mean, np.zeros(1), 0.0)
+        for found in (below, above):
+            assert found.lower[0] <= truth <= found.upper[0]
+            assert found.width[0] <= 1e-12 * float(truth)

@@ -151,6 +151,11 @@ def test_the_declared_edge_error_is_a_few_ulps():
     assert unsampled(np.array([1.0]), 0.01)[2][0] < 200 * UNIT_ROUNDOFF
 
 
+def test_the_declared_error_of_small_edges_is_as_small_as_they_are():
+    edges = np.array([-1e-9, -1e-12, 0.0, 1e-12, 1e-6])
+    assert np.all(unsampled(edges, 1e-9)[2] < 400 * UNIT_ROUNDOFF * (1e-9 + np.abs(edges)))
+
+
 def test_sampling_of_no_noise_shows_the_record_whenever_it_is_sampled():
     pairs = Gaussian(noise_multiplier=0.0).pairs(ADD_REMOVE)
     remove = amplified(pairs["remove"], 0.25)
