@@ -65,7 +65,7 @@ class BookKeeping:
 
     def __post_init__(self) -> None:
         self._flat = FlatSums([module for module in self.chain if trains(module)])
-        self._space = Workspace(inputs=self.overwrite)
+        self._space = Workspace(inputs=self.overwrite, gradients=True)
 
     @torch.no_grad()  # entered once: a context costs a short step as much as an operation of its tensors
     def __call__(self, features: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -119,9 +119,10 @@ def taken_apart(
     ones = torch.ones_like(losses) if shares is None else shares.to(losses.dtype).flatten()
     gradients = torch.autograd.grad([losses], outputs, [ones], materialize_grads=True)
     layers = [layer for layer, _, _ in tape]
+    spaces = [space] * (len(tape) - 1) + [space.last]  # the last layer's come from the loss, which may keep them
     parts = [
-        contributions_of_units(layer, a, b, space, rows=rows, plan=plan)
-        for (layer, a, _), b in zip(tape, gradients, strict=True)
+        contributions_of_units(layer, a, b, memory, rows=rows, plan=plan)
+        for (layer, a, _), b, memory in zip(tape, gradients, spaces, strict=True)
     ]
     tape.clear()
     return layers, parts, list(gradients)

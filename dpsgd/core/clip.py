@@ -79,13 +79,15 @@ class Factors:
         # Numbers of rows elsewhere would have to be waited for.
         self._silent = zero.nonzero().squeeze(1) if values.is_cpu else zero
 
-    def weigh(self, rows: Tensor) -> Tensor:
+    def weigh(self, rows: Tensor, *, over: bool = False) -> Tensor:
         """Return factor · row for every row of (n, …), zeros where the factor is 0.
 
         Args:
             rows: finite wherever the factor is not 0.
+            over: whether they are written over.
         """
-        return self.silence(rows * self.values.view(-1, *[1] * (rows.dim() - 1)))  # 0 · NaN and 0 · inf are NaN
+        each = self.values.view(-1, *[1] * (rows.dim() - 1))
+        return self.silence(rows.mul_(each) if over else rows * each)  # 0 · NaN and 0 · inf are NaN
 
     def silence(self, rows: Tensor) -> Tensor:
         """Return the rows (n, …), in place, with zeros wherever the factor is 0."""

@@ -189,7 +189,7 @@ def _add_some_products(
     space = layer.space
     if not space.inputs:  # which may not be written to
         a = factors.silence(space.take("inputs", a.shape, like=a).copy_(a))
-    b = factors.weigh(b)  # in memory that the layer after this one has just left
+    b = factors.weigh(b, over=space.gradients)
     if a.dim() > 2:
         a, b = a.flatten(end_dim=1), b.flatten(end_dim=1)
     if keep:

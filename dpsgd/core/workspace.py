@@ -16,6 +16,7 @@ class Workspace:
 
     Args:
         inputs: whether what layers took in is memory to reuse as well, and may be written over.
+        gradients: the same of the gradients by what layers gave, but for the last layer: `last` is its memory.
 
     >>> import torch
     >>> space = Workspace()
@@ -24,9 +25,13 @@ class Workspace:
     True
     """
 
-    def __init__(self, *, inputs: bool = False) -> None:
-        self.inputs = inputs
+    def __init__(self, *, inputs: bool = False, gradients: bool = False) -> None:
+        self.inputs, self.gradients = inputs, gradients
         self._held: dict[Hashable, Tensor] = {}
+        self.last = self
+        if gradients:
+            self.last = Workspace(inputs=inputs)
+            self.last._held = self._held
 
     def take(self, name: Hashable, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
         """Return a tensor of that shape, of the dtype and device of `like`, holding anything.

@@ -65,6 +65,42 @@ def _both(model, loss, max_grad_norm):
     )
 
 
+HANDED = []
+"""What losses handed back, and a copy of it."""
+
+
+class Handing(torch.autograd.Function):
+    """The sum of every row."""
+
+    @staticmethod
+    def forward(rows):
+        return rows.sum(1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.width = inputs[0].shape[1]
+
+    @staticmethod
+    def backward(ctx, given):
+        gradients = given.unsqueeze(1).repeat(1, ctx.width)
+        HANDED.append((gradients, gradients.clone()))
+        return gradients
+
+
+@pytest.mark.parametrize("widths", [(), (4,), (4, 6)])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_gradients_that_a_loss_keeps_are_left_as_it_gave_them(widths, overwrite):
+    def loss(outputs, _):
+        return Handing.apply(outputs)
+
+    model, clip = mlp(5, widths, 3), FlatClipper(max_grad_norm=0.1)
+    HANDED.clear()
+    sums = gradient_sum_by(clip, model, example_dimensions=1, loss=loss, overwrite=overwrite)
+    sums(torch.randn(9, 5), torch.zeros(9))
+    assert any(gradients.shape == (9, 3) for gradients, _ in HANDED)
+    assert all(torch.equal(gradients, given) for gradients, given in HANDED)
+
+
 @st.composite
 def chains(draw):
     """Random nested chains of linear layers with 5 features and 3 classes."""
