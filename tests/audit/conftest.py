@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from accountant import epsilon_bounds
 from audit import (
     AuditReport,
     GuessExtremes,
@@ -65,6 +67,15 @@ def audit_simulated(
         "randomness": KeyedSource(seed),
     }
     return audit(trainer, **(asked | more))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked_once() -> Iterator[Callable[..., object]]:
+    """Ask every accountant once about a claim that many audits are about: its answer depends on nothing else."""
+    once = functools.cache(epsilon_bounds)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("audit.core.claims.epsilon_bounds", once)
+        yield once
 
 
 @pytest.fixture

@@ -186,7 +186,11 @@ def test_any_process_can_be_claimed_and_then_has_no_refuter(simulated, auditing,
     report = auditing(simulated(noise=0.0), claim=mixed(2.0), guesses=250)
     assert (report.verdict, report.refutation, report.noise_ratio) == ("violated", None, None)
     assert report.evidence.confidence == 0.95
-    assert auditing(simulated(), claim=mixed(20.0)).verdict == "consistent"
+
+
+def test_a_run_of_any_process_is_consistent_where_it_is_what_is_claimed(simulated, auditing, mixed, bare):
+    report = auditing(simulated(), claim=mixed(20.0))
+    assert (report.verdict, report.refutation) == ("consistent", None)
 
 
 def test_without_a_claim_the_trainers_own_is_taken(simulated, auditing, described):
@@ -211,8 +215,9 @@ def test_only_a_key_that_others_may_know_makes_a_run_reproducible(simulated, aud
     assert not auditing(simulated(), randomness=SystemSource()).reproducible
 
 
-def test_the_same_key_gives_the_same_report_byte_for_byte(simulated, auditing, honest_report):
+def test_the_same_key_gives_the_same_report_byte_for_byte(simulated, auditing, asked_once):
     one = auditing(simulated()).to_json()
+    asked_once.cache_clear()  # so that the accountants are asked again
     assert auditing(simulated()).to_json() == one
     assert auditing(simulated(), randomness=KeyedSource(1)).to_json() != one
 

@@ -63,6 +63,16 @@ def test_an_option_that_takes_several_is_given_several_times(tmp_path, capsys):
     assert "got 0" in capsys.readouterr().err
 
 
+WRITTEN = {"report.html", "bracket.png", "report.json", "report.md", "config.json", "cost.json"}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Files without what is drawn in them, where only their names are looked at."""
+    for module in ("page", "plots"):
+        monkeypatch.setattr(f"audit.core.{module}.png", lambda _: b"")
+
+
 def run_with(outcome, monkeypatch, tmp_path):
     """Run the command with `demo.run` returning, or raising, `outcome`."""
 
@@ -104,19 +114,26 @@ def test_a_bug_is_not_hidden(monkeypatch, tmp_path):
     ("verdict", "code"), [("consistent", 0), ("none", 0), ("violated", 3), ("description refuted", 3)]
 )
 def test_the_verdict_sets_the_exit_code_after_everything_is_written(
-    verdict, code, honest_report, judged, monkeypatch, tmp_path
+    verdict, code, honest_report, judged, monkeypatch, tmp_path, undrawn
 ):
     report = judged(honest_report, verdict)
     assert run_with(report, monkeypatch, tmp_path) == code
-    written = {path.name for path in (tmp_path / "made" / "here").iterdir()}
-    assert written == {"report.html", "bracket.png", "report.json", "report.md", "config.json", "cost.json"}
+    assert {path.name for path in (tmp_path / "made" / "here").iterdir()} == WRITTEN
+
+
+def test_what_is_drawn_is_written_as_pictures(honest_report, judged, monkeypatch, tmp_path):
+    assert run_with(judged(honest_report, "violated"), monkeypatch, tmp_path) == 3
+    made = tmp_path / "made" / "here"
+    assert {path.name for path in made.iterdir()} == WRITTEN
+    assert (made / "bracket.png").read_bytes().startswith(b"\x89PNG")
+    assert "could not be drawn" not in (made / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("broken", "left"), [("audit.core.page.page", "report.html"), ("audit.plots.png", "bracket.png")]
 )
 def test_a_picture_that_fails_loses_neither_report_nor_verdict(
-    broken, left, honest_report, judged, monkeypatch, tmp_path, capsys
+    broken, left, honest_report, judged, monkeypatch, tmp_path, capsys, undrawn
 ):
     def fail(*_, **__):
         raise ValueError("record 17")
@@ -129,7 +146,9 @@ def test_a_picture_that_fails_loses_neither_report_nor_verdict(
     assert f"warning: {left} could not be made (ValueError)" in told and "record 17" not in told
 
 
-def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_report, monkeypatch, tmp_path, capsys):
+def test_a_trainer_at_fault_is_an_error_after_everything_is_written(
+    honest_report, monkeypatch, tmp_path, capsys, undrawn
+):
     faulty = dataclasses.replace(honest_report, faults=("the trainer raised KeyError in training",), verdict="none")
     assert run_with(faulty, monkeypatch, tmp_path) == 1
     assert "error: audit: no verdict, for the trainer raised KeyError in training.\n" in capsys.readouterr().err
@@ -148,7 +167,7 @@ def test_a_trainer_at_fault_is_an_error_after_everything_is_written(honest_repor
     ids=["own", "other", "own report", "sweep", "nested"],
 )
 def test_what_belongs_to_something_else_is_not_written_over(
-    name, content, code, honest_report, judged, monkeypatch, tmp_path, capsys
+    name, content, code, honest_report, judged, monkeypatch, tmp_path, capsys, undrawn
 ):
     place = tmp_path / "made" / "here" / name
     place.parent.mkdir(parents=True)
@@ -193,7 +212,7 @@ def test_the_module_runs_as_a_command(tmp_path):
     assert done.stdout == ""
 
 
-def test_the_configuration_written_is_taken_back(honest_report, monkeypatch, tmp_path, capsys):
+def test_the_configuration_written_is_taken_back(honest_report, monkeypatch, tmp_path, capsys, undrawn):
     ran = []
     monkeypatch.setattr(demo, "run", lambda config, **_: ran.append(config) or honest_report)
     options = "--seed 3 --canaries 4000 --epsilon 2 --refuter none --primary one_run_fdp"
