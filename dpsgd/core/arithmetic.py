@@ -30,8 +30,7 @@ PRODUCTS = ("matmul", "conv", "rnn")
 AS_IT_IS = contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def whole_floats(device: torch.device) -> Iterator[None]:
+def whole_floats(device: torch.device) -> AbstractContextManager[None]:
     """Return a context in which products of float32 have all their digits; afterwards torch is set as it was.
 
     Args:
@@ -53,12 +52,18 @@ def whole_floats(device: torch.device) -> Iterator[None]:
         )
     if torch.is_inference_mode_enabled():
         raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
-    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    precision = torch.get_float32_matmul_precision()
     everywhere = device.type != "cpu" or precision != "highest"
-    cut_there = everywhere and _cut_by_cudnn()
     before = [(place, place.fp32_precision) for place in _places(everywhere=everywhere)]
     if precision == "highest":  # else its setting changes places that cut nothing too
         before = [(place, was) for place, was in before if was in CUT]
+    cut_there = everywhere and _cut_by_cudnn()
+    return _set_whole(precision, cut_there, before) if before or cut_there or precision != "highest" else AS_IT_IS
+
+
+@contextlib.contextmanager
+def _set_whole(precision: str, cut_there: bool, before: list[tuple[Any, str]]) -> Iterator[None]:
+    cudnn = torch.backends.cudnn
     try:
         if precision != "highest":
             torch.set_float32_matmul_precision("highest")

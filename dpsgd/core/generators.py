@@ -65,14 +65,15 @@ def unmoved(attempt: Callable[[], Tensor], *, device: torch.device) -> Tensor | 
     tensor([1.])
     >>> unmoved(lambda: torch.rand(1), device=torch.device("cpu"))
     """
-    before, found = places(device), None
+    generators, found = _generators(device), None
+    before = [generator.get_state() for generator in generators]
     try:
         found = attempt()
     finally:
-        if not all(map(torch.equal, before, places(device))):
-            found = None
-            for generator, was in zip(_generators(device), before, strict=True):
+        for generator, was in zip(generators, before, strict=True):
+            if not torch.equal(generator.get_state(), was):
                 generator.set_state(was)
+                found = None
     return found
 
 

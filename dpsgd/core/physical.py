@@ -64,15 +64,14 @@ def added(sums: Iterable[Tensor]) -> Tensor:
     return total.to(first.dtype)
 
 
-def even_parts(rows: NDArray[np.int64], largest: int | None) -> Iterator[NDArray[np.int64]]:
+def even_parts(rows: NDArray[np.int64], largest: int) -> Iterator[NDArray[np.int64]]:
     """Yield units of one row each in parts of at most `largest`; at least one part, so that no unit is a sum too.
 
     >>> [part.tolist() for part in even_parts(np.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    size = max(1, len(rows)) if largest is None else largest
-    for start in range(0, max(1, len(rows)), size):
-        yield rows[start : start + size]
+    for start in range(0, max(1, len(rows)), largest):
+        yield rows[start : start + largest]
 
 
 def uneven_parts(counts: NDArray[np.int64], largest: int | None) -> Iterator[NDArray[np.int64]]:

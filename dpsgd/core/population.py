@@ -157,6 +157,8 @@ def records_of(examples: Examples, largest: int | None) -> Population:
     """Return the population of a dataset's records, of which at most `largest` are in memory at once."""
 
     def sum_of(rows: Rows, position: int) -> Tensor:
+        if largest is None:
+            return examples.sum_of(rows, position, rows)
         return added(examples.sum_of(part, position, part) for part in even_parts(rows, largest))
 
     return Population(units=len(examples.dataset), clipped_sum=sum_of)
