@@ -187,3 +187,20 @@ def test_the_upper_end_of_a_wide_bracket_is_where_delta_is_kept(wide):
     ends = enclosed(curve, delta)
     assert_certified(curve, delta, ends)
     assert 2.0 <= ends.upper <= 2.0 * (1 + 1e-7)
+
+
+def test_a_direction_that_raises_neither_end_is_not_inverted():
+    """Nor where no lower end is known at all."""
+    first = Synthetic(np.zeros_like, falling)
+    second = Synthetic(np.zeros_like, lambda x: 0.5 * falling(x))
+    profile = Profile(curves=(("remove", first), ("add", second)), adjacency=Adjacency.ADD_REMOVE, method="synthetic")
+    alone = Profile(curves=(("remove", first),), adjacency=Adjacency.ADD_REMOVE, method="synthetic")
+    found = profile.epsilon(1e-3)
+    assert len(second.asked) <= 2
+    assert (found.lower, found.upper) == (alone.epsilon(1e-3).lower, alone.epsilon(1e-3).upper)
+
+
+def test_a_direction_that_raises_the_lower_end_alone_is_inverted():
+    first, second = Synthetic(np.zeros_like, falling), Synthetic(lambda x: 0.4 * falling(x), lambda x: 0.5 * falling(x))
+    profile = Profile(curves=(("remove", first), ("add", second)), adjacency=Adjacency.ADD_REMOVE, method="synthetic")
+    assert profile.epsilon(1e-3).lower > 0.0
