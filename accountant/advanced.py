@@ -61,6 +61,7 @@ class Advanced(Accountant):
         validate.choice("Advanced", "theorem", self.theorem, ("kov", "drift", "drv"))
 
     cost: ClassVar[float] = 4.0
+    rough: ClassVar[bool] = True
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0."""

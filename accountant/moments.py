@@ -37,6 +37,7 @@ class Moments(Accountant):
     """
 
     cost: ClassVar[float] = 30.0
+    rough: ClassVar[bool] = True
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0.

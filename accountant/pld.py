@@ -230,8 +230,10 @@ def _layered(parts: Steps, cut: float, near: float, relative_width: float, most_
 def _planned(
     parts: Steps, cut: float, near: float, relative_width: float, most_points: int
 ) -> tuple[tuple[Layer, ...], int | None]:
-    """Return the layers for ε near this one, none where runs are better not split, and the rung of whole runs if theirs
-    may be as tight: where round-off is no reason to split but one grid for all losses is too coarse.
+    """Return the layers for ε near this one, and the rung of whole runs if theirs may be as tight.
+
+    There are none where runs are better not split. Where round-off is no reason to, one grid for all losses may be too
+    coarse; whole runs are then looked at as well.
     """
     found = saddle(parts, cut)
     if found is None:

@@ -68,6 +68,7 @@ class RDP(Accountant):
         object.__setattr__(self, "orders", orders)
 
     cost: ClassVar[float] = 3.0
+    rough: ClassVar[bool] = True
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0.

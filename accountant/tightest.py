@@ -18,6 +18,7 @@ from mechanisms.core.errors import DPError, NumericalFailure, UnsupportedProcess
 from mechanisms.core.process import Adjacency, Process
 
 NARROW, ENOUGH = 1e-6, 1e-7  # relative widths of ε and of δ at which no slower accountant is asked
+ALMOST = 1e-3  # relative widths at which no rough accountant is asked
 NEGLIGIBLE = 1e-300  # of δ, below which relative widths mean nothing
 
 
@@ -103,9 +104,12 @@ class TightestCurve(Curve):
             UnsupportedProcess: likewise, where a route finds that out only when it looks at the masses.
         """
         epsilon = np.asarray(epsilon, dtype=np.float64)
-        lower, upper, open_ends = np.zeros_like(epsilon), np.full_like(epsilon, math.inf), np.ones(epsilon.shape, bool)
+        lower, upper = np.zeros_like(epsilon), np.full_like(epsilon, math.inf)
         failure: DPError = NumericalFailure("tightest: no accountant has an answer.")
-        for _, curve in self.routes:
+        for name, curve in self.routes:
+            open_ends = np.asarray(_worth(name, lower, upper))
+            if not np.any(open_ends):
+                continue
             try:
                 found = curve.delta(epsilon[open_ends])
             except (NumericalFailure, UnsupportedProcess) as error:
@@ -113,9 +117,6 @@ class TightestCurve(Curve):
                 continue
             lower[open_ends] = np.maximum(lower[open_ends], found.lower)
             upper[open_ends] = np.minimum(upper[open_ends], found.upper)
-            open_ends = upper - lower > ENOUGH * upper + NEGLIGIBLE
-            if not np.any(open_ends):
-                break
         if np.any(np.isinf(upper)):
             raise failure
         return Bounds(lower=lower, upper=upper)
@@ -131,6 +132,8 @@ class TightestCurve(Curve):
         failure: DPError = NumericalFailure("tightest: no accountant has an answer.")
         chosen = None
         for route in self.routes:
+            if chosen and best.width <= ALMOST * best.upper < math.inf and available()[route[0]].rough:
+                continue
             try:
                 found = route[1].epsilon(delta)
             except (NumericalFailure, UnsupportedProcess) as error:
@@ -165,17 +168,23 @@ class TightestCurve(Curve):
     def _best(self, epsilon: float) -> tuple[str, Curve]:
         if epsilon in self._chosen:
             return self._chosen[epsilon]
-        point, best, least = np.array([epsilon]), self.routes[0], math.inf
+        point, best, known = np.array([epsilon]), self.routes[0], Bounds(lower=0.0, upper=math.inf)
         for route in self.routes:
+            if not _worth(route[0], float(known.lower), float(known.upper)):
+                continue
             try:
                 found = route[1].delta(point)[0]
             except (NumericalFailure, UnsupportedProcess):
                 continue
-            if found.upper < least:
-                best, least = route, float(found.upper)
-            if found.upper - found.lower <= ENOUGH * found.upper + NEGLIGIBLE:
-                break
+            best = route if found.upper < known.upper else best
+            known = intersection([known, found])
         return best
+
+
+def _worth(name: str, lower: Array | float, upper: Array | float) -> Array | bool:
+    """Tell where an accountant is to be asked for δ, of which this is known."""
+    width = ALMOST if available()[name].rough else ENOUGH
+    return np.isinf(upper) | (upper - lower > width * np.minimum(upper, 1.0) + NEGLIGIBLE)
 
 
 @cache

@@ -54,6 +54,7 @@ class ZeroConcentrated(Accountant):
     """
 
     cost: ClassVar[float] = 20.0
+    rough: ClassVar[bool] = True
 
     def profile(self, process: Process, *, adjacency: Adjacency) -> Profile:
         """Return the upper profile; its lower ends are 0.

@@ -37,6 +37,9 @@ class Accountant(ABC):
     cost: ClassVar[float] = 1.0
     """About how many seconds an answer takes: `tightest` asks the cheap ones first, infinite ones never."""
 
+    rough: ClassVar[bool] = False
+    """Whether it gives upper ends only, nowhere near the truth: `tightest` asks it for want of better ones."""
+
     @property
     def name(self) -> str:
         """The name by which `available()` lists it."""

@@ -28,6 +28,7 @@ from mechanisms.core.bounds import Array, Bounds
 CELL = 1.1  # neighbouring ε for which layers are laid out
 SERVED = np.array([1 / 1.04, 1.0, 1.04])  # of ε, where brackets are looked at
 SECTIONS, ROUNDS = 32, 8  # of the inversion
+MOST_FINER = 8.0  # times as many points of the next grid
 HELPED = 0.6  # of the width before, that a finer grid must do better than to be made finer still
 
 
@@ -135,7 +136,7 @@ def _refined(
         wide = float(np.max((upper - lower) / allowed))
         if points >= limits[1] or wide <= 1.0 or wide > HELPED * before:
             return above, below
-        points, before = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), 32.0)), wide
+        points, before = math.ceil(points * min(max(1.2 * math.sqrt(wide), 1.5), MOST_FINER)), wide
         composed = at(min(points, limits[1]))
         bounds = composed.delta(served)
         if np.sum(bounds.upper / allowed) < np.sum(upper / allowed):

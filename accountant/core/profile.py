@@ -163,5 +163,9 @@ class Profile:
 
 
 def _cannot_raise(curve: Curve, delta: float, best: Bounds) -> bool:
-    """Tell whether ε(delta) of this direction is certified to lie below the enclosure found already."""
-    return 0.0 < delta < 1.0 and math.isfinite(best.lower) and curve.keeps(float(best.lower), delta)
+    """Tell whether ε(delta) of this direction is certified to raise neither end of the enclosure found already."""
+    if not (0.0 < delta < 1.0 and math.isfinite(best.upper)):
+        return False
+    if best.lower > 0.0 and curve.keeps(float(best.lower), delta):
+        return True
+    return curve.keeps(float(best.upper), delta) and bool(curve.delta(np.array([best.lower])).lower[0] <= delta)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 RELATIVE_RESOLUTION = 1e-6
-MOST_QUICK, MOST_TRIALS = 6, 100
+MOST_QUICK, MOST_TRIALS, PATIENCE = 6, 100, 6
 WIDTH = 1e-3  # of w, over which the slope of `place` is taken
 LARGEST_STRIDE, LARGEST_LOGARITHM = 3.0, 700.0
 
@@ -58,7 +58,7 @@ def boundary(
     kept: float | None = None
     broken: float | None = None
     x, slope, last, before = snap(start), -10.0, math.nan, math.nan
-    for _ in range(MOST_TRIALS):
+    for trial in range(MOST_TRIALS):
         v, value = safe * math.log(x), excess(x)
         kept, broken = (x, broken) if value <= 0 else (kept, x)
         if v != last and (value - before) * (v - last) < 0:
@@ -66,6 +66,9 @@ def boundary(
         stride = min(max(-value / slope, -LARGEST_STRIDE), LARGEST_STRIDE)
         if abs(stride) < 0.4 * RELATIVE_RESOLUTION:  # at the root: look just beyond it, on the side not yet seen
             stride += (-0.9 if value <= 0 else 0.05) * RELATIVE_RESOLUTION
+        if trial >= PATIENCE and (kept is None or broken is None):  # the excess hardly falls: ever longer strides
+            longer = min(RELATIVE_RESOLUTION * 4.0 ** (trial - PATIENCE), LARGEST_STRIDE)
+            stride = math.copysign(max(abs(stride), longer), value if value else -1.0)
         last, before = v, value
         x = snap(math.exp(min(max(safe * (v + stride), -LARGEST_LOGARITHM), LARGEST_LOGARITHM)))
         if kept is not None and broken is not None:

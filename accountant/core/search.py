@@ -23,6 +23,8 @@ RELATIVE_RESOLUTION = 1e-12
 NEARBY = 2.0 ** np.arange(-44, -11)  # where to look beside a guess, relative to it: 6e-14 to 2e-4
 PROBES = np.array([0.0, 1e-3])  # relative to a guess: where a curve that has any lower end has one
 FARTHEST = 1e290  # beyond it secants are not followed
+WIDE, SHARPENED = 1e-6, 3  # of ε; secants
+NEARER = np.array([1e-6, 1e-4, 1e-2, 0.1, 0.3])  # of the way from the root that is expected to the end
 SHARE = 0.02  # of the bracket: ends are not narrowed further than this
 
 
@@ -50,6 +52,28 @@ def enclosed(curve: Curve, delta: float) -> Bounds:
     return Bounds(lower=lower, upper=max(lower, min(upper, float(supremum.upper))))
 
 
+def _sharpened(curve: Curve, delta: float, lower: float, upper: float) -> float:
+    """Return an upper end nearer to where that of δ meets delta, by secants, if the bracket is wide.
+
+    Ends are otherwise certified a share of the bracket beyond where they might be: much where that is wide, so that a
+    δ asked for at this ε would be kept and the ε asked for at that δ not.
+    """
+    if not WIDE * upper < upper - lower < math.inf:
+        return upper
+    x, found = np.array([lower, upper]), curve.delta(np.array([lower, upper])).upper
+    for _ in range(SHARPENED):
+        with np.errstate(divide="ignore"):
+            over, under = np.log(found) - math.log(delta)
+        if not over > under > -math.inf or x[1] - x[0] <= FINEST[0] * x[1]:
+            break
+        root = x[0] + (x[1] - x[0]) * over / (over - under)
+        points = np.concatenate([x[:1], np.minimum(root + (x[1] - root) * NEARER, x[1]), x[1:]])
+        found = np.concatenate([found[:1], curve.delta(points[1:-1]).upper, found[1:]])
+        first = int(np.argmax(found <= delta))
+        x, found = points[first - 1 : first + 1], found[first - 1 : first + 1]
+    return float(x[1])
+
+
 def _smooth(curve: Curve, delta: float, guess: float) -> tuple[float, float] | None:
     """Return both ends where log δ is about a straight line beside a good guess, by secants; None where it is not.
 
@@ -70,7 +94,8 @@ def _smooth(curve: Curve, delta: float, guess: float) -> tuple[float, float] | N
         if not np.all(np.abs(ends) < FARTHEST):
             return None
         if abs(float(np.mean(ends)) - x[0]) <= max(STRAIGHT * x[0], 0.1 * float(ends[1] - ends[0])):
-            return _certified(curve, delta, ends, x[0])
+            certified = _certified(curve, delta, ends, x[0])
+            return certified and (certified[0], _sharpened(curve, delta, *certified))
         root = max(float(np.mean(ends)), LEAST)
         apart = min(max(abs(root - x[0]) / root, CLOSEST), SECANT)
         x = root * np.array([1.0, 1 + apart])

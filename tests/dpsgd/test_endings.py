@@ -16,7 +16,15 @@ from dpsgd.logs import CsvLog
 from dpsgd.meter import Meter
 from dpsgd.optimizers import DPAdam
 from dpsgd.schedules import Cosine
-from mechanisms import BudgetExceeded, InvalidParameter, KeyedSource, Poisson, Shuffled
+from mechanisms import (
+    BallsInBins,
+    BudgetExceeded,
+    InvalidParameter,
+    KeyedSource,
+    Poisson,
+    Shuffled,
+    TruncatedPoisson,
+)
 from tests.dpsgd.schemes import config_of
 
 DATA = Dataset(features=torch.linspace(-1, 1, 40).reshape(8, 5), targets=torch.arange(8) % 3)
@@ -48,6 +56,25 @@ def test_the_step_that_would_exceed_the_budget_is_not_taken(full):
     plain = []
     _train(full, callbacks=[lambda release: plain.append(release) or (STOP if release.step == 6 else None)])
     assert all(torch.equal(a.noisy_sum, b.noisy_sum) for a, b in zip(seen, plain, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampling", "adjacency", "epoch"),
+    [
+        (BallsInBins(), "zero_out", 2),
+        (Shuffled(), "zero_out", 2),
+        (TruncatedPoisson(probability=0.4, largest_batch=4), "add_remove", None),
+    ],
+    ids=str,
+)
+def test_budgets_of_other_schemes_end_runs_where_their_own_price_exceeds_them(sampling, adjacency, epoch):
+    unit = epoch or 1
+    config = config_of(sampling, noise_multiplier=3.0, steps=3 * unit, steps_per_epoch=epoch)
+    one, two = (compute_epsilon(config.process_after(n * unit), delta=DELTA, adjacency=adjacency) for n in (1, 2))
+    result = _train(config, budget=Budget(epsilon=0.5 * (one + two), delta=DELTA, adjacency=adjacency))
+    assert result.executed == unit and result.process == config.process_after(unit)
+    assert result.epsilon(delta=DELTA, adjacency=adjacency) == one < 0.5 * (one + two) < two
 
 
 def test_a_budget_that_is_not_used_up_changes_nothing(full):

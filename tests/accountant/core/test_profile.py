@@ -177,3 +177,30 @@ def test_secants_that_leave_the_floats_are_not_followed():
     ends = enclosed(curve, 1e-300)
     assert ends.lower > 1e280
     assert_certified(curve, 1e-300, ends)
+
+
+@pytest.mark.parametrize("wide", [1e-5, 1e-3, 0.02])
+def test_the_upper_end_of_a_wide_bracket_is_where_delta_is_kept(wide):
+    """Not a share of the bracket beyond it: else δ(ε) <= δ is certified and ε(δ) <= ε is not."""
+    curve = Synthetic(lambda x: falling(x) * (1 - wide), lambda x: falling(x) * (1 + wide) * (1 + 0.1 * x), start=1.9)
+    delta = float(curve.upper(np.array(2.0)))
+    ends = enclosed(curve, delta)
+    assert_certified(curve, delta, ends)
+    assert 2.0 <= ends.upper <= 2.0 * (1 + 1e-7)
+
+
+def test_a_direction_that_raises_neither_end_is_not_inverted():
+    """Nor where no lower end is known at all."""
+    first = Synthetic(np.zeros_like, falling)
+    second = Synthetic(np.zeros_like, lambda x: 0.5 * falling(x))
+    profile = Profile(curves=(("remove", first), ("add", second)), adjacency=Adjacency.ADD_REMOVE, method="synthetic")
+    alone = Profile(curves=(("remove", first),), adjacency=Adjacency.ADD_REMOVE, method="synthetic")
+    found = profile.epsilon(1e-3)
+    assert len(second.asked) <= 2
+    assert (found.lower, found.upper) == (alone.epsilon(1e-3).lower, alone.epsilon(1e-3).upper)
+
+
+def test_a_direction_that_raises_the_lower_end_alone_is_inverted():
+    first, second = Synthetic(np.zeros_like, falling), Synthetic(lambda x: 0.4 * falling(x), lambda x: 0.5 * falling(x))
+    profile = Profile(curves=(("remove", first), ("add", second)), adjacency=Adjacency.ADD_REMOVE, method="synthetic")
+    assert profile.epsilon(1e-3).lower > 0.0
