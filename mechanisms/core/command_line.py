@@ -10,13 +10,16 @@ from __future__ import annotations
 import builtins
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from mechanisms.core.bounds import Bounds
-from mechanisms.core.errors import DPError
+from mechanisms.core.errors import DPError, InvalidParameter
 
 BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 UsageError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -29,8 +32,33 @@ class Interrupted(Exception):
     """
 
 
+class OneOfEach(TyperCommand):
+    """A command that refuses an option given twice: of its values the last alone would count, and nobody be told.
+
+    Options that take several values, and flags, may be.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return what is left of the arguments, as click does.
+
+        Raises:
+            InvalidParameter: naming the option.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, times in Counter(given).items():
+            several = getattr(option, "multiple", True) or getattr(option, "is_flag", False)
+            if times > 1 and not several:
+                raise InvalidParameter(
+                    f"{ctx.info_name}: {option.opts[0]} must be given once, got it {times} times.\n"
+                    "The last alone would count."
+                )
+        return super().parse_args(ctx, args)
+
+
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run a typer application and return the exit status; errors meant for users become one line on stderr."""
+    for command in app.registered_commands:
+        command.cls = OneOfEach
     try:
         status = app(args=arguments, standalone_mode=False)
     except Interrupted as error:

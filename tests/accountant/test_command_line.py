@@ -52,6 +52,13 @@ def test_json_is_strict_and_complete(capsys):
         assert float(claim["lower"]) <= 7.511276 and float(claim["upper"]) >= 7.511275
 
 
+def test_an_option_given_twice_is_refused_and_a_flag_is_not(capsys):
+    arguments = ["epsilon", *QUICK, "--delta", "1e-5"]
+    status, out, error = asked(capsys, *arguments, "--steps", "20")
+    assert status == 2 and not out and error.startswith("error: epsilon: --steps must be given once, got it 2 times.")
+    assert asked(capsys, *arguments, "--json", "--json") == asked(capsys, *arguments, "--json")
+
+
 def test_infinities_are_words_in_json(capsys):
     arguments = ["--noise-multiplier", "0", "--sample-rate", "1", "--steps", "1", "--delta", "1e-5", "--json"]
     status, out, _ = asked(capsys, "epsilon", *arguments)

@@ -48,6 +48,21 @@ def test_bad_input_is_one_line_and_exit_code_two(arguments, message, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_an_option_that_counts_once_is_refused_twice(tmp_path, capsys):
+    """The last alone would count: of several bounds on the same scores no one can tell which was named before."""
+    options = ["scores", str(tmp_path / "scores.npz"), "--estimator", "one_run", "--estimator=calibrated"]
+    assert command_line.run(cli.app, options) == 2
+    assert capsys.readouterr().err == (
+        "error: scores: --estimator must be given once, got it 2 times. The last alone would count.\n"
+    )
+
+
+def test_an_option_that_takes_several_is_given_several_times(tmp_path, capsys):
+    options = ["coverage", "--size", "0", "--size", "50", "--out", str(tmp_path)]
+    assert command_line.run(cli.app, options) == 2
+    assert "got 0" in capsys.readouterr().err
+
+
 def run_with(outcome, monkeypatch, tmp_path):
     """Run the command with `demo.run` returning, or raising, `outcome`."""
 
