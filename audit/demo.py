@@ -18,7 +18,7 @@ from audit.estimators.clopper_pearson import ClopperPearson
 from audit.evidence import LowerBound, check_level
 from audit.harness import audit
 from audit.report import AuditReport
-from audit.runs import Setup, observe_independent_runs, one_run_design
+from audit.runs import Setup, check_fit, observe_independent_runs, one_run_design
 from audit.scores import GuessExtremes, Threshold
 from audit.trainers import dpsgd_trainer, sample_rate
 from dpsgd import DPSGD, Dataset, count_parameters, load, mlp
@@ -112,7 +112,7 @@ def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]
             canaries=canaries,
             attack=chosen_attack(config.attack),
             guessing_rule=rule,
-            randomness=randomness,
+            randomness=KeyedSource(0),  # nothing is drawn that anyone sees
             process=ran.process(),
         ),
     )
@@ -137,6 +137,7 @@ def run(config: RunConfig, *, directory: Path | None, log: Callable[[str], None]
 def _check(config: RunConfig, setup: Setup) -> None:
     """Refuse now what the audit would refuse, which the tiny models run before."""
     assert setup.process is not None
+    check_fit(setup, setup.observations(np.zeros(len(setup.canaries), np.bool_), 0))
     planned(
         primary=config.primary,
         refuter=config.refuter,

@@ -18,7 +18,7 @@ from audit.core.cost import Stopwatch
 from audit.core.described import released_steps
 from audit.core.faults import TrainerFault, blamed
 from audit.core.streams import RunStreams, check_source, reserve_run
-from audit.core.watching import Course, scored
+from audit.core.watching import Course, known_of, scored
 from audit.scores import Coins, Counts, GuessingRule, IndependentRuns, LabelledScores, OneRun, Scores
 from mechanisms import Adjacency, InvalidParameter, Process
 from mechanisms.core import validate
@@ -114,6 +114,22 @@ class Setup:
         if not isinstance(found, Observations):
             raise TrainerFault(f"the trainer handed back {type(found).__name__}, no Observations")
         return found
+
+
+def check_fit(setup: Setup, observations: Observations) -> None:
+    """Refuse before a step what the attack would refuse at the first: a trainer, canaries or a claim not made for it.
+
+    Args:
+        setup: of the run.
+        observations: of its trainer; nothing that is released is asked for.
+
+    Raises:
+        InvalidParameter: if the attack needs what the trainer does not give.
+        UnsupportedProcess: if it is for another kind of claim.
+        TrainerFault: if the trainer's bound is none.
+    """
+    public = setup.public(OneRun(canaries=len(setup.canaries)))
+    setup.attack.start(setup.canaries, known_of(setup.attack, setup.canaries, public, observations))
 
 
 def observe_one_run(setup: Setup) -> LabelledScores:

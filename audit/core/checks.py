@@ -15,7 +15,7 @@ from audit.core.faults import TrainerFault, blamed, resized, rounds
 from audit.core.plan import described_noise
 from audit.core.streams import reserve_run
 from audit.core.watching import Watch
-from audit.runs import Setup, toss
+from audit.runs import Setup, check_fit, toss
 from audit.scores import Coins, Scores
 
 CHANCE = 1e-9
@@ -65,6 +65,7 @@ class _Run:
     def __init__(self, setup: Setup, membership: Coins, number: int) -> None:
         kind = StepsSeen if setup.attack.sees == "steps" else ModelSeen
         self._observations, self._steps = setup.observations(membership, number), setup.steps
+        check_fit(setup, self._observations)
         self._firsts: list[Any] = []
         seen = kind(canaries=setup.canaries, firsts=self._firsts)
         watch = Watch(

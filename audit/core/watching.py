@@ -63,14 +63,7 @@ def scored(
         TrainerFault: if the trainer raises, or releases nothing that is seen, too much, or what is ill-formed.
         InvalidParameter: before the first step, if the attack needs what the trainer does not give.
     """
-    known = replace(public, **{name: getattr(observations, name) for name in GIVEN})
-    check_needs(attack, known)
-    if known.max_grad_norm is not None:
-        known = replace(known, max_grad_norm=_checked_bound(known.max_grad_norm))
-    if known.expected_sum is not None:
-        known = replace(known, expected_sum=guarded_sum(known.expected_sum))
-    if known.turns is not None:
-        known = replace(known, turns=guarded_turns(known.turns, len(canaries)))
+    known = known_of(attack, canaries, public, observations)
     dimension = canaries.dimension if isinstance(canaries, GradientCanaries) else None
     with stopwatch.attacking():
         state = attack.start(canaries, known)
@@ -93,6 +86,24 @@ def scored(
                 return Course(scores=attack.finish(watch.state), before=tuple(watch.before))
     except NotFinite:
         raise TrainerFault("the trainer's releases gave scores that are not finite") from None
+
+
+def known_of(attack: Attack, canaries: Canaries, public: Public, observations: Observations) -> Public:
+    """Return what an attack may know of a run, with what the trainer gives, none of which is looked at unguarded.
+
+    Raises:
+        TrainerFault: if the bound is none.
+        InvalidParameter: if the attack needs what the trainer does not give.
+    """
+    known = replace(public, **{name: getattr(observations, name) for name in GIVEN})
+    check_needs(attack, known)
+    if known.max_grad_norm is not None:
+        known = replace(known, max_grad_norm=_checked_bound(known.max_grad_norm))
+    if known.expected_sum is not None:
+        known = replace(known, expected_sum=guarded_sum(known.expected_sum))
+    if known.turns is not None:
+        known = replace(known, turns=guarded_turns(known.turns, len(canaries)))
+    return known
 
 
 def check_needs(attack: Attack, public: Public) -> None:

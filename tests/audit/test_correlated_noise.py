@@ -18,7 +18,7 @@ from audit.trainers import dpsgd_trainer  # noqa: E402
 from dpsgd import DPSGD, Dataset  # noqa: E402
 from dpsgd.core.noise_laws import BufferedGaussian, IndependentGaussian, MatrixGaussian, TreeGaussian  # noqa: E402
 from dpsgd.cyclic import Cyclic  # noqa: E402
-from mechanisms import Gaussian, InvalidParameter, KeyedSource, Repeat, UnsupportedProcess  # noqa: E402
+from mechanisms import Gaussian, InvalidParameter, KeyedSource, Laplace, Repeat, UnsupportedProcess  # noqa: E402
 from mechanisms.matrix import square_root  # noqa: E402
 
 NOISES = {
@@ -167,10 +167,27 @@ def test_an_unwhitened_attack_is_refused_by_name():
         reported("tree", config("tree"), attack="gradient", refuter=None)
 
 
-def test_a_trainer_that_tells_no_turns_is_refused():
+def unread():
+    raise AssertionError("a step was taken")
+    yield
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_trainer_that_tells_no_turns_is_refused_before_a_step(check):
     made = trainer(config("tree"))
     with pytest.raises(InvalidParameter, match="attack 'whitened' must be given turns"):
-        reported("tree", lambda task: dataclasses.replace(made(task), turns=None))
+        reported("tree", lambda task: dataclasses.replace(made(task), turns=None, released=unread()), check=check)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_claim_that_the_attack_is_not_for_is_refused_before_a_step(check):
+    made, claim = trainer(config("tree")), Repeat(Laplace(noise_multiplier=1.0), 24)
+
+    def told(task):
+        return dataclasses.replace(made(task), released=unread())
+
+    with pytest.raises(UnsupportedProcess, match="must be a MatrixMechanism or a Tree for noise to be whitened"):
+        reported("tree", told, claim=claim, refuter=None, check=check)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8, 12, 23, 24])

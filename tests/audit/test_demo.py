@@ -102,6 +102,7 @@ def caught(digits_run, seed):
         ({"attack": "lira"}, "attack 'lira' must be given itself"),
         ({"attack": "loss"}, "attack 'loss' must have InputCanaries, got SignedCoordinates"),
         ({"refuter": "one_run"}, "refuter must be a parametric estimator"),
+        ({"attack": "whitened", "refuter": None}, "attack 'whitened' must be given turns, and is given none"),
     ],
 )
 def test_what_the_audit_would_refuse_is_refused_before_anything_runs(change, message, monkeypatch):
