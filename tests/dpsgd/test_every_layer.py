@@ -20,7 +20,6 @@ REFUSED = {
     "Embedding with sparse gradients": "sparse=False",
     "Softmax over the batch": "mixes the examples of a batch",
     **dict.fromkeys(("LSTM along the batch", "MultiheadAttention along the batch"), "mixes .* Use batch_first=True"),
-    **dict.fromkeys(("GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), "one example at a time .* Use LSTM"),
     **dict.fromkeys(("RReLU", "CrossMapLRN2d"), "one example at a time .* operations that torch.func.vmap supports"),
     "spectral_norm": "SpectralNorm at .* number of batches. Use weight_norm",
     "spectral_norm by a hook": "Linear at model.layer: it writes its weight anew before every pass",
