@@ -1,6 +1,7 @@
 """Recurrent layers below `vmap`: torch begins them at zeros that all examples share, and adds to these in place.
 
-What belongs to one example cannot be added into what belongs to all, so that GRU, RNN and single cells would not run.
+What belongs to one example cannot be added into what belongs to all, so that GRU, RNN, single cells, and an LSTM for
+which torch has no kernels of oneDNN, would not run.
 At a state of its own, of the same zeros, each example has the outputs and gradients that it has alone.
 """
 
@@ -14,6 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 FUNCTIONS = (
+    torch.lstm,
     torch.gru,
     torch.rnn_tanh,
     torch.rnn_relu,

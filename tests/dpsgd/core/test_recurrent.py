@@ -88,6 +88,20 @@ def test_sums_are_those_of_gradients_formed_one_by_one(kind, layers, bidirection
     assert (found - expected).norm() <= 1e-5 * expected.norm() and expected.norm() > 0.1
 
 
+@EVERY
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # of torch's own flags
+def test_layers_of_float64_and_of_a_torch_without_onednn_run_too(kind):
+    """On the CPU torch has kernels of oneDNN for an LSTM of float32, and else what it has for the others."""
+    model, (features, targets) = Model(kind), _batch()
+    expected = _by_hand(model, features, targets, 0.5)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert (_summed(model, features, targets) - expected).norm() <= 1e-5 * expected.norm()
+    model, features = model.double(), features.double()
+    assert not validate_model(model, like=features)
+    expected = _by_hand(model, features, targets, 0.5)
+    assert (_summed(model, features, targets) - expected).norm() <= 1e-5 * expected.norm()
+
+
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("learned", [True, False])
 def test_cells_are_as_layers(kind, learned):
