@@ -51,7 +51,7 @@ def test_every_layer_of_torch_is_trained_as_by_hand_or_refused_by_name(name):
         return
     assert not findings
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop")  # vmap of LSTM
+        warnings.filterwarnings("ignore", "There is a performance drop")  # of some below vmap
         found = gradient_sum(model, example_dimensions=batch.dim() - 1, loss=_loss, max_grad_norm=0.5)(
             batch, torch.zeros(5)
         )

@@ -8,11 +8,11 @@ from torch import nn
 
 from dpsgd import Dataset, gradient_sum, train
 from dpsgd.core.parameters import trainable
+from dpsgd.core.recurrent import with_own_states
 from dpsgd.isolation import validate_model
 from mechanisms import KeyedSource, Poisson
 from tests.dpsgd.schemes import config_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap of LSTM
 KINDS = {
     "LSTM": nn.LSTM,
     "GRU": nn.GRU,
@@ -89,14 +89,9 @@ def test_sums_are_those_of_gradients_formed_one_by_one(kind, layers, bidirection
 
 
 @EVERY
-@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # of torch's own flags
-def test_layers_of_float64_and_of_a_torch_without_onednn_run_too(kind):
-    """On the CPU torch has kernels of oneDNN for an LSTM of float32, and else what it has for the others."""
-    model, (features, targets) = Model(kind), _batch()
-    expected = _by_hand(model, features, targets, 0.5)
-    with torch.backends.mkldnn.flags(enabled=False):
-        assert (_summed(model, features, targets) - expected).norm() <= 1e-5 * expected.norm()
-    model, features = model.double(), features.double()
+def test_layers_of_float64_run_too(kind):
+    model, (features, targets) = Model(kind).double(), _batch()
+    features = features.double()
     assert not validate_model(model, like=features)
     expected = _by_hand(model, features, targets, 0.5)
     assert (_summed(model, features, targets) - expected).norm() <= 1e-5 * expected.norm()
@@ -109,6 +104,23 @@ def test_cells_are_as_layers(kind, learned):
     assert not validate_model(model, like=features)
     expected = _by_hand(model, features, targets, 0.5)
     assert (_summed(model, features, targets) - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_kernels_of_onednn_are_as_before_after_a_pass_and_after_one_that_fails(enabled):
+    """Below vmap torch would call them for one example after another, and warn that this is slow."""
+    onednn, layer = torch.backends.mkldnn, nn.LSTM(3, 4)
+    before, onednn.enabled = onednn.enabled, enabled
+    try:
+        _summed(Model("LSTM"), *_batch())
+        assert onednn.enabled is enabled
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), with_own_states(layer):
+            torch.lstm(
+                torch.ones(2, 1, 5), (torch.ones(1, 1, 4),) * 2, layer._flat_weights, True, 1, 0.0, True, False, False
+            )
+        assert onednn.enabled is enabled
+    finally:
+        onednn.enabled = before
 
 
 @EVERY

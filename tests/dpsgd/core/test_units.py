@@ -13,7 +13,6 @@ from dpsgd.core.units import PLACES, contributions_of_units
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap of LSTM
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
 
