@@ -11,13 +11,11 @@ NeurIPS 2021. arXiv:1905.03871.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from dpsgd.core.schemes import exactly
 from mechanisms import InvalidParameter
 from mechanisms.core import validate
 from mechanisms.core.bounds import Bounds, sqrt
@@ -192,31 +190,6 @@ def check_flat_clipping(owner: str, clipping: Clipping) -> None:
             f"{owner}: clipping must be Flat() where records have prescribed gradients, got {clipping!r}: these stand "
             "at max_grad_norm, which all other clippings would move them from."
         )
-
-
-def to_fields(clipping: Clipping) -> dict[str, Any]:
-    """Return the clipping as a JSON object.
-
-    >>> to_fields(Automatic())
-    {'type': 'Automatic', 'stability': 0.01}
-    """
-    fields = {field.name: getattr(clipping, field.name) for field in dataclasses.fields(clipping)}
-    return {"type": type(clipping).__name__, **fields}
-
-
-def from_fields(value: object) -> Clipping:
-    """Return the clipping that `to_fields` wrote.
-
-    Raises:
-        InvalidParameter: if the type or a field is not known.
-    """
-    kind = CLIPPINGS.get(str(value["type"])) if isinstance(value, dict) and "type" in value else None
-    if kind is None:
-        given = value.get("type") if isinstance(value, dict) else value
-        raise InvalidParameter(f"DPSGD: clipping type must be one of {', '.join(CLIPPINGS)}, got {given!r}.")
-    fields = exactly(value, kind, "clipping", "type")
-    found: Clipping = kind(**{name: field for name, field in fields.items() if name != "type"})
-    return found
 
 
 def _checked_shares(shares: object) -> tuple[tuple[str, float], ...]:

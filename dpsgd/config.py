@@ -241,7 +241,7 @@ class DPSGD:
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields |= {"sampling": schemes.to_fields(self.sampling), "noise": schemes.to_fields(self.noise)}
-        fields["clipping"] = clippings.to_fields(self.clipping)
+        fields["clipping"] = schemes.to_fields(self.clipping)
         return json.dumps({"schema": SCHEMA, "library": __version__, "config": fields}, allow_nan=False)
 
     @classmethod
@@ -252,9 +252,9 @@ class DPSGD:
             InvalidParameter: if the text is no JSON, or a schema, type or field is not known: it is named.
         """
         fields = schemes.exactly(read_document("DPSGD", text, schema=SCHEMA).get("config"), cls, "config")
-        fields = {**fields, "sampling": schemes.from_fields(fields["sampling"])}
+        fields = {**fields, "sampling": schemes.from_fields(fields["sampling"], schemes.SCHEMES, "sampling")}
         if "noise" in fields:
-            fields["noise"] = noise_laws.from_fields(fields["noise"])
+            fields["noise"] = schemes.from_fields(fields["noise"], noise_laws.LAWS, "noise")
         if "clipping" in fields:
-            fields["clipping"] = clippings.from_fields(fields["clipping"])
+            fields["clipping"] = schemes.from_fields(fields["clipping"], clippings.CLIPPINGS, "clipping")
         return cls(**fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,15 @@ def check_enough(owner: str, included: int, excluded: int, *, least: tuple[int, 
                 f"{owner}: included must be at least {least[0]} and excluded at least {least[1]}, got fewer of one.\n"
                 "Nothing can be compared: toss more coins."
             )
+
+
+class Errors(TypedDict):
+    """Numbers of errors among so many runs with the canary in, and out."""
+
+    false_negatives: int
+    included: int
+    false_positives: int
+    excluded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,16 @@ class Counts:
     def excluded(self) -> int:
         """The number of runs with the canary out."""
         return self.false_positives + self.true_negatives
+
+    @property
+    def errors(self) -> Errors:
+        """The numbers of errors and runs, by the names under which tests take them."""
+        return Errors(
+            false_negatives=self.false_negatives,
+            included=self.included,
+            false_positives=self.false_positives,
+            excluded=self.excluded,
+        )
 
     @property
     def flawless(self) -> Counts:

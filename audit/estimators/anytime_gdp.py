@@ -53,6 +53,7 @@ from audit.core.gdp_ladder import (
     may_refute,
 )
 from audit.core.payoffs import CELLS
+from audit.core.thresholds import at_most
 from audit.evidence import About, Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core import validate
@@ -247,9 +248,7 @@ class AnytimeGDP(Estimator):
         self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether GDP with δ(ε) = δ is refuted, with all below, on the ladder."""
-        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
-        refuted: NDArray[np.bool_] = (np.asarray(epsilon, dtype=np.float64) <= found) & (found > 0)
-        return refuted
+        return at_most(epsilon, self.epsilon(data, process=process, delta=delta, confidence=confidence))
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound if every score lay as far on its own side as counts."""

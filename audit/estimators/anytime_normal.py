@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from audit.core import doors, e_processes
 from audit.core.halving import last_refuted
+from audit.core.thresholds import at_most
 from audit.evidence import Estimator, Guarantee, Null
 from audit.scores import Design, LabelledScores, Stream
 from mechanisms.core.process import Process
@@ -162,9 +163,7 @@ class AnytimeNormal(Estimator):
         self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether GDP with δ(ε) = δ is refuted."""
-        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
-        refuted: NDArray[np.bool_] = (np.asarray(epsilon, dtype=np.float64) <= found) & (found > 0)
-        return refuted
+        return at_most(epsilon, self.epsilon(data, process=process, delta=delta, confidence=confidence))
 
 
 def _check_units(owner: str, centre: float, deviation: float) -> None:

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import doors
 from audit.core.binomial import Array, Counts, upper_limit
+from audit.core.score_bounds import ScoresEstimator
 from audit.core.thresholds import (
-    at_most,
     checked_scores,
     checked_sets,
     refuted_by_limits,
     refuting_alarms,
     some_threshold_within,
 )
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from audit.evidence import check_level
+from audit.scores import Values
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.process import Process
 
 MOST_RUNS = 3_000_000  # of a kind: half a minute
 
@@ -83,27 +81,16 @@ def rejects(
 
 
 @dataclass(frozen=True, slots=True)
-class Bonferroni(Estimator):
+class Bonferroni(ScoresEstimator):
     """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
 
     >>> Bonferroni().name
     'bonferroni'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
-    guarantee: ClassVar[Guarantee] = "frequentist"
-
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part."""
-        return lower_bound_from_scores(
-            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
-        )
-
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
-    ) -> NDArray[np.bool_]:
-        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        return at_most(epsilon, self.epsilon(data, process=process, delta=delta, confidence=confidence))
+    def bound(self, *, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+        """Return the lower bound of ε that these scores give."""
+        return lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
 
 
 def _some_out_score_within(included: Values, excluded: Values, allowed: Counts) -> NDArray[np.bool_]:

@@ -10,15 +10,14 @@ and the same for FPR. The width is that of the middle, so the tails, where large
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import doors
 from audit.core.binomial import Array, Counts
+from audit.core.score_bounds import ScoresEstimator
 from audit.core.thresholds import (
-    at_most,
     checked_scores,
     checked_sets,
     errors_at_thresholds,
@@ -26,9 +25,7 @@ from audit.core.thresholds import (
     refuting_alarms,
     some_threshold_within,
 )
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores
-from mechanisms.core.process import Process
+from audit.evidence import check_level
 
 
 def lower_bound_from_scores(*, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
@@ -77,27 +74,16 @@ def rejects(
 
 
 @dataclass(frozen=True, slots=True)
-class DKW(Estimator):
+class DKW(ScoresEstimator):
     """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
 
     >>> DKW().name
     'dkw'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
-    guarantee: ClassVar[Guarantee] = "frequentist"
-
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part."""
-        return lower_bound_from_scores(
-            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
-        )
-
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
-    ) -> NDArray[np.bool_]:
-        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        return at_most(epsilon, self.epsilon(data, process=process, delta=delta, confidence=confidence))
+    def bound(self, *, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+        """Return the lower bound of ε that these scores give."""
+        return lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
 
 
 def _limit(errors: Counts, runs: int, level: float) -> Array:

@@ -168,15 +168,7 @@ class GDP(CountsEstimator):
             UnsupportedProcess: as `bound`.
         """
         check_gaussian(self.name, process)
-        return rejects(
-            false_negatives=counts.false_negatives,
-            included=counts.included,
-            false_positives=counts.false_positives,
-            excluded=counts.excluded,
-            epsilon=epsilon,
-            delta=delta,
-            confidence=confidence,
-        )
+        return rejects(**counts.errors, epsilon=epsilon, delta=delta, confidence=confidence)
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that no error at all would give."""

@@ -7,19 +7,18 @@ know nothing of the choice, are judged at it by the calibrated joint test.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audit.core import doors
 from audit.core.binomial import Counts
-from audit.core.thresholds import at_most, checked_scores, checked_sets
+from audit.core.score_bounds import ScoresEstimator
+from audit.core.thresholds import checked_scores, checked_sets
 from audit.estimators import calibrated
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from audit.evidence import check_level
+from audit.scores import Values
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.process import Process
 
 MOST_RUNS = 2 * calibrated.MOST_RUNS  # of a kind, which is halved
 
@@ -88,28 +87,16 @@ def rejects(
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut(Estimator):
+class HeldOut(ScoresEstimator):
     """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
 
     >>> HeldOut().name
     'held_out'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
-    guarantee: ClassVar[Guarantee] = "frequentist"
-
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part."""
-        return lower_bound_from_scores(
-            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
-        )
-
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
-    ) -> NDArray[np.bool_]:
-        """Tell, elementwise, whether (ε, δ) is refuted; the process plays no part."""
-        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
-        return at_most(epsilon, found)
+    def bound(self, *, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+        """Return the lower bound of ε that these scores give."""
+        return lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
 
 
 def _not_too_many(inside: Values, outside: Values) -> tuple[Values, Values]:

@@ -186,15 +186,7 @@ class JointBeta(CountsEstimator):
         self, counts: Counts, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether the posterior has at most probability 1 − confidence up to ε."""
-        return rejects(
-            false_negatives=counts.false_negatives,
-            included=counts.included,
-            false_positives=counts.false_positives,
-            excluded=counts.excluded,
-            epsilon=epsilon,
-            delta=delta,
-            confidence=confidence,
-        )
+        return rejects(**counts.errors, epsilon=epsilon, delta=delta, confidence=confidence)
 
 
 def _bound(counts: Counts, delta: float, confidence: float) -> float:

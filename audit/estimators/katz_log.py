@@ -116,15 +116,7 @@ class KatzLog(CountsEstimator):
         self, counts: Counts, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
     ) -> NDArray[np.bool_]:
         """Tell, elementwise, whether (ε, δ) is refuted."""
-        return rejects(
-            false_negatives=counts.false_negatives,
-            included=counts.included,
-            false_positives=counts.false_positives,
-            excluded=counts.excluded,
-            epsilon=epsilon,
-            delta=delta,
-            confidence=confidence,
-        )
+        return rejects(**counts.errors, epsilon=epsilon, delta=delta, confidence=confidence)
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that no error at all would give."""

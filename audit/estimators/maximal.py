@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,17 +18,16 @@ from scipy import special
 from audit.core import doors
 from audit.core.least_favourable import LeastFavourable
 from audit.core.ordering import LEAST, Ordering
+from audit.core.score_bounds import ScoresEstimator
 from audit.core.thresholds import (
-    at_most,
     checked_scores,
     checked_sets,
     errors_at_thresholds,
     some_threshold_within,
 )
-from audit.evidence import Estimator, Guarantee, check_level
-from audit.scores import Design, IndependentRuns, LabelledScores, Values
+from audit.evidence import check_level
+from audit.scores import LabelledScores, Values
 from mechanisms.core.errors import InvalidParameter
-from mechanisms.core.process import Process
 
 EDGE_SHARE = 0.05  # level of the limits of single rates ÷ level of the test: keeps noisy tails from drowning the rest
 MOST_PAIRS = 50_000_000  # of counts, 7,000 runs a side: half a minute and 3 GB
@@ -101,28 +99,16 @@ def largest_suggested(order: Ordering, included: Values, excluded: Values) -> fl
 
 
 @dataclass(frozen=True, slots=True)
-class Maximal(Estimator):
+class Maximal(ScoresEstimator):
     """The bound of `lower_bound_from_scores`; the guessing rule plays no part.
 
     >>> Maximal().name
     'maximal'
     """
 
-    designs: ClassVar[tuple[type[Design], ...]] = (IndependentRuns,)
-    guarantee: ClassVar[Guarantee] = "frequentist"
-
-    def epsilon(self, data: LabelledScores, *, process: Process, delta: float, confidence: float) -> float:
-        """Return the bound; the process plays no part."""
-        return lower_bound_from_scores(
-            included=data.included, excluded=data.excluded, delta=delta, confidence=confidence
-        )
-
-    def rejects(
-        self, data: LabelledScores, epsilon: ArrayLike, *, process: Process, delta: float, confidence: float
-    ) -> NDArray[np.bool_]:
-        """Tell, elementwise, whether (ε, δ) is refuted: whether it is at most the bound, as p-values rise with ε."""
-        found = self.epsilon(data, process=process, delta=delta, confidence=confidence)
-        return at_most(epsilon, found)
+    def bound(self, *, included: ArrayLike, excluded: ArrayLike, delta: float, confidence: float) -> float:
+        """Return the lower bound of ε that these scores give."""
+        return lower_bound_from_scores(included=included, excluded=excluded, delta=delta, confidence=confidence)
 
     def ceiling(self, data: LabelledScores, *, delta: float, confidence: float) -> float:
         """Return the bound that a threshold without any error would give."""

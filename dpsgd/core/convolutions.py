@@ -5,7 +5,8 @@ a pixel side by side, so that the copies are of whole runs. A product of each ex
 gradients then is its gradient.
 
 The other form is a grouped convolution (`dpsgd.core.grouped`). Which takes less time depends on layer and machine: on
-one core with AVX2 (torch 2.13, medians of CPU ms for 32 examples, in turns, beside other work)
+one core with AVX2 (torch 2.13, medians of CPU ms for 32 examples, in turns, beside other work;
+`python -m tests.benchmarks.forms` prints the table of a machine)
 
     channels, kernel, stride, padding, size     columns    grouped
     1 -> 16     8 x 8    2  3   28                  2.3        2.3

@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from dpsgd.clipping import AdaptiveQuantile, Clipping, Flat
-from dpsgd.core import schemes
 from dpsgd.correlated_laws import BufferedGaussian, MatrixGaussian, TreeGaussian
 from dpsgd.independent_laws import IndependentGaussian, LatticeGaussian, RoundedGaussian
 from mechanisms import InvalidParameter
@@ -60,18 +59,3 @@ def check_clipping(noise: Noise, clipping: Clipping) -> None:
         raise InvalidParameter(
             f"DPSGD: clipping must be Flat() for {noise!r}, which scales whole numbers by one norm, got {clipping!r}."
         )
-
-
-def from_fields(value: object) -> Noise:
-    """Return the law that `dpsgd.core.schemes.to_fields` wrote.
-
-    Raises:
-        InvalidParameter: if the type or a field is not known.
-    """
-    kind = LAWS.get(str(value["type"])) if isinstance(value, dict) and "type" in value else None
-    if kind is None:
-        given = value.get("type") if isinstance(value, dict) else value
-        raise InvalidParameter(f"DPSGD: noise type must be one of {', '.join(LAWS)}, got {given!r}.")
-    fields = schemes.exactly(value, kind, "noise", "type")
-    found: Noise = kind(**{name: field for name, field in fields.items() if name != "type"})
-    return found

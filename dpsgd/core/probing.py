@@ -60,7 +60,6 @@ DRAWS = "Draw with torch.rand, torch.randn or torch.bernoulli, whose numbers are
 OWN_BACKWARD = "Change gradients inside of a torch.autograd.Function with generate_vmap_rule = True."
 SEPARATE = 1e-4
 """Of sums, up to which what a record adds may seem to depend on another's: rounding."""
-CELLS = (nn.GRU, nn.RNN, nn.RNNCellBase)
 
 Passes = list[tuple[str, Any, Any]]
 """(place of the module, its inputs, its outputs) of every module, in the order in which they were done."""
@@ -260,8 +259,7 @@ def _failure(model: nn.Module, batches: tuple[Tensor, ...], *, alone: bool) -> t
     except Exception as error:
         place, module = _where(model, error)
         said = " ".join(str(error).split(". ")[0].split())[:200].rstrip(".")
-        instead = "Use LSTM, or write it with Linear layers." if isinstance(module, CELLS) else RUNS
-        instead = DRAWS if "inplace randomness" in said else instead
+        instead = DRAWS if "inplace randomness" in said else RUNS
         return (finding_at(place, module, f"cannot run one example at a time ({said})", instead),)
     mixed = (sums[0] - sums[1] - sums[2] + sums[3]).norm() > SEPARATE * max(each.norm() for each in sums)
     return (finding_at("", model, "mixes the gradients of a batch on its way back", OWN_BACKWARD),) * bool(mixed)

@@ -28,6 +28,7 @@ from dpsgd.core.generators import set_apart
 from dpsgd.core.layers import Plan, covers
 from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import trainable
+from dpsgd.core.recurrent import recurrent
 from dpsgd.core.units import entries_of_unit
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
@@ -41,12 +42,15 @@ OF_ONE_EXAMPLE: dict[type[nn.Module], int] = {nn.Conv1d: 2, nn.Conv2d: 3}
 def recordable(model: nn.Module) -> bool:
     """Return whether every trainable parameter belongs to one layer that `dpsgd.core.layers` covers.
 
+    Models with recurrent layers, frozen ones among them, run below `vmap` no more than `dpsgd.core.recurrent` says.
+
     >>> recordable(nn.TransformerEncoderLayer(4, 2)), recordable(nn.Sequential(nn.Linear(4, 2)))
     (False, True)
     """
     layers = _layers(model)
     owned = Counter(id(parameter) for layer in layers for parameter in layer.parameters())
-    return bool(layers) and all(map(covers, layers)) and set(owned.values()) == {1}
+    covered = bool(layers) and all(map(covers, layers)) and set(owned.values()) == {1}
+    return covered and not recurrent(model)
 
 
 @functools.cache

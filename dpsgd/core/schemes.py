@@ -11,6 +11,7 @@ any other number is refused, which shows it: neighbours then have the same numbe
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from dpsgd.cyclic import Cyclic, CyclicPoisson
@@ -127,29 +128,31 @@ def check_neighbours(owner: str, process: Process, adjacency: str) -> None:
             )
 
 
-def to_fields(sampling: Any) -> dict[str, Any]:
-    """Return the scheme, or another value of a configuration, as a JSON object.
+def to_fields(part: Any) -> dict[str, Any]:
+    """Return a part of a configuration, a scheme, a law of noise or a clipping, as a JSON object.
 
     >>> to_fields(FixedSize(batch_size=2, records=5))
     {'type': 'FixedSize', 'batch_size': 2, 'records': 5}
     """
-    fields = {field.name: getattr(sampling, field.name) for field in dataclasses.fields(sampling)}
-    return {"type": type(sampling).__name__, **fields}
+    fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return {"type": type(part).__name__, **fields}
 
 
-def from_fields(value: object) -> Scheme:
-    """Return the scheme that `to_fields` wrote.
+def from_fields(value: object, kinds: Mapping[str, Any], name: str) -> Any:
+    """Return the part of that name, of one of these kinds, that `to_fields` wrote.
 
     Raises:
         InvalidParameter: if the type or a field is not known.
+
+    >>> from_fields({"type": "FixedSize", "batch_size": 2, "records": 5}, SCHEMES, "sampling")
+    FixedSize(batch_size=2, records=5)
     """
-    kind = SCHEMES.get(str(value["type"])) if isinstance(value, dict) and "type" in value else None
+    kind = kinds.get(str(value["type"])) if isinstance(value, dict) and "type" in value else None
     if kind is None:
         given = value.get("type") if isinstance(value, dict) else value
-        raise InvalidParameter(f"DPSGD: sampling type must be one of {', '.join(SCHEMES)}, got {given!r}.")
-    fields = exactly(value, kind, "sampling", "type")
-    found: Scheme = kind(**{name: field for name, field in fields.items() if name != "type"})
-    return found
+        raise InvalidParameter(f"DPSGD: {name} type must be one of {', '.join(kinds)}, got {given!r}.")
+    fields = exactly(value, kind, name, "type")
+    return kind(**{key: field for key, field in fields.items() if key != "type"})
 
 
 def exactly(value: object, kind: Any, name: str, *more: str) -> dict[str, Any]:

@@ -66,16 +66,22 @@ def _fastest(given: Given, most: int) -> str:
     n = min(most, at_once(layer, given.inputs, given.gradients))
     generator = torch.Generator("cpu").manual_seed(0)
     a, b = (_made_up(rows, n, generator) for rows in (given.inputs, given.gradients))
-    taken: dict[str, list[float]] = {COLUMNS: [], GROUPED: []}
+    taken = seconds_of(layer, a, b)
+    faster = taken[GROUPED] < CLEARLY * taken[COLUMNS]
+    return GROUPED if faster and sound(of_grouped_convolution, layer, a, b) else COLUMNS
+
+
+def seconds_of(layer: Convolution, inputs: Tensor, gradients: Tensor, *, tries: int = TRIES) -> dict[str, float]:
+    """Return the time that each form takes for these examples: medians of tries that take turns, by `clock`."""
+    taken: dict[str, list[float]] = {form: [] for form in RULE_OF}
     spaces = {form: Workspace() for form in taken}
-    for turn in range(1 + TRIES):
+    for turn in range(1 + tries):
         for form, seconds in taken.items():
             begun = clock()
-            RULE_OF[form](layer, a, b, spaces[form])
+            RULE_OF[form](layer, inputs, gradients, spaces[form])
             spent = clock() - begun
             seconds += [spent] * (turn > 0)  # the first makes kernels and room
-    faster = statistics.median(taken[GROUPED]) < CLEARLY * statistics.median(taken[COLUMNS])
-    return GROUPED if faster and sound(of_grouped_convolution, layer, a, b) else COLUMNS
+    return {form: statistics.median(seconds) for form, seconds in taken.items()}
 
 
 def sound(rule: Rule, layer: Convolution, inputs: Tensor, gradients: Tensor) -> bool:

@@ -16,12 +16,11 @@ from dpsgd.core.clippers import Clipper, add_clipped
 from dpsgd.core.contributions import Contributions, Formed
 from dpsgd.core.layouts import in_order
 from dpsgd.core.parameters import by_layer, trainable
+from dpsgd.core.recurrent import recurrent, with_own_states
 from dpsgd.losses import Loss, per_example
 
 CHUNK_ENTRIES = 2**22
 """Gradient entries held at once, 16 MiB of float32: past that, fresh pages cost more than longer chunks save."""
-ONE_DEEP = (nn.LSTM,)
-"""Layers that `vmap` runs, but not within another: then every row's gradient is formed, not the unit's alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,8 +49,7 @@ class Vectorised:
     def _gradients(self, *, of_units: bool) -> Callable[..., dict[str, Tensor]]:
         """Return the function from parameters and a batch to the gradients of its examples, or units, by names."""
         loss = self._loss_of_one()
-        within = any(isinstance(module, ONE_DEEP) for module in self.model.modules())
-        if of_units and not within:
+        if of_units and not recurrent(self.model):  # else every row's gradient is formed, not the unit's alone
             return vmap(grad(_of_unit(loss)), in_dims=(None, 0, 0, 0), randomness="different")
         of_rows = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
         return _of_their_rows(of_rows) if of_units else of_rows
@@ -72,7 +70,8 @@ class Vectorised:
 
         def loss_of_one(parameters: dict[str, Tensor], features: Tensor, target: Tensor) -> Tensor:
             placed = {place: parameters[name] for place, name in places.items()}
-            outputs = functional_call(self.model, placed, (features.unsqueeze(0),), tie_weights=False)
+            with with_own_states(self.model):
+                outputs = functional_call(self.model, placed, (features.unsqueeze(0),), tie_weights=False)
             return per_example(self.loss, outputs, target.unsqueeze(0)).squeeze(0)
 
         return loss_of_one

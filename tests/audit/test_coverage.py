@@ -271,15 +271,15 @@ def test_a_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 
 def test_the_command_goes_on_from_what_it_wrote_and_keeps_the_rest(tmp_path, monkeypatch, capsys):
-    asked = f"coverage --simulations 5 --size 20 --out {tmp_path} --estimator"
-    assert command_line.run(cli.app, [*asked.split(), "jeffreys"]) == 0
+    asked = f"coverage --size 20 --out {tmp_path} --estimator"
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "5"]) == 0
     shutil.rmtree(tmp_path / "cells")
-    assert command_line.run(cli.app, [*asked.split(), "katz_log"]) == 0
+    assert command_line.run(cli.app, [*asked.split(), "katz_log", "--simulations", "5"]) == 0
     monkeypatch.setattr(benches, "trials", lambda *_, **__: pytest.fail("was done already"))
     assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "4"]) == 0
     found = Coverage.load(tmp_path / "coverage.json")
     assert {one.auditor for one in found.trials} == set(found.milliseconds) == {"jeffreys", "katz_log"}
-    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--seed", "1"]) == 2
+    assert command_line.run(cli.app, [*asked.split(), "jeffreys", "--simulations", "5", "--seed", "1"]) == 2
     assert "seed must be 0, as in coverage.json of that folder, got 1" in capsys.readouterr().err
 
 

@@ -20,7 +20,6 @@ REFUSED = {
     "Embedding with sparse gradients": "sparse=False",
     "Softmax over the batch": "mixes the examples of a batch",
     **dict.fromkeys(("LSTM along the batch", "MultiheadAttention along the batch"), "mixes .* Use batch_first=True"),
-    **dict.fromkeys(("GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), "one example at a time .* Use LSTM"),
     **dict.fromkeys(("RReLU", "CrossMapLRN2d"), "one example at a time .* operations that torch.func.vmap supports"),
     "spectral_norm": "SpectralNorm at .* number of batches. Use weight_norm",
     "spectral_norm by a hook": "Linear at model.layer: it writes its weight anew before every pass",
@@ -52,7 +51,7 @@ def test_every_layer_of_torch_is_trained_as_by_hand_or_refused_by_name(name):
         return
     assert not findings
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop")  # vmap of LSTM
+        warnings.filterwarnings("ignore", "There is a performance drop")  # of some below vmap
         found = gradient_sum(model, example_dimensions=batch.dim() - 1, loss=_loss, max_grad_norm=0.5)(
             batch, torch.zeros(5)
         )

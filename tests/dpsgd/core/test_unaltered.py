@@ -132,7 +132,6 @@ class Recurrent(nn.Module):
         return self.last(self.inner(rows.unsqueeze(1))[0][:, 0])
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("make", [Own, Recurrent, lambda: parametrizations.weight_norm(nn.Linear(5, 3))])
 @pytest.mark.parametrize("mode", [True, False])
 def test_what_a_pass_makes_anew_each_time_does_not_end_the_run(make, mode):

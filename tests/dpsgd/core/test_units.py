@@ -13,7 +13,6 @@ from dpsgd.core.units import PLACES, contributions_of_units
 from dpsgd.core.vectorised import Vectorised
 from dpsgd.core.workspace import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap of LSTM
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
 
 
@@ -35,12 +34,12 @@ class Tied(Scaled):
         return self.last(torch.tanh(self.first(rows)) + torch.tanh(self.first(-rows)))
 
 
-class LongShort(nn.Module):
+class Recurring(nn.Module):
     """Has a layer that no vmap within another can run."""
 
-    def __init__(self):
+    def __init__(self, kind):
         super().__init__()
-        self.first, self.last = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+        self.first, self.last = kind(5, 4, batch_first=True), nn.Linear(4, 3)
 
     def forward(self, rows):
         return self.last(self.first(rows)[0][:, -1])
@@ -66,7 +65,8 @@ MODELS = {
     "own code": (Scaled, ROWS, Recorded),
     "used twice": (Tied, ROWS, Recorded),
     "vmap": (lambda: nn.Sequential(nn.Linear(5, 4), nn.PReLU(), nn.Linear(4, 3)), ROWS, Vectorised),
-    "recurrent": (LongShort, (6, 4, 5), Vectorised),
+    "LSTM": (lambda: Recurring(nn.LSTM), (6, 4, 5), Vectorised),
+    "GRU": (lambda: Recurring(nn.GRU), (6, 4, 5), Vectorised),
 }
 
 
