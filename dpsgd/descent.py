@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -182,14 +182,7 @@ def begun(
         weights = flatten(parameters)
         assign(weights, parameters)  # from here on the parameters are views of the weights
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
-        draws = LayerDraws(
-            source=course.source,
-            run=course.run,
-            ranks=course.ranks,
-            pass_of_zeros=pass_of_zeros,
-            expected=course.layers_draw,
-            forget=clipping.forget,
-        )
+        draws = _draws(course, pass_of_zeros, clipping)
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
         watched = _watched(population, Unaltered(model, any_mode=known_apart(model, like)))
         shared = course.ranks.share(draws.over(watched))
@@ -197,6 +190,17 @@ def begun(
         yield from _descend(weights, shared, noisy, clipping, updates, config, course, {**own, **parts})
 
     return course, releases()
+
+
+def _draws(course: Course, pass_of_zeros: Callable[[], None], clipping: RunClipping) -> LayerDraws:
+    return LayerDraws(
+        source=course.source,
+        run=course.run,
+        ranks=course.ranks,
+        pass_of_zeros=pass_of_zeros,
+        expected=course.layers_draw,
+        forget=clipping.forget,
+    )
 
 
 def _watched(population: Population, unaltered: Unaltered) -> Population:
