@@ -53,7 +53,7 @@ def whole_floats(device: torch.device) -> Iterator[None]:
         )
     if torch.is_inference_mode_enabled():
         raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
-    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    cudnn, precision = torch.backends.cudnn, _precision()
     everywhere = device.type != "cpu" or precision != "highest"
     cut_there = everywhere and _cut_by_cudnn()
     before = [(place, place.fp32_precision) for place in _places(everywhere=everywhere)]
@@ -97,6 +97,14 @@ def _repeatable_on_cuda() -> Iterator[None]:
     finally:
         cudnn.deterministic, cudnn.benchmark = before
         torch.use_deterministic_algorithms(strict, warn_only=warns)
+
+
+def _precision() -> str:
+    """Return torch's older setting of products: "highest" where newer ones contradict it, which then tell all."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "highest"
 
 
 def _cut_by_cudnn() -> bool:
