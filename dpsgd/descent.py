@@ -182,9 +182,10 @@ def begun(
         weights = flatten(parameters)
         assign(weights, parameters)  # from here on the parameters are views of the weights
         updates = updates_of(weights, parameters, config, optimizer=made, schedule=conduct.schedule)
-        draws = _draws(course, pass_of_zeros, clipping)
+        apart = known_apart(model, like)
+        draws = _draws(course, pass_of_zeros, clipping, shown=apart and conduct.of_torch)
         own: Parts = {"weights": Weights(flat=weights), "layers": draws, "clipping": clipping, "updates": updates}
-        watched = _watched(population, Unaltered(model, any_mode=known_apart(model, like)))
+        watched = _watched(population, Unaltered(model, any_mode=apart))
         shared = course.ranks.share(draws.over(watched))
         noisy = noising(config, source=course.source, run=course.run, like=weights, compiled=conduct.compiled)
         yield from _descend(weights, shared, noisy, clipping, updates, config, course, {**own, **parts})
@@ -192,13 +193,13 @@ def begun(
     return course, releases()
 
 
-def _draws(course: Course, pass_of_zeros: Callable[[], None], clipping: RunClipping) -> LayerDraws:
+def _draws(course: Course, pass_of_zeros: Callable[[], None], clipping: RunClipping, *, shown: bool) -> LayerDraws:
     return LayerDraws(
         source=course.source,
         run=course.run,
         ranks=course.ranks,
         pass_of_zeros=pass_of_zeros,
-        expected=course.layers_draw,
+        expected=course.layers_draw or not shown,
         forget=clipping.forget,
     )
 

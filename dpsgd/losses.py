@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor
+from torch.nn.modules import loss as torchs
 
+from dpsgd.core.hooks import hooks_of
 from mechanisms import InvalidParameter
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,3 +35,15 @@ def per_example(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
         'Losses of torch average over the batch unless told otherwise: CrossEntropyLoss(reduction="none"); '
         'where an example has several outputs: lambda o, t: mse_loss(o, t, reduction="none").mean(1).'
     )
+
+
+def of_torch(loss: Loss) -> bool:
+    """Return whether a loss is a module of torch as torch made it.
+
+    >>> import torch
+    >>> of_torch(torch.nn.CrossEntropyLoss(reduction="none")), of_torch(lambda o, t: o[:, 0])
+    (True, False)
+    """
+    if not isinstance(loss, torchs._Loss) or type(loss).__module__ != torchs.__name__:
+        return False
+    return not hooks_of(loss) and "forward" not in vars(loss)

@@ -52,7 +52,7 @@ def whole_floats(device: torch.device) -> AbstractContextManager[None]:
         )
     if torch.is_inference_mode_enabled():
         raise InvalidParameter("train: inference mode must be off, as there are no gradients in it.")
-    precision = torch.get_float32_matmul_precision()
+    precision = _precision()
     everywhere = device.type != "cpu" or precision != "highest"
     before = [(place, place.fp32_precision) for place in _places(everywhere=everywhere)]
     if precision == "highest":  # else its setting changes places that cut nothing too
@@ -102,6 +102,14 @@ def _repeatable_on_cuda() -> Iterator[None]:
     finally:
         cudnn.deterministic, cudnn.benchmark = before
         torch.use_deterministic_algorithms(strict, warn_only=warns)
+
+
+def _precision() -> str:
+    """Return torch's older setting of products: "highest" where newer ones contradict it, which then tell all."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "highest"
 
 
 def _cut_by_cudnn() -> bool:

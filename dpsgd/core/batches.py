@@ -43,6 +43,7 @@ STEP = 2**40
 TIE = 32  # words of later bits for a coin: floats have no digits beyond 2^-1074
 AT_ONCE = 2**13  # coins: larger pieces cost a page fault a page
 AHEAD = 8  # steps drawn at once: between steps the code that draws has left the cache, and costs more than the draws
+LARGE = 2**16  # rows expected in a step, past which none is drawn ahead: it would be held in memory beside the batch
 
 
 def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Callable[[int], Rows]:
@@ -69,13 +70,14 @@ def drawn_rows(source: Source, config: DPSGD, *, run: int, records: int) -> Call
     """
     check_records(config, records)
     one = _one_step(source, config, run=run, records=records)
+    together = AHEAD if config.expected_batch_size <= LARGE else 1
     ahead, several = range(0), list[Rows]()
 
     def rows(step: int) -> Rows:
         nonlocal ahead, several
         if step not in ahead:
             ahead = range(0)  # until they are drawn: an interrupt may come between
-            several = [one(each) for each in range(step, min(step + AHEAD, max(config.steps, step + 1)))]
+            several = [one(each) for each in range(step, min(step + together, max(config.steps, step + 1)))]
             ahead = range(step, step + len(several))
         return several[step - ahead.start]
 

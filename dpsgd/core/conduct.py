@@ -18,7 +18,7 @@ from dpsgd.core.once import refused
 from dpsgd.core.updates import MakeOptimizer, Schedule, rate_factor
 from dpsgd.core.whole import WHOLE
 from dpsgd.datasets import Dataset
-from dpsgd.losses import Loss
+from dpsgd.losses import Loss, of_torch
 from dpsgd.prescribed import Prescribed
 from mechanisms import InvalidParameter, Source
 
@@ -82,6 +82,11 @@ class Conduct:
             raise InvalidParameter(f"train: operator_log must be a path, got {_kind(self.operator_log)}.")
         if not isinstance(self.compiled, bool):
             raise InvalidParameter(f"train: compiled must be True or False, got {_kind(self.compiled)}.")
+
+    @property
+    def of_torch(self) -> bool:
+        """Whether all beside the model is torch's own code, whose draws show in where generators stand."""
+        return self.augmentation is None and of_torch(self.loss)
 
 
 def check_kinds(model: object, dataset: object, config: object) -> None:

@@ -6,9 +6,8 @@ has used yet, and `torch.random.fork_rng`, unless it is told for which, takes ho
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,8 @@ WORDS = 624
 HEAD = 24  # bytes of a state before its words, which take eight bytes each
 
 
-@contextlib.contextmanager
-def set_apart(
-    device: torch.device, *, seed: int | None = None, words: NDArray[np.uint32] | None = None
-) -> Iterator[None]:
-    """Return a context after which generators are as they were before it.
+class set_apart:
+    """A context after which generators are as they were before it.
 
     Args:
         device: where numbers are drawn, beside the CPU.
@@ -44,17 +40,29 @@ def set_apart(
     ...     torch.equal(torch.rand(3), one)
     True
     """
-    generators = _generators(device)
-    before = [generator.get_state() for generator in generators]
-    try:  # from here on: what ends a run may come between two generators
-        if seed is not None:
-            begin(device, seed)
-        if words is not None:
-            for generator in generators:
-                _set(generator, words)
-        yield
-    finally:
-        for generator, was in zip(generators, before, strict=True):
+
+    __slots__ = ("_before", "_device", "_seed", "_words")
+
+    def __init__(
+        self, device: torch.device, *, seed: int | None = None, words: NDArray[np.uint32] | None = None
+    ) -> None:
+        self._device, self._seed, self._words = device, seed, words
+
+    def __enter__(self) -> None:
+        generators = _generators(self._device)
+        self._before = [(generator, generator.get_state()) for generator in generators]
+        try:  # from here on: what ends a run may come between two generators
+            if self._seed is not None:
+                begin(self._device, self._seed)
+            if self._words is not None:
+                for generator in generators:
+                    _set(generator, self._words)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        for generator, was in self._before:
             generator.set_state(was)
 
 

@@ -83,8 +83,9 @@ class LayerDraws:
         ranks: the processes that take part.
         pass_of_zeros: takes the layers through a record of zeros, which tells whether they draw. What they did with the
             records tells it too, and with it whether any was drawn.
-        expected: whether they do, by that: generators are then set in every step, and else in those alone in which
-            layers turn out to have drawn nevertheless, whose sum is worked out again.
+        expected: whether they do, by that, or could: generators are then set in every step. Else in those alone in
+            which layers turn out to have drawn nevertheless, whose sum is worked out again. It may be False for torch's
+            own code alone, whose draws show in where generators stand: other code may set them back, or read them.
         forget: drops what was seen of a sum that is worked out again.
     """
 

@@ -35,8 +35,10 @@ def ends(curve, epsilon):
     """The raw ends of δ at ε, neither clipped nor reconciled with one another."""
     at = np.array([epsilon])
     composed = curve._composed(curve._places(at)[0])
-    layers = composed.layers if isinstance(composed, Layered) else (composed,)
-    return sum(float(one._lower(at)[0]) for one in layers), sum(float(one._upper(at)[0]) for one in layers)
+    layers = composed.layers if isinstance(composed, Layered) else ((composed, composed),)
+    return sum(float(below._lower(at)[0]) for _, below in layers), sum(
+        float(above._upper(at)[0]) for above, _ in layers
+    )
 
 
 def assert_holds(curve, epsilon, truth, *, width):

@@ -93,6 +93,25 @@ def test_settings_that_contradict_each_other_before_a_step_do_so_after_it(kinds)
         torch.backends.cudnn.allow_tf32 = True
 
 
+@needs_places
+@pytest.mark.parametrize("older", ["highest", "medium"])
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_products_that_newer_settings_alone_cut_have_all_their_digits(older, device):
+    """Torch then raises where the older setting is read, which says otherwise."""
+    products = torch.backends.mkldnn.matmul
+    try:
+        torch.set_float32_matmul_precision(older)
+        products.fp32_precision = "bf16" if older == "highest" else "tf32"
+        before = _all()
+        with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):
+            torch.get_float32_matmul_precision()
+        with whole_floats(device):
+            assert products.fp32_precision == "ieee"
+        assert _all() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def _all():
     """All newer settings, and none before torch 2.9."""
     return [place.fp32_precision for place in _places()]

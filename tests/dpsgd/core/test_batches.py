@@ -3,7 +3,6 @@ from collections import Counter
 from fractions import Fraction
 from itertools import combinations, permutations, product
 from math import comb
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpsgd.core.batches import STEP, check_records, drawn_rows, poisson_mask
+from dpsgd.core.batches import AHEAD, LARGE, STEP, check_records, drawn_rows, poisson_mask
 from dpsgd.core.runs import RUN
 from mechanisms import (
     BallsInBins,
@@ -90,20 +89,33 @@ def test_one_record_more_changes_no_others_part(step, records, more):
     assert np.array_equal(few, many[:records])
 
 
+class Counted(KeyedSource):
+    """Notes of which steps it was asked for draws of 64 bits."""
+
+    def __init__(self, key):
+        super().__init__(key)
+        self.steps = set()
+
+    def words(self, stream, counter, n):
+        self.steps.add(counter // 2 // STEP)
+        return super().words(stream, counter, n)
+
+
 def test_steps_are_drawn_ahead_up_to_the_last_and_are_what_each_is_alone():
-    class Counted(KeyedSource):
-        steps: ClassVar = set()
-
-        def words(self, stream, counter, n):
-            self.steps.add(counter // 2 // STEP)
-            return super().words(stream, counter, n)
-
+    source = Counted(0)
     config = dataclasses.replace(EVERY_SCHEME["Poisson"], steps=11)
-    rows = drawn_rows(Counted(0), config, run=0, records=40)
+    rows = drawn_rows(source, config, run=0, records=40)
     for step in (9, 0, 1, 10, 7, 8):
         alone = poisson_mask(KeyedSource(0), config.sampling, run=0, step=step, records=40)
         assert np.array_equal(rows(step), np.flatnonzero(alone))
-    assert Counted.steps == set(range(11))
+    assert source.steps == set(range(11))
+
+
+@pytest.mark.parametrize(("expected", "drawn"), [(LARGE, AHEAD), (LARGE + 1, 1)])
+def test_no_step_of_a_large_batch_is_held_beside_another(expected, drawn):
+    source, config = Counted(0), dataclasses.replace(EVERY_SCHEME["Poisson"], expected_batch_size=expected)
+    drawn_rows(source, config, run=0, records=40)(0)
+    assert source.steps == set(range(drawn))
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

@@ -113,6 +113,35 @@ def test_training_neither_reads_nor_moves_torchs_generator():
     assert torch.equal(flatten(quiet.model.parameters()), flatten(drawing.model.parameters()))
 
 
+def _hidden_mask(rows):
+    with torch.random.fork_rng(devices=()):
+        return torch.bernoulli(torch.full_like(rows, 0.5))
+
+
+class _Hiding(nn.Linear):
+    def forward(self, rows):
+        return super().forward(rows * _hidden_mask(rows))
+
+
+LOSS = nn.CrossEntropyLoss(reduction="none")
+HIDING = {
+    "layer": (lambda: nn.Sequential(_Hiding(5, 3)), LOSS),
+    "loss": (lambda: nn.Linear(5, 3), lambda o, t: LOSS(o * (1 + _hidden_mask(o)), t)),
+}
+
+
+@pytest.mark.parametrize(("model", "loss"), HIDING.values(), ids=HIDING)
+def test_masks_of_code_that_sets_torchs_generator_back_are_functions_of_the_key(model, loss):
+    """Where generators stand does not show them; the state that they find, and 2^32 seeds of it, would be anybody's."""
+    data = Dataset(features=torch.arange(35.0).view(7, 5), targets=torch.arange(7) % 3)
+    model, weights = model(), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        trained = train(model, data, EVERY_SCHEME["Poisson"], loss=loss, randomness=KeyedSource(0)).model
+        weights.append(flatten(trained.parameters()))
+    assert torch.equal(*weights)
+
+
 def test_another_number_of_ranks_is_refused_where_layers_draw_or_might():
     before, generator = _draws(count=2).state_dict(), torch.get_rng_state()
     for passing in (lambda: torch.rand(1), lambda: 1 / 0):
