@@ -9,6 +9,7 @@ import numpy as np
 
 from accountant.core.crossing import Crossing
 from mechanisms.core.bounds import Array, Bounds
+from mechanisms.core.errors import NumericalFailure
 
 if TYPE_CHECKING:
     from accountant.core.curve import Curve
@@ -64,11 +65,14 @@ def _sharpened(curve: Curve, delta: float, lower: float, upper: float) -> float:
     for _ in range(SHARPENED):
         with np.errstate(divide="ignore"):
             over, under = np.log(found) - math.log(delta)
-        if not over > under > -math.inf or x[1] - x[0] <= FINEST[0] * x[1]:
+        if not over > 0.0 >= under > -math.inf or x[1] - x[0] <= FINEST[0] * x[1]:
             break
         root = x[0] + (x[1] - x[0]) * over / (over - under)
         points = np.concatenate([x[:1], np.minimum(root + (x[1] - root) * NEARER, x[1]), x[1:]])
-        found = np.concatenate([found[:1], curve.delta(points[1:-1]).upper, found[1:]])
+        try:
+            found = np.concatenate([found[:1], curve.delta(points[1:-1]).upper, found[1:]])
+        except NumericalFailure:  # the end that is certified stays
+            break
         first = int(np.argmax(found <= delta))
         x, found = points[first - 1 : first + 1], found[first - 1 : first + 1]
     return float(x[1])
