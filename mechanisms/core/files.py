@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -31,7 +32,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int = EVERYONE) -> Non
         os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # an interrupt may come when it has its name already
+            os.unlink(temporary)
         raise
     sync_directory(path.parent)
 

@@ -50,3 +50,16 @@ def test_what_is_for_its_owner_is_nobody_elses_at_any_moment(tmp_path, monkeypat
     monkeypatch.setattr("os.replace", watched)
     write_atomically(tmp_path / "a.key", b"secret", mode=OWNER_ONLY)
     assert modes == [0o600] and (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_interrupt_that_comes_when_the_file_is_in_place_is_told_as_an_interrupt(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def interrupted(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"content")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"content")]
