@@ -41,7 +41,6 @@ Rows = NDArray[np.int64]
 STEP = 2**40
 """Draws from one step to the next: more than there are records, so that their number moves no draw."""
 TIE = 32  # words of later bits for a coin: floats have no digits beyond 2^-1074
-AT_ONCE = 2**13  # coins: larger pieces cost a page fault a page
 AHEAD = 8  # steps drawn at once: between steps the code that draws has left the cache, and costs more than the draws
 LARGE = 2**16  # rows expected in a step, past which none is drawn ahead: it would be held in memory beside the batch
 
@@ -178,20 +177,17 @@ def poisson_mask(source: Source, sampling: Poisson, *, run: int, step: int, reco
     array([ True, False, False,  True])
     """
     threshold, rest = divmod(Fraction(sampling.probability) * 2**64, 1)
-    taken = np.ones(records, dtype=np.bool_)
     if threshold == 2**64:
-        return taken
+        return np.ones(records, dtype=np.bool_)
     position, (high, low) = run + step * STEP, divmod(int(threshold), 2**32)
-    for start in range(0, records, AT_ONCE):
-        part = taken[start : start + AT_ONCE]
-        words = source.words("sampling", 2 * (position + start), 2 * len(part))
-        first, second = words[::2], words[1::2]
-        np.less(first, np.uint32(high), out=part)
-        for tied in (first == np.uint32(high)).nonzero()[0]:
-            part[tied] = second[tied] < low
-            if second[tied] == low and rest:
-                later = source.words("sampling ties", TIE * (position + start + int(tied)), TIE)
-                part[tied] = sum(int(word) << 32 * k for k, word in enumerate(later)) < rest * 2 ** (32 * TIE)
+    words = source.words("sampling", 2 * position, 2 * records)  # at once: where a piece ends, a record would show
+    first, second = words[::2], words[1::2]
+    taken = first < np.uint32(high)
+    for tied in (first == np.uint32(high)).nonzero()[0]:
+        taken[tied] = second[tied] < low
+        if second[tied] == low and rest:
+            later = source.words("sampling ties", TIE * (position + int(tied)), TIE)
+            taken[tied] = sum(int(word) << 32 * k for k, word in enumerate(later)) < rest * 2 ** (32 * TIE)
     return taken
 
 
