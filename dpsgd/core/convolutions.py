@@ -5,19 +5,19 @@ a pixel side by side, so that the copies are of whole runs. A product of each ex
 gradients then is its gradient.
 
 The other form is a grouped convolution (`dpsgd.core.grouped`). Which takes less time depends on layer and machine: on
-one core with AVX2 (torch 2.13, medians of CPU ms for 32 examples, in turns, beside other work;
+one core with AVX2 (torch 2.13, medians of CPU ms for 32 examples, in turns;
 `python -m tests.benchmarks.forms` prints the table of a machine)
 
     channels, kernel, stride, padding, size     columns    grouped
-    1 -> 16     8 x 8    2  3   28                  2.3        2.3
-    1 -> 8      5 x 5    1  0   28                  2.9        2.8
-    3 -> 32     3 x 3    1  1   32                  8.3        7.1
-    16 -> 32    4 x 4    2  0   13                  2.1        2.5
-    32 -> 32    3 x 3    1  1   32                   36         24
-    32 -> 64    3 x 3    1  1   16                   13         12
-    64 -> 64    1 x 1    1  0   16                  5.0        4.6
-    64 -> 128   3 x 3    1  1    8                   12         21
-    128 -> 128  3 x 3    1  1    8                   24         59
+    1 -> 16     8 x 8    2  3   28                  1.8        1.9
+    1 -> 8      5 x 5    1  0   28                  2.9        2.7
+    3 -> 32     3 x 3    1  1   32                  7.2        7.5
+    16 -> 32    4 x 4    2  0   13                  1.6        2.2
+    32 -> 32    3 x 3    1  1   32                   28         23
+    32 -> 64    3 x 3    1  1   16                   14         14
+    64 -> 64    1 x 1    1  0   16                  4.4        4.2
+    64 -> 128   3 x 3    1  1    8                  9.8         19
+    128 -> 128  3 x 3    1  1    8                   18         36
 
 A run chooses once (`dpsgd.core.forms`); whatever must repeat without a choice that was kept takes columns.
 """
