@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from accountant.core import bands
-from accountant.core.bands import BandedStep, banded, unbanded
+from accountant.core.banded_step import BandedStep, banded, unbanded
 from accountant.core.base import Steps
 from accountant.core.bins import gridded
 from accountant.core.composed import Composed, any_of, certain_loss, laid_out, mean_offset, shifted

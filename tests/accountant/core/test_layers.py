@@ -10,7 +10,7 @@ import pytest
 
 from accountant import dp_sgd, epsilon_bounds
 from accountant.core import bands
-from accountant.core.bands import banded
+from accountant.core.banded_step import banded
 from accountant.core.base import steps
 from accountant.core.convolve import Window
 from accountant.core.layered import layered
@@ -66,6 +66,15 @@ def test_transforms_of_a_layer_are_differences_of_powers(tilt, band_weight):
     assert np.sum(scaled) == pytest.approx(1.0)
     assert missed <= found.noise + found.relative * np.linalg.norm(scaled) and found.noise < 1e-10
     assert found.outside == (0.0, 0.0)
+
+
+def test_runs_of_which_one_step_has_no_mass_have_none():
+    parts = [
+        bands.Part(base=np.ones(3), band=np.eye(3)[2], low=0, times=2, slip=0.0),
+        bands.Part(base=np.zeros(3), band=np.zeros(3), low=0, times=1, slip=0.0),
+    ]
+    found = bands.compose(parts, Window(step=0.1, low=-8, size=64), 1.0, (1.0, 1.0))
+    assert not found.weights.any() and (found.log_scale, found.outside) == (0.0, (0.0, 0.0))
 
 
 def test_bands_share_no_outcome_from_below_and_miss_none_from_above():
