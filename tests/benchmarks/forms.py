@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.forms")
     parser.add_argument("--tries", type=int, default=9, help="of each form, in turns")
     tries = parser.parse_args(arguments).tries
+    if tries < 1:
+        parser.error(f"--tries must be at least 1, got {tries}.")
     torch.set_num_threads(1)
     print(ROW.format("channels", "kernel", "stride", "padding", "size", "columns", "grouped"))
     for case in CASES:
